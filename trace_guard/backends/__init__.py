@@ -1,0 +1,1 @@
+"""Where rows go: Braintrust, a local SQLite file, or memory."""

@@ -1,0 +1,49 @@
+"""What the courier needs of a backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from ..deadline import Deadline
+
+__all__ = ["Backend"]
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Takes rows and keeps them. Implementations are thread-safe, and safe to use after ``fork``.
+
+    Attributes:
+        name: ``braintrust``, ``local`` or ``memory``; stands in the journal's header.
+        max_bytes: the most bytes of rows that one :meth:`send` should carry.
+    """
+
+    name: str
+    max_bytes: int
+
+    def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        """Store rows by the merge rules of :mod:`trace_guard.rows`; sending them twice changes nothing.
+
+        Args:
+            rows: each one JSON object, in the order in which they take effect; no two span rows of one span.
+            deadline: after it the call gives up.
+
+        Raises:
+            BackendUnavailable: nothing is known to be stored; send them again later.
+            BackendUnauthorized: the key was refused; send them again later.
+            BackendRefused: the rows were refused for good; none of them is stored.
+        """
+        ...
+
+    def resolve_project(self, name: str, deadline: Deadline) -> str:
+        """The id of the project of that name, which is made if there is none.
+
+        Raises:
+            BackendError: as in :meth:`send`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back connections. The object may be used again afterwards."""
+        ...

@@ -1,0 +1,48 @@
+"""A backend for tests: rows end up in a dictionary of this process."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+
+from ..deadline import Deadline
+from ..rows import Row, RowKey, merge, row_key
+
+__all__ = ["MemoryBackend"]
+
+
+class MemoryBackend:
+    """Keeps rows in memory, merged as the server would.
+
+    Attributes:
+        sends: how many times rows were sent.
+    """
+
+    name = "memory"
+    max_bytes = 6 * 1024 * 1024
+
+    def __init__(self) -> None:
+        self.sends = 0
+        self._rows: dict[RowKey, Row] = {}
+        self._lock = threading.Lock()
+
+    def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        with self._lock:
+            self.sends += 1
+            for encoded in rows:
+                row = json.loads(encoded)
+                replace = not row.pop("_is_merge", False)
+                key = row_key(row)
+                self._rows[key] = row if replace else merge(self._rows.get(key, {}), row)
+
+    def resolve_project(self, name: str, deadline: Deadline) -> str:
+        return name
+
+    def close(self) -> None:
+        """Nothing to give back: the rows stay readable."""
+
+    def rows(self) -> list[Row]:
+        """What is stored, oldest first."""
+        with self._lock:
+            return [dict(row) for row in self._rows.values()]

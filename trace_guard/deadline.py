@@ -1,0 +1,48 @@
+"""A deadline is a point in time, not a length of it, so that it can be handed down without arithmetic."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+__all__ = ["Deadline"]
+
+
+@dataclass(frozen=True, order=True)
+class Deadline:
+    """An absolute point on the monotonic clock, in seconds; infinity is "no deadline"."""
+
+    at: float
+
+    @classmethod
+    def after(cls, seconds: float) -> Deadline:
+        """The point that lies ``seconds`` from now; a negative number is a point in the past."""
+        return cls(time.monotonic() + seconds)
+
+    @classmethod
+    def never(cls) -> Deadline:
+        """The deadline that is never reached."""
+        return cls(math.inf)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that are left, never below 0.0; infinity without a deadline."""
+        return max(0.0, self.at - time.monotonic())
+
+    @property
+    def expired(self) -> bool:
+        return time.monotonic() >= self.at
+
+    @property
+    def epoch(self) -> float | None:
+        """The same point on the wall clock, in seconds since the epoch; None without a deadline."""
+        return None if math.isinf(self.at) else time.time() + (self.at - time.monotonic())
+
+    def minus(self, seconds: float) -> Deadline:
+        """The point ``seconds`` earlier."""
+        return Deadline(self.at - seconds)
+
+    def capped(self, seconds: float) -> Deadline:
+        """This deadline, or ``seconds`` from now if that comes first."""
+        return min(self, Deadline.after(seconds))

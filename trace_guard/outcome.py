@@ -1,0 +1,80 @@
+"""How an invocation ended, when its rows are to be delivered, and what came of that."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import ClassVar
+
+__all__ = ["ClosedBy", "Delivery", "FlushPolicy", "Outcome", "Verdict"]
+
+
+class Outcome(enum.Enum):
+    """How a guarded unit of work ended; the value stands in ``metadata.trace_guard.outcome``."""
+
+    OK = "ok"
+    ERROR = "error"
+    TIMED_OUT = "timed_out"
+    TERMINATED = "terminated"
+    """Ended by a signal."""
+    ABANDONED = "abandoned"
+    """The process died, and its end was found out later."""
+
+
+class ClosedBy(enum.Enum):
+    """Who closed a span that its own code left open; stands in ``metadata.trace_guard.closed_by``."""
+
+    GUARD = "guard"
+    WATCHDOG = "watchdog"
+    RECOVERY = "recovery"
+    REAPER = "reaper"
+    SUPERVISOR = "supervisor"
+
+
+class FlushPolicy(enum.Enum):
+    """When the rows of an invocation are delivered."""
+
+    AUTO = "auto"
+    """The best that the platform allows."""
+    BEFORE_RESPONSE = "before-response"
+    """The response waits for the delivery, at most ``flush_timeout`` seconds."""
+    AFTER_RESPONSE = "after-response"
+    """The response does not wait. Only where the process goes on running after it."""
+
+
+class Verdict(enum.Enum):
+    """Where the rows of an invocation are."""
+
+    DELIVERED = "delivered"
+    """Acknowledged by the backend, to the last row."""
+    DEFERRED = "deferred"
+    """In the journal; they will be sent after the response."""
+    SPOOLED = "spooled"
+    """Safe in the journal on disk; the backend did not take them in time."""
+    REFUSED = "refused"
+    """The backend refused some for good; they are kept as dead letters."""
+    LOST = "lost"
+    """In memory only, as no directory could be used, and not delivered in time."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What came of the rows of one invocation.
+
+    Attributes:
+        verdict: where the rows are now; its members are reachable as ``Delivery.DELIVERED`` and so on.
+        rows: how many rows the invocation added to the journal.
+        seconds: how long the caller waited for the verdict.
+        error: why it is not ``DELIVERED``, in words, or None.
+    """
+
+    verdict: Verdict
+    rows: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+
+    DELIVERED: ClassVar[Verdict] = Verdict.DELIVERED
+    DEFERRED: ClassVar[Verdict] = Verdict.DEFERRED
+    SPOOLED: ClassVar[Verdict] = Verdict.SPOOLED
+    REFUSED: ClassVar[Verdict] = Verdict.REFUSED
+    LOST: ClassVar[Verdict] = Verdict.LOST

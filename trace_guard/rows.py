@@ -1,0 +1,175 @@
+"""The rows that Braintrust stores, and the one operation that every failure comes down to: a closing row.
+
+A *row* is a JSON object with an ``id`` below the object that owns it (project logs, an experiment, a
+dataset). A *span row* also has a ``span_id``. Whatever is said about a span later comes as another row with
+the same ``id`` and ``_is_merge: true``, which the server merges deeply into what it has.
+
+Why every span row is sent as a merge: a row without ``_is_merge`` *replaces* the stored one. A start row
+that lands late, or twice, would so re-open a span that has ended, and take its output with it. Merged, the
+order and number of arrivals don't matter for fields that are written once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
+
+from .outcome import ClosedBy, Outcome
+
+__all__ = [
+    "Row",
+    "RowKey",
+    "closing_row",
+    "dump",
+    "has_ended",
+    "identity",
+    "is_span_row",
+    "merge",
+    "row_key",
+    "started_at",
+    "without_payload",
+]
+
+Row: TypeAlias = dict[str, Any]
+RowKey: TypeAlias = tuple[Any, ...]
+
+OBJECT_KEYS = ("org_id", "project_id", "experiment_id", "dataset_id", "prompt_session_id", "log_id")
+"""Which object a row belongs to; a row's ``id`` is unique below these."""
+
+_FIRST_WINS = ("created", "span_id", "root_span_id", "span_parents", "_parent_id")
+# Fields by which the server does something other than merge deeply. Such rows are never folded or rewritten.
+_SPECIAL = ("_object_delete", "_merge_paths", "_array_delete")
+_PAYLOAD = ("input", "output", "expected", "metadata", "context", "scores", "error")
+
+
+def dump(row: object) -> bytes:
+    """A row as compact JSON."""
+    return json.dumps(row, separators=(",", ":"), default=str).encode()
+
+
+def row_key(row: Mapping[str, Any]) -> RowKey:
+    """What makes two rows the same one to the server."""
+    return (*(row.get(key) for key in OBJECT_KEYS), row.get("id"))
+
+
+def is_span_row(row: Mapping[str, Any]) -> bool:
+    """True for a row of a span that may be sent as a merge; datasets, feedback and deletes are not."""
+    return bool(row.get("span_id")) and not row.get("dataset_id") and not any(key in row for key in _SPECIAL)
+
+
+def _metric(row: Mapping[str, Any], name: str) -> float | None:
+    metrics = row.get("metrics")
+    value = metrics.get(name) if isinstance(metrics, Mapping) else None
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def started_at(row: Mapping[str, Any]) -> float | None:
+    """When the span started, in seconds since the epoch, if this row says so."""
+    return _metric(row, "start")
+
+
+def has_ended(row: Mapping[str, Any]) -> bool:
+    """True if this row ends its span: Braintrust shows a span as in progress until ``metrics.end`` is set."""
+    return _metric(row, "end") is not None
+
+
+def merge(into: Row, row: Mapping[str, Any]) -> Row:
+    """Merge ``row`` into ``into`` by the server's rules, in place: objects deeply, ``tags`` as a set, the span's
+    ids and ``created`` from whichever row came first, all else from the later one."""
+    for key, value in row.items():
+        if key in _FIRST_WINS and into.get(key) is not None:
+            continue
+        old = into.get(key)
+        if key == "tags" and isinstance(old, list) and isinstance(value, list):
+            into[key] = old + [tag for tag in value if tag not in old]
+        else:
+            into[key] = _merged(old, value)
+    return into
+
+
+def _merged(old: Any, new: Any) -> Any:
+    if isinstance(old, dict) and isinstance(new, Mapping):
+        merged = dict(old)
+        for key, value in new.items():
+            merged[key] = _merged(merged.get(key), value)
+        return merged
+    return new
+
+
+def identity(row: Mapping[str, Any]) -> Row:
+    """The part of a span row that is enough to close the span: ids, parents, owner and start; no payload."""
+    kept: Row = {key: row[key] for key in OBJECT_KEYS if row.get(key) is not None}
+    for key in ("id", "span_id", "root_span_id", "span_parents"):
+        kept[key] = row.get(key)
+    start = started_at(row)
+    if start is not None:
+        kept["metrics"] = {"start": start}
+    return kept
+
+
+def closing_row(
+    span: Mapping[str, Any],
+    *,
+    end: float,
+    outcome: Outcome,
+    closed_by: ClosedBy | None = None,
+    reason: str | None = None,
+    error: str | None = None,
+    notes: Mapping[str, Any] | None = None,
+) -> Row:
+    """The row that closes a span.
+
+    Args:
+        span: a row or an :func:`identity` of the span.
+        end: when it ended, in seconds since the epoch.
+        closed_by: who closed it, if it was not its own code; such spans can be filtered out of statistics.
+        reason: why, in one word, for forced closes.
+        error: the span's ``error`` field, or None to leave it alone.
+        notes: more facts for ``metadata.trace_guard``.
+    """
+    about: Row = {"outcome": outcome.value}
+    if closed_by is not None:
+        about["closed_by"] = closed_by.value
+    if reason is not None:
+        about["reason"] = reason
+    about.update(notes or {})
+    row: Row = {**identity(span), "_is_merge": True, "metrics": {"end": end}, "metadata": {"trace_guard": about}}
+    if error is not None:
+        row["error"] = error
+    return row
+
+
+def without_payload(row: Mapping[str, Any]) -> Row:
+    """The row without what its user logged, but with all that opens or closes its span, marked as cut.
+
+    ``metadata.trace_guard`` stays, as it tells how the span was closed.
+    """
+    kept = {key: value for key, value in row.items() if key not in _PAYLOAD}
+    metadata = row.get("metadata")
+    about = metadata.get("trace_guard") if isinstance(metadata, Mapping) else None
+    kept["metadata"] = {"trace_guard": {**(about or {}), "payload_dropped": True}}
+    if isinstance(row.get("error"), str):
+        kept["error"] = row["error"][:1000]
+    return kept
+
+
+def split_rows(body: bytes) -> Iterable[tuple[Row, bytes]]:
+    """The rows of a ``POST /logs3`` body, each beside the very bytes that it had there.
+
+    Raises:
+        ValueError: the body is not of the form ``{"rows": [...]}``.
+    """
+    text = body.decode()
+    decoder = json.JSONDecoder()
+    start = text.index("[", text.index('"rows"')) + 1
+    while True:
+        while text[start] in " \t\r\n,":
+            start += 1
+        if text[start] == "]":
+            return
+        row, end = decoder.raw_decode(text, start)
+        if not isinstance(row, dict):
+            raise ValueError(f"a row that is not an object: {text[start:start + 80]!r}")
+        yield row, text[start:end].encode()
+        start = end
