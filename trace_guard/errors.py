@@ -43,7 +43,15 @@ class BackendError(TraceGuardError):
 
 
 class BackendUnavailable(BackendError):
-    """Nothing answered in time, or the answer was "later" (429, 5xx). The rows are kept."""
+    """Nothing answered in time, or the answer was "later" (429, 5xx). The rows are kept.
+
+    Attributes:
+        retry_after: seconds for which the server asked to be left alone, or None.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class BackendUnauthorized(BackendError):

@@ -1,0 +1,108 @@
+"""Braintrust over HTTP: ``POST /logs3``, and the look-ups of organisation and project."""
+
+from __future__ import annotations
+
+import json
+import urllib.parse
+from collections.abc import Sequence
+from typing import Any
+
+from ..deadline import Deadline
+from ..errors import BackendRefused, BackendUnauthorized, BackendUnavailable
+from ..identity import Identity, Organisation
+from ..settings import DEFAULT_API_URL, Settings
+from ..transport import Answer, Transport
+
+__all__ = ["BraintrustBackend"]
+
+_API_VERSION = 2
+# The server takes 6 MiB by default (the SDK's DEFAULT_MAX_REQUEST_SIZE); half of it leaves room for slow links.
+_MAX_BYTES = 3 * 1024 * 1024
+_REFUSED = frozenset({400, 413, 422})
+
+
+class BraintrustBackend:
+    """Rows go to Braintrust, at the URLs and with the key of the settings.
+
+    Safe to use from several threads, and after ``fork``.
+    """
+
+    name = "braintrust"
+
+    def __init__(self, settings: Settings, identity: Identity, transport: Transport | None = None) -> None:
+        self.max_bytes = _MAX_BYTES
+        self.identity = identity
+        self.transport = transport or Transport()
+        self._settings = settings
+
+    def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        body = b'{"rows":[' + b",".join(rows) + b'],"api_version":%d}' % _API_VERSION
+        url = f"{self._api_url(deadline)}/logs3"
+        self._checked("POST", url, body, deadline)
+
+    def resolve_project(self, name: str, deadline: Deadline) -> str:
+        known = self.identity.project_id(name)
+        if known is not None:
+            return known
+        organisation = self.organisation(deadline)
+        url = f"{self._api_url(deadline)}/v1/project"
+        body = json.dumps({"name": name, "org_name": organisation.name}).encode()
+        project_id = _json(self._checked("POST", url, body, deadline), url).get("id")
+        if not isinstance(project_id, str):
+            raise BackendUnavailable(f"{url} answered without a project id")
+        self.identity.learn_project(name, project_id)
+        return project_id
+
+    def organisation(self, deadline: Deadline) -> Organisation:
+        """The organisation of the key; with several, the one of ``BRAINTRUST_ORG_NAME``, else the first.
+
+        Raises:
+            BackendError: as in :meth:`send`.
+        """
+        known = self.identity.organisation
+        wanted = self._settings.org_name
+        if known is not None and wanted in (None, known.name):
+            return known
+        url = f"{self._settings.app_url.rstrip('/')}/api/apikey/login"
+        found = _json(self._checked("POST", url, b"", deadline), url).get("org_info")
+        choices = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+        chosen = next((one for one in choices if wanted in (None, one.get("name"))), None)
+        if chosen is None:
+            names = ", ".join(sorted(str(one.get("name")) for one in choices)) or "none"
+            raise BackendUnauthorized(
+                f"the key has no organisation {wanted!r} (it has: {names}): set BRAINTRUST_ORG_NAME to one of them"
+            )
+        organisation = Organisation(str(chosen.get("id")), str(chosen.get("name")), chosen.get("api_url"))
+        self.identity.learn_organisation(organisation)
+        return organisation
+
+    def close(self) -> None:
+        self.transport.close()
+
+    def _api_url(self, deadline: Deadline) -> str:
+        """Where the API of the organisation is. With a data plane of its own only the login knows."""
+        if self._settings.api_url:
+            return self._settings.api_url.rstrip("/")
+        return (self.organisation(deadline).api_url or DEFAULT_API_URL).rstrip("/")
+
+    def _checked(self, method: str, url: str, body: bytes, deadline: Deadline) -> Answer:
+        headers = {"Authorization": f"Bearer {self._settings.api_key or ''}", "Content-Type": "application/json"}
+        answer = self.transport.request(method, url, body, headers, deadline)
+        if 200 <= answer.status < 300:
+            return answer
+        host = urllib.parse.urlsplit(url).netloc
+        said = f"{host} answered {answer.status}: {answer.text}"
+        if answer.status in (401, 403):
+            raise BackendUnauthorized(f"{said}; check BRAINTRUST_API_KEY and what it may write to")
+        if answer.status in _REFUSED:
+            raise BackendRefused(said, status=answer.status)
+        # A wrong URL, a proxy's page or a redirect says nothing about the rows.
+        raise BackendUnavailable(f"{said}; check BRAINTRUST_API_URL and BRAINTRUST_APP_URL")
+
+
+def _json(answer: Answer, url: str) -> dict[str, Any]:
+    try:
+        found = json.loads(answer.body)
+    except ValueError as error:
+        raise BackendUnavailable(f"{url} did not answer with JSON: {answer.text}") from error
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,54 @@
+"""A dead backend must cost a healthy function nothing."""
+
+from __future__ import annotations
+
+import time
+
+__all__ = ["Breaker"]
+
+_THRESHOLD = 3
+_FIRST_PAUSE = 1.0
+_LONGEST_PAUSE = 5.0
+# What a server may ask for with Retry-After; a longer wish is asked again after this.
+_LONGEST_WISH = 60.0
+
+
+class Breaker:
+    """Counts failed deliveries in a row (not attempts); from the third on it lets only a probe through now
+    and then: after 1 s, then 2, 4 and every 5. Not thread-safe: the courier calls it under its lock."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.last_error: str | None = None
+        self._pause = 0.0
+        self._retry_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """True while deliveries are known to fail: then nobody should wait for one."""
+        return self.failures >= _THRESHOLD
+
+    @property
+    def retry_at(self) -> float:
+        """When something may be sent again, on the monotonic clock."""
+        return self._retry_at
+
+    def allows(self) -> bool:
+        return time.monotonic() >= self._retry_at
+
+    def let_through(self) -> None:
+        """Allow the next one, whatever came of those before."""
+        self._retry_at = 0.0
+
+    def failed(self, error: str, retry_after: float | None = None) -> None:
+        self.failures += 1
+        self.last_error = error
+        if self.is_open:
+            self._pause = min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
+        wish = min(_LONGEST_WISH, retry_after or 0.0)
+        self._retry_at = time.monotonic() + max(self._pause, wish)
+
+    def succeeded(self) -> None:
+        self.failures = 0
+        self.last_error = None
+        self._pause = self._retry_at = 0.0

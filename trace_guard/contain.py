@@ -1,0 +1,95 @@
+"""Our own faults never reach the code that we guard.
+
+Every call from user code into ours goes through :func:`contain`. A fault is logged once per step with its
+traceback, and the user's code goes on. Under test (:func:`raising`) it is raised instead, so that a fault
+can't hide behind its own containment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TypeVar
+
+__all__ = ["contain", "contained", "logger", "raising", "warn_once"]
+
+T = TypeVar("T")
+D = TypeVar("D")
+
+logger = logging.getLogger("trace_guard")
+
+_seen: set[str] = set()
+_seen_lock = threading.Lock()
+_raise = False
+
+
+class contain:  # noqa: N801 - reads as the verb that it is, like contextlib's own
+    """``with contain("close the root span"): ...`` keeps an ``Exception`` of that block from going further.
+
+    ``BaseException`` passes: Ctrl-C and ``SystemExit`` during our code are meant for the program, not for us.
+    """
+
+    __slots__ = ("_step",)
+
+    def __init__(self, step: str) -> None:
+        self._step = step
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if not isinstance(fault, Exception) or _raise:
+            return False
+        report(self._step, fault)
+        return True
+
+
+def contained(step: str, call: Callable[[], T], default: D) -> T | D:
+    """``call()``, or ``default`` if it raises an ``Exception``."""
+    with contain(step):
+        return call()
+    return default
+
+
+def report(step: str, fault: BaseException) -> None:
+    """Log a fault of ours: the first of each step in full, later ones for debugging only."""
+    first = _first(f"fault:{step}:{type(fault).__name__}")
+    level = logging.WARNING if first else logging.DEBUG
+    logger.log(level, "trace-guard could not %s; your code is not affected", step, exc_info=fault)
+
+
+def warn_once(key: str, message: str, *values: object) -> None:
+    """Log a warning the first time that ``key`` comes up in this process."""
+    if _first(key):
+        logger.warning(message, *values)
+
+
+def _first(key: str) -> bool:
+    with _seen_lock:
+        if key in _seen:
+            return False
+        _seen.add(key)
+        return True
+
+
+@contextlib.contextmanager
+def raising() -> Iterator[None]:
+    """Let faults through, and forget which have been logged. For tests."""
+    global _raise
+    before, _raise = _raise, True
+    try:
+        yield
+    finally:
+        _raise = before
+
+
+def forget() -> None:
+    """Make every fault and warning a first one again: after a fork, and between tests."""
+    global _seen_lock
+    _seen_lock = threading.Lock()
+    _seen.clear()

@@ -1,0 +1,422 @@
+"""Takes rows from journals to the backend: at least once, in order for each span, never in anybody's way.
+
+This is the relay of the transactional-outbox pattern. What is under way is decided under one lock; requests
+are made outside of it. ``acked`` of a journal only ever moves over rows that the backend has acknowledged
+(or refused for good, when they are kept as dead letters), without a gap.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from .backends.base import Backend
+from .batch import Batch
+from .breaker import Breaker
+from .contain import contain
+from .deadline import Deadline
+from .errors import BackendError, BackendUnauthorized
+from .journal.dead_letters import DeadLetters
+from .journal.format import Entry, Flag, Kind, Position
+from .journal.journal import Journal
+from .outcome import Delivery, Verdict
+from .rows import Row, dump
+from .sender import Sender
+
+__all__ = ["Courier"]
+
+_IN_FLIGHT = 4
+_SEND_SECONDS = 10.0
+# How long an invocation waits for a probe of a backend that is known to be down.
+_PROBE_SECONDS = 0.25
+# How long a request that was under way when the process was frozen may still turn out to have been answered.
+_STALE_SECONDS = 0.1
+_RETRY_SECONDS = 0.5
+# A wait shorter than this that ends without an answer says nothing about the backend.
+_TELLING_SECONDS = 0.5
+# What of a dead process's backlog may ride in a request that an invocation waits for.
+_RIDE_BYTES = 256 * 1024
+
+
+@dataclass(eq=False)
+class _Source:
+    """A journal to deliver from.
+
+    Attributes:
+        cursor: how far its rows have been taken into batches.
+        first: rows to send ahead of all others: the ends of spans whose payloads come later.
+        orphan: the journal of a process that is gone: to be closed as soon as it is delivered.
+        due: when its rows are to be sent, on the monotonic clock, or None if nobody has asked.
+        done: runs of it that have been delivered, beyond ``acked``.
+    """
+
+    journal: Journal
+    cursor: Position
+    first: list[Row] = field(default_factory=list)
+    orphan: bool = False
+    due: float | None = None
+    done: list[tuple[Position, Position]] = field(default_factory=list)
+    flights: int = 0
+    taken: bool = False
+
+    @property
+    def idle(self) -> bool:
+        return self.cursor >= self.journal.end and not self.flights and not self.first
+
+    @property
+    def delivered(self) -> bool:
+        return self.journal.acked >= self.journal.end
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A batch under way.
+
+    Attributes:
+        frozen: it was under way while the process was frozen, so that it may never be answered.
+        void: given up: what comes of it no longer counts.
+        counted: somebody has waited for it in vain, which the breaker has counted.
+    """
+
+    batch: Batch
+    runs: list[tuple[_Source, Position, Position]]
+    thread: threading.Thread
+    frozen: bool = False
+    void: bool = False
+    counted: bool = False
+
+
+class Courier:
+    """One for each destination of a process. Its threads start when there is something to send.
+
+    Args:
+        backend: where rows go.
+        dead_letters: where rows go that the backend refuses for good.
+        linger: seconds that rows wait for company while nobody waits for them.
+    """
+
+    def __init__(self, backend: Backend, dead_letters: DeadLetters, *, linger: float = 1.0) -> None:
+        self.backend = backend
+        self._sender = Sender(backend, dead_letters)
+        self._linger = linger
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin anew, as in a forked child: no threads, no journals, nothing under way."""
+        self._changed = threading.Condition(threading.Lock())
+        self._breaker = Breaker()
+        self._sources: list[_Source] = []
+        self._flights: list[_Flight] = []
+        self._threads: list[threading.Thread] = []
+        self._landings = self._failures = 0
+        self._unauthorized = 0
+        self._closed = False
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the last delivery failed, or None if it did not."""
+        return self._breaker.last_error
+
+    # What others ask for
+
+    def add(self, journal: Journal, *, first: Iterable[Row] = (), orphan: bool = False) -> None:
+        """Deliver from this journal too.
+
+        Args:
+            first: rows to be sent before all others of it.
+            orphan: its process is gone: close it as soon as it is delivered.
+        """
+        with self._changed:
+            source = _Source(journal, journal.acked, list(first), orphan)
+            self._sources.append(source)
+            self._sources.sort(key=lambda one: one.orphan)
+            if orphan:
+                # It rides with the first delivery that somebody asks for, else leaves after the linger.
+                source.due = time.monotonic() + self._linger
+                self._wake()
+
+    def rows_arrived(self, journal: Journal) -> None:
+        """Rows were appended; they leave after the linger, or with the next delivery."""
+        source = self._source(journal)
+        if source is None or source.due is not None:
+            return
+        with self._changed:
+            if source.due is None:
+                source.due = time.monotonic() + self._linger
+                self._wake()
+
+    def send_soon(self) -> None:
+        """Send all there is without making anybody wait for it."""
+        with self._changed:
+            self._ask()
+            self._wake()
+
+    def thawed(self) -> None:
+        """The process was frozen: what was under way before may never be answered."""
+        with self._changed:
+            for flight in self._flights:
+                flight.frozen = True
+
+    def deliver(
+        self, journal: Journal, upto: Position, deadline: Deadline, *, roots: Iterable[str] = ()
+    ) -> Delivery:
+        """Send all there is, and wait until a journal is acknowledged up to a position.
+
+        Args:
+            deadline: bounds the wait, not the request, which others may be waiting for too.
+            roots: ids of the traces in question, to tell whether any of their rows was refused.
+
+        Returns:
+            The verdict, and the seconds that it took.
+        """
+        began = time.monotonic()
+        with self._changed:
+            if journal.acked < upto and not (self._breaker.is_open and not self._breaker.allows()):
+                if self._breaker.is_open:
+                    deadline = deadline.capped(_PROBE_SECONDS)
+                self._await(journal, upto, deadline, began)
+            seconds = time.monotonic() - began
+            if journal.acked < upto:
+                verdict = Verdict.SPOOLED if journal.durable else Verdict.LOST
+                return Delivery(verdict, seconds=seconds, error=self._breaker.last_error or "no answer in time")
+            refusal = self._sender.refusal(roots)
+            return Delivery(Verdict.REFUSED if refusal else Verdict.DELIVERED, seconds=seconds, error=refusal)
+
+    def drain(self, deadline: Deadline, *, force: bool = False) -> bool:
+        """Send everything from every journal; True if nothing is left.
+
+        Args:
+            force: go on although the backend is known to be down.
+        """
+        unauthorized = self._unauthorized
+        with self._changed:
+            while not deadline.expired:
+                pending = [source for source in self._sources if not source.delivered]
+                if not pending:
+                    return True
+                if all(source.taken for source in pending):
+                    return False  # another process delivers from them
+                if (self._breaker.is_open and not force) or self._unauthorized - unauthorized >= 3:
+                    return False
+                failures = self._failures
+                self._breaker.let_through()
+                self._ask()
+                if self._wake():
+                    self._changed.wait(min(deadline.remaining, _RETRY_SECONDS))
+                else:
+                    self._work_inline(deadline)
+                if self._failures != failures:
+                    self._changed.wait(min(deadline.remaining, _RETRY_SECONDS))
+            return not any(not source.delivered for source in self._sources)
+
+    def close(self) -> None:
+        """Stop the threads once what is under way is done, and forget the journals, which stay as they are."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            threads = list(self._threads)
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(_STALE_SECONDS)
+        with self._changed:
+            for source in self._sources:
+                if not source.flights:
+                    source.journal.leave_delivery()
+                if source.orphan:
+                    source.journal.close()
+            self._sources = []
+        self.backend.close()
+
+    # Under the lock
+
+    def _source(self, journal: Journal) -> _Source | None:
+        return next((source for source in tuple(self._sources) if source.journal is journal), None)
+
+    def _ask(self) -> None:
+        now = time.monotonic()
+        for source in self._sources:
+            source.due = now if source.due is None else min(source.due, now)
+
+    def _await(self, journal: Journal, upto: Position, deadline: Deadline, began: float) -> None:
+        landings, failures = self._landings, self._failures
+        self._ask()
+        threaded = self._wake()
+        while journal.acked < upto and not deadline.expired:
+            if self._failures != failures:
+                return  # it was tried, and failed: the time that is left is the caller's
+            if not threaded:
+                self._work_inline(deadline)
+            elif any(flight.frozen for flight in self._flights):
+                self._changed.wait(min(_STALE_SECONDS, deadline.remaining))
+                self._give_up_frozen()
+            else:
+                self._changed.wait(min(deadline.remaining, threading.TIMEOUT_MAX))
+        waited = time.monotonic() - began
+        if journal.acked < upto and self._landings == landings and waited >= _TELLING_SECONDS:
+            # To whoever comes next the backend is as good as down.
+            self._breaker.failed(f"no answer within {waited:.2f} s")
+            for flight in self._flights:
+                flight.counted = True
+
+    def _wake(self) -> bool:
+        """See to it that a thread looks at what is due; False if none can be had."""
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if not self._threads and not self._start_thread():
+            return False
+        self._changed.notify_all()
+        return True
+
+    def _start_thread(self) -> bool:
+        thread = threading.Thread(target=self._run, name="trace-guard-courier", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False  # the interpreter is shutting down: whoever waits does the work
+        self._threads.append(thread)
+        return True
+
+    def _give_up_frozen(self) -> None:
+        for flight in [flight for flight in self._flights if flight.frozen]:
+            flight.void = True
+            if flight.thread in self._threads:
+                self._threads.remove(flight.thread)
+            self._landed(flight, None)
+        self._wake()
+
+    def _take_off(self) -> _Flight | None:
+        """Put what is due into a batch, and mark it as under way."""
+        now = time.monotonic()
+        if not self._breaker.allows() or not any(one.due is not None and one.due <= now for one in self._sources):
+            return None
+        batch = Batch(self.backend.max_bytes)
+        runs = []
+        for source in self._sources:
+            if source.idle:
+                source.due = None
+            if source.idle or batch.full or (source.orphan and batch.size > _RIDE_BYTES):
+                continue
+            if not source.flights:
+                source.taken = not source.journal.take_delivery()
+                if source.taken:
+                    source.due = now + _RETRY_SECONDS  # another process delivers from it
+                    continue
+                source.cursor = source.journal.acked
+                source.done.clear()
+            start, first, source.first = source.cursor, source.first, []
+            for row in first:
+                batch.take(Entry(Kind.ROW, Flag.NONE, 0.0, dump(row), start), self._is_busy)
+            riding = source.orphan and bool(batch.entries)
+            for entry in source.journal.read(source.cursor):
+                if (riding and batch.size > _RIDE_BYTES) or not batch.take(entry, self._is_busy):
+                    break
+                source.cursor = entry.end
+            if first or source.cursor > start:
+                runs.append((source, start, source.cursor))
+            elif not source.flights:
+                source.journal.leave_delivery()
+            if source.cursor >= source.journal.end:
+                source.due = None
+        if not runs:
+            return None
+        for source, _, _ in runs:
+            source.flights += 1
+        flight = _Flight(batch, runs, threading.current_thread())
+        self._flights.append(flight)
+        return flight
+
+    def _is_busy(self, row_id: str) -> bool:
+        return any(row_id in flight.batch.ids for flight in self._flights)
+
+    def _landed(self, flight: _Flight, error: BackendError | None) -> None:
+        """Book what came of a flight; of one that is void nothing is known."""
+        self._flights.remove(flight)
+        if not flight.void:
+            self._landings += 1
+            self._book(flight, error)
+        for source, start, end in flight.runs:
+            source.flights -= 1
+            if flight.void or error is not None:
+                # All that comes behind is sent again as well, in order; the backend doesn't mind.
+                source.cursor = min(source.cursor, start)
+                pause = 0.0 if flight.void else _RETRY_SECONDS
+                source.due = max(time.monotonic() + pause, self._breaker.retry_at)
+            else:
+                source.done.append((start, end))
+                self._acknowledge(source)
+            if not source.flights:
+                source.journal.leave_delivery()
+                if source.orphan and source.idle and source.delivered and source in self._sources:
+                    self._sources.remove(source)
+                    with contain("remove a delivered journal"):
+                        source.journal.close()
+        self._changed.notify_all()
+
+    def _book(self, flight: _Flight, error: BackendError | None) -> None:
+        if error is None:
+            self._breaker.succeeded()
+            return
+        self._failures += 1
+        self._unauthorized += isinstance(error, BackendUnauthorized)
+        if not flight.counted:
+            self._breaker.failed(str(error), getattr(error, "retry_after", None))
+
+    @staticmethod
+    def _acknowledge(source: _Source) -> None:
+        """Move ``acked`` over the runs that are done, without a gap."""
+        acked = source.journal.acked
+        for start, end in sorted(source.done):
+            if start <= acked:
+                acked = max(acked, end)
+        source.done = [run for run in source.done if run[1] > acked]
+        with contain("note in the journal how far delivery has come"):
+            source.journal.acknowledge(acked)
+
+    def _pause(self) -> float | None:
+        """Seconds until something is due; None to wait for somebody to ask, or for a flight to land."""
+        due = min((source.due for source in self._sources if source.due is not None), default=None)
+        if due is None or (self._flights and due <= time.monotonic()):
+            return None
+        return max(0.0, max(due, self._breaker.retry_at) - time.monotonic())
+
+    # Outside the lock
+
+    def _run(self) -> None:
+        """A thread's life: take a batch, send it, book it."""
+        while True:
+            with self._changed:
+                if self._closed or threading.current_thread() not in self._threads:
+                    return
+                pause: float | None = _RETRY_SECONDS
+                flight = None
+                with contain("take rows from the journal"):
+                    flight = self._take_off()
+                    pause = self._pause()
+                if flight is None:
+                    self._changed.wait(pause)
+                    continue
+                if flight.batch.full and len(self._threads) < _IN_FLIGHT:
+                    self._start_thread()
+            self._fly(flight, Deadline.after(_SEND_SECONDS))
+
+    def _work_inline(self, deadline: Deadline) -> None:
+        """Do a thread's work in the caller's: at the interpreter's exit there are no new threads."""
+        flight = self._take_off()
+        if flight is None:
+            self._changed.wait(min(deadline.remaining, self._pause() or _STALE_SECONDS))
+            return
+        self._changed.release()
+        try:
+            self._fly(flight, deadline.capped(_SEND_SECONDS))
+        finally:
+            self._changed.acquire()
+
+    def _fly(self, flight: _Flight, deadline: Deadline) -> None:
+        error: BackendError | None = BackendError("the request was broken off")
+        try:
+            error = self._sender.send(flight.batch, deadline)
+        finally:
+            with self._changed:
+                if not flight.void:
+                    self._landed(flight, error)

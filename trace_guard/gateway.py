@@ -1,0 +1,169 @@
+"""Stands between the Braintrust SDK and the network: rows go to the journal, and nobody waits for a look-up.
+
+It is an adapter of ``requests``, put in with the SDK's public ``set_http_adapter``. What it does with a
+request is a table. Rows are answered with 200 as soon as the journal has them; logins and projects from what
+is configured or cached; all else goes to the network with a timeout, which the SDK leaves out once an adapter
+is set. It touches nothing of the SDK: that is :mod:`trace_guard.sdk`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import urllib.parse
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import requests
+from requests.adapters import HTTPAdapter
+
+from .contain import report
+from .identity import ORG_PLACEHOLDER, Organisation, is_placeholder, placeholder, project_name
+from .rows import split_rows
+
+__all__ = ["Gateway", "GatewayHost"]
+
+# (connect, read) seconds for what passes through: prompts, datasets, attachments, functions.
+PASS_THROUGH_TIMEOUT = (5.0, 30.0)
+LOCAL_KEY = "trace-guard-local"
+
+
+class GatewayHost(Protocol):
+    """What the gateway needs of the guard."""
+
+    def ingest(self, rows: list[tuple[dict[str, Any], bytes]]) -> None:
+        """Put rows in the journal."""
+
+    def key_given(self, api_key: str, app_url: str) -> None:
+        """The SDK logs in with this key."""
+
+    def organisation(self) -> Organisation | None:
+        """The organisation, if it is known."""
+
+    def project_id(self, name: str) -> str | None:
+        """The id of a project, if it is known."""
+
+    def project_name(self, project_id: str) -> str | None:
+        """The name of a project, if it is known."""
+
+    def api_url(self) -> str:
+        """Where the SDK is to send what passes through."""
+
+    def passes_through(self) -> bool:
+        """False where there is no server to pass anything to."""
+
+
+class Gateway(HTTPAdapter):
+    """Answers what it can and passes on the rest.
+
+    Args:
+        host: where rows go and answers come from.
+        inner: the adapter that a user had set, for what passes through.
+    """
+
+    def __init__(self, host: GatewayHost, inner: HTTPAdapter | None = None) -> None:
+        super().__init__()
+        self.host = host
+        self.inner = inner
+
+    def send(  # type: ignore[override]
+        self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, **options: Any
+    ) -> requests.Response:
+        url = urllib.parse.urlsplit(request.url or "")
+        for method, matches, answer in self._routes:
+            if request.method == method and matches(url.path):
+                try:
+                    reply = answer(self, request, url)
+                except Exception as fault:  # noqa: BLE001 - the SDK must get an answer, or it sleeps and retries
+                    report(f"answer the SDK's {method} {url.path}", fault)
+                    reply = None
+                if reply is not None:
+                    return _response(request, reply)
+        return self._pass_on(request, stream, timeout, options)
+
+    def close(self) -> None:
+        if self.inner is not None:
+            self.inner.close()
+        super().close()
+
+    # Answers; None passes the request on
+
+    def _rows(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        body = request.body or b""
+        self.host.ingest(list(split_rows(body.encode() if isinstance(body, str) else bytes(body))))
+        return {}
+
+    def _login(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        key = str(request.headers.get("Authorization", "")).removeprefix("Bearer ").strip()
+        if key and key != LOCAL_KEY:
+            self.host.key_given(key, f"{url.scheme}://{url.netloc}{url.path.removesuffix('/api/apikey/login')}")
+        found = self.host.organisation() or Organisation(ORG_PLACEHOLDER, ORG_PLACEHOLDER)
+        api_url = self.host.api_url()
+        return {"org_info": [{
+            "id": found.id, "name": found.name, "api_url": api_url, "proxy_url": api_url, "git_metadata": None,
+        }]}
+
+    def _project(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        name = str(json.loads(request.body or b"{}").get("name") or "Global")
+        return {"id": self._id_of(name), "name": name, "org_id": self._organisation_id()}
+
+    def _old_project(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        wanted = json.loads(request.body or b"{}")
+        name = str(wanted.get("project_name") or "Global")
+        return {"project": {"id": str(wanted.get("project_id") or self._id_of(name)), "name": name}}
+
+    def _project_by_id(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        project_id = urllib.parse.unquote(url.path.rsplit("/", 1)[1])
+        name = project_name(project_id) if is_placeholder(project_id) else self.host.project_name(project_id)
+        return {"id": project_id, "name": name or project_id, "org_id": self._organisation_id()}
+
+    def _version(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        # Never a payload limit: above it the SDK would leave rows in an object store and log only their key.
+        return {}
+
+    def _ping(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        return None if self.host.passes_through() else {}
+
+    _routes: tuple[tuple[str, Callable[[str], bool], Callable[..., Any]], ...] = (
+        ("POST", lambda path: path.endswith("/logs3"), _rows),
+        ("POST", lambda path: path.endswith("/api/apikey/login"), _login),
+        ("POST", lambda path: path.endswith("/v1/project"), _project),
+        ("POST", lambda path: path.endswith("/api/project/register"), _old_project),
+        ("GET", lambda path: path.rsplit("/", 1)[0].endswith("/v1/project"), _project_by_id),
+        ("GET", lambda path: path.endswith("/version"), _version),
+        ("GET", lambda path: path.endswith("/ping"), _ping),
+    )
+
+    def _id_of(self, name: str) -> str:
+        return self.host.project_id(name) or placeholder(name)
+
+    def _organisation_id(self) -> str:
+        found = self.host.organisation()
+        return found.id if found else ORG_PLACEHOLDER
+
+    def _pass_on(
+        self, request: requests.PreparedRequest, stream: bool, timeout: Any, options: dict[str, Any]
+    ) -> requests.Response:
+        found = self.host.organisation()
+        if found is not None and isinstance(request.body, (bytes, str)):
+            body = request.body if isinstance(request.body, bytes) else request.body.encode()
+            if ORG_PLACEHOLDER.encode() in body:
+                # Given out before the organisation was known, and memorised by the SDK.
+                request.body = body.replace(ORG_PLACEHOLDER.encode(), found.id.encode())
+                request.headers["Content-Length"] = str(len(request.body))
+        timeout = timeout if timeout is not None else PASS_THROUGH_TIMEOUT
+        if self.inner is not None:
+            return self.inner.send(request, stream=stream, timeout=timeout, **options)
+        return super().send(request, stream=stream, timeout=timeout, **options)
+
+
+def _response(request: requests.PreparedRequest, reply: object) -> requests.Response:
+    response = requests.Response()
+    response.status_code = 200
+    response.reason = "OK"
+    response.url = request.url or ""
+    response.request = request
+    response.headers["Content-Type"] = "application/json"
+    response.encoding = "utf-8"
+    response.raw = io.BytesIO(json.dumps(reply).encode())
+    return response

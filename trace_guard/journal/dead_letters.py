@@ -1,0 +1,68 @@
+"""Rows that the backend refused for good: kept for a person to look at, never sent again."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ..contain import warn_once
+from .directory import DEAD_LETTERS
+from .format import MAGIC, Kind, decode_entries, encode_entry
+
+__all__ = ["DeadLetters", "read_dead_letters"]
+
+
+class DeadLetters:
+    """Writes refused rows to a segment of their own, in the format of the journal.
+
+    Each entry's payload is ``{"row", "status", "error"}``, the row as it was before anything was cut.
+
+    Args:
+        directory: trace-guard's directory, or None without one: then they are only reported.
+        max_bytes: past this, refused rows are reported but not kept.
+    """
+
+    def __init__(self, directory: Path | None, max_bytes: int) -> None:
+        self._directory = directory / DEAD_LETTERS if directory else None
+        self._max_bytes = max_bytes
+        self._lock = threading.Lock()
+        self._written: set[bytes] = set()
+
+    def keep(self, row: bytes, status: int, error: str) -> None:
+        """Write one refused row; a row that comes again, as a part of a batch that is sent anew, is kept once."""
+        warn_once(
+            f"dead:{status}", "Braintrust refused a row for good (%s); it is kept in %s; `trace-guard status` "
+            "counts them", error, self._directory or "memory only, as there is no directory",
+        )
+        digest = sha256(row).digest()
+        if self._directory is None or digest in self._written:
+            return
+        with self._lock:
+            self._written.add(digest)
+            self._directory.mkdir(mode=0o700, exist_ok=True)
+            path = self._directory / f"{time.strftime('%Y%m%d')}-{os.getpid()}.seg"
+            if sum(file.stat().st_size for file in self._directory.glob("*.seg")) > self._max_bytes:
+                warn_once("dead:full", "%s is full: further refused rows are not kept", self._directory)
+                return
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                payload = json.dumps({"row": json.loads(row), "status": status, "error": error}).encode()
+                start = MAGIC if os.fstat(descriptor).st_size == 0 else b""
+                os.write(descriptor, start + encode_entry(Kind.ROW, payload))
+            finally:
+                os.close(descriptor)
+
+
+def read_dead_letters(directory: Path) -> Iterator[dict[str, Any]]:
+    """The refused rows that are kept below trace-guard's ``directory``, oldest first."""
+    for path in sorted((directory / DEAD_LETTERS).glob("*.seg")):
+        data = path.read_bytes()
+        if data.startswith(MAGIC):
+            for entry in decode_entries(data[len(MAGIC) :], 0, len(MAGIC)):
+                yield json.loads(entry.payload)

@@ -1,0 +1,100 @@
+"""The journal of a process that has no directory to write to: it lives and dies with the process."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..contain import warn_once
+from ..open_spans import InvocationRecord, OpenSpans
+from ..rows import has_ended, is_span_row
+from .format import ENTRY_OVERHEAD, Entry, Kind, Position
+from .journal import NewRow
+
+__all__ = ["MemoryJournal"]
+
+MEMORY_BYTES = 16 * 1024 * 1024
+# Above every segment number of a file, so that positions of spans that began in a file stay in order.
+_SEGMENT = 1 << 40
+
+
+class MemoryJournal:
+    """Keeps undelivered rows in memory, at most ``max_bytes`` of them.
+
+    Past that the oldest rows go that don't end a span: an end costs little, and what is lost can't be "in
+    progress" if its start went with it.
+    """
+
+    durable = False
+
+    def __init__(self, header: Mapping[str, Any], spans: OpenSpans, max_bytes: int = MEMORY_BYTES) -> None:
+        self.header = dict(header)
+        self.spans = spans
+        self.dropped_rows = 0
+        self._entries: deque[Entry] = deque()
+        self._bytes = 0
+        self._max_bytes = max_bytes
+        self._count = 0
+        self._acked = Position(_SEGMENT, 0)
+        self._mutex = threading.RLock()
+
+    @property
+    def end(self) -> Position:
+        return Position(_SEGMENT, self._count)
+
+    @property
+    def acked(self) -> Position:
+        return self._acked
+
+    def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position:
+        self.spans.begin(record, self.end)
+        return self.append(rows)
+
+    def append(self, rows: Sequence[NewRow]) -> Position:
+        with self._mutex:
+            for new in rows:
+                self._count += 1
+                ends = is_span_row(new.row) and has_ended(new.row)
+                if self._bytes + len(new.encoded) > self._max_bytes and not ends:
+                    self.dropped_rows += 1
+                    warn_once("memory:full", "undelivered rows fill the %d bytes kept in memory: new ones are "
+                              "dropped until deliveries succeed again", self._max_bytes)
+                    continue
+                self._bytes += len(new.encoded) + ENTRY_OVERHEAD
+                self._entries.append(Entry(Kind.ROW, new.flags, 0.0, new.encoded, self.end))
+                self.spans.observe(new.row, self.end)
+            return self.end
+
+    def read(self, after: Position) -> Iterator[Entry]:
+        with self._mutex:
+            return iter([entry for entry in self._entries if entry.end > after])
+
+    def acknowledge(self, position: Position) -> None:
+        with self._mutex:
+            self._acked = max(self._acked, position)
+            while self._entries and self._entries[0].end <= position:
+                self._bytes -= len(self._entries.popleft().payload) + ENTRY_OVERHEAD
+
+    def take_delivery(self) -> bool:
+        return True
+
+    def leave_delivery(self) -> None:
+        """Nobody else can deliver from another process's memory."""
+
+    def touch(self) -> None:
+        """Nobody will read a sign of life from memory."""
+
+    @property
+    def finished(self) -> bool:
+        return self._acked >= self.end
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def abandon(self) -> None:
+        """In a forked child: the rows are the parent's to deliver."""
+        with self._mutex:
+            self._entries.clear()
+            self._acked = self.end

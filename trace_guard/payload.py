@@ -1,0 +1,141 @@
+"""What of an event or a result may stand on the root span: without secrets, and not too much of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+__all__ = ["CUT", "REDACTED", "Payload"]
+
+REDACTED = "[redacted]"
+CUT = "[cut by trace-guard]"
+_DEPTH = 40
+
+SECRETS = frozenset(
+    "authorization proxy_authorization cookie cookies set_cookie x_api_key api_key apikey password passwd secret "
+    "client_secret token access_token refresh_token id_token private_key".split()
+)
+
+
+class Payload:
+    """Makes a plain, redacted and bounded copy of a value. It never raises, and never calls more of a user's
+    objects than ``model_dump`` or ``__repr__``.
+
+    Args:
+        redact: more keys whose values are replaced. Keys match whole, after lower-casing and turning ``-``
+            into ``_``, at any depth, in objects, in strings that hold JSON, and in query strings.
+        max_bytes: about how many bytes of text are kept; the rest is left out where it stands, marked CUT.
+    """
+
+    def __init__(self, redact: Iterable[str] = (), max_bytes: int = 65536) -> None:
+        self._secrets = SECRETS | {_normal(key) for key in redact}
+        self._max_bytes = max_bytes
+        names = "|".join(re.escape(key).replace("_", "[-_]") for key in sorted(self._secrets, key=len, reverse=True))
+        # key=value of a query string or a form, and "key": "value" of JSON that can't be parsed whole.
+        self._in_text = re.compile(
+            rf"""(?<![\w-])((?:{names})["']?\s*[=:]\s*)("(?:[^"\\]|\\.)*"?|'[^']*'?|[^&\s,;}}]+)""", re.IGNORECASE
+        )
+
+    def copy(self, value: object) -> Any:
+        """The copy, of ``dict``, ``list``, ``str``, numbers, ``bool`` and None."""
+        return _Copy(self).of(value, 0)
+
+    def is_secret(self, key: object) -> bool:
+        return isinstance(key, str) and _normal(key) in self._secrets
+
+    def text(self, text: str, room: int) -> str:
+        """A string without secrets, at most ``room`` characters of it."""
+        stripped = text.lstrip()
+        if stripped[:1] in ("{", "[") and len(text) <= room:
+            try:
+                parsed = json.loads(text)
+            except (ValueError, RecursionError):
+                parsed = None
+            if isinstance(parsed, (dict, list)):
+                clean = _Copy(self).of(parsed, 1)
+                return text if clean == parsed else json.dumps(clean)
+        cut = len(text) > room
+        clean_text = self._in_text.sub(lambda found: found[1] + REDACTED, text[:room])
+        return f"{clean_text} {CUT}" if cut else clean_text
+
+
+class _Copy:
+    """One copy in the making, and how much room is left for it."""
+
+    def __init__(self, payload: Payload) -> None:
+        self._payload = payload
+        self._room = payload._max_bytes
+        self._above: set[int] = set()
+
+    def of(self, value: object, depth: int) -> Any:
+        if value is None or isinstance(value, (bool, int)):
+            self._room -= 8
+            return value
+        if isinstance(value, float):
+            self._room -= 8
+            return value if math.isfinite(value) else repr(value)
+        if self._room <= 0 or depth > _DEPTH:
+            return CUT
+        if isinstance(value, str):
+            return self._text(value)
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return f"<{len(value)} bytes>"
+        if id(value) in self._above:
+            return "<recursion>"
+        self._above.add(id(value))
+        try:
+            return self._container(value, depth + 1)
+        except Exception as error:  # noqa: BLE001 - a user's object may do anything when looked at
+            return f"<{type(value).__name__}: {type(error).__name__} when read>"
+        finally:
+            self._above.discard(id(value))
+
+    def _container(self, value: object, depth: int) -> Any:
+        if isinstance(value, Mapping):
+            return self._mapping(value, depth)
+        if isinstance(value, (list, tuple, set, frozenset)):
+            return self._sequence(list(value), depth)
+        dump = getattr(value, "model_dump", None)
+        if callable(dump) and not isinstance(value, type):
+            return self.of(dump(), depth)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return self._mapping({one.name: getattr(value, one.name) for one in dataclasses.fields(value)}, depth)
+        return self._text(value if isinstance(value, str) else repr(value))
+
+    def _mapping(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        # {"name": "authorization", "value": "..."} and its like, as in recorded headers
+        names_secret = any(self._payload.is_secret(value.get(key)) for key in ("name", "key", "Name", "Key"))
+        copy: dict[str, Any] = {}
+        for key, one in value.items():
+            if self._room <= 0:
+                copy[CUT] = True
+                break
+            text = key if isinstance(key, str) else str(key)
+            self._room -= len(text)
+            secret = self._payload.is_secret(text) or (names_secret and text.lower() == "value")
+            copy[text] = REDACTED if secret and one is not None else self.of(one, depth)
+        return copy
+
+    def _sequence(self, value: list[Any], depth: int) -> list[Any]:
+        if len(value) == 2 and self._payload.is_secret(value[0]):
+            return [value[0], REDACTED]  # a pair, as in a list of headers
+        copy: list[Any] = []
+        for one in value:
+            if self._room <= 0:
+                copy.append(CUT)
+                break
+            copy.append(self.of(one, depth))
+        return copy
+
+    def _text(self, value: str) -> str:
+        text = self._payload.text(value, self._room)
+        self._room -= len(text)
+        return text
+
+
+def _normal(key: str) -> str:
+    return key.lower().replace("-", "_")

@@ -1,0 +1,300 @@
+"""The one module that touches the inside of the Braintrust SDK.
+
+Shown to work from 0.4 on; what a release does not have is found out, never assumed from its version.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import braintrust
+import braintrust.logger as bt
+from requests.adapters import HTTPAdapter
+
+from .contain import contain, logger
+from .deadline import Deadline
+from .gateway import LOCAL_KEY, Gateway, GatewayHost
+from .identity import ORG_PLACEHOLDER, Identity, is_placeholder, project_name
+from .rows import Row
+
+__all__ = ["NO_SPAN", "Sdk", "adoptable", "error_text"]
+
+NO_SPAN = bt.NOOP_SPAN
+_PARENT_KEY = "braintrust.parent="
+
+
+class Sdk:
+    """The SDK of this process with the gateway in place. There is one; guards share it."""
+
+    def __init__(self, host: GatewayHost) -> None:
+        self.gateway = Gateway(host)
+        self._host = host
+        self._loggers: dict[tuple[str | None, str | None], Any] = {}
+        self._lock = threading.Lock()
+        self._drainer = _Drainer(self)
+        options = getattr(bt, "SpanInternalOptions", None)
+        self._skips_first_row = "skip_initial_span_write" in getattr(options, "__annotations__", {})
+        self._plain_flush: Callable[..., None] | None = None
+
+    def install(self) -> None:
+        """Put the gateway in, and log in through it, which needs no network.
+
+        Done once more whenever somebody has set another adapter since: theirs is then asked for all that
+        passes through.
+        """
+        current = bt._http_adapter
+        if current is self.gateway:
+            return
+        with self._lock:
+            if isinstance(current, HTTPAdapter) and current is not self.gateway:
+                self.gateway.inner = current
+            bt.set_http_adapter(self.gateway)
+            state = bt._state
+            if "login" not in state.__dict__:
+                state.login = _login_with_fallback(state)
+            # Some Pythons 3.12 hang at exit if the SDK starts the thread of its first look-up there.
+            state.login()
+            self._wrap_flush(state)
+
+    @property
+    def installed(self) -> bool:
+        return bt._http_adapter is self.gateway
+
+    def uninstall(self) -> None:
+        """Take the gateway out again, and put back the adapter that it stood before."""
+        state = bt._state
+        with self._lock:
+            if bt._http_adapter is self.gateway:
+                if self.gateway.inner is not None:
+                    bt.set_http_adapter(self.gateway.inner)
+                else:
+                    bt._http_adapter = None
+                    for connection in (state._app_conn, state._api_conn):
+                        if connection is not None:
+                            connection.adapter = None
+                            connection._reset()
+            state.__dict__.pop("login", None)
+            if state.login_token == LOCAL_KEY:
+                state.logged_in = False
+            background = state.global_bg_logger()
+            background.__dict__.pop("flush", None)
+            self._plain_flush = None
+
+    # Spans
+
+    def start_root(
+        self,
+        name: str,
+        *,
+        project: str | None,
+        project_id: str | None,
+        parent: str | Mapping[str, str] | None,
+        started: float,
+    ) -> Any:
+        """Open the root span of an invocation: below ``parent``, else below the span that is current, else in
+        the user's own logger, else in ours for that project.
+
+        Raises:
+            Exception: whatever the SDK raises.
+        """
+        internal = {"internal": {"skip_initial_span_write": True}} if self._skips_first_row else {}
+        options: dict[str, Any] = {"name": name, "start_time": started, **internal}
+        if parent is not None:
+            return braintrust.start_span(
+                parent=parent if isinstance(parent, str) else dict(parent),  # type: ignore[arg-type,unused-ignore]
+                type=braintrust.SpanTypeAttribute.TASK, **options,
+            )
+        current = braintrust.current_span()
+        if current is not NO_SPAN:
+            return current.start_span(**options)
+        mine = self._logger(project, project_id)
+        theirs = braintrust.current_logger()
+        chosen = mine if theirs is None or theirs in self._loggers.values() else theirs
+        return chosen.start_span(**options)
+
+    def _logger(self, project: str | None, project_id: str | None) -> Any:
+        key = (project, project_id)
+        found = self._loggers.get(key)
+        if found is None:
+            with self._lock:
+                found = self._loggers.get(key)
+                if found is None:
+                    before = braintrust.current_logger()
+                    found = braintrust.init_logger(
+                        project=project, project_id=project_id, set_current=before is None
+                    )
+                    self._loggers[key] = found
+        return found
+
+    def start_row(self, span: Any, started: float, metadata: Mapping[str, Any]) -> Row:
+        """The first row of a span that the SDK has opened: identity, start and metadata, no payload."""
+        return {
+            "_is_merge": True,
+            "id": span.id,
+            "span_id": span.span_id,
+            "root_span_id": span.root_span_id,
+            "span_parents": span.span_parents,
+            **_object_ids(span),
+            "created": datetime.fromtimestamp(started, timezone.utc).isoformat(),
+            "metrics": {"start": started},
+            "span_attributes": {"name": span.name, "type": "task"},
+            "metadata": dict(metadata),
+        }
+
+    def resolved(self, identity: Identity) -> None:
+        """Put the real ids where the SDK has memorised placeholders, so that links come out right."""
+        state = bt._state
+        organisation = identity.organisation
+        if organisation is not None and state.org_id == ORG_PLACEHOLDER:
+            state.org_id, state.org_name = organisation.id, organisation.name
+        for one in {id(one): one for one in (*self._loggers.values(), braintrust.current_logger())}.values():
+            if one is None or not one._lazy_metadata.has_succeeded:
+                continue
+            known = one._lazy_metadata.get()
+            if is_placeholder(known.project.id):
+                real = identity.project_id(project_name(known.project.id))
+                if real is not None:
+                    known.project.id = real
+                    one._lazy_id = type(one._lazy_id)(lambda real=real: real, use_mutex=False)
+
+    # The queue
+
+    def drain(self, deadline: Deadline) -> bool:
+        """Move what is in the SDK's queue to the journal; False if that is not done by the deadline."""
+        return self._drainer.drain(deadline)
+
+    def flush_queue(self) -> None:
+        """The SDK's own flush, which the gateway turns into a write to the journal."""
+        (self._plain_flush or bt._state.global_bg_logger().flush)()
+
+    def _wrap_flush(self, state: Any) -> None:
+        """Outside an invocation a user's ``flush()`` promises that rows have arrived: let it wait for the
+        courier too. Inside one the invocation's end sees to that."""
+        background = state.global_bg_logger()
+        if "flush" in background.__dict__:
+            return
+        plain = self._plain_flush = background.flush
+        after = self._host.flushed  # type: ignore[attr-defined]
+
+        def flush(*args: Any, **options: Any) -> None:
+            plain(*args, **options)
+            if threading.current_thread() is not getattr(background, "thread", None):
+                with contain("deliver after flush()"):
+                    after()
+
+        background.flush = flush
+
+    def after_fork(self) -> None:
+        """In a forked child: helper threads and locks of the parent are not there."""
+        self._lock = threading.Lock()
+        self._drainer = _Drainer(self)
+
+
+class _Drainer:
+    """Runs the SDK's flush on a thread of its own, since it has no timeout: whoever waits can stop waiting."""
+
+    def __init__(self, sdk: Sdk) -> None:
+        self._sdk = sdk
+        self._requests: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def drain(self, deadline: Deadline) -> bool:
+        done = threading.Event()
+        if not self._started():
+            self._flush(done)  # the interpreter is shutting down, and with it the SDK's own threads
+            return True
+        self._requests.put(done)
+        return done.wait(min(deadline.remaining, threading.TIMEOUT_MAX))
+
+    def _started(self) -> bool:
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._run, name="trace-guard-drain", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return False
+                self._thread = thread
+            return True
+
+    def _run(self) -> None:
+        while True:
+            waiting = [self._requests.get()]
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    waiting.append(self._requests.get_nowait())
+            self._flush(*waiting)
+
+    def _flush(self, *waiting: threading.Event) -> None:
+        try:
+            self._sdk.flush_queue()
+        except Exception as error:  # noqa: BLE001 - attachments that can't be uploaded end up here
+            logger.debug("the SDK's flush raised: %s", error)
+        finally:
+            for done in waiting:
+                done.set()
+
+
+def adoptable(parent: str | Mapping[str, str] | None) -> tuple[str | Mapping[str, str] | None, dict[str, str]]:
+    """The parent if it is in Braintrust, and the ids of one that is not, as metadata.
+
+    A foreign ``traceparent`` without ``baggage: braintrust.parent`` names a span that Braintrust has never
+    seen; a root below it would have a dead parent.
+    """
+    if parent is None or isinstance(parent, str):
+        return parent or None, {}
+    headers = {str(name).lower(): str(value) for name, value in parent.items()}
+    traceparent = headers.get("traceparent", "")
+    if not traceparent:
+        return None, {}
+    extract = getattr(braintrust, "extract_trace_context", None)
+    if extract is not None and _PARENT_KEY in headers.get("baggage", ""):
+        context = extract(headers)
+        if context:
+            return context, {}
+    return None, {"traceparent": traceparent}
+
+
+def error_text(error: BaseException) -> str:
+    """An exception as the SDK writes it: with its traceback."""
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+
+def _object_ids(span: Any) -> Row:
+    exporter = bt._get_exporter()
+    fields: Row = exporter(
+        object_type=span.parent_object_type, object_id=span.parent_object_id.get()
+    ).object_id_fields()
+    return fields
+
+
+def _login_with_fallback(state: Any) -> Callable[..., None]:
+    """Without a key the SDK can't log in, and rows would never leave its queue. With this it logs in to the
+    gateway under a name that is nobody's key, which any real key then replaces."""
+
+    def login(
+        app_url: str | None = None,
+        api_key: str | None = None,
+        org_name: str | None = None,
+        force_login: bool = False,
+    ) -> None:
+        plain = type(state).login
+        if state.logged_in and state.login_token == LOCAL_KEY and api_key:
+            force_login = True
+        try:
+            plain(state, app_url=app_url, api_key=api_key, org_name=org_name, force_login=force_login)
+        except ValueError:
+            if api_key or state.logged_in:
+                raise
+            plain(state, app_url=app_url, api_key=LOCAL_KEY, org_name=org_name, force_login=force_login)
+
+    return login
+
+

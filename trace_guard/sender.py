@@ -1,0 +1,78 @@
+"""Makes one request of a batch, and finds the rows in it that the backend will never take."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from .backends.base import Backend
+from .batch import Batch, fold
+from .contain import report, warn_once
+from .deadline import Deadline
+from .errors import BackendError, BackendRefused, BackendUnauthorized
+from .journal.dead_letters import DeadLetters
+from .rows import dump, is_span_row, without_payload
+
+__all__ = ["Sender"]
+
+_REMEMBERED = 1000
+
+
+class Sender:
+    """Sends batches. Knows which traces had rows refused, the latest thousand of them."""
+
+    def __init__(self, backend: Backend, dead_letters: DeadLetters) -> None:
+        self.backend = backend
+        self._dead_letters = dead_letters
+        self._refused: OrderedDict[str, str] = OrderedDict()
+
+    def refusal(self, roots: Iterable[str]) -> str | None:
+        """Why a row of one of these traces was refused for good, or None."""
+        return next((self._refused[root] for root in roots if root in self._refused), None)
+
+    def send(self, batch: Batch, deadline: Deadline) -> BackendError | None:
+        """Send a batch; None if all of it is with the backend, or else with the dead letters."""
+        try:
+            projects = {name: self.backend.resolve_project(name, deadline) for name in batch.project_names()}
+            rows = fold(batch.entries, projects)
+            if rows:
+                self._send_bisecting(rows, deadline)
+        except BackendUnauthorized as error:
+            warn_once("unauthorized", "%s. Rows are kept, and sent again later: `trace-guard status` "
+                      "tells how many", error)
+            return error
+        except BackendError as error:
+            return error
+        except Exception as fault:  # noqa: BLE001 - a fault of ours must not end the courier's thread
+            report("send rows", fault)
+            return BackendError(f"rows could not be sent: {fault!r}")
+        return None
+
+    def _send_bisecting(self, rows: list[bytes], deadline: Deadline) -> None:
+        """Send rows; of those that are refused find out which, so that they don't hold up the others."""
+        try:
+            self.backend.send(rows, deadline)
+        except BackendRefused as refusal:
+            if len(rows) > 1:
+                middle = len(rows) // 2
+                self._send_bisecting(rows[:middle], deadline)
+                self._send_bisecting(rows[middle:], deadline)
+            else:
+                self._send_without_payload(rows[0], refusal, deadline)
+
+    def _send_without_payload(self, encoded: bytes, refusal: BackendRefused, deadline: Deadline) -> None:
+        """A single row was refused. What its user logged is the likely reason; its start and end must get
+        through all the same, or the trace stays open."""
+        row = json.loads(encoded)
+        error = str(refusal)
+        if is_span_row(row):
+            try:
+                self.backend.send([dump(without_payload(row))], deadline)
+                error += " (sent without its payload)"
+            except BackendRefused as second:
+                error = str(second)
+        self._dead_letters.keep(encoded, refusal.status, error)
+        self._refused[str(row.get("root_span_id"))] = error
+        while len(self._refused) > _REMEMBERED:
+            self._refused.popitem(last=False)

@@ -1,0 +1,261 @@
+"""Settings: a keyword beats an environment variable, which beats the default. An empty variable is unset."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .errors import SettingsError
+from .outcome import FlushPolicy
+
+__all__ = ["Settings"]
+
+T = TypeVar("T")
+
+DEFAULT_API_URL = "https://api.braintrust.dev"
+DEFAULT_APP_URL = "https://www.braintrust.dev"
+
+# The variable in which each platform says what the function, service or job is called.
+_FUNCTION_NAMES = (
+    "AWS_LAMBDA_FUNCTION_NAME",
+    "K_SERVICE",
+    "FUNCTION_TARGET",
+    "WEBSITE_SITE_NAME",
+    "CLOUD_RUN_JOB",
+    "CONTAINER_APP_JOB_NAME",
+)
+# Platforms on which only the temporary directory can be written, or outlives nothing but the process.
+_TEMPORARY_ONLY = ("AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE", "FUNCTIONS_WORKER_RUNTIME", "CLOUD_RUN_JOB")
+
+
+def _setting(
+    default: Any, variable: str, parse: Callable[[str], Any], accepts: str, *aliases: str
+) -> Any:
+    return field(
+        default=default,
+        metadata={"variables": (variable, *aliases), "parse": parse, "accepts": accepts},
+    )
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _flag(value: str) -> bool:
+    known = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    return known[value.lower()]
+
+
+def _seconds(value: str) -> float:
+    seconds = float(value)
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(value)
+    return seconds
+
+
+def _bytes(value: str) -> int:
+    size = int(value)
+    if size < 0:
+        raise ValueError(value)
+    return size
+
+
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value.lower() not in choices:
+            raise ValueError(value)
+        return value.lower()
+
+    return parse
+
+
+_SECONDS = "a number of seconds, 0 or more"
+_BYTES = "a whole number of bytes, 0 or more"
+_FLAG = "true or false"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How trace-guard behaves in this process. Times are in seconds, sizes in bytes.
+
+    Make one with :meth:`from_env`; the constructor alone reads no environment.
+    """
+
+    project: str | None = _setting(None, "TRACE_GUARD_PROJECT", _text, "a project's name")
+    """Braintrust project by name; the function's name by default. With an id it is only a label."""
+
+    project_id: str | None = _setting(
+        None, "TRACE_GUARD_PROJECT_ID", _text, "a project's id", "BRAINTRUST_PROJECT_ID"
+    )
+    """Braintrust project by id; wins over a name."""
+
+    backend: str = _setting(
+        "auto", "TRACE_GUARD_BACKEND", _one_of("auto", "braintrust", "local", "memory"), "auto, braintrust or local"
+    )
+    """``braintrust``, ``local``, or ``auto``: Braintrust when there is a key."""
+
+    dir: Path = _setting(Path(), "TRACE_GUARD_DIR", Path, "a directory")
+    """Journal, caches and local store (``traces.db``); the platform's writable directory, else the user's
+    state directory."""
+
+    flush: FlushPolicy = _setting(
+        FlushPolicy.AUTO, "TRACE_GUARD_FLUSH", lambda value: FlushPolicy(value.lower()),
+        "auto, before-response or after-response",
+    )
+    """When rows are delivered."""
+
+    flush_timeout: float = _setting(2.0, "TRACE_GUARD_FLUSH_TIMEOUT", _seconds, _SECONDS)
+    """Most seconds that a response may wait for delivery; also capped by the time left minus the reserve."""
+
+    reserve: float = _setting(0.3, "TRACE_GUARD_RESERVE", _seconds, _SECONDS)
+    """Seconds kept back before the platform's deadline, never more than a fifth of the timeout."""
+
+    linger: float = _setting(1.0, "TRACE_GUARD_LINGER", _seconds, _SECONDS)
+    """Seconds that rows of a running invocation wait for company."""
+
+    capture_input: bool = _setting(True, "TRACE_GUARD_CAPTURE_INPUT", _flag, _FLAG)
+    """Log the event on the root span."""
+
+    capture_output: bool = _setting(True, "TRACE_GUARD_CAPTURE_OUTPUT", _flag, _FLAG)
+    """Log the result on the root span."""
+
+    redact: tuple[str, ...] = _setting((), "TRACE_GUARD_REDACT", _words, "keys, separated by commas")
+    """More keys whose values are replaced in captured input and output, at any depth, in any case."""
+
+    exit_timeout: float = _setting(30.0, "TRACE_GUARD_EXIT_TIMEOUT", _seconds, _SECONDS)
+    """Most seconds that a normal exit waits for delivery."""
+
+    max_payload_bytes: int = _setting(65536, "TRACE_GUARD_MAX_PAYLOAD_BYTES", _bytes, _BYTES)
+    """Captured input and output are cut beyond this, and marked as cut."""
+
+    max_journal_bytes: int = _setting(67108864, "TRACE_GUARD_MAX_JOURNAL_BYTES", _bytes, _BYTES)
+    """Cap of the journal directory. Past it payloads are dropped first; the ends of spans never are."""
+
+    sync: str = _setting("os", "TRACE_GUARD_SYNC", _one_of("os", "always"), "os or always")
+    """``os`` survives the death of the process, ``always`` (fsync) that of the host."""
+
+    disabled: bool = _setting(False, "TRACE_GUARD_DISABLED", _flag, _FLAG)
+    """Wrap nothing, cost nothing."""
+
+    api_key: str | None = field(
+        default=None, repr=False,
+        metadata={"variables": ("BRAINTRUST_API_KEY",), "parse": str.strip, "accepts": "a Braintrust key"},
+    )
+    """The key of Braintrust, as the SDK reads it. It is never written to disk."""
+
+    api_url: str | None = _setting(None, "BRAINTRUST_API_URL", _text, "a URL")
+    """Where rows go; by default the organisation's own API, as the login names it."""
+
+    app_url: str = _setting(DEFAULT_APP_URL, "BRAINTRUST_APP_URL", _text, "a URL")
+    """Where the SDK logs in."""
+
+    org_name: str | None = _setting(None, "BRAINTRUST_ORG_NAME", _text, "an organisation's name")
+    """Chooses among several organisations of one key."""
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **keywords: Any) -> Settings:
+        """Settings from keywords, then the environment, then defaults.
+
+        A keyword that is None counts as not given.
+
+        Raises:
+            SettingsError: a value is not accepted; the message names the variable, the value and what is.
+            TypeError: a keyword is not a setting.
+        """
+        environ = os.environ if environ is None else environ
+        known = {one.name: one for one in fields(cls)}
+        for name in keywords:
+            if name not in known:
+                raise TypeError(f"{name!r} is not a setting; the settings are {', '.join(known)}")
+        values: dict[str, Any] = {}
+        for name, one in known.items():
+            given = keywords.get(name)
+            if given is not None:
+                values[name] = _checked(f"{name}=", given, one.metadata)
+                continue
+            for variable in one.metadata["variables"]:
+                if environ.get(variable, "").strip():
+                    values[name] = _checked(variable, environ[variable].strip(), one.metadata)
+                    break
+        values.setdefault("dir", default_directory(environ))
+        if not values.get("project"):
+            values["project"] = default_project(environ)
+        return cls(**values)
+
+    def with_key(self, api_key: str, app_url: str | None = None) -> Settings:
+        """The same settings with a key that came from elsewhere than the environment."""
+        return replace(self, api_key=api_key, app_url=app_url or self.app_url)
+
+    @property
+    def backend_name(self) -> str:
+        """``backend`` with ``auto`` resolved."""
+        if self.backend != "auto":
+            return self.backend
+        return "braintrust" if self.api_key else "local"
+
+    @property
+    def destination(self) -> dict[str, str | None]:
+        """What tells two destinations apart. A journal is only ever delivered to the one that it was written
+        for. The key stands in it as a fingerprint, from which it can't be found."""
+        if self.backend_name != "braintrust":
+            return {"backend": self.backend_name}
+        fingerprint = sha256(f"trace-guard:{self.api_key}".encode()).hexdigest()[:16] if self.api_key else None
+        return {
+            "backend": "braintrust",
+            "api_url": self.api_url,
+            "app_url": self.app_url,
+            "org_name": self.org_name,
+            "key_fingerprint": fingerprint,
+        }
+
+    def reserve_of(self, seconds: float) -> float:
+        """The reserve for a unit of work that may take ``seconds`` in all: never more than a fifth of it."""
+        return min(self.reserve, max(0.0, seconds) / 5)
+
+
+def _checked(source: str, value: Any, about: Mapping[str, Any]) -> Any:
+    """Parse a setting's text; a value of another type has come as a keyword, in the type of its field."""
+    if not isinstance(value, str):
+        if about["parse"] in (_seconds, _bytes):
+            value = str(value)
+        else:
+            return tuple(value) if about["parse"] is _words else value
+    try:
+        return about["parse"](value)
+    except (ValueError, KeyError) as error:
+        raise SettingsError(f"{source} is {value!r}, which is not accepted: it takes {about['accepts']}") from error
+
+
+def default_project(environ: Mapping[str, str]) -> str:
+    """The function's own name on the platforms that have one, else the name of the program."""
+    for variable in _FUNCTION_NAMES:
+        if environ.get(variable):
+            return environ[variable]
+    program = Path(sys.argv[0]).stem if sys.argv and sys.argv[0] else ""
+    return program if program not in ("", "-c", "-m", "__main__") else "trace-guard"
+
+
+def default_directory(environ: Mapping[str, str]) -> Path:
+    """The platform's writable directory, else the user's state directory."""
+    if any(environ.get(variable) for variable in _TEMPORARY_ONLY):
+        return Path(tempfile.gettempdir()) / "trace-guard"
+    if sys.platform == "win32":
+        return Path(environ.get("LOCALAPPDATA") or tempfile.gettempdir()) / "trace-guard"
+    if sys.platform == "darwin" and environ.get("HOME"):
+        return Path(environ["HOME"]) / "Library" / "Application Support" / "trace-guard"
+    if environ.get("XDG_STATE_HOME"):
+        return Path(environ["XDG_STATE_HOME"]) / "trace-guard"
+    if environ.get("HOME") and os.access(environ["HOME"], os.W_OK):
+        return Path(environ["HOME"]) / ".local" / "state" / "trace-guard"
+    return Path(tempfile.gettempdir()) / f"trace-guard-{os.getuid()}"

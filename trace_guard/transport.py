@@ -1,0 +1,162 @@
+"""HTTP with a deadline: every attempt and every pause between attempts ends with it."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+import urllib.parse
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .deadline import Deadline
+from .errors import BackendUnavailable
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse, PoolManager
+    from urllib3.util.retry import Retry
+
+__all__ = ["Answer", "Transport"]
+
+_CONNECT_SECONDS = 3.0
+_ATTEMPTS = 3
+_BACKOFF = 0.1
+_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class Answer(NamedTuple):
+    """What a server said."""
+
+    status: int
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        """The beginning of the body, for an error message."""
+        return self.body[:300].decode("utf-8", "replace").strip()
+
+
+class Transport:
+    """Requests over kept-alive connections. Thread-safe; a forked child makes connections of its own.
+
+    Proxies and certificates come from the environment, as ``requests`` reads it: ``HTTPS_PROXY``,
+    ``HTTP_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``, ``CURL_CA_BUNDLE``, and ``SSL_CERT_FILE``.
+    """
+
+    def __init__(self) -> None:
+        self._managers: dict[str, PoolManager] = {}
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def request(
+        self, method: str, url: str, body: bytes, headers: Mapping[str, str], deadline: Deadline
+    ) -> Answer:
+        """Send a request that may safely arrive twice, again if need be.
+
+        Raises:
+            BackendUnavailable: no answer before the deadline, or only answers that mean "later" (408, 425,
+                429, 5xx); with the seconds to wait in ``retry_after`` if the server said so.
+        """
+        # Imported here: a process that never delivers, such as one under test, does without.
+        from urllib3 import Timeout
+        from urllib3.exceptions import HTTPError, MaxRetryError
+        from urllib3.util.retry import Retry
+
+        policy = Retry(total=_ATTEMPTS - 1, backoff_factor=_BACKOFF, allowed_methods=None)
+        reconnects = 1
+        while True:
+            left = deadline.remaining
+            if left <= 0:
+                raise BackendUnavailable(f"no answer from {_host(url)} in time")
+            retry_after: float | None = None
+            try:
+                response = self._manager(url).urlopen(
+                    method, url, body=body, headers=dict(headers), retries=False, redirect=False,
+                    timeout=Timeout(connect=min(left, _CONNECT_SECONDS), total=left),
+                )
+                if response.status not in _RETRIED:
+                    return Answer(response.status, response.data)
+                retry_after = _retry_after(policy, response)
+                trouble = f"{_host(url)} answered {response.status}: {Answer(0, response.data).text}"
+            except HTTPError as error:
+                trouble = f"{_host(url)} did not answer: {_plain(error)}"
+                if reconnects and _is_stale(error):
+                    # The other side closed the connection while the process was frozen, which is a fault of
+                    # neither: connect anew, at once. Once only, as a server may also drop every request.
+                    reconnects -= 1
+                    continue
+            try:
+                policy = policy.increment(method, url)
+            except MaxRetryError:
+                raise BackendUnavailable(trouble, retry_after=retry_after) from None
+            pause = policy.get_backoff_time() + random.uniform(0, _BACKOFF)
+            pause = pause if retry_after is None else max(pause, retry_after)
+            if pause >= deadline.remaining:
+                raise BackendUnavailable(trouble, retry_after=retry_after)
+            time.sleep(pause)
+
+    def close(self) -> None:
+        """Close idle connections. New ones are made when they are needed."""
+        with self._lock:
+            managers, self._managers = self._managers, {}
+        if self._pid == os.getpid():
+            for manager in managers.values():
+                manager.clear()
+
+    def after_fork(self) -> None:
+        """In a forked child: leave the parent's connections alone."""
+        self._lock = threading.Lock()
+        self._managers = {}
+        self._pid = os.getpid()
+
+    def _manager(self, url: str) -> PoolManager:
+        from requests.utils import get_environ_proxies, select_proxy
+        from urllib3 import PoolManager, ProxyManager
+
+        proxy = select_proxy(url, get_environ_proxies(url)) or ""
+        with self._lock:
+            manager = self._managers.get(proxy)
+            if manager is None:
+                # Four at a time to a host is the most that the courier has in flight.
+                options: dict[str, Any] = {
+                    "num_pools": 4, "maxsize": 4, "ca_certs": _certificates(), "cert_reqs": "CERT_REQUIRED"
+                }
+                manager = ProxyManager(proxy, **options) if proxy else PoolManager(**options)
+                self._managers[proxy] = manager
+            return manager
+
+
+def _retry_after(policy: Retry, response: BaseHTTPResponse) -> float | None:
+    """The seconds that the server asks to be left alone for; None if it doesn't say, or not in a known form."""
+    from urllib3.exceptions import InvalidHeader
+
+    try:
+        return policy.get_retry_after(response)
+    except InvalidHeader:
+        return None
+
+
+def _is_stale(error: BaseException) -> bool:
+    from urllib3.exceptions import ProtocolError
+
+    return isinstance(error, ProtocolError)
+
+
+def _plain(error: BaseException) -> str:
+    reason = getattr(error, "reason", None) or error
+    return f"{type(reason).__name__}: {reason}"
+
+
+def _host(url: str) -> str:
+    return urllib.parse.urlsplit(url).netloc
+
+
+def _certificates() -> str:
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        path = os.environ.get(variable)
+        if path and os.path.isfile(path):
+            return path
+    from requests.certs import where
+
+    return where()
