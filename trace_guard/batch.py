@@ -82,11 +82,11 @@ def fold(entries: list[tuple[Row, Entry]], projects: Mapping[str, str]) -> list[
     spans: dict[Any, Row] = {}
     rows: list[Row | bytes] = []
     for row, entry in entries:
-        project = row.get("project_id")
-        if is_placeholder(project):
-            row["project_id"] = projects[project_name(project)]
+        unresolved = is_placeholder(row.get("project_id"))
+        if unresolved:
+            row["project_id"] = projects[project_name(row["project_id"])]
         if entry.flags & Flag.VERBATIM or not is_span_row(row):
-            rows.append(dump(row) if is_placeholder(project) else entry.payload)
+            rows.append(dump(row) if unresolved else entry.payload)
             continue
         key = row_key(row)
         replace = bool(entry.flags & Flag.REPLACEMENT)

@@ -26,7 +26,7 @@ _seen_lock = threading.Lock()
 _raise = False
 
 
-class contain:  # noqa: N801 - reads as the verb that it is, like contextlib's own
+class contain:
     """``with contain("close the root span"): ...`` keeps an ``Exception`` of that block from going further.
 
     ``BaseException`` passes: Ctrl-C and ``SystemExit`` during our code are meant for the program, not for us.

@@ -137,6 +137,11 @@ class Courier:
                 source.due = time.monotonic() + self._linger
                 self._wake()
 
+    def forget(self, journal: Journal) -> None:
+        """Deliver no more from this journal: its files are gone."""
+        with self._changed:
+            self._sources = [source for source in self._sources if source.journal is not journal]
+
     def rows_arrived(self, journal: Journal) -> None:
         """Rows were appended; they leave after the linger, or with the next delivery."""
         source = self._source(journal)
@@ -228,6 +233,10 @@ class Courier:
                     source.journal.close()
             self._sources = []
         self.backend.close()
+
+    def journals(self) -> list[Journal]:
+        """The journals that rows are delivered from."""
+        return [source.journal for source in tuple(self._sources)]
 
     # Under the lock
 

@@ -34,8 +34,11 @@ class GatewayHost(Protocol):
     def ingest(self, rows: list[tuple[dict[str, Any], bytes]]) -> None:
         """Put rows in the journal."""
 
-    def key_given(self, api_key: str, app_url: str) -> None:
+    def key_given(self, api_key: str, app_url: str, org_name: str | None) -> None:
         """The SDK logs in with this key."""
+
+    def flushed(self) -> None:
+        """The user has called the SDK's ``flush()``, and the rows are in the journal."""
 
     def organisation(self) -> Organisation | None:
         """The organisation, if it is known."""
@@ -59,12 +62,16 @@ class Gateway(HTTPAdapter):
     Args:
         host: where rows go and answers come from.
         inner: the adapter that a user had set, for what passes through.
+
+    Attributes:
+        wanted_organisation: the one that the login under way asks for, which its request does not say.
     """
 
     def __init__(self, host: GatewayHost, inner: HTTPAdapter | None = None) -> None:
         super().__init__()
         self.host = host
         self.inner = inner
+        self.wanted_organisation: str | None = None
 
     def send(  # type: ignore[override]
         self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, **options: Any
@@ -96,8 +103,12 @@ class Gateway(HTTPAdapter):
     def _login(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         key = str(request.headers.get("Authorization", "")).removeprefix("Bearer ").strip()
         if key and key != LOCAL_KEY:
-            self.host.key_given(key, f"{url.scheme}://{url.netloc}{url.path.removesuffix('/api/apikey/login')}")
-        found = self.host.organisation() or Organisation(ORG_PLACEHOLDER, ORG_PLACEHOLDER)
+            app_url = f"{url.scheme}://{url.netloc}{url.path.removesuffix('/api/apikey/login')}"
+            self.host.key_given(key, app_url, self.wanted_organisation)
+        wanted = self.wanted_organisation
+        found = self.host.organisation()
+        if found is None or wanted not in (None, found.name):
+            found = Organisation(ORG_PLACEHOLDER, wanted or ORG_PLACEHOLDER)
         api_url = self.host.api_url()
         return {"org_info": [{
             "id": found.id, "name": found.name, "api_url": api_url, "proxy_url": api_url, "git_metadata": None,

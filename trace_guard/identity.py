@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .contain import logger
+from .contain import contain, logger
 
 __all__ = ["Identity", "Organisation", "is_placeholder", "placeholder", "project_name"]
 
@@ -97,7 +97,8 @@ class Identity:
     def _learned(self) -> None:
         self._save()
         for listener in self._listeners:
-            listener()
+            with contain("make known what a look-up has found"):
+                listener()
 
     def _load(self) -> None:
         if self._path is None:

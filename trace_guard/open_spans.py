@@ -74,6 +74,7 @@ class _Live:
     record: InvocationRecord
     position: Position
     rows: int = 0
+    root_error: bool = False
 
 
 @dataclass
@@ -101,6 +102,8 @@ class OpenSpans:
         with self._lock:
             row_id = str(row["id"])
             span = self._open.get(row_id)
+            if row_id in self._live and row.get("error"):
+                self._live[row_id].root_error = True
             if span is None:
                 start = started_at(row)
                 owner = self._owner(row, start)
@@ -145,6 +148,17 @@ class OpenSpans:
         with self._lock:
             live = self._live.get(root)
             return live.rows if live else 0
+
+    def knows(self, row: Mapping[str, Any]) -> bool:
+        """True if the row belongs to an invocation that was begun here, live or over."""
+        with self._lock:
+            return bool(row.get("span_id")) and self._owner(row, started_at(row)) is not None
+
+    def root_error(self, root: str) -> bool:
+        """True if an error of a live invocation's root has been seen."""
+        with self._lock:
+            live = self._live.get(root)
+            return live is not None and live.root_error
 
     def is_open(self, row_id: str) -> bool:
         with self._lock:

@@ -16,8 +16,7 @@ CUT = "[cut by trace-guard]"
 _DEPTH = 40
 
 SECRETS = frozenset(
-    "authorization proxy_authorization cookie cookies set_cookie x_api_key api_key apikey password passwd secret "
-    "client_secret token access_token refresh_token id_token private_key".split()
+    ["authorization", "proxy_authorization", "cookie", "cookies", "set_cookie", "x_api_key", "api_key", "apikey", "password", "passwd", "secret", "client_secret", "token", "access_token", "refresh_token", "id_token", "private_key"]
 )
 
 

@@ -6,6 +6,8 @@ Shown to work from 0.4 on; what a release does not have is found out, never assu
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import queue
 import threading
 import traceback
@@ -15,6 +17,7 @@ from typing import Any
 
 import braintrust
 import braintrust.logger as bt
+from braintrust.span_types import SpanTypeAttribute
 from requests.adapters import HTTPAdapter
 
 from .contain import contain, logger
@@ -23,14 +26,19 @@ from .gateway import LOCAL_KEY, Gateway, GatewayHost
 from .identity import ORG_PLACEHOLDER, Identity, is_placeholder, project_name
 from .rows import Row
 
-__all__ = ["NO_SPAN", "Sdk", "adoptable", "error_text"]
+__all__ = ["Sdk"]
 
-NO_SPAN = bt.NOOP_SPAN
 _PARENT_KEY = "braintrust.parent="
 
 
 class Sdk:
-    """The SDK of this process with the gateway in place. There is one; guards share it."""
+    """The SDK of this process with the gateway in place. There is one; guards share it.
+
+    Attributes:
+        no_span: the span that does nothing.
+    """
+
+    no_span: Any = bt.NOOP_SPAN
 
     def __init__(self, host: GatewayHost) -> None:
         self.gateway = Gateway(host)
@@ -56,10 +64,10 @@ class Sdk:
                 self.gateway.inner = current
             bt.set_http_adapter(self.gateway)
             state = bt._state
-            if "login" not in state.__dict__:
-                state.login = _login_with_fallback(state)
+            login = state.__dict__.get("login") or _Login(state, self.gateway)
+            state.__dict__["login"] = login
             # Some Pythons 3.12 hang at exit if the SDK starts the thread of its first look-up there.
-            state.login()
+            login.early()
             self._wrap_flush(state)
 
     @property
@@ -108,10 +116,11 @@ class Sdk:
         if parent is not None:
             return braintrust.start_span(
                 parent=parent if isinstance(parent, str) else dict(parent),  # type: ignore[arg-type,unused-ignore]
-                type=braintrust.SpanTypeAttribute.TASK, **options,
+                type=SpanTypeAttribute.TASK,
+                **options,
             )
         current = braintrust.current_span()
-        if current is not NO_SPAN:
+        if current is not self.no_span:
             return current.start_span(**options)
         mine = self._logger(project, project_id)
         theirs = braintrust.current_logger()
@@ -136,20 +145,53 @@ class Sdk:
         """The first row of a span that the SDK has opened: identity, start and metadata, no payload."""
         return {
             "_is_merge": True,
-            "id": span.id,
-            "span_id": span.span_id,
-            "root_span_id": span.root_span_id,
-            "span_parents": span.span_parents,
-            **_object_ids(span),
+            **self.identity_of(span),
             "created": datetime.fromtimestamp(started, timezone.utc).isoformat(),
             "metrics": {"start": started},
             "span_attributes": {"name": span.name, "type": "task"},
             "metadata": dict(metadata),
         }
 
+    @staticmethod
+    def adoptable(
+        parent: str | Mapping[str, str] | None,
+    ) -> tuple[str | Mapping[str, str] | None, dict[str, str]]:
+        """The parent if it is in Braintrust, and the ids of one that is not, as metadata.
+
+        A foreign ``traceparent`` without ``baggage: braintrust.parent`` names a span that Braintrust has never
+        seen; a root below it would have a dead parent.
+        """
+        if parent is None or isinstance(parent, str):
+            return parent or None, {}
+        headers = {str(name).lower(): str(value) for name, value in parent.items()}
+        traceparent = headers.get("traceparent", "")
+        if not traceparent:
+            return None, {}
+        extract = getattr(braintrust, "extract_trace_context", None)
+        if extract is not None and _PARENT_KEY in headers.get("baggage", ""):
+            context = extract(headers)
+            if context:
+                return context, {}
+        return None, {"traceparent": traceparent}
+
+    @staticmethod
+    def error_text(error: BaseException) -> str:
+        """An exception as the SDK writes it: with its traceback."""
+        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+    @staticmethod
+    def identity_of(span: Any) -> Row:
+        """What a closing row of a span needs: its ids, parents and owner."""
+        return {
+            "id": span.id, "span_id": span.span_id, "root_span_id": span.root_span_id,
+            "span_parents": span.span_parents, **_object_ids(span),
+        }
+
     def resolved(self, identity: Identity) -> None:
         """Put the real ids where the SDK has memorised placeholders, so that links come out right."""
         state = bt._state
+        with getattr(state, "_client_lock", contextlib.nullcontext()):
+            getattr(state, "_project_metadata_cache", {}).clear()
         organisation = identity.organisation
         if organisation is not None and state.org_id == ORG_PLACEHOLDER:
             state.org_id, state.org_name = organisation.id, organisation.name
@@ -180,7 +222,7 @@ class Sdk:
         if "flush" in background.__dict__:
             return
         plain = self._plain_flush = background.flush
-        after = self._host.flushed  # type: ignore[attr-defined]
+        after = self._host.flushed
 
         def flush(*args: Any, **options: Any) -> None:
             plain(*args, **options)
@@ -242,59 +284,49 @@ class _Drainer:
                 done.set()
 
 
-def adoptable(parent: str | Mapping[str, str] | None) -> tuple[str | Mapping[str, str] | None, dict[str, str]]:
-    """The parent if it is in Braintrust, and the ids of one that is not, as metadata.
-
-    A foreign ``traceparent`` without ``baggage: braintrust.parent`` names a span that Braintrust has never
-    seen; a root below it would have a dead parent.
-    """
-    if parent is None or isinstance(parent, str):
-        return parent or None, {}
-    headers = {str(name).lower(): str(value) for name, value in parent.items()}
-    traceparent = headers.get("traceparent", "")
-    if not traceparent:
-        return None, {}
-    extract = getattr(braintrust, "extract_trace_context", None)
-    if extract is not None and _PARENT_KEY in headers.get("baggage", ""):
-        context = extract(headers)
-        if context:
-            return context, {}
-    return None, {"traceparent": traceparent}
-
-
-def error_text(error: BaseException) -> str:
-    """An exception as the SDK writes it: with its traceback."""
-    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
-
-
 def _object_ids(span: Any) -> Row:
-    exporter = bt._get_exporter()
+    exporter: Any = bt._get_exporter()  # type: ignore[no-untyped-call]
     fields: Row = exporter(
         object_type=span.parent_object_type, object_id=span.parent_object_id.get()
     ).object_id_fields()
     return fields
 
 
-def _login_with_fallback(state: Any) -> Callable[..., None]:
-    """Without a key the SDK can't log in, and rows would never leave its queue. With this it logs in to the
-    gateway under a name that is nobody's key, which any real key then replaces."""
+class _Login:
+    """Stands in for the SDK's ``login``, which we call early and without a network.
 
-    def login(
+    Without a key the SDK can't log in, and rows would never leave its queue: then it is logged in to the
+    gateway under a name that is nobody's key. And as it was we who logged in, a login of the user's own, with
+    another key, organisation or URL, must not be refused as a second one.
+    """
+
+    def __init__(self, state: Any, gateway: Gateway) -> None:
+        self._state = state
+        self._gateway = gateway
+        self._ours = False
+
+    def early(self) -> None:
+        """Log in for the sake of rows; not the user's doing."""
+        if not self._state.logged_in:
+            self()
+            self._ours = True
+
+    def __call__(
+        self,
         app_url: str | None = None,
         api_key: str | None = None,
         org_name: str | None = None,
         force_login: bool = False,
     ) -> None:
-        plain = type(state).login
-        if state.logged_in and state.login_token == LOCAL_KEY and api_key:
-            force_login = True
+        state = self._state
+        asked = app_url is not None or api_key is not None or org_name is not None
+        if asked and (self._ours or state.login_token == LOCAL_KEY):
+            force_login, self._ours = True, False
+        plain = functools.partial(type(state).login, state, app_url=app_url, org_name=org_name)
+        self._gateway.wanted_organisation = org_name or os.environ.get("BRAINTRUST_ORG_NAME") or None
         try:
-            plain(state, app_url=app_url, api_key=api_key, org_name=org_name, force_login=force_login)
+            plain(api_key=api_key, force_login=force_login)
         except ValueError:
             if api_key or state.logged_in:
                 raise
-            plain(state, app_url=app_url, api_key=LOCAL_KEY, org_name=org_name, force_login=force_login)
-
-    return login
-
-
+            plain(api_key=LOCAL_KEY, force_login=force_login)

@@ -193,9 +193,9 @@ class Settings:
             values["project"] = default_project(environ)
         return cls(**values)
 
-    def with_key(self, api_key: str, app_url: str | None = None) -> Settings:
-        """The same settings with a key that came from elsewhere than the environment."""
-        return replace(self, api_key=api_key, app_url=app_url or self.app_url)
+    def with_login(self, api_key: str, app_url: str, org_name: str | None) -> Settings:
+        """The same settings for a login that the program itself has made, with a key of its own."""
+        return replace(self, api_key=api_key, app_url=app_url, org_name=org_name)
 
     @property
     def backend_name(self) -> str:

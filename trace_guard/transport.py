@@ -157,6 +157,6 @@ def _certificates() -> str:
         path = os.environ.get(variable)
         if path and os.path.isfile(path):
             return path
-    from requests.certs import where
+    from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-    return where()
+    return DEFAULT_CA_BUNDLE_PATH

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..deadline import Deadline
@@ -34,6 +36,7 @@ class BraintrustBackend:
         self.identity = identity
         self.transport = transport or Transport()
         self._settings = settings
+        self._looking_up = threading.RLock()
 
     def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
         body = b'{"rows":[' + b",".join(rows) + b'],"api_version":%d}' % _API_VERSION
@@ -41,9 +44,10 @@ class BraintrustBackend:
         self._checked("POST", url, body, deadline)
 
     def resolve_project(self, name: str, deadline: Deadline) -> str:
-        known = self.identity.project_id(name)
-        if known is not None:
-            return known
+        with self._one_at_a_time(deadline):
+            return self.identity.project_id(name) or self._find_project(name, deadline)
+
+    def _find_project(self, name: str, deadline: Deadline) -> str:
         organisation = self.organisation(deadline)
         url = f"{self._api_url(deadline)}/v1/project"
         body = json.dumps({"name": name, "org_name": organisation.name}).encode()
@@ -59,10 +63,14 @@ class BraintrustBackend:
         Raises:
             BackendError: as in :meth:`send`.
         """
-        known = self.identity.organisation
+        with self._one_at_a_time(deadline):
+            known = self.identity.organisation
+            if known is not None and self._settings.org_name in (None, known.name):
+                return known
+            return self._find_organisation(deadline)
+
+    def _find_organisation(self, deadline: Deadline) -> Organisation:
         wanted = self._settings.org_name
-        if known is not None and wanted in (None, known.name):
-            return known
         url = f"{self._settings.app_url.rstrip('/')}/api/apikey/login"
         found = _json(self._checked("POST", url, b"", deadline), url).get("org_info")
         choices = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
@@ -78,6 +86,21 @@ class BraintrustBackend:
 
     def close(self) -> None:
         self.transport.close()
+
+    def after_fork(self) -> None:
+        """In a forked child: leave the parent's connections and locks alone."""
+        self._looking_up = threading.RLock()
+        self.transport.after_fork()
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, deadline: Deadline) -> Iterator[None]:
+        """The look-up that begins early and the first delivery often want to know the same."""
+        if not self._looking_up.acquire(timeout=min(deadline.remaining, threading.TIMEOUT_MAX)):
+            raise BackendUnavailable("the organisation or project could not be looked up in time")
+        try:
+            yield
+        finally:
+            self._looking_up.release()
 
     def _api_url(self, deadline: Deadline) -> str:
         """Where the API of the organisation is. With a data plane of its own only the login knows."""

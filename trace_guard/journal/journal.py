@@ -87,7 +87,7 @@ class FileJournal:
 
     def __init__(self, path: Path, lock: FileLock, room: Room, spans: OpenSpans, *, sync: str = "os") -> None:
         self.path = path
-        self.header = read_header(path)
+        self.header: Mapping[str, Any] = read_header(path)
         self.spans = spans
         self.dropped_spans = 0
         self._lock = lock
@@ -185,17 +185,18 @@ class FileJournal:
         return self._acked
 
     @property
-    def bytes(self) -> int:
-        """How much the segments take up."""
+    def size(self) -> int:
+        """Bytes that the segments take up."""
         return sum(self._sizes.values())
 
     def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position:
         """Write that an invocation begins, with its first rows, in one go.
 
         Raises:
-            OSError: the disk won't have it; nothing was written.
+            OSError: the disk won't have it, or the journal's files were removed; nothing was written.
         """
         with self._mutex:
+            os.stat(self._lock.path)  # a cleaner of temporary files may have been here
             self.spans.begin(record, Position(self._active(), 0))
             self._write([encode_entry(Kind.INVOCATION, dump(record.to_row())), *self._fitting(rows)])
             self._observe(rows)
@@ -222,19 +223,19 @@ class FileJournal:
         """What of the rows the size cap lets in: payloads go first, then spans that have not begun, and never
         the end of one that has."""
         cap = self._room.max_bytes
-        used = self.bytes + self._others
+        used = self.size + self._others
         kept = []
         for new in rows:
             encoded = new.encoded
-            size = used + len(encoded) + ENTRY_OVERHEAD
-            if size > cap * _PAYLOAD_SHARE and is_span_row(new.row):
+            total = used + len(encoded) + ENTRY_OVERHEAD
+            if total > cap * _PAYLOAD_SHARE and is_span_row(new.row):
                 begun = self.spans.is_open(str(new.row.get("id")))
-                if size > cap * _SPANS_SHARE and not begun:
+                if total > cap * _SPANS_SHARE and not begun:
                     self.dropped_spans += 1
                     warn_once("cap:spans", "the journal in %s is full (%d bytes): new spans are not recorded "
                               "until deliveries succeed again", self.path, cap)
                     continue
-                if size > cap * _SPANS_SHARE and not has_ended(new.row):
+                if total > cap * _SPANS_SHARE and not has_ended(new.row):
                     continue
                 warn_once("cap:payload", "the journal in %s nears its cap (%d bytes): inputs and outputs are "
                           "dropped until deliveries succeed again", self.path, cap)

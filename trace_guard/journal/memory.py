@@ -30,7 +30,7 @@ class MemoryJournal:
     durable = False
 
     def __init__(self, header: Mapping[str, Any], spans: OpenSpans, max_bytes: int = MEMORY_BYTES) -> None:
-        self.header = dict(header)
+        self.header: Mapping[str, Any] = dict(header)
         self.spans = spans
         self.dropped_rows = 0
         self._entries: deque[Entry] = deque()

@@ -1,0 +1,12 @@
+"""trace-guard for AWS Lambda::
+
+    from trace_guard_lambda import guard_handler
+
+    @guard_handler(project="support-bot")
+    def handler(event, context): ...
+"""
+
+from .context import LambdaContext
+from .handler import guard_handler
+
+__all__ = ["LambdaContext", "guard_handler"]

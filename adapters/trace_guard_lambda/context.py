@@ -1,0 +1,93 @@
+"""What Lambda's context object and environment say of an invocation, in OpenTelemetry's FaaS terms.
+
+The terms: https://opentelemetry.io/docs/specs/semconv/attributes-registry/faas/ and ``cloud``. The context:
+https://docs.aws.amazon.com/lambda/latest/dg/python-context.html. The variables:
+https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+from trace_guard import Deadline
+
+__all__ = ["ColdStart", "LambdaContext", "deadline_of", "facts_of", "name_of"]
+
+
+class LambdaContext(Protocol):
+    """The part of Lambda's context object that is read. Any of it may be missing: tests and local tools pass
+    contexts of their own, or None."""
+
+    aws_request_id: str
+    function_name: str
+    function_version: str
+    invoked_function_arn: str
+    memory_limit_in_mb: str
+    log_stream_name: str
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Milliseconds until Lambda ends the invocation."""
+        ...
+
+
+def deadline_of(context: Any) -> Deadline | None:
+    """When Lambda will end this invocation; None if the context does not say."""
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    milliseconds = remaining() if callable(remaining) else None
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)):
+        return None
+    return Deadline.after(milliseconds / 1000)
+
+
+def name_of(context: Any) -> str:
+    """The function's name, for the root span."""
+    return _text(context, "function_name") or os.environ.get("AWS_LAMBDA_FUNCTION_NAME") or "lambda"
+
+
+def facts_of(context: Any, *, cold: bool) -> dict[str, Any]:
+    """The metadata of the root span; what is not known is left out."""
+    arn = _text(context, "invoked_function_arn")
+    # arn:aws:lambda:eu-west-1:123456789012:function:name:alias
+    parts = arn.split(":") if arn else []
+    facts: dict[str, Any] = {
+        "cloud.provider": "aws",
+        "cloud.platform": "aws_lambda",
+        "cloud.region": os.environ.get("AWS_REGION") or (parts[3] if len(parts) > 3 else None),
+        "cloud.account.id": parts[4] if len(parts) > 4 else None,
+        "cloud.resource_id": arn,
+        "faas.name": name_of(context),
+        "faas.version": _text(context, "function_version") or os.environ.get("AWS_LAMBDA_FUNCTION_VERSION"),
+        "faas.instance": _text(context, "log_stream_name") or os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME"),
+        "faas.invocation_id": _text(context, "aws_request_id"),
+        "faas.coldstart": cold,
+        "faas.trigger": "other",
+        "faas.max_memory": _megabytes(context),
+    }
+    return {key: value for key, value in facts.items() if value is not None}
+
+
+class ColdStart:
+    """Tells the first invocation of a process from later ones."""
+
+    def __init__(self) -> None:
+        self._seen = False
+
+    def take(self) -> bool:
+        """True the first time, unless the environment was made ready in advance: then nobody waited for it."""
+        first, self._seen = not self._seen, True
+        return first and os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "provisioned-concurrency"
+
+
+def _text(context: Any, name: str) -> str | None:
+    value = getattr(context, name, None)
+    return value if isinstance(value, str) and value else None
+
+
+def _megabytes(context: Any) -> int | None:
+    """In bytes, as OpenTelemetry has it; Lambda says it in MB, as a string."""
+    value = getattr(context, "memory_limit_in_mb", None) or os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
+    try:
+        return int(value) * 1024 * 1024 if value is not None else None
+    except (TypeError, ValueError):
+        return None

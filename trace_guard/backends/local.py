@@ -1,0 +1,346 @@
+"""The local store: a SQLite file that takes rows when there is no Braintrust to send them to.
+
+Layout, version 1: one table ``rows``, one record a span, the merged row as JSON in ``doc``; what is searched
+for stands beside it in columns. Any number of processes may write at once. SQLite is only imported when a
+store is used: a function that delivers to Braintrust never pays for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..deadline import Deadline
+from ..errors import BackendRefused, BackendUnavailable
+from ..rows import Row, dump, merge, row_key
+from ..traces import SpanSummary, TraceSummary, project_of, root_id_of, spans_of, start_of, summarize
+
+if TYPE_CHECKING:
+    import sqlite3
+
+__all__ = ["STORE_NAME", "LocalStore"]
+
+T = TypeVar("T")
+
+STORE_NAME = "traces.db"
+"""What the store is called within trace-guard's directory."""
+
+SCHEMA_VERSION = 1
+_SCHEMA = (
+    "CREATE TABLE rows (key TEXT PRIMARY KEY, root_span_id TEXT, start REAL, project TEXT, doc TEXT NOT NULL)",
+    # Covers the search for the newest traces, which so never touches the documents.
+    "CREATE INDEX traces ON rows (root_span_id, start, project)",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+_UPSERT = (
+    "INSERT INTO rows (key, root_span_id, start, project, doc) VALUES (?, ?, ?, ?, ?) "
+    "ON CONFLICT (key) DO UPDATE SET root_span_id = excluded.root_span_id, start = excluded.start, "
+    "project = excluded.project, doc = excluded.doc"
+)
+_NEWEST = (
+    "SELECT root_span_id FROM rows WHERE root_span_id IS NOT NULL AND (?1 IS NULL OR project = ?1) "
+    "GROUP BY root_span_id ORDER BY MIN(start) DESC LIMIT ?2"
+)
+_READ_SECONDS = 10.0
+_RETRY_SECONDS = 0.005
+# SQLite takes the wait as milliseconds in 32 bits.
+_MOST_WAIT = 3600.0
+
+
+class _Handle:
+    """This process's connection and the lock that guards it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connection: sqlite3.Connection | None = None
+        self.file: tuple[int, int] | None = None
+        self.has_schema = False
+
+    def close(self) -> None:
+        connection, self.connection, self.file, self.has_schema = self.connection, None, None, False
+        if connection is not None:
+            connection.close()
+
+
+class LocalStore:
+    """Keeps rows in a SQLite file, merged by the rules of :mod:`trace_guard.rows`.
+
+    Thread-safe, safe across processes and after ``fork``. The file is made, readable by its owner only, when
+    the first rows are sent; reading a store that is not there finds nothing and makes nothing.
+
+    Args:
+        path: the file, by convention ``traces.db`` in trace-guard's directory.
+
+    Every method but :meth:`close` raises :class:`BackendUnavailable` when the file can't be used; the message
+    says what to do about it.
+    """
+
+    name = "local"
+    max_bytes = 6 * 1024 * 1024
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        # By process id: a connection that came through a fork is neither used nor closed in the child, since
+        # SQLite would then give up locks that the parent relies on.
+        self._handles: dict[int, _Handle] = {}
+        weakref.finalize(self, _close_own, self._handles)
+
+    def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        """Store rows, all or none. See :meth:`trace_guard.backends.base.Backend.send`.
+
+        Raises:
+            BackendUnavailable: the file can't be written, or not before the deadline.
+            BackendRefused: a row is not a JSON object.
+        """
+        parsed = [(_parse(encoded), encoded) for encoded in rows]
+        if parsed:
+            self._use(lambda connection: _write(connection, parsed), None, deadline, write=True)
+
+    def resolve_project(self, name: str, deadline: Deadline) -> str:
+        """The name itself: here a project needs no other id."""
+        return name
+
+    def close(self) -> None:
+        """Close the file. The store may be used again afterwards."""
+        handle = self._handles.get(os.getpid())
+        if handle is not None:
+            with handle.lock:
+                handle.close()
+
+    def traces(self, limit: int | None = 50, project: str | None = None) -> list[TraceSummary]:
+        """The newest traces, newest first.
+
+        Args:
+            limit: how many at most; None for all.
+            project: only those with a span in the project or experiment of that id.
+        """
+
+        def read(connection: sqlite3.Connection) -> list[TraceSummary]:
+            roots = connection.execute(_NEWEST, (project, -1 if limit is None else max(0, limit)))
+            return summarize(row for (root,) in roots.fetchall() for row in _of_trace(connection, root))
+
+        return self._use(read, [])
+
+    def spans(self, root_span_id: str) -> list[SpanSummary]:
+        """The spans of a trace as a tree; see :func:`trace_guard.traces.spans_of`."""
+        return spans_of(self.rows(root_span_id), root_span_id)
+
+    def rows(self, root_span_id: str) -> list[Row]:
+        """The rows of a trace, by their start."""
+        return self._use(lambda connection: _of_trace(connection, root_span_id), [])
+
+    def all_rows(self) -> list[Row]:
+        """Every row, in the order in which they were first sent."""
+        return self._use(
+            lambda connection: [json.loads(doc) for (doc,) in connection.execute("SELECT doc FROM rows ORDER BY rowid")],
+            [],
+        )
+
+    def find_root(self, prefix: str) -> list[str]:
+        """The ids of the traces whose ``root_span_id`` begins so; one that is exactly the prefix stands alone."""
+
+        def read(connection: sqlite3.Connection) -> list[str]:
+            found = connection.execute(
+                "SELECT DISTINCT root_span_id FROM rows WHERE root_span_id >= ? AND root_span_id < ? ORDER BY 1",
+                (_column(prefix), f"{_column(prefix)}\U0010ffff"),
+            )
+            roots = [str(root) for (root,) in found]
+            return [prefix] if prefix in roots else roots
+
+        return self._use(read, [])
+
+    def _use(
+        self, work: Callable[[sqlite3.Connection], T], absent: T, deadline: Deadline | None = None, *, write: bool = False
+    ) -> T:
+        """``work`` on the connection; ``absent`` if it only reads and there is no store. Waits its turn until the
+        deadline."""
+        deadline = (deadline or Deadline.never()).capped(_MOST_WAIT if write else _READ_SECONDS)
+        handle = self._handles.setdefault(os.getpid(), _Handle())
+        if not handle.lock.acquire(timeout=deadline.remaining):
+            raise BackendUnavailable(f"another thread was still writing to {self.path} when the time was up")
+        try:
+            with self._failures(handle):
+                while True:
+                    if write and deadline.expired:
+                        raise BackendUnavailable(f"no time was left to write to {self.path}")
+                    try:
+                        return self._once(handle, work, absent, deadline, write)
+                    except _sqlite3().OperationalError as error:
+                        # SQLite reports some collisions at once, without waiting: when two processes make the
+                        # file, or one opens it while another, the last, closes it.
+                        if not _is_busy(error) or deadline.expired:
+                            raise
+                        time.sleep(min(_RETRY_SECONDS, deadline.remaining))
+        finally:
+            handle.lock.release()
+
+    def _once(
+        self, handle: _Handle, work: Callable[[sqlite3.Connection], T], absent: T, deadline: Deadline, write: bool
+    ) -> T:
+        connection = self._connection(handle, write)
+        if connection is None:
+            return absent
+        connection.execute(f"PRAGMA busy_timeout = {int(deadline.remaining * 1000)}")
+        if not write:
+            return work(connection) if self._has_schema(handle, connection) else absent
+        if not handle.has_schema:
+            # Has to stand outside of a transaction, and lasts: later openings find the file in this mode.
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if not self._has_schema(handle, connection):
+                for statement in _SCHEMA:
+                    connection.execute(statement)
+            done = work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        handle.has_schema = True
+        return done
+
+    def _connection(self, handle: _Handle, write: bool) -> sqlite3.Connection | None:
+        """The open file; None if there is none and nothing is to be written."""
+        file = _file_id(self.path)
+        if handle.connection is not None and file is not None and handle.file == file:
+            return handle.connection
+        # Somebody has removed or replaced the file: writing on would write into nowhere.
+        handle.close()
+        if file is None:
+            if not write:
+                return None
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            file = _file_id(self.path)
+        handle.connection = _sqlite3().connect(
+            self.path, timeout=_READ_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        handle.file = file
+        # In WAL mode this risks the last rows if the host dies, never the file; the same bargain as the journal's.
+        handle.connection.execute("PRAGMA synchronous = NORMAL")
+        return handle.connection
+
+    def _has_schema(self, handle: _Handle, connection: sqlite3.Connection) -> bool:
+        """False for a file that is still empty.
+
+        Raises:
+            BackendUnavailable: it belongs to a newer release, or to something else.
+        """
+        if handle.has_schema:
+            return True
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if version > SCHEMA_VERSION and "rows" in tables:
+            raise BackendUnavailable(
+                f"{self.path} was written by a newer release of trace-guard (its version is {version}, this release "
+                f"knows {SCHEMA_VERSION}): upgrade trace-guard, or point TRACE_GUARD_DIR to another directory"
+            )
+        if (version, "rows" in tables) not in ((0, False), (SCHEMA_VERSION, True)) or (version == 0 and tables):
+            raise BackendUnavailable(
+                f"{self.path} is not a store of trace-guard but another SQLite file: move it away, or point "
+                "TRACE_GUARD_DIR to another directory"
+            )
+        handle.has_schema = version == SCHEMA_VERSION
+        return handle.has_schema
+
+    @contextlib.contextmanager
+    def _failures(self, handle: _Handle) -> Iterator[None]:
+        """Tell failures of SQLite and of the file system in the words of a backend."""
+        try:
+            yield
+        except (OSError, ImportError) as error:
+            handle.close()
+            raise BackendUnavailable(f"{self.path} can't be used: {error}. {_advice(str(error))}") from error
+        except _sqlite3().Error as error:
+            if isinstance(error, _sqlite3().DataError):
+                raise BackendRefused(f"a row is too large for {self.path}: {error}", status=413) from error
+            if not _is_busy(error):
+                handle.close()
+            raise BackendUnavailable(f"{self.path} can't be used: {error}. {_advice(str(error))}") from error
+
+
+def _parse(encoded: bytes) -> Row:
+    try:
+        row = json.loads(encoded)
+    except (ValueError, RecursionError) as error:
+        raise BackendRefused(f"a row is not JSON: {error}: {encoded[:80]!r}", status=400) from error
+    if not isinstance(row, dict):
+        raise BackendRefused(f"a row is not a JSON object: {encoded[:80]!r}", status=400)
+    return row
+
+
+def _write(connection: sqlite3.Connection, rows: Sequence[tuple[Row, bytes]]) -> None:
+    for row, encoded in rows:
+        if row.get("id") is None:
+            # A row must have one name however often it is sent.
+            row["id"] = hashlib.sha256(encoded).hexdigest()[:32]
+        key = json.dumps(row_key(row))
+        if row.get("_object_delete"):
+            connection.execute("DELETE FROM rows WHERE key = ?", (key,))
+            continue
+        stored = connection.execute("SELECT doc FROM rows WHERE key = ?", (key,)).fetchone()
+        if row.pop("_is_merge", False) and stored is not None:
+            row = merge(json.loads(stored[0]), row)
+        columns = (_column(root_id_of(row)), start_of(row), _column(project_of(row)))
+        connection.execute(_UPSERT, (key, *columns, dump(row).decode()))
+
+
+def _of_trace(connection: sqlite3.Connection, root_span_id: str) -> list[Row]:
+    found = connection.execute(
+        "SELECT doc FROM rows WHERE root_span_id = ? ORDER BY start, rowid", (_column(root_span_id),)
+    )
+    return [json.loads(doc) for (doc,) in found]
+
+
+def _column(value: str | None) -> str | None:
+    # JSON can hold half of a surrogate pair, SQLite's text can't.
+    return None if value is None else value.encode("utf-8", "backslashreplace").decode()
+
+
+def _close_own(handles: dict[int, _Handle]) -> None:
+    handle = handles.get(os.getpid())
+    if handle is not None:
+        handle.close()
+
+
+def _file_id(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _sqlite3() -> Any:
+    import sqlite3
+
+    return sqlite3
+
+
+def _is_busy(error: Exception) -> bool:
+    return any(word in str(error) for word in ("locked", "busy"))
+
+
+_ADVICE = (
+    (("locked", "busy"), "Another process is writing to it, or holds it open: the rows are sent again later"),
+    (("full", "No space", "quota"), "Free some space on its disk"),
+    (("not a database", "malformed"), "It is no SQLite file, or a damaged one: move it away, and a new one is made"),
+    (("sqlite",), "This Python is built without SQLite: install one that has it, or set BRAINTRUST_API_KEY"),
+)
+
+
+def _advice(message: str) -> str:
+    for words, advice in _ADVICE:
+        if any(word in message for word in words):
+            return advice
+    return "Make it and its directory writable for this user, or point TRACE_GUARD_DIR to a directory that is"

@@ -1,0 +1,175 @@
+"""The configured object that everything goes through."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from .backends.base import Backend
+from .contain import contain
+from .deadline import Deadline
+from .invocation import NOTHING, Invocation
+from .outcome import FlushPolicy
+from .payload import Payload
+from .process import PROCESS
+from .runtime import Runtime
+from .settings import Settings
+from .wrap import guarded
+
+__all__ = ["Guard", "configure", "default_guard"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Guard:
+    """Settings and the means to carry them out. One for each process is enough; several may share one
+    journal and one courier.
+
+    Args:
+        settings: by default those of the environment.
+        backend: where rows go, instead of the one that the settings name; for tests.
+        keywords: single settings, which beat the environment; see :class:`Settings`.
+
+    Raises:
+        SettingsError: a value is not accepted.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, backend: Backend | None = None, **keywords: Any) -> None:
+        if settings is not None and keywords:
+            raise TypeError("give either settings or single keywords, not both")
+        self.settings = settings or Settings.from_env(**keywords)
+        self.payload = Payload(self.settings.redact, self.settings.max_payload_bytes)
+        self.flush_policy = FlushPolicy.BEFORE_RESPONSE
+        if self.settings.flush is FlushPolicy.AFTER_RESPONSE:
+            self.flush_policy = FlushPolicy.AFTER_RESPONSE
+        self._backend = backend
+        self._base: Guard | None = None
+        self._runtime: Runtime | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def runtime(self) -> Runtime:
+        """The mechanism behind it; made when it is first needed."""
+        if self._base is not None:
+            return self._base.runtime
+        runtime = self._runtime
+        if runtime is None:
+            with self._lock:
+                runtime = self._runtime
+                if runtime is None:
+                    runtime = self._runtime = PROCESS.runtime(self.settings, self._backend)
+        return runtime
+
+    def like(self, settings: Settings) -> Guard:
+        """A guard with other settings for its invocations, on the same journal and courier."""
+        guard = Guard(settings)
+        guard._base = self
+        return guard
+
+    def start(self) -> Guard:
+        """Do now what would else be done at the first invocation: put the gateway in, recover what dead
+        processes left behind, begin to look up the project. Never raises; no network is waited for."""
+        if not self.settings.disabled:
+            with contain("start"):
+                PROCESS.sdk.install()
+                self.runtime.look_up(None if self.settings.project_id else self.settings.project)
+        return self
+
+    def invocation(
+        self,
+        name: str,
+        *,
+        deadline: Deadline | None = None,
+        parent: str | Mapping[str, str] | None = None,
+        input: Any = NOTHING,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        platform: Mapping[str, Any] | None = None,
+    ) -> Invocation:
+        """A guarded unit of work, for ``with`` and ``async with``.
+
+        Args:
+            name: of the root span.
+            deadline: when the platform will end it; the watchdog closes all spans shortly before.
+            parent: an exported span, or headers with ``traceparent``. Headers are followed only if their
+                ``baggage`` has ``braintrust.parent``; other ids are kept as metadata.
+            input: logged on the root span, redacted and cut.
+            metadata: logged on the root span.
+            tags: of the trace.
+            platform: facts of the platform, which are written with the start of the span.
+        """
+        return Invocation(
+            self, name, deadline=deadline, parent=parent, input=input, metadata=metadata, tags=tags,
+            platform=platform,
+        )
+
+    def wrap(
+        self,
+        function: F,
+        *,
+        name: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> F:
+        """A function each of whose calls is an invocation. It keeps its signature and its kind: a plain
+        function, a coroutine function, a generator or an async generator."""
+        if self.settings.disabled:
+            return function
+        chosen = name or getattr(function, "__qualname__", None) or "invocation"
+
+        def begin(args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation:
+            return self.invocation(
+                chosen, input={"args": args, "kwargs": keywords} if args or keywords else NOTHING,
+                metadata=metadata, tags=tags,
+            )
+
+        return guarded(function, begin)
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Deliver everything; True if nothing is left. Waits at most ``timeout`` seconds, by default
+        ``exit_timeout``."""
+        deadline = Deadline.after(self.settings.exit_timeout if timeout is None else timeout)
+        with contain("flush"):
+            if PROCESS.sdk.installed:
+                PROCESS.sdk.drain(deadline)
+            return self.runtime.flush(deadline)
+        return False
+
+    def close(self, timeout: float | None = None) -> None:
+        """Deliver what can be delivered within ``timeout`` seconds (default: ``exit_timeout``), close the
+        spans that no invocation owns, and let go of journal and gateway. A normal exit does this by itself."""
+        with self._lock:
+            runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            PROCESS.close(runtime, Deadline.after(self.settings.exit_timeout if timeout is None else timeout))
+
+
+_default: Guard | None = None
+_default_lock = threading.Lock()
+
+
+def configure(settings: Settings | None = None, **keywords: Any) -> Guard:
+    """Make the guard that everything uses which is not given one.
+
+    Raises:
+        SettingsError: a value is not accepted.
+    """
+    global _default
+    guard = Guard(settings, **keywords)
+    with _default_lock:
+        _default = guard
+    return guard
+
+
+def default_guard() -> Guard:
+    """The guard of :func:`configure`, or one with the settings of the environment.
+
+    Raises:
+        SettingsError: a variable has a value that is not accepted.
+    """
+    global _default
+    with _default_lock:
+        if _default is None:
+            _default = Guard()
+        return _default

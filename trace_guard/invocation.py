@@ -1,0 +1,304 @@
+"""One guarded unit of work: its root span is opened before user code runs and closed however that ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from .contain import contain
+from .deadline import Deadline
+from .open_spans import InvocationRecord
+from .outcome import ClosedBy, Delivery, FlushPolicy, Outcome, Verdict
+from .process import PROCESS
+from .rows import closing_row
+
+if TYPE_CHECKING:
+    from .guard import Guard
+
+__all__ = ["NOTHING", "Invocation", "current_invocation"]
+
+NOTHING: Any = ...
+"""Stands for "no such value", where None is one."""
+
+_current: contextvars.ContextVar[Invocation | None] = contextvars.ContextVar("trace_guard_invocation", default=None)
+
+# Moving the SDK's queue to the journal takes a fraction of a millisecond; longer only if something hangs in it.
+_DRAIN_SECONDS = 1.0
+# When the watchdog has fired there is a reserve of a few tenths of a second for all that is left to do.
+_LAST_DRAIN_SECONDS = 0.05
+_LAST_MARGIN_SECONDS = 0.02
+
+
+def current_invocation() -> Invocation | None:
+    """The invocation that this code runs in, or None outside of any."""
+    found = _current.get()
+    return found if found is not None and found.is_live else None
+
+
+PROCESS.in_invocation = lambda: current_invocation() is not None
+
+
+class Invocation:
+    """Made by :meth:`trace_guard.Guard.invocation`; use it with ``with`` or ``async with``.
+
+    None of its methods raises for a fault of ours.
+
+    Attributes:
+        span: the Braintrust span of the root, which is current inside the block. A no-op span if tracing is
+            off, or could not be begun.
+        outcome: how it ended; None until then.
+        delivery: what came of its rows; None until it has ended.
+        cold: set by an adapter if this is the first invocation of the process.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        name: str,
+        *,
+        deadline: Deadline | None = None,
+        parent: str | Mapping[str, str] | None = None,
+        input: Any = NOTHING,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        platform: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.deadline = deadline or Deadline.never()
+        self.span: Any = None
+        self.outcome: Outcome | None = None
+        self.delivery: Delivery | None = None
+        self._guard = guard
+        self._parent = parent
+        self._input = input
+        self._metadata = metadata
+        self._tags = tags
+        self._platform = dict(platform or {})
+        self._output: Any = NOTHING
+        self._record: InvocationRecord | None = None
+        self._outer: Invocation | None = None
+        self._alarm: int | None = None
+        self._reserve = 0.0
+        self._pid = os.getpid()
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._current = False
+
+    @property
+    def is_live(self) -> bool:
+        """True between its opening and its end, in the process that opened it."""
+        return self._record is not None and not self._closed and self._pid == os.getpid()
+
+    @property
+    def time_left(self) -> float:
+        """Seconds until the deadline, infinity without one."""
+        return self.deadline.remaining
+
+    def set_output(self, value: Any) -> None:
+        """What is to stand as the output on the root span, if outputs are captured."""
+        self._output = value
+
+    # Opening
+
+    def __enter__(self) -> Invocation:
+        return self.open()
+
+    async def __aenter__(self) -> Invocation:
+        return self.open()
+
+    def open(self) -> Invocation:
+        """Open the root span. For code that can't use ``with``; :meth:`close` is then its duty."""
+        with contain("open the root span"):
+            self.span = PROCESS.sdk.no_span
+            if not self._guard.settings.disabled:
+                self._open()
+        return self
+
+    def _open(self) -> None:
+        sdk, runtime, settings = PROCESS.sdk, self._guard.runtime, self._guard.settings
+        sdk.install()
+        runtime.announce()
+        outer = current_invocation()
+        started = time.time()
+        parent, foreign = sdk.adoptable(self._parent)
+        self.span = sdk.start_root(
+            self.name, project=settings.project, project_id=settings.project_id,
+            parent=None if outer else parent, started=started,
+        )
+        row = sdk.start_row(self.span, started, {**self._platform, **foreign})
+        self._outer = outer
+        if outer is None:
+            remaining = self.deadline.remaining
+            self._reserve = settings.reserve_of(remaining)
+            self._record = InvocationRecord(
+                root=row["id"], span_id=row["span_id"], root_span_id=row["root_span_id"], started=started,
+                deadline=self.deadline.epoch, reserve=self._reserve,
+            )
+            runtime.begin(self._record, row)
+            self._alarm = runtime.watchdog.arm(self.deadline.minus(self._reserve), self._time_out)
+        else:
+            # Within another invocation it is a span like any other, and delivered with that.
+            runtime.append([row])
+        self.span.set_current()
+        self._current = True
+        if outer is None:
+            _current.set(self)
+        self._log_input()
+
+    def _log_input(self) -> None:
+        """Through the SDK, so that its masking function sees it."""
+        with contain("log the input"):
+            event: dict[str, Any] = {}
+            if self._input is not NOTHING and self._guard.settings.capture_input:
+                event["input"] = self._guard.payload.copy(self._input)
+            if self._metadata:
+                event["metadata"] = dict(self._metadata)
+            if self._tags and not self.span.span_parents:
+                event["tags"] = list(self._tags)  # the API takes tags on root spans only
+            if event:
+                self.span.log(**event)
+        self._input = NOTHING
+
+    # Closing
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close(error)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose(error)
+
+    def close(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
+        """Close what is open, the root last, and deliver. Only the first call does anything.
+
+        Args:
+            error: what user code raised; it is tagged, and raising it further is the caller's part.
+            output: what user code returned.
+        """
+        if self._leave():
+            self._finish(error, output)
+        return self.delivery
+
+    async def aclose(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
+        """:meth:`close` without holding up the event loop: closing and delivering is done in a thread, and
+        goes on there if the task that waits for it is cancelled."""
+        if self._leave():
+            loop = asyncio.get_running_loop()
+            try:
+                done = loop.run_in_executor(None, self._finish, error, output)
+            except RuntimeError:  # the loop's executor is shut down already
+                self._finish(error, output)
+            else:
+                await asyncio.shield(done)
+        return self.delivery
+
+    def _leave(self) -> bool:
+        """Give the context back, in the context that opened it; False if it is not ours to close."""
+        with self._lock:
+            if self._closed or not self._current or self._pid != os.getpid():
+                return False
+            self._closed = True
+        with contain("leave the root span"):
+            if _current.get() is self:
+                _current.set(self._outer)
+            self.span.unset_current()
+        return True
+
+    def _finish(self, error: BaseException | None, output: Any) -> None:
+        with contain("close the root span"):
+            self._close(error, self._output if output is NOTHING else output)
+
+    def _close(self, error: BaseException | None, output: Any) -> None:
+        runtime = self._guard.runtime
+        timed_out = self.outcome is Outcome.TIMED_OUT
+        if self._alarm is not None:
+            runtime.watchdog.disarm(self._alarm)
+        end = time.time()
+        if not timed_out:
+            self.outcome = Outcome.OK if error is None else Outcome.ERROR
+        assert self.outcome is not None
+        self._log_end(error, output)
+        with contain("empty the SDK's queue"):
+            PROCESS.sdk.drain(self.deadline.capped(_DRAIN_SECONDS))
+        # The text of an error goes through the SDK, for its masking; its type alone tells no secret.
+        seen = self._record is not None and runtime.spans.root_error(self._record.root)
+        root = closing_row(
+            PROCESS.sdk.identity_of(self.span), end=end, outcome=self.outcome,
+            error=None if error is None or seen else type(error).__name__,
+        )
+        if self._record is None:
+            runtime.append([root])
+            return
+        rows = runtime.spans.rows_of(self._record.root)
+        # From here on a start row that still arrives is late, and is closed as it arrives.
+        runtime.spans.finish(self._record.root)
+        left = [span for span in runtime.spans.open_of(self._record.root) if span.row_id != self._record.root]
+        closing = runtime.close_spans(left, self.outcome, ClosedBy.GUARD, "left_open", end)
+        if not timed_out:
+            closing.append(root)
+        journal, position = runtime.append(closing)
+        self._deliver(journal, position, rows + len(closing))
+
+    def _log_end(self, error: BaseException | None, output: Any) -> None:
+        with contain("log how it ended"):
+            event: dict[str, Any] = {}
+            if error is not None:
+                event["error"] = PROCESS.sdk.error_text(error)
+            elif output is not NOTHING and self._guard.settings.capture_output:
+                event["output"] = self._guard.payload.copy(output)
+            if event:
+                self.span.log(**event)
+
+    def _deliver(self, journal: Any, position: Any, rows: int) -> None:
+        runtime, settings = self._guard.runtime, self._guard.settings
+        assert self._record is not None
+        if self._guard.flush_policy is FlushPolicy.AFTER_RESPONSE:
+            runtime.courier.send_soon()
+            self.delivery = Delivery(Verdict.DEFERRED, rows)
+            return
+        deadline = self.deadline.minus(self._reserve).capped(settings.flush_timeout)
+        delivery = runtime.courier.deliver(journal, position, deadline, roots=[self._record.root_span_id])
+        self.delivery = replace(delivery, rows=rows)
+
+    # The watchdog
+
+    def _time_out(self) -> None:
+        """Called on a thread of its own at deadline minus reserve, while user code still runs."""
+        with contain("close what timed out"):
+            with self._lock:
+                if self._closed or self.outcome is not None:
+                    return
+                self.outcome = Outcome.TIMED_OUT
+            self._close_timed_out()
+
+    def _close_timed_out(self) -> None:
+        runtime, record = self._guard.runtime, self._record
+        assert record is not None
+        PROCESS.sdk.drain(Deadline.after(_LAST_DRAIN_SECONDS))
+        end = time.time()
+        left = runtime.spans.open_of(record.root)
+        running = next((span.name for span in left if span.row_id != record.root), None)
+        children = [span for span in left if span.row_id != record.root]
+        closing = runtime.close_spans(children, Outcome.TIMED_OUT, ClosedBy.WATCHDOG, "deadline", end)
+        lasted = time.monotonic() - self._began
+        error = f"TimedOut: still running {lasted:.2f} s after it began, {self._reserve:.2f} s before its deadline"
+        if running is not None:
+            error += f"; in the span {running!r}"
+        closing.append(closing_row(
+            PROCESS.sdk.identity_of(self.span), end=end, outcome=Outcome.TIMED_OUT, closed_by=ClosedBy.WATCHDOG,
+            reason="deadline", error=error, notes={"running": running} if running else None,
+        ))
+        journal, position = runtime.append(closing)
+        left_for_delivery = self.deadline.minus(_LAST_MARGIN_SECONDS)
+        runtime.courier.deliver(journal, position, left_for_delivery, roots=[record.root_span_id])

@@ -1,0 +1,188 @@
+"""What dead processes left behind: found, closed at the last moment they are known to have lived, delivered.
+
+A journal is an *orphan* if its lock can be taken, which is only so when its writer is gone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .contain import contain, logger
+from .deadline import Deadline
+from .errors import JournalError
+from .journal.borrowed import BorrowedJournal
+from .journal.dead_letters import DeadLetters
+from .journal.directory import JOURNALS, Room, prepare
+from .journal.format import Kind
+from .journal.journal import FileJournal, NewRow
+from .journal.reader import read_header
+from .open_spans import OpenSpan, OpenSpans
+from .outcome import ClosedBy, Outcome
+from .rows import Row, closing_row
+from .settings import Settings
+
+__all__ = ["Orphan", "Recovery", "close_orphans", "is_ours", "recover"]
+
+# A journal that never got its name: its maker died within the millisecond that this takes.
+_UNFINISHED_SECONDS = 60.0
+
+
+class Orphan(NamedTuple):
+    """A dead process's journal, which is now ours, and the rows that closed its open spans."""
+
+    journal: FileJournal
+    closing: list[Row]
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What a recovery has done.
+
+    Attributes:
+        journals: how many orphaned journals were found for this destination.
+        closed_spans: how many spans were open in them.
+        delivered_rows: how many rows were delivered.
+        pending_rows: how many are left, because the backend did not take them.
+        error: why, or None.
+    """
+
+    journals: int
+    closed_spans: int
+    delivered_rows: int
+    pending_rows: int
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recovery:
+    """Close and deliver what processes left behind in a directory.
+
+    Orphaned journals are closed, delivered and removed. What a process that still lives could not deliver is
+    delivered for it, if it isn't just doing so itself. Several recoveries at once don't get in each other's
+    way. Only journals for the destination of the settings are touched.
+
+    Args:
+        settings: by default those of the environment.
+        timeout: most seconds to wait for the backend.
+
+    Raises:
+        SettingsError: a variable has a value that is not accepted.
+        JournalUnavailable: the directory can't be used.
+    """
+    from .courier import Courier
+    from .identity import Identity
+    from .runtime import make_backend
+
+    settings = settings or Settings.from_env()
+    deadline = Deadline.after(timeout)
+    room = prepare(settings.dir, settings.max_journal_bytes)
+    courier = Courier(make_backend(settings, Identity()), DeadLetters(room.directory, room.max_bytes // 8))
+    orphans = list(close_orphans(room, settings.destination, deadline))
+    borrowed = list(_undelivered(room, settings.destination))
+    journals: list[FileJournal | BorrowedJournal] = [*(orphan.journal for orphan in orphans), *borrowed]
+    before = sum(map(_pending, journals))
+    for orphan in orphans:
+        courier.add(orphan.journal, first=orphan.closing, orphan=True)
+    for journal in borrowed:
+        courier.add(journal)
+    done = courier.drain(deadline, force=True)
+    pending = 0 if done else sum(map(_pending, journals))
+    error = None if done else courier.last_error or "the rest is being delivered by a process that still runs"
+    courier.close()
+    return Recovery(
+        len(orphans), sum(len(orphan.closing) for orphan in orphans), before - pending, pending, error
+    )
+
+
+def close_orphans(room: Room, destination: Mapping[str, Any], deadline: Deadline) -> Iterator[Orphan]:
+    """Take over the journals of dead processes for this destination, and close their open spans in them.
+
+    Local and quick; nothing is sent. Journals that are left at the deadline are another's to find.
+    """
+    for path in sorted((room.directory / JOURNALS).glob("*")):
+        if deadline.expired:
+            return
+        with contain(f"recover the journal {path.name}"):
+            if path.name.startswith("."):
+                _remove_unfinished(path)
+                continue
+            orphan = _close(path, room, destination)
+            if orphan is not None:
+                yield orphan
+
+
+def _close(path: Path, room: Room, destination: Mapping[str, Any]) -> Orphan | None:
+    try:
+        if not is_ours(read_header(path), destination):
+            return None
+        journal = FileJournal.adopt(path, room)
+    except (JournalError, FileNotFoundError) as error:
+        logger.debug("%s is passed over: %s", path, error)  # damaged, or just being removed by its owner
+        return None
+    if journal is None:
+        return None
+    alive = journal.last_sign_of_life
+    closing = [_closing_row(span, journal.spans, alive) for span in journal.spans.all_open()]
+    if closing:
+        journal.append([NewRow.of(row) for row in closing])
+    if journal.acked >= journal.end:
+        journal.close()
+        return None
+    return Orphan(journal, closing)
+
+
+def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float) -> Row:
+    """A span ends when its process is last known to have lived. It timed out only if that was so late that the
+    platform may have ended it."""
+    record = spans.record_of(span.owner)
+    late = record is not None and record.deadline is not None and alive >= record.deadline - record.reserve
+    outcome = Outcome.TIMED_OUT if late else Outcome.ABANDONED
+    is_root = record is not None and record.root == span.row_id
+    error = None
+    if is_root and not span.has_error:
+        error = (
+            "TimedOut: the process was alive until its deadline, and did not come back"
+            if late else "Abandoned: the process ended without closing this span"
+        )
+    return closing_row(
+        span.identity, end=max(alive, span.start), outcome=outcome, closed_by=ClosedBy.RECOVERY,
+        reason="process_ended", error=error,
+    )
+
+
+def is_ours(header: Mapping[str, Any], destination: Mapping[str, Any]) -> bool:
+    """True if a journal was written for this destination; two keys that share a directory never mix."""
+    return all(header.get(key) == value for key, value in destination.items()) and (
+        header.get("backend") == destination["backend"]
+    )
+
+
+def _undelivered(room: Room, destination: Mapping[str, Any]) -> Iterator[BorrowedJournal]:
+    """The journals of living processes with rows that have not been delivered."""
+    for path in sorted((room.directory / JOURNALS).glob("[!.]*")):
+        with contain(f"read the journal {path.name}"):
+            try:
+                if not is_ours(read_header(path), destination):
+                    continue
+                journal = BorrowedJournal(path)
+            except (JournalError, FileNotFoundError):
+                continue
+            if journal.acked < journal.end:
+                yield journal
+
+
+def _pending(journal: FileJournal | BorrowedJournal) -> int:
+    return sum(1 for entry in journal.read(journal.acked) if entry.kind == Kind.ROW)
+
+
+def _remove_unfinished(path: Path) -> None:
+    if path.stat().st_mtime < time.time() - _UNFINISHED_SECONDS:
+        shutil.rmtree(path, ignore_errors=True)
+

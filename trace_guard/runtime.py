@@ -1,0 +1,343 @@
+"""What all guards of one destination share in a process: journal, courier, watchdog, identity."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from .backends.base import Backend
+from .contain import contain, logger, warn_once
+from .courier import Courier
+from .deadline import Deadline
+from .errors import BackendError, JournalError
+from .identity import Identity, Organisation
+from .journal.dead_letters import DeadLetters
+from .journal.directory import Room, prepare
+from .journal.format import Flag, Position
+from .journal.journal import FileJournal, Journal, NewRow
+from .journal.memory import MemoryJournal
+from .open_spans import InvocationRecord, OpenSpan, OpenSpans
+from .outcome import ClosedBy, Outcome
+from .recovery import close_orphans
+from .rows import Row, closing_row, dump, is_span_row
+from .settings import DEFAULT_API_URL, Settings
+from .watchdog import Watchdog
+
+__all__ = ["Runtime", "make_backend"]
+
+_LOOK_UP_SECONDS = 10.0
+_RECOVERY_SECONDS = 0.5
+# How long a process stays with its memory after the disk failed, before it tries the disk again.
+_DISK_RETRY_SECONDS = 60.0
+
+
+class Runtime:
+    """Owns the mechanism; adapters and guards only ever ask it to append, to deliver and to arm.
+
+    Args:
+        settings: they decide the destination; guards with another project share the runtime.
+        backend: instead of the one that the settings name.
+
+    Attributes:
+        key: guards whose settings come down to the same key share the runtime.
+    """
+
+    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
+        self.settings = settings
+        self.spans = OpenSpans()
+        self.watchdog = Watchdog(self._heartbeat)
+        self._given_backend = backend
+        self._lock = threading.RLock()
+        self._journal: Journal | None = None
+        self._disk_again_at = 0.0
+        self._room: Room | None = None
+        self._retired: list[tuple[Courier, Journal | None]] = []
+        self._resolved: Callable[[], None] = lambda: None
+        self.key: object = None
+        self._connect()
+
+    def _connect(self) -> None:
+        """Everything that depends on the destination."""
+        self._room = self._prepared()
+        self.identity = Identity(self._identity_path())
+        self.identity.on_change(lambda: self._resolved())
+        self.backend = self._given_backend or make_backend(self.settings, self.identity)
+        directory = self._room.directory if self._room else None
+        self.courier = Courier(
+            self.backend, DeadLetters(directory, self.settings.max_journal_bytes // 8), linger=self.settings.linger
+        )
+
+    def start(self) -> None:
+        """Close what dead processes left open, which is local and quick."""
+        with contain("recover what other processes left behind"):
+            self.recover(Deadline.after(_RECOVERY_SECONDS))
+
+    def on_resolved(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever the organisation or a project's id has been found out."""
+        self._resolved = listener
+
+    # Appending
+
+    def begin(self, record: InvocationRecord, row: Row) -> tuple[Journal, Position]:
+        """Write that an invocation begins, with its root's first row."""
+        return self._append([NewRow.of(row)], record)
+
+    def append(self, rows: Sequence[Row]) -> tuple[Journal, Position]:
+        """Write rows of our own; the journal that has them, and the position behind them."""
+        return self._append([NewRow.of(row) for row in rows])
+
+    def ingest(self, rows: Iterable[tuple[Row, bytes]]) -> None:
+        """Write rows that the SDK has handed over, and close those that come too late for their invocation."""
+        self._append([
+            NewRow(row, encoded, Flag.NONE if is_span_row(row) else Flag.VERBATIM) for row, encoded in rows
+        ])
+        late = self.spans.take_late()
+        if late:
+            now = time.time()
+            self.append([
+                closing_row(span.identity, end=max(now, span.start), outcome=Outcome.OK,
+                            closed_by=ClosedBy.GUARD, reason="late")
+                for span in late
+            ])
+
+    def _append(
+        self, rows: Sequence[NewRow], record: InvocationRecord | None = None
+    ) -> tuple[Journal, Position]:
+        journal = self.journal()
+        try:
+            end = journal.append(rows) if record is None else journal.begin(record, rows)
+        except (OSError, JournalError) as error:
+            journal = self._instead_of(journal, error)
+            end = journal.append(rows) if record is None else journal.begin(record, rows)
+        self.courier.rows_arrived(journal)
+        return journal, end
+
+    def journal(self) -> Journal:
+        """This process's journal; made when it is first needed, and again after a fork."""
+        journal = self._journal
+        if journal is not None and (journal.durable or time.monotonic() < self._disk_again_at):
+            return journal
+        with self._lock:
+            if self._journal is None or time.monotonic() >= self._disk_again_at:
+                self._open_journal()
+            assert self._journal is not None
+            return self._journal
+
+    def _open_journal(self) -> None:
+        if self._journal is not None and self._journal.durable:
+            return
+        room = self._room or self._prepared()
+        if room is None:
+            self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
+            if self._journal is None:
+                self._use(MemoryJournal(self._header(), self.spans))
+            return
+        self._room = room
+        try:
+            self._use(FileJournal.create(room, self._header(), self.spans, sync=self.settings.sync))
+        except (OSError, JournalError) as error:
+            self._to_memory(f"no journal can be made in {room.directory}: {error}")
+
+    def _use(self, journal: Journal) -> None:
+        self._journal = journal
+        self.courier.add(journal)
+
+    def _instead_of(self, journal: Journal, error: Exception) -> Journal:
+        """Another journal after one that can't be written: on disk if only its directory was cleared away."""
+        if isinstance(journal, FileJournal) and not journal.path.exists():
+            with self._lock:
+                if self._journal is journal:
+                    self._journal = None
+                    self.courier.forget(journal)
+                    journal.abandon()
+            return self.journal()
+        return self._to_memory(f"the journal can't be written: {error}")
+
+    def _to_memory(self, why: str) -> Journal:
+        warn_once("memory", "%s. Tracing goes on in memory: what can't be delivered before the process ends is "
+                  "lost; set TRACE_GUARD_DIR to a directory that can be written", why)
+        with self._lock:
+            self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
+            if self._journal is None or self._journal.durable:
+                # The one on disk stays with the courier: what it has is still to be delivered.
+                self._use(MemoryJournal(self._header(), self.spans))
+            assert self._journal is not None
+            return self._journal
+
+    def _prepared(self) -> Room | None:
+        try:
+            return prepare(self.settings.dir, self.settings.max_journal_bytes)
+        except JournalError as error:
+            warn_once("memory", "%s. Tracing goes on in memory: what can't be delivered before the process ends "
+                      "is lost", error)
+            return None
+
+    def _header(self) -> dict[str, Any]:
+        settings = self.settings
+        return {**settings.destination, "project": settings.project, "project_id": settings.project_id}
+
+    # Closing and delivering
+
+    def close_spans(
+        self, spans: Iterable[OpenSpan], outcome: Outcome, closed_by: ClosedBy, reason: str, end: float
+    ) -> list[Row]:
+        """The rows that close spans which their own code left open. They get no ``error`` of their own."""
+        return [
+            closing_row(span.identity, end=max(end, span.start), outcome=outcome, closed_by=closed_by, reason=reason)
+            for span in spans
+        ]
+
+    def recover(self, deadline: Deadline) -> int:
+        """Close what is open in journals of dead processes, and give them to the courier; how many there were."""
+        if self._room is None:
+            return 0
+        found = 0
+        for orphan in close_orphans(self._room, self.settings.destination, deadline):
+            self.courier.add(orphan.journal, first=orphan.closing, orphan=True)
+            found += 1
+        return found
+
+    def flush(self, deadline: Deadline) -> bool:
+        """Deliver all that is in the journals; True if nothing is left."""
+        return self.courier.drain(deadline)
+
+    def _heartbeat(self) -> None:
+        journal = self._journal
+        if journal is not None and self.spans.live():
+            journal.touch()
+
+    # Identity
+
+    def look_up(self, name: str | None) -> None:
+        """Start to find out the organisation and the project of that name, where that is not known yet.
+        Nothing waits for it."""
+        backend = self.backend
+        find_organisation = getattr(backend, "organisation", None)
+        if find_organisation is None:
+            return
+        if self.identity.organisation is not None and (name is None or self.identity.project_id(name)):
+            return
+
+        def run() -> None:
+            deadline = Deadline.after(_LOOK_UP_SECONDS)
+            try:
+                find_organisation(deadline)
+                if name is not None:
+                    backend.resolve_project(name, deadline)
+            except BackendError as error:
+                # The courier meets it again when it delivers, and reports it there.
+                logger.debug("the look-up of the project failed: %s", error)
+
+        threading.Thread(target=run, name="trace-guard-look-up", daemon=True).start()
+
+    def organisation(self) -> Organisation | None:
+        return self.identity.organisation
+
+    def project_id(self, name: str) -> str | None:
+        if self.settings.project_id and name == self.settings.project:
+            return self.settings.project_id
+        if self.settings.backend_name != "braintrust":
+            return name
+        return self.identity.project_id(name)
+
+    def project_name(self, project_id: str) -> str | None:
+        if project_id == self.settings.project_id:
+            return self.settings.project
+        return self.identity.name_of(project_id)
+
+    def api_url(self) -> str:
+        found = self.identity.organisation
+        return self.settings.api_url or (found.api_url if found else None) or DEFAULT_API_URL
+
+    def key_given(self, api_key: str, app_url: str, org_name: str | None) -> None:
+        """The SDK logs in with a key: with another one than before, what comes next has another destination."""
+        settings = self.settings
+        if settings.backend not in ("auto", "braintrust") or self._given_backend is not None:
+            return
+        if (api_key, app_url, org_name) == (settings.api_key, settings.app_url.rstrip("/"), settings.org_name):
+            return
+        with self._lock:
+            self.settings = settings.with_login(api_key, app_url, org_name)
+            self._retired.append((self.courier, self._journal))
+            self.courier.send_soon()
+            self._journal = None
+            self._connect()
+        self.look_up(None if settings.project_id else settings.project)
+
+    def announce(self) -> None:
+        """Say once where traces are if they are not in Braintrust."""
+        if self.settings.backend_name == "local" and not self._given_backend:
+            _say_once(
+                f"trace-guard: BRAINTRUST_API_KEY is not set: traces are kept in {self.settings.dir / 'traces.db'}; "
+                "`trace-guard traces` shows them"
+            )
+
+    def _identity_path(self) -> Path | None:
+        if self._room is None or self.settings.backend_name != "braintrust":
+            return None
+        digest = sha256(dump(self.settings.destination)).hexdigest()[:16]
+        return self._room.directory / "cache" / f"identity-{digest}.json"
+
+    # Living and dying
+
+    def after_fork(self) -> None:
+        """In a forked child: the parent goes on with its journal; ours is made when it is needed."""
+        self._lock = threading.RLock()
+        for journal in (self._journal, *(journal for _, journal in self._retired)):
+            if isinstance(journal, (FileJournal, MemoryJournal)):
+                journal.abandon()
+        self._journal = None
+        self._retired = []
+        self.spans = OpenSpans()
+        self.watchdog.after_fork()
+        for source in self.courier.journals():
+            abandon = getattr(source, "abandon", None)
+            if abandon is not None:
+                abandon()
+        self.courier.after_fork()
+        after_fork = getattr(self.backend, "after_fork", None)
+        if after_fork is not None:
+            after_fork()
+
+    def close(self, deadline: Deadline) -> None:
+        """Close the spans that no invocation owns, deliver what can be, and give the journals up."""
+        left = self.spans.unowned()
+        if left:
+            self.append(self.close_spans(left, Outcome.OK, ClosedBy.GUARD, "exit", time.time()))
+        self.courier.drain(deadline, force=True)
+        for courier, _ in self._retired:
+            courier.drain(deadline)
+        for courier, journal in [*self._retired, (self.courier, self._journal)]:
+            courier.close()
+            if journal is not None:
+                journal.close()
+        self._retired, self._journal = [], None
+
+
+def make_backend(settings: Settings, identity: Identity) -> Backend:
+    """The backend that settings name."""
+    if settings.backend_name == "braintrust":
+        from .backends.braintrust import BraintrustBackend
+
+        return BraintrustBackend(settings, identity)
+    if settings.backend_name == "memory":
+        from .backends.memory import MemoryBackend
+
+        return MemoryBackend()
+    from .backends.local import LocalStore
+
+    return LocalStore(settings.dir / "traces.db")
+
+
+_said: set[str] = set()
+
+
+def _say_once(message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        print(message, file=sys.stderr)

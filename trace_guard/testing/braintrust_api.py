@@ -1,0 +1,190 @@
+"""What Braintrust answers when nothing is wrong, as far as tracing needs it: one table of endpoints."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs
+
+from ..rows import Row
+from .btql import QueryRefused, run_query
+from .http_wire import Request, Response
+from .loopback import Route, find_route
+from .row_store import RowsRefused, RowStore
+
+__all__ = ["ROUTES", "BraintrustApi", "rows_in"]
+
+ROUTES: Sequence[Route] = (
+    Route("GET", "/ping", "ping"),
+    Route("GET", "/version", "version"),
+    Route("POST", "/api/apikey/login", "login"),
+    Route("POST", "/api/project/register", "register_project"),
+    Route("POST", "/v1/project", "make_project"),
+    Route("GET", "/v1/project", "list_projects"),
+    Route("GET", "/v1/project/{id}", "get_project"),
+    Route("POST", "/logs3", "logs3"),
+    Route("POST", "/v1/project_logs/{id}/insert", "insert"),
+    Route("POST", "/btql", "btql"),
+    Route("POST", "/attachment", "attachment"),
+    Route("PUT", "/attachment/upload/{key}", "upload"),
+    Route("POST", "/attachment/status", "attachment_status"),
+)
+
+_WITHOUT_KEY = ("version", "upload")
+
+
+class BraintrustApi:
+    """Answers requests from a :class:`RowStore`. Each method below is named in the table above.
+
+    Args:
+        url: where the API is reached, for the replies that say so.
+        api_keys: the keys that are accepted; None accepts every bearer token.
+        organizations: names of the organisations that the key belongs to.
+        max_body_bytes: rows in a longer body are answered with 413.
+
+    Attributes:
+        attachments: what was uploaded, by key.
+    """
+
+    def __init__(
+        self,
+        store: RowStore,
+        url: str,
+        api_keys: Collection[str] | None,
+        organizations: Sequence[str],
+        max_body_bytes: int,
+    ) -> None:
+        self.attachments: dict[str, bytes] = {}
+        self.max_body_bytes = max_body_bytes
+        self._store = store
+        self._url = url
+        self._api_keys = api_keys
+        self._organizations = {name: str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in organizations}
+
+    def answer(self, request: Request) -> Response:
+        """The reply to a request; a 4xx says in words what is wrong with it."""
+        found = find_route(ROUTES, request)
+        if found is None:
+            return _error(404, f"no such endpoint: {request.method} {request.path}")
+        route, fields = found
+        if route.name not in _WITHOUT_KEY and not self._accepts(request.headers.get("authorization", "")):
+            return _error(401, "the API key is not accepted")
+        handler: Callable[..., Response] = getattr(self, route.name)
+        try:
+            return handler(request, **fields)
+        except (RowsRefused, QueryRefused, _Malformed) as error:
+            return _error(400, str(error))
+
+    def _accepts(self, authorization: str) -> bool:
+        scheme, _, key = authorization.partition(" ")
+        return scheme == "Bearer" and bool(key) and (self._api_keys is None or key in self._api_keys)
+
+    def ping(self, request: Request) -> Response:
+        return Response.json({})
+
+    def version(self, request: Request) -> Response:
+        return Response.json({})  # With logs3_payload_max_bytes the SDK would send large bodies another way.
+
+    def login(self, request: Request) -> Response:
+        common = {"api_url": self._url, "proxy_url": self._url, "git_metadata": None}
+        organizations = [{"id": id, "name": name, **common} for name, id in self._organizations.items()]
+        return Response.json({"org_info": organizations})
+
+    def register_project(self, request: Request) -> Response:
+        name = _text(_object(request), "project_name")
+        return Response.json({"project": {"id": self._store.add_project(name), "name": name}})
+
+    def make_project(self, request: Request) -> Response:
+        name = _text(_object(request), "name")
+        return Response.json(self._project(self._store.add_project(name), name))
+
+    def list_projects(self, request: Request) -> Response:
+        wanted = parse_qs(request.query).get("project_name")
+        known = self._store.projects()
+        found = [self._project(id, name) for id, name in known.items() if not wanted or name in wanted]
+        return Response.json({"objects": found})
+
+    def get_project(self, request: Request, id: str) -> Response:
+        name = self._store.projects().get(id)
+        return _error(404, f"no project {id}") if name is None else Response.json(self._project(id, name))
+
+    def logs3(self, request: Request) -> Response:
+        if len(request.body) > self.max_body_bytes:
+            return _error(413, f"the body has {len(request.body)} bytes, more than {self.max_body_bytes}")
+        body = _object(request)
+        if not isinstance(body.get("api_version"), int):
+            raise _Malformed("api_version must be a number")
+        return Response.json({"ids": self._store.write(_rows(body, "rows"))})
+
+    def insert(self, request: Request, id: str) -> Response:
+        if len(request.body) > self.max_body_bytes:
+            return _error(413, f"the body has {len(request.body)} bytes, more than {self.max_body_bytes}")
+        events = _rows(_object(request), "events")
+        rows = [{"id": str(uuid.uuid4()), **event, "project_id": id, "log_id": "g"} for event in events]
+        return Response.json({"row_ids": self._store.write(rows)})
+
+    def btql(self, request: Request) -> Response:
+        page = run_query(_text(_object(request), "query"), self._store.all())
+        columns: dict[str, object] = {name: {} for row in page.rows for name in row}
+        schema = {"type": "array", "items": {"type": "object", "properties": columns}}
+        common = {"schema": schema, "freshness_state": {}, "warnings": []}
+        return Response.json({"data": page.rows, "cursor": page.cursor, **common})
+
+    def attachment(self, request: Request) -> Response:
+        key = _text(_object(request), "key")
+        return Response.json({"signedUrl": f"{self._url}/attachment/upload/{key}", "headers": {}})
+
+    def upload(self, request: Request, key: str) -> Response:
+        self.attachments[key] = request.body
+        return Response(200)
+
+    def attachment_status(self, request: Request) -> Response:
+        _text(_object(request), "key")
+        return Response.json({})
+
+    def _project(self, id: str, name: str) -> dict[str, str]:
+        return {"id": id, "name": name, "org_id": next(iter(self._organizations.values()))}
+
+
+class _Malformed(ValueError):
+    """The body is not what the endpoint takes."""
+
+
+def rows_in(body: bytes) -> list[Row]:
+    """The rows or events in a request's body; empty if it has none, or is malformed."""
+    try:
+        value = json.loads(body) if body else None
+    except ValueError:
+        return []
+    found = (value.get("rows") or value.get("events")) if isinstance(value, dict) else None
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
+
+
+def _object(request: Request) -> Mapping[str, Any]:
+    try:
+        value = json.loads(request.body)
+    except ValueError as error:
+        raise _Malformed(f"the body is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise _Malformed("the body must be a JSON object")
+    return value
+
+
+def _text(body: Mapping[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value:
+        raise _Malformed(f"{name} must be a text that is not empty")
+    return value
+
+
+def _rows(body: Mapping[str, Any], name: str) -> list[Row]:
+    rows = body.get(name)
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise _Malformed(f"{name} must be a list of objects")
+    return rows
+
+
+def _error(status: int, message: str) -> Response:
+    return Response.json({"error": message}, status)

@@ -1,0 +1,212 @@
+"""A stand-in for Braintrust on the loopback address: keeps rows as the service does, and fails on request.
+
+::
+
+    with BraintrustServer() as server:
+        for name in ("BRAINTRUST_APP_URL", "BRAINTRUST_API_URL"):
+            os.environ[name] = server.url
+        server.fail("/logs3", Fault.status(503, retry_after=1), times=2)
+        ...
+        server.wait_for(lambda: server.span_rows() and not server.open_spans(), timeout=5)
+
+It plays the application and the API at once. What it answers is taken from the public API reference and from
+what the SDK sends; it was not compared with the live service.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from ..rows import Row, has_ended
+from .braintrust_api import ROUTES, BraintrustApi, rows_in
+from .faults import Exchange, Fault, Faults
+from .http_wire import Request, Response
+from .loopback import LoopbackServer, find_route
+from .row_store import RowStore
+
+__all__ = ["BraintrustServer", "RecordedRequest"]
+
+
+@dataclass(frozen=True)
+class RecordedRequest:
+    """A request that arrived, whatever became of it.
+
+    Attributes:
+        at: when it had arrived in full, in seconds since the epoch.
+        authorization: the header of that name, or None.
+        rows: the rows that it carries, as they were sent; empty if there are none.
+    """
+
+    method: str
+    path: str
+    at: float
+    authorization: str | None
+    body: bytes = field(repr=False)
+    rows: Sequence[Row] = field(repr=False)
+
+
+class BraintrustServer(LoopbackServer):
+    """Listens as soon as it is made, until :meth:`close` or the end of the ``with`` block.
+
+    Args:
+        api_keys: the keys that are accepted; None accepts every bearer token. Others get a 401.
+        latency: seconds that every request takes on top, half before it is handled and half after.
+        organizations: names of the organisations that the key belongs to.
+        max_body_bytes: rows in a longer body are answered with 413.
+
+    ``latency`` and ``max_body_bytes`` can be set at any time. The address is :attr:`url`.
+    """
+
+    def __init__(
+        self,
+        api_keys: Collection[str] | None = None,
+        *,
+        latency: float = 0.0,
+        organizations: Sequence[str] = ("organization",),
+        max_body_bytes: int = 6 * 1024 * 1024,
+    ) -> None:
+        self.latency = latency
+        self._store = RowStore()
+        self._faults = Faults()
+        self._requests: list[RecordedRequest] = []
+        super().__init__(start=False)
+        self._api = BraintrustApi(self._store, self.url, api_keys, organizations, max_body_bytes)
+        self.accept_connections()
+
+    def __enter__(self) -> BraintrustServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def max_body_bytes(self) -> int:
+        return self._api.max_body_bytes
+
+    @max_body_bytes.setter
+    def max_body_bytes(self, value: int) -> None:
+        self._api.max_body_bytes = value
+
+    # What goes wrong
+
+    def fail(self, endpoint: str, fault: Fault, times: int | None = None) -> None:
+        """Let the next ``times`` requests to an endpoint fail, or all of them until :meth:`heal`.
+
+        Several faults of one endpoint take their turns in the order of the calls.
+
+        Args:
+            endpoint: a path as in :data:`.braintrust_api.ROUTES`, such as ``/logs3`` or ``/v1/project/{id}``;
+                ``*`` is every one.
+        """
+        known = {route.path for route in ROUTES}
+        if endpoint != "*" and endpoint not in known:
+            raise ValueError(f"{endpoint} is not one of * {' '.join(sorted(known))}")
+        self._faults.add(endpoint, fault, times)
+
+    def heal(self, endpoint: str | None = None) -> None:
+        """End the faults of one endpoint, or all, and release the requests that wait in them.
+
+        Connections that are refused stay so until :meth:`accept_connections`.
+        """
+        self._faults.heal(endpoint)
+
+    def refuse_connections(self) -> None:
+        """Be unreachable, on the same port, until :meth:`accept_connections`; open connections end."""
+        # Requests in a black hole hold their connections; their faults stay for those to come.
+        self._faults.release()
+        super().refuse_connections()
+
+    # What arrived
+
+    @property
+    def requests(self) -> list[RecordedRequest]:
+        """Every request so far, in the order of arrival."""
+        with self._store.changed:
+            return list(self._requests)
+
+    def requests_to(self, path: str) -> list[RecordedRequest]:
+        """The requests to one path, as it stands in the URL."""
+        return [request for request in self.requests if request.path == path]
+
+    def rows(self) -> list[Row]:
+        """Every stored row, merged, without ``_is_merge``, in the order of their first arrival."""
+        return [stored.row for stored in self._store.all()]
+
+    def span_rows(self) -> list[Row]:
+        """The rows that are spans."""
+        return [row for row in self.rows() if row.get("span_id")]
+
+    def open_spans(self) -> list[Row]:
+        """The spans without ``metrics.end``, which Braintrust shows as in progress."""
+        return [row for row in self.span_rows() if not has_ended(row)]
+
+    def wait_for(self, predicate: Callable[[], Any], timeout: float) -> bool:
+        """Wait until ``predicate`` is true; it is asked again whenever a request or its rows arrive.
+
+        Raises:
+            TimeoutError: it was not true within ``timeout`` seconds; says what has arrived.
+        """
+        with self._store.changed:
+            if self._store.changed.wait_for(predicate, timeout):
+                return True
+            counts = Counter(f"{request.method} {request.path}" for request in self._requests)
+            came = ", ".join(f"{count} x {name}" for name, count in counts.items()) or "no request"
+            spans, still_open = len(self.span_rows()), len(self.open_spans())
+            raise TimeoutError(
+                f"not so after {timeout:g} s: {spans} spans, {still_open} of them open, {len(self.rows())} rows in "
+                f"all; received {came}"
+            )
+
+    def add_project(self, name: str, id: str | None = None) -> str:
+        """Make a project known, and return its id; a random one unless given."""
+        return self._store.add_project(name, id)
+
+    @property
+    def attachments(self) -> dict[str, bytes]:
+        """What was uploaded, by key."""
+        return dict(self._api.attachments)
+
+    def clear(self) -> None:
+        """Forget requests, rows and attachments; projects and faults stay."""
+        with self._store.changed:
+            self._requests.clear()
+            self._api.attachments.clear()
+            self._store.clear()
+
+    def close(self) -> None:
+        """Stop; requests that wait in a fault are released. No thread or socket is left."""
+        self.closing.set()
+        self._faults.heal()
+        super().close()
+
+    # How it answers
+
+    def respond(self, request: Request) -> Response | None:
+        rows = rows_in(request.body)
+        self._record(request, rows)
+        half_trip = self.latency / 2
+        self.closing.wait(half_trip)
+        found = find_route(ROUTES, request)
+        taken = self._faults.take(found[0].path, rows) if found else None
+        if taken is None:
+            response: Response | None = self._api.answer(request)
+        else:
+            fault, over = taken
+            response = fault.injure(Exchange(request, rows, lambda: self._api.answer(request), over))
+        self.closing.wait(half_trip)
+        return response
+
+    def _record(self, request: Request, rows: Sequence[Row]) -> None:
+        authorization = request.headers.get("authorization")
+        with self._store.changed:
+            self._requests.append(
+                RecordedRequest(request.method, request.path, time.time(), authorization, request.body, rows)
+            )
+            self._store.changed.notify_all()

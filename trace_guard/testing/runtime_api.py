@@ -1,0 +1,187 @@
+"""The Lambda Runtime API, which a runtime asks for events and gives its results.
+
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html is the reference; the forms of refusals and of
+errors made by the service are those of aws-lambda-runtime-interface-emulator.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from .http_wire import Request, Response
+from .loopback import LoopbackServer, Route, find_route
+
+__all__ = ["Invocation", "RuntimeApi"]
+
+MOST_RESPONSE_BYTES = 6 * 1024 * 1024 + 100
+"""https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html, plus what the service allows on top."""
+
+
+@dataclass
+class Invocation:
+    """One event on its way through the runtime. Points in time are on the monotonic clock, in seconds.
+
+    Attributes:
+        event: the payload, as JSON.
+        timeout: seconds from :attr:`handed_at` to its deadline.
+        client_context: what the caller put into its client context, as JSON.
+        handed_at: when the runtime got it.
+        returned_at: when the caller got the response or error.
+        finished_at: when everything had asked for the next event.
+    """
+
+    event: bytes
+    timeout: float
+    function_arn: str
+    client_context: str | None = None
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    handed_at: float | None = None
+    returned_at: float | None = None
+    finished_at: float | None = None
+    failed: bool = False
+    result: bytes = b""
+
+
+class RuntimeApi(LoopbackServer):
+    """Serves one life of an execution environment; the next one gets an API of its own.
+
+    Another endpoint is a line more in :attr:`ROUTES` and a method of that name, in a subclass. One that takes part in
+    deciding when the environment is idle, as an extension does, extends :meth:`is_idle` and calls :meth:`settle`.
+
+    Args:
+        changed: guards the state, and is notified when it changes.
+        freeze: called the moment that nothing is left to do.
+        thaw: called when an event is handed over.
+
+    Attributes:
+        ready_at: when the runtime first asked for an event, on the monotonic clock; None during its init.
+        init_error: what it posted as the reason why it can't start.
+    """
+
+    ROUTES: ClassVar[Sequence[Route]] = (
+        Route("GET", "/2018-06-01/runtime/invocation/next", "next_event"),
+        Route("POST", "/2018-06-01/runtime/invocation/{request_id}/response", "response"),
+        Route("POST", "/2018-06-01/runtime/invocation/{request_id}/error", "error"),
+        Route("POST", "/2018-06-01/runtime/init/error", "initialization_error"),
+    )
+
+    def __init__(self, changed: threading.Condition) -> None:
+        self.changed = changed
+        self.freeze: Callable[[], None] = lambda: None
+        self.thaw: Callable[[], None] = lambda: None
+        self.ready_at: float | None = None
+        self.init_error: bytes | None = None
+        self._runtime_waits = False
+        self._pending: Invocation | None = None
+        self._current: Invocation | None = None
+        super().__init__()
+
+    def offer(self, invocation: Invocation) -> None:
+        """Hand this over as soon as the runtime asks, which it may have done already."""
+        with self.changed:
+            self._pending = invocation
+            self.changed.notify_all()
+
+    def is_idle(self) -> bool:
+        """True if nothing is left to do until the next event."""
+        return self._runtime_waits and self._pending is None
+
+    def settle(self) -> None:
+        """Freeze if there is nothing left to do."""
+        if not self.is_idle():
+            return
+        finished = time.monotonic()
+        # Before the lock is taken: every microsecond from here to the signal, the function goes on running.
+        self.freeze()
+        with self.changed:
+            if self._current is not None and self._current.finished_at is None:
+                self._current.finished_at = finished
+            self.changed.notify_all()
+
+    def close(self) -> None:
+        self.closing.set()
+        with self.changed:
+            self.changed.notify_all()
+        super().close()
+
+    def respond(self, request: Request) -> Response | None:
+        found = find_route(self.ROUTES, request)
+        if found is None:
+            return _refusal(404, "NotFound", f"{request.method} {request.path}")
+        route, fields = found
+        handler: Callable[..., Response | None] = getattr(self, route.name)
+        return handler(request, **fields)
+
+    def next_event(self, request: Request) -> Response | None:
+        if self._current is not None and self._current.returned_at is None:
+            return _refusal(403, "InvalidStateTransition", "the last invocation has no response yet")
+        self._runtime_waits = True
+        if self.ready_at is None:
+            self.ready_at = time.monotonic()
+        self.settle()
+        with self.changed:
+            self.changed.wait_for(lambda: self._pending is not None or self.closing.is_set())
+            invocation, self._pending = self._pending, None
+            if invocation is None:
+                return None
+            self._runtime_waits = False
+            self._current = invocation
+            invocation.handed_at = time.monotonic()
+            deadline = time.time() + invocation.timeout
+            self.thaw()
+            self.changed.notify_all()
+        return Response(200, invocation.event, _event_headers(invocation, deadline))
+
+    def response(self, request: Request, request_id: str) -> Response:
+        if len(request.body) <= MOST_RESPONSE_BYTES:
+            return self._take_result(request_id, request.body)
+        refusal = _refusal(
+            413,
+            "Function.ResponseSizeTooLarge",
+            f"Response payload size exceeded maximum allowed payload size ({MOST_RESPONSE_BYTES} bytes).",
+        )
+        self._take_result(request_id, refusal.body, failed=True)
+        return refusal
+
+    def error(self, request: Request, request_id: str) -> Response:
+        return self._take_result(request_id, request.body, failed=True)
+
+    def initialization_error(self, request: Request) -> Response:
+        with self.changed:
+            self.init_error = request.body
+            self.changed.notify_all()
+        return Response.json({"status": "OK"}, 202)
+
+    def _take_result(self, request_id: str, result: bytes, failed: bool = False) -> Response:
+        with self.changed:
+            current = self._current
+            if current is None or current.request_id != request_id or current.returned_at is not None:
+                return _refusal(400, "InvalidRequestID", "Invalid request ID")
+            current.returned_at = time.monotonic()
+            current.result = result
+            current.failed = failed
+            self.changed.notify_all()
+        return Response.json({"status": "OK"}, 202)
+
+
+def _event_headers(invocation: Invocation, deadline: float) -> dict[str, str]:
+    unique = uuid.uuid4().hex
+    headers = {
+        "Content-Type": "application/json",
+        "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
+        "Lambda-Runtime-Deadline-Ms": str(int(deadline * 1000)),
+        "Lambda-Runtime-Invoked-Function-Arn": invocation.function_arn,
+        "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{unique[:24]};Parent={unique[:16]};Sampled=0",
+    }
+    if invocation.client_context is not None:
+        headers["Lambda-Runtime-Client-Context"] = invocation.client_context
+    return headers
+
+
+def _refusal(status: int, kind: str, message: str) -> Response:
+    return Response.json({"errorType": kind, "errorMessage": message}, status)

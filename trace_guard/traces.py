@@ -1,0 +1,261 @@
+"""Stored rows, turned into what people read: one summary a trace, and the spans of a trace as a tree.
+
+Takes rows as a store keeps them: one dictionary a span, merged. They were written by whoever holds a key, so
+nothing about their shape is taken for granted: a field that is missing or of an odd type reads as unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["SpanSummary", "TraceSummary", "project_of", "root_id_of", "spans_of", "start_of", "summarize"]
+
+UNNAMED = "(unnamed)"
+
+
+@dataclass(frozen=True)
+class TraceSummary:
+    """One trace. Times are in seconds since the epoch.
+
+    Attributes:
+        project: its project's or experiment's name where that is known, else the id.
+        end: when its last span ended; None while it is in progress.
+        in_progress: a span of it has not ended.
+        outcome: as tagged by the guard, else ``ok`` or ``error`` by the root span; None while that is open.
+        error: the root span's, in one line.
+        spans: how many spans are stored.
+        open_spans: how many of them have not ended.
+    """
+
+    root_span_id: str
+    name: str
+    project: str | None
+    start: float | None
+    end: float | None
+    in_progress: bool
+    outcome: str | None
+    error: str | None
+    spans: int
+    open_spans: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes above as JSON values, in their order."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class SpanSummary:
+    """One span. Times are in seconds since the epoch, the duration in seconds; None where not known.
+
+    Attributes:
+        parent: the parent's ``span_id``, whether or not that span is stored.
+        error: in one line.
+        closed_by: who closed the span if it was not its own code; see :class:`trace_guard.outcome.ClosedBy`.
+        reason: why, in one word.
+        depth: how many stored spans it lies below.
+    """
+
+    id: str | None
+    span_id: str
+    root_span_id: str
+    parent: str | None
+    name: str
+    type: str | None
+    start: float | None
+    end: float | None
+    duration: float | None
+    error: str | None
+    outcome: str | None
+    closed_by: str | None
+    reason: str | None
+    depth: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The attributes above as JSON values, in their order."""
+        return dict(vars(self))
+
+
+def summarize(
+    rows: Iterable[Mapping[str, Any]], project_names: Mapping[str, str] | None = None
+) -> list[TraceSummary]:
+    """The traces that the rows belong to, newest first; those without a start come last.
+
+    Args:
+        rows: of any number of traces, in any order. Rows that are not of a span are left out.
+        project_names: names by project id.
+    """
+    traces: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        root_span_id = root_id_of(row)
+        if root_span_id is not None:
+            traces[root_span_id].append(row)
+    summaries = [_summary(root, spans, project_names or {}) for root, spans in traces.items()]
+    return sorted(summaries, key=_recency, reverse=True)
+
+
+def spans_of(rows: Iterable[Mapping[str, Any]], root_span_id: str) -> list[SpanSummary]:
+    """The spans of one trace, each below its parent, by their start; a span whose parent is not stored is at
+    depth 0."""
+    spans = sorted((row for row in rows if root_id_of(row) == root_span_id), key=_start_order)
+    stored = {str(row["span_id"]) for row in spans}
+    children: dict[str | None, list[int]] = defaultdict(list)
+    for index, row in enumerate(spans):
+        parents = [parent for parent in _parents(row) if parent in stored and parent != row["span_id"]]
+        children[parents[0] if parents else None].append(index)
+
+    found: list[SpanSummary] = []
+    placed: set[int] = set()
+
+    def place(tops: Iterable[int]) -> None:
+        # A stack of our own: a trace may be deeper than Python recurses.
+        waiting = [(index, 0) for index in reversed(list(tops))]
+        while waiting:
+            index, depth = waiting.pop()
+            if index in placed:
+                continue
+            placed.add(index)
+            row = spans[index]
+            found.append(_span_summary(row, root_span_id, depth))
+            waiting.extend((child, depth + 1) for child in reversed(children.get(str(row["span_id"]), ())))
+
+    place(children[None])
+    for index in range(len(spans)):
+        # What is still missing hangs on a circle of parents, which has no top of its own.
+        place([index])
+    return found
+
+
+def root_id_of(row: Mapping[str, Any]) -> str | None:
+    """The trace that a row belongs to; None for rows that are not of a span."""
+    span_id = _text(row.get("span_id"))
+    return (_text(row.get("root_span_id")) or span_id) if span_id is not None else None
+
+
+def project_of(row: Mapping[str, Any]) -> str | None:
+    """The id of the project, experiment or playground that a row belongs to."""
+    owners = (_text(row.get(key)) for key in ("project_id", "experiment_id", "prompt_session_id"))
+    return next((owner for owner in owners if owner is not None), None)
+
+
+def start_of(row: Mapping[str, Any]) -> float | None:
+    """``metrics.start`` of a row in seconds since the epoch, if it is a finite number."""
+    return _number(_object(row, "metrics").get("start"))
+
+
+def _summary(
+    root_span_id: str, spans: list[Mapping[str, Any]], project_names: Mapping[str, str]
+) -> TraceSummary:
+    spans = sorted(spans, key=_start_order)
+    root = next((row for row in spans if not _parents(row)), spans[0])
+    ends = [_end_of(row) for row in spans]
+    open_spans = ends.count(None)
+    project = project_of(root)
+    return TraceSummary(
+        root_span_id=root_span_id,
+        name=_name(root),
+        project=project_names.get(project, project) if project is not None else None,
+        start=start_of(root) if start_of(root) is not None else start_of(spans[0]),
+        end=None if open_spans else max((end for end in ends if end is not None), default=None),
+        in_progress=open_spans > 0,
+        outcome=_outcome(root),
+        error=_one_line(root.get("error")),
+        spans=len(spans),
+        open_spans=open_spans,
+    )
+
+
+def _span_summary(row: Mapping[str, Any], root_span_id: str, depth: int) -> SpanSummary:
+    start, end = start_of(row), _end_of(row)
+    about = _about(row)
+    parents = _parents(row)
+    return SpanSummary(
+        id=_text(row.get("id")),
+        span_id=str(row["span_id"]),
+        root_span_id=root_span_id,
+        parent=parents[0] if parents else None,
+        name=_name(row),
+        type=_text(_object(row, "span_attributes").get("type")),
+        start=start,
+        end=end,
+        duration=end - start if start is not None and end is not None else None,
+        error=_one_line(row.get("error")),
+        outcome=_outcome(row),
+        closed_by=_text(about.get("closed_by")),
+        reason=_text(about.get("reason")),
+        depth=depth,
+    )
+
+
+def _outcome(row: Mapping[str, Any]) -> str | None:
+    tagged = _text(_about(row).get("outcome"))
+    if tagged is not None:
+        return tagged
+    if row.get("error"):
+        return "error"
+    return "ok" if _end_of(row) is not None else None
+
+
+def _one_line(error: object) -> str | None:
+    """The line of an error that says what went wrong: of a traceback the exception's own, else the first."""
+    if not error:
+        return None
+    text = error if isinstance(error, str) else json.dumps(error, default=str)
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return None
+    headers = [at for at, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    if not headers or headers[0] > 0:
+        return lines[0].strip()
+    # The exception comes after the indented frames; a message of several lines may follow it.
+    said = (line for line in lines[headers[-1] + 1 :] if not line[0].isspace())
+    return next(said, lines[-1].strip())
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return _text(_object(row, "span_attributes").get("name")) or UNNAMED
+
+
+def _about(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _object(_object(row, "metadata"), "trace_guard")
+
+
+def _end_of(row: Mapping[str, Any]) -> float | None:
+    return _number(_object(row, "metrics").get("end"))
+
+
+def _parents(row: Mapping[str, Any]) -> list[str]:
+    parents = row.get("span_parents")
+    return [parent for parent in parents if isinstance(parent, str)] if isinstance(parents, list) else []
+
+
+def _start_order(row: Mapping[str, Any]) -> float:
+    start = start_of(row)
+    return math.inf if start is None else start
+
+
+def _recency(trace: TraceSummary) -> float:
+    return -math.inf if trace.start is None else trace.start
+
+
+def _object(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = row.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _number(value: object) -> float | None:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
