@@ -10,7 +10,10 @@ from typing import Any
 from ..errors import JournalDamaged
 from .format import FORMAT, MAGIC, Entry, Position, decode_acked, decode_entries, segment_name
 
-__all__ = ["read_acked", "read_entries", "read_header", "segments"]
+START = Position(0, 0)
+"""Before everything."""
+
+__all__ = ["START", "read_acked", "read_entries", "read_header", "segments"]
 
 
 def segments(path: Path) -> list[int]:
@@ -40,11 +43,11 @@ def read_acked(path: Path) -> Position:
         acked = decode_acked((path / "acked").read_bytes())
     except OSError:
         acked = None
-    return acked or Position(0, 0)
+    return acked or START
 
 
 def read_entries(
-    path: Path, after: Position = Position(0, 0), until: Position | None = None
+    path: Path, after: Position = START, until: Position | None = None
 ) -> Iterator[Entry]:
     """The whole entries behind ``after``, up to ``until``, across segments; a torn tail is passed over."""
     for number in segments(path):

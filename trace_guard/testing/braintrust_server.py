@@ -160,8 +160,8 @@ class BraintrustServer(LoopbackServer):
             came = ", ".join(f"{count} x {name}" for name, count in counts.items()) or "no request"
             spans, still_open = len(self.span_rows()), len(self.open_spans())
             raise TimeoutError(
-                f"not so after {timeout:g} s: {spans} spans, {still_open} of them open, {len(self.rows())} rows in "
-                f"all; received {came}"
+                f"not so after {timeout:g} s: {spans} spans, {still_open} of them open, {len(self.rows())} rows "
+                f"in all; received {came}"
             )
 
     def add_project(self, name: str, id: str | None = None) -> str:

@@ -9,8 +9,8 @@ Two spellings of one query are understood, as documented at https://www.braintru
       | sort: _pagination_key DESC | limit: 1000 | cursor: '<cursor>'
 
 Conditions are joined by AND: a comparison (``= != < <= > >=``), ``IS [NOT] NULL``, ``IN (...)``, or a bare
-field that has to be true. Everything else is refused, never ignored. As on the service, a page holds 1000 rows at
-most, and a filter on ``created``, ``id``, ``root_span_id`` or ``_pagination_key`` is required.
+field that has to be true. Everything else is refused, never ignored. As on the service, a page holds 1000
+rows at most, and a filter on ``created``, ``id``, ``root_span_id`` or ``_pagination_key`` is required.
 """
 
 from __future__ import annotations

@@ -111,7 +111,7 @@ class _Planned:
 
 
 class Faults:
-    """The faults to come, each for one endpoint or for all (``*``), in the order in which they were planned."""
+    """The faults to come, each for one endpoint or for all (``*``), in the order of their planning."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http
 import json
 import socket
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-__all__ = ["NotHttp", "Request", "Response", "encoded", "requests_on"]
+__all__ = ["NotHttp", "Request", "Response", "encoded", "end", "requests_on"]
 
 _LONGEST_LINE = 1 << 20
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -51,6 +52,15 @@ class Response:
 
 class NotHttp(Exception):
     """What arrived is not an HTTP request."""
+
+
+def end(connection: socket.socket) -> None:
+    """Close a connection, for a forked process that has inherited it too; by a RST if that was asked for."""
+    # Shutting down would send a FIN where a RST is wanted.
+    if connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(_RESET_ON_CLOSE)) != _RESET_ON_CLOSE:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
 
 
 def requests_on(reader: BinaryIO, connection: socket.socket) -> Iterator[Request]:

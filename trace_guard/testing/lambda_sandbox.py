@@ -1,4 +1,4 @@
-"""Runs a Lambda handler as AWS does: under its own runtime client, frozen between invocations, killed in time.
+"""Runs a Lambda handler as AWS does: under its own runtime client, frozen between events, killed in time.
 
 ::
 
@@ -37,16 +37,16 @@ _INSTALL = 'LambdaSandbox runs awslambdaric, which {python} does not have: pip i
 
 
 class LambdaSandbox:
-    """One execution environment of a function, started at the first :meth:`invoke`, and anew after each death.
+    """One execution environment of a function, started at the first :meth:`invoke` and anew after each death.
 
     Args:
         handler: as in the function's configuration, ``module.function``.
         code: the directory that holds the module; also the working directory.
-        env: environment variables on top of Lambda's own. Of this process only PATH, HOME, LANG and PYTHONPATH
-            are handed on.
+        env: environment variables on top of Lambda's own. Of this process only PATH, HOME, LANG and
+            PYTHONPATH are handed on.
         timeout: seconds that an invocation may take.
-        tmp: what the function finds under ``TMPDIR``; it outlives the process. A temporary directory, removed by
-            :meth:`close`, unless given.
+        tmp: what the function finds under ``TMPDIR``; it outlives the process. A temporary directory, removed
+            by :meth:`close`, unless given.
         python: the interpreter that runs the function.
         freeze: False lets the process go on between invocations.
 
@@ -58,8 +58,8 @@ class LambdaSandbox:
     api_class: ClassVar[type[RuntimeApi]] = RuntimeApi
 
     init_timeout = 10.0
-    """Seconds (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html). The service then tries
-    the init again inside the invocation; here the invocation fails."""
+    """Seconds (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html). The service then
+    tries the init again inside the invocation; here the invocation fails."""
 
     shutdown_seconds = 2.0
     """What the service allows for a shutdown, from the same page."""
@@ -118,6 +118,11 @@ class LambdaSandbox:
     def frozen(self) -> bool:
         """True while every thread of the function is stopped."""
         return self._environment is not None and self._environment.process.frozen
+
+    @property
+    def exit_status(self) -> int | None:
+        """What the process ended with, negative for a signal; None while it lives, and before it was started."""
+        return self._environment and self._environment.process.exit_status
 
     @property
     def log(self) -> str:
@@ -216,7 +221,7 @@ class LambdaSandbox:
         kill_after: float | None,
         kill_when: Callable[[], Any] | None,
     ) -> bool:
-        """Wait for the end of an invocation, killing the function when it is time; True if its time was up."""
+        """Wait for the end of an invocation, kill the function when it is time; True if its time was up."""
         process, timed_out = environment.process, False
         while True:
             with self._changed:

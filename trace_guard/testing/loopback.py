@@ -16,7 +16,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .http_wire import NotHttp, Request, Response, encoded, requests_on
+from .http_wire import NotHttp, Request, Response, encoded, end, requests_on
 
 __all__ = ["LoopbackServer", "Route", "find_route"]
 
@@ -58,8 +58,8 @@ class LoopbackServer:
 
     def __init__(self, *, start: bool = True) -> None:
         self.closing = threading.Event()
-        # Bound as long as the server lives, and never listening: while connections are refused, nobody else can
-        # be given the port, nor can a client that dials it be connected to itself.
+        # Bound as long as the server lives, and never listening: while connections are refused, nobody else
+        # can be given the port, nor can a client that dials it be connected to itself.
         self._placeholder = _bound_socket(0)
         self._port = int(self._placeholder.getsockname()[1])
         self._listener: _Listener | None = None
@@ -135,7 +135,7 @@ class LoopbackServer:
             return  # The client went away, or was not one: its own concern.
         finally:
             with self._connections_lock:
-                connection.close()
+                end(connection)
                 del self._connections[threading.current_thread()]
 
 
@@ -171,6 +171,9 @@ class _Listener:
         self._wake.close()
         self._thread.join()
         self._woken.close()
+        # A forked process may have inherited the socket: closing it would not end its listening.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
 
 

@@ -32,8 +32,8 @@ class StoredRow:
 class RowStore:
     """Projects and rows. Every method is atomic; :attr:`changed` is notified after each change.
 
-    A row with ``_is_merge: true`` is merged deeply into the stored one, whose ids stay, or inserted when there is
-    none; any other replaces it (https://www.braintrust.dev/docs/reference/api/Logs). ``_object_delete``
+    A row with ``_is_merge: true`` is merged deeply into the stored one, whose ids stay, or inserted when there
+    is none; any other replaces it (https://www.braintrust.dev/docs/reference/api/Logs); ``_object_delete``
     removes it. ``_merge_paths`` and ``_array_delete`` are not imitated.
     """
 

@@ -19,7 +19,7 @@ from .loopback import LoopbackServer, Route, find_route
 __all__ = ["Invocation", "RuntimeApi"]
 
 MOST_RESPONSE_BYTES = 6 * 1024 * 1024 + 100
-"""https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html, plus what the service allows on top."""
+"""6 MB (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html), and what comes on top."""
 
 
 @dataclass
@@ -50,8 +50,9 @@ class Invocation:
 class RuntimeApi(LoopbackServer):
     """Serves one life of an execution environment; the next one gets an API of its own.
 
-    Another endpoint is a line more in :attr:`ROUTES` and a method of that name, in a subclass. One that takes part in
-    deciding when the environment is idle, as an extension does, extends :meth:`is_idle` and calls :meth:`settle`.
+    Another endpoint is a line more in :attr:`ROUTES` and a method of that name, in a subclass. One that takes
+    part in deciding when the environment is idle, as an extension does, extends :meth:`is_idle` and calls
+    :meth:`settle`.
 
     Args:
         changed: guards the state, and is notified when it changes.
@@ -171,12 +172,13 @@ class RuntimeApi(LoopbackServer):
 
 def _event_headers(invocation: Invocation, deadline: float) -> dict[str, str]:
     unique = uuid.uuid4().hex
+    trace = f"1-{int(time.time()):08x}-{unique[:24]}"
     headers = {
         "Content-Type": "application/json",
         "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
         "Lambda-Runtime-Deadline-Ms": str(int(deadline * 1000)),
         "Lambda-Runtime-Invoked-Function-Arn": invocation.function_arn,
-        "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{unique[:24]};Parent={unique[:16]};Sampled=0",
+        "Lambda-Runtime-Trace-Id": f"Root={trace};Parent={unique[16:]};Sampled=0",
     }
     if invocation.client_context is not None:
         headers["Lambda-Runtime-Client-Context"] = invocation.client_context
