@@ -5,8 +5,9 @@ ends, and reaches Braintrust before the platform freezes or kills the process. S
 (``trace_guard_lambda``), or from :class:`Guard` for anything else.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .backends.base import Backend
-from .backends.local import LocalStore
 from .deadline import Deadline
 from .errors import (
     BackendError,
@@ -24,6 +25,9 @@ from .invocation import Invocation, current_invocation
 from .outcome import Delivery, FlushPolicy, Outcome
 from .recovery import Recovery, recover
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .backends.local import LocalStore
 
 __version__ = "0.1.0"
 
@@ -52,3 +56,12 @@ __all__ = [
     "default_guard",
     "recover",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The local store is imported when somebody asks for it: a function that has a key never does."""
+    if name == "LocalStore":
+        from .backends.local import LocalStore
+
+        return LocalStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

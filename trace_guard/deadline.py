@@ -9,11 +9,14 @@ from dataclasses import dataclass
 __all__ = ["Deadline"]
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Deadline:
     """An absolute point on the monotonic clock, in seconds; infinity is "no deadline"."""
 
     at: float
+
+    def __lt__(self, other: Deadline) -> bool:
+        return self.at < other.at
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:

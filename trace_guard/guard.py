@@ -72,8 +72,10 @@ class Guard:
         processes left behind, begin to look up the project. Never raises; no network is waited for."""
         if not self.settings.disabled:
             with contain("start"):
+                # The runtime first: the SDK is answered from it as soon as the gateway is in place.
+                runtime = self.runtime
                 PROCESS.sdk.install()
-                self.runtime.look_up(None if self.settings.project_id else self.settings.project)
+                runtime.look_up(None if self.settings.project_id else self.settings.project)
         return self
 
     def invocation(

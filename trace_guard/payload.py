@@ -17,7 +17,8 @@ _DEPTH = 40
 
 SECRETS = frozenset({
     "authorization", "proxy_authorization", "cookie", "cookies", "set_cookie", "x_api_key", "api_key", "apikey",
-    "password", "passwd", "secret", "client_secret", "token", "access_token", "refresh_token", "id_token", "private_key",
+    "password", "passwd", "secret", "client_secret", "token", "access_token", "refresh_token", "id_token",
+    "private_key",
 })
 """Keys whose values are never captured; ``max_tokens`` and its like are not among them, as keys match whole."""
 

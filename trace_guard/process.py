@@ -15,7 +15,7 @@ from .deadline import Deadline
 from .identity import Organisation
 from .rows import Row
 from .runtime import Runtime
-from .settings import Settings
+from .settings import DEFAULT_API_URL, Settings
 
 if TYPE_CHECKING:
     from .sdk import Sdk
@@ -141,7 +141,7 @@ class _Process:
 
     def api_url(self) -> str:
         runtime = self._latest()
-        return runtime.api_url() if runtime else ""
+        return runtime.api_url() if runtime else DEFAULT_API_URL
 
     def passes_through(self) -> bool:
         runtime = self._latest()

@@ -10,12 +10,11 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .contain import contain, logger
 from .deadline import Deadline
 from .errors import JournalError
-from .journal.borrowed import BorrowedJournal
 from .journal.dead_letters import DeadLetters
 from .journal.directory import JOURNALS, Room, prepare
 from .journal.format import Kind
@@ -25,6 +24,9 @@ from .open_spans import OpenSpan, OpenSpans
 from .outcome import ClosedBy, Outcome
 from .rows import Row, closing_row
 from .settings import Settings
+
+if TYPE_CHECKING:
+    from .journal.borrowed import BorrowedJournal
 
 __all__ = ["Orphan", "Recovery", "close_orphans", "is_ours", "recover"]
 
@@ -166,6 +168,8 @@ def is_ours(header: Mapping[str, Any], destination: Mapping[str, Any]) -> bool:
 
 def _undelivered(room: Room, destination: Mapping[str, Any]) -> Iterator[BorrowedJournal]:
     """The journals of living processes with rows that have not been delivered."""
+    from .journal.borrowed import BorrowedJournal
+
     for path in sorted((room.directory / JOURNALS).glob("[!.]*")):
         with contain(f"read the journal {path.name}"):
             try:

@@ -22,6 +22,7 @@ __all__ = ["Answer", "Transport"]
 _CONNECT_SECONDS = 3.0
 _ATTEMPTS = 3
 _BACKOFF = 0.1
+_IDLE_SECONDS = 60.0
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -48,6 +49,7 @@ class Transport:
         self._managers: dict[str, PoolManager] = {}
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._used_at = 0.0
 
     def request(
         self, method: str, url: str, body: bytes, headers: Mapping[str, str], deadline: Deadline
@@ -63,6 +65,7 @@ class Transport:
         from urllib3.exceptions import HTTPError, MaxRetryError
         from urllib3.util.retry import Retry
 
+        self._drop_idle()
         policy = Retry(total=_ATTEMPTS - 1, backoff_factor=_BACKOFF, allowed_methods=None)
         reconnects = 1
         while True:
@@ -75,6 +78,7 @@ class Transport:
                     method, url, body=body, headers=dict(headers), retries=False, redirect=False,
                     timeout=Timeout(connect=min(left, _CONNECT_SECONDS), total=left),
                 )
+                self._used_at = time.time()
                 if response.status not in _RETRIED:
                     return Answer(response.status, response.data)
                 retry_after = _retry_after(policy, response)
@@ -109,6 +113,12 @@ class Transport:
         self._lock = threading.Lock()
         self._managers = {}
         self._pid = os.getpid()
+
+    def _drop_idle(self) -> None:
+        """Middle boxes forget idle connections without a word, and what is sent over them then is never
+        answered. The wall clock also goes on while the process is frozen."""
+        if self._managers and not 0 <= time.time() - self._used_at < _IDLE_SECONDS:
+            self.close()
 
     def _manager(self, url: str) -> PoolManager:
         from requests.utils import get_environ_proxies, select_proxy

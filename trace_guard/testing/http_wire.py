@@ -45,9 +45,7 @@ class Response:
     @classmethod
     def json(cls, value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
         """``value`` as a JSON body."""
-        return cls(
-            status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})}
-        )
+        return cls(status, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
 
 
 class NotHttp(Exception):

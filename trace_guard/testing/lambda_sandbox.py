@@ -122,7 +122,7 @@ class LambdaSandbox:
     @property
     def exit_status(self) -> int | None:
         """What the process ended with, negative for a signal; None while it lives, and before it was started."""
-        return self._environment and self._environment.process.exit_status
+        return None if self._environment is None else self._environment.process.exit_status
 
     @property
     def log(self) -> str:

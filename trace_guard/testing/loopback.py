@@ -148,9 +148,7 @@ class _Listener:
         self._socket.listen(128)
         self._socket.setblocking(False)
         self._wake, self._woken = socket.socketpair()
-        self._thread = threading.Thread(
-            target=self._accept, name=f"{type(server).__name__} listener", daemon=True
-        )
+        self._thread = threading.Thread(target=self._accept, name=f"{type(server).__name__} listener", daemon=True)
         self._thread.start()
 
     def _accept(self) -> None:
