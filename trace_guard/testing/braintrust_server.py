@@ -117,11 +117,8 @@ class BraintrustServer(LoopbackServer):
         """
         self._faults.heal(endpoint)
 
-    def refuse_connections(self) -> None:
-        """Be unreachable, on the same port, until :meth:`accept_connections`; open connections end."""
-        # Requests in a black hole hold their connections; their faults stay for those to come.
+    def release_waiting(self) -> None:
         self._faults.release()
-        super().refuse_connections()
 
     # What arrived
 
@@ -179,12 +176,6 @@ class BraintrustServer(LoopbackServer):
             self._requests.clear()
             self._api.attachments.clear()
             self._store.clear()
-
-    def close(self) -> None:
-        """Stop; requests that wait in a fault are released. No thread or socket is left."""
-        self.closing.set()
-        self._faults.heal()
-        super().close()
 
     # How it answers
 

@@ -13,6 +13,7 @@ import selectors
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -81,6 +82,9 @@ class LoopbackServer:
         """Answer a request, on its connection's own thread; None ends the connection without an answer."""
         raise NotImplementedError
 
+    def release_waiting(self) -> None:
+        """Make every :meth:`respond` that waits for something return, as its connection has ended."""
+
     def accept_connections(self) -> None:
         """Listen, on the same port as ever. Does nothing if the server listens already."""
         if self._listener is None:
@@ -106,10 +110,13 @@ class LoopbackServer:
                 # Wakes the thread, which closes the socket: closing it here could hit a reused descriptor.
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
+        limit = time.monotonic() + 10
         for thread in open_now:
-            if thread is not threading.current_thread():
-                thread.join(10)
-                if thread.is_alive():
+            while thread.is_alive():
+                # Again and again: a request that was read before its connection ended may begin to wait just now.
+                self.release_waiting()
+                thread.join(0.05)
+                if time.monotonic() > limit:
                     raise RuntimeError(f"{thread.name} of {self.url} does not end")
 
     def _serve_in_thread(self, connection: socket.socket) -> None:
