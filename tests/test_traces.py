@@ -162,6 +162,15 @@ def test_a_span() -> None:
     ]  # fmt: skip
 
 
+def test_span_json_keys() -> None:
+    """A span as JSON has the documented keys, in the documented order."""
+    (only,) = spans_of([span("root")], "r")
+    assert list(only.to_json()) == [
+        "id", "span_id", "root_span_id", "parent", "name", "type", "start", "end", "duration", "error", "outcome",
+        "closed_by", "reason", "depth",
+    ]  # fmt: skip
+
+
 def test_circle_of_parents() -> None:
     """Spans that are each other's parents are all listed, once."""
     rows = [span("a", "b"), span("b", "a"), span("self", "self")]

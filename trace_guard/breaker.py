@@ -15,13 +15,14 @@ _LONGEST_WISH = 60.0
 
 class Breaker:
     """Counts failed deliveries in a row (not attempts); from the third on it lets only a probe through now
-    and then: after 1 s, then 2, 4 and every 5. Not thread-safe: the courier calls it under its lock."""
+    and then: after 1 s, then 2, 4 and every 5. What the server itself asks for with ``Retry-After`` holds from
+    the first failure on. Not thread-safe: the courier calls it under its lock."""
 
     def __init__(self) -> None:
         self.failures = 0
         self.last_error: str | None = None
         self._pause = 0.0
-        self._retry_at = 0.0
+        self._paused_until = self._asked_until = 0.0
 
     @property
     def is_open(self) -> bool:
@@ -31,24 +32,26 @@ class Breaker:
     @property
     def retry_at(self) -> float:
         """When something may be sent again, on the monotonic clock."""
-        return self._retry_at
+        return max(self._paused_until, self._asked_until)
 
     def allows(self) -> bool:
-        return time.monotonic() >= self._retry_at
+        return time.monotonic() >= self.retry_at
 
     def let_through(self) -> None:
-        """Allow the next one, whatever came of those before."""
-        self._retry_at = 0.0
+        """Allow the next one, whatever came of those before, unless the server has asked to be left alone."""
+        self._paused_until = 0.0
 
     def failed(self, error: str, retry_after: float | None = None) -> None:
         self.failures += 1
         self.last_error = error
+        now = time.monotonic()
         if self.is_open:
             self._pause = min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
-        wish = min(_LONGEST_WISH, retry_after or 0.0)
-        self._retry_at = time.monotonic() + max(self._pause, wish)
+            self._paused_until = now + self._pause
+        if retry_after is not None:
+            self._asked_until = now + min(_LONGEST_WISH, max(0.0, retry_after))
 
     def succeeded(self) -> None:
         self.failures = 0
         self.last_error = None
-        self._pause = self._retry_at = 0.0
+        self._pause = self._paused_until = self._asked_until = 0.0

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from .backends.base import Backend
 from .batch import Batch
 from .breaker import Breaker
-from .contain import contain
+from .contain import contain, report
 from .deadline import Deadline
 from .errors import BackendError, BackendUnauthorized
 from .journal.dead_letters import DeadLetters
@@ -47,17 +47,20 @@ class _Source:
     Attributes:
         cursor: how far its rows have been taken into batches.
         first: rows to send ahead of all others: the ends of spans whose payloads come later.
-        orphan: the journal of a process that is gone: to be closed as soon as it is delivered.
+        orphan: nobody writes to it any more: to be closed as soon as it is delivered.
+        retired: it is this process's own, which writes to another one by now.
         due: when its rows are to be sent, on the monotonic clock, or None if nobody has asked.
         done: runs of it that have been delivered, beyond ``acked``.
+        taken: another process delivers from it.
     """
 
     journal: Journal
     cursor: Position
     first: list[Row] = field(default_factory=list)
     orphan: bool = False
+    retired: bool = False
     due: float | None = None
-    done: list[tuple[Position, Position]] = field(default_factory=list)
+    done: list[_Run] = field(default_factory=list)
     flights: int = 0
     taken: bool = False
 
@@ -67,7 +70,24 @@ class _Source:
 
     @property
     def delivered(self) -> bool:
-        return self.journal.acked >= self.journal.end
+        return self.journal.acked >= self.journal.end and not self.first and not self.flights
+
+
+@dataclass(eq=False)
+class _Run:
+    """What of a journal is in one batch.
+
+    Attributes:
+        start, end: the entries between these positions.
+        first: rows that went ahead of them.
+        stale: rows before it are sent again, and so must it be, for their order: that it lands counts for nothing.
+    """
+
+    source: _Source
+    start: Position
+    end: Position
+    first: list[Row]
+    stale: bool = False
 
 
 @dataclass(eq=False)
@@ -81,7 +101,7 @@ class _Flight:
     """
 
     batch: Batch
-    runs: list[tuple[_Source, Position, Position]]
+    runs: list[_Run]
     thread: threading.Thread
     frozen: bool = False
     void: bool = False
@@ -99,12 +119,14 @@ class Courier:
 
     def __init__(self, backend: Backend, dead_letters: DeadLetters, *, linger: float = 1.0) -> None:
         self.backend = backend
-        self._sender = Sender(backend, dead_letters)
+        self._dead_letters = dead_letters
         self._linger = linger
         self.after_fork()
 
     def after_fork(self) -> None:
         """Begin anew, as in a forked child: no threads, no journals, nothing under way."""
+        self._dead_letters.after_fork()
+        self._sender = Sender(self.backend, self._dead_letters)
         self._changed = threading.Condition(threading.Lock())
         self._breaker = Breaker()
         self._sources: list[_Source] = []
@@ -121,26 +143,30 @@ class Courier:
 
     # What others ask for
 
-    def add(self, journal: Journal, *, first: Iterable[Row] = (), orphan: bool = False) -> None:
+    def add(
+        self, journal: Journal, *, first: Iterable[Row] = (), orphan: bool = False, instead_of: Journal | None = None
+    ) -> None:
         """Deliver from this journal too.
 
         Args:
             first: rows to be sent before all others of it.
             orphan: its process is gone: close it as soon as it is delivered.
+            instead_of: the one that this process has written to until now: closed as soon as nobody will miss it.
         """
         with self._changed:
             source = _Source(journal, journal.acked, list(first), orphan)
+            for one in self._sources:
+                one.retired = one.retired or one.journal is instead_of
+                one.orphan = one.orphan or one.retired
+                if one.retired and instead_of is not None:
+                    # One on disk has begun with the spans that are open in those before.
+                    one.journal.handed_over = one.journal.handed_over or journal.durable
             self._sources.append(source)
             self._sources.sort(key=lambda one: one.orphan)
-            if orphan:
+            if orphan or instead_of is not None:
                 # It rides with the first delivery that somebody asks for, else leaves after the linger.
                 source.due = time.monotonic() + self._linger
                 self._wake()
-
-    def forget(self, journal: Journal) -> None:
-        """Deliver no more from this journal: its files are gone."""
-        with self._changed:
-            self._sources = [source for source in self._sources if source.journal is not journal]
 
     def rows_arrived(self, journal: Journal) -> None:
         """Rows were appended; they leave after the linger, or with the next delivery."""
@@ -178,7 +204,7 @@ class Courier:
         """
         began = time.monotonic()
         with self._changed:
-            if journal.acked < upto and not (self._breaker.is_open and not self._breaker.allows()):
+            if journal.acked < upto and self._is_worth_waiting(deadline):
                 if self._breaker.is_open:
                     deadline = deadline.capped(_PROBE_SECONDS)
                 self._await(journal, upto, deadline, began)
@@ -207,6 +233,8 @@ class Courier:
                     return False
                 failures = self._failures
                 self._breaker.let_through()
+                if self._breaker.retry_at > deadline.at:
+                    return False  # so long the server wants to be left alone
                 self._ask()
                 if self._wake():
                     self._changed.wait(min(deadline.remaining, _RETRY_SECONDS))
@@ -226,11 +254,12 @@ class Courier:
             if thread is not threading.current_thread():
                 thread.join(_STALE_SECONDS)
         with self._changed:
+            self._close_finished()
             for source in self._sources:
                 if not source.flights:
                     source.journal.leave_delivery()
                 if source.orphan:
-                    source.journal.close()
+                    source.journal.abandon()
             self._sources = []
         self.backend.close()
 
@@ -248,6 +277,10 @@ class Courier:
         for source in self._sources:
             source.due = now if source.due is None else min(source.due, now)
 
+    def _is_worth_waiting(self, deadline: Deadline) -> bool:
+        """False while the backend is known to be down, or has asked to be left alone for longer than there is."""
+        return self._breaker.allows() or (not self._breaker.is_open and self._breaker.retry_at < deadline.at)
+
     def _await(self, journal: Journal, upto: Position, deadline: Deadline, began: float) -> None:
         landings, failures = self._landings, self._failures
         self._ask()
@@ -262,10 +295,11 @@ class Courier:
                 self._give_up_frozen()
             else:
                 self._changed.wait(min(deadline.remaining, threading.TIMEOUT_MAX))
-        waited = time.monotonic() - began
-        if journal.acked < upto and self._landings == landings and waited >= _TELLING_SECONDS:
+        # A probe is known to be one; another wait that was short says nothing about the backend.
+        telling = self._breaker.is_open or time.monotonic() - began >= _TELLING_SECONDS
+        if journal.acked < upto and self._flights and self._landings == landings and telling:
             # To whoever comes next the backend is as good as down.
-            self._breaker.failed(f"no answer within {waited:.2f} s")
+            self._breaker.failed(f"no answer within {time.monotonic() - began:.2f} s")
             for flight in self._flights:
                 flight.counted = True
 
@@ -302,38 +336,61 @@ class Courier:
         batch = Batch(self.backend.max_bytes)
         runs = []
         for source in self._sources:
-            if source.idle:
-                source.due = None
-            if source.idle or batch.full or (source.orphan and batch.size > _RIDE_BYTES):
+            if batch.full or (source.orphan and batch.size > _RIDE_BYTES):
                 continue
-            if not source.flights:
-                source.taken = not source.journal.take_delivery()
-                if source.taken:
-                    source.due = now + _RETRY_SECONDS  # another process delivers from it
-                    continue
-                source.cursor = source.journal.acked
-                source.done.clear()
-            start, first, source.first = source.cursor, source.first, []
-            for row in first:
-                batch.take(Entry(Kind.ROW, Flag.NONE, 0.0, dump(row), start), self._is_busy)
-            riding = source.orphan and bool(batch.entries)
-            for entry in source.journal.read(source.cursor):
-                if (riding and batch.size > _RIDE_BYTES) or not batch.take(entry, self._is_busy):
-                    break
-                source.cursor = entry.end
-            if first or source.cursor > start:
-                runs.append((source, start, source.cursor))
-            elif not source.flights:
-                source.journal.leave_delivery()
-            if source.cursor >= source.journal.end:
-                source.due = None
+            try:
+                run = self._take_from(source, batch)
+            except Exception as fault:  # noqa: BLE001 - a journal that can't be read must not hold up the others
+                report("take rows from a journal", fault)
+                source.due = now + _RETRY_SECONDS
+                continue
+            if run is not None:
+                runs.append(run)
         if not runs:
             return None
-        for source, _, _ in runs:
-            source.flights += 1
+        for run in runs:
+            run.source.flights += 1
         flight = _Flight(batch, runs, threading.current_thread())
         self._flights.append(flight)
         return flight
+
+    def _take_from(self, source: _Source, batch: Batch) -> _Run | None:
+        """Put into a batch what it can take of a journal."""
+        journal, now = source.journal, time.monotonic()
+        source.due = None  # before looking: rows that arrive meanwhile set it again
+        if source.idle:
+            return None
+        if not source.flights:
+            acked = journal.acked
+            source.taken = not journal.take_delivery()
+            if source.taken:
+                source.due = now + _RETRY_SECONDS
+                return None
+            source.cursor = journal.acked
+            source.done.clear()
+            if journal.acked > acked:
+                self._changed.notify_all()  # another process has delivered what somebody here may be waiting for
+        run = _Run(source, source.cursor, source.cursor, [])
+        while source.first and batch.take(
+            Entry(Kind.ROW, Flag.NONE, 0.0, dump(source.first[0]), source.cursor), self._is_busy
+        ):
+            run.first.append(source.first.pop(0))
+        until, riding = journal.end, source.orphan and bool(batch.entries)
+        for entry in () if source.first else journal.read(source.cursor):
+            if (riding and batch.size > _RIDE_BYTES) or not batch.take(entry, self._is_busy):
+                break
+            source.cursor = run.end = entry.end
+        else:
+            if not source.first:
+                # What can't be read, as it was damaged, or dropped from a full memory, is passed over.
+                source.cursor = run.end = max(source.cursor, until)
+        if source.first or source.cursor < journal.end:
+            source.due = now
+        if run.first or run.end > run.start:
+            return run
+        if not source.flights:
+            journal.leave_delivery()
+        return None
 
     def _is_busy(self, row_id: str) -> bool:
         return any(row_id in flight.batch.ids for flight in self._flights)
@@ -342,27 +399,47 @@ class Courier:
         """Book what came of a flight; of one that is void nothing is known."""
         self._flights.remove(flight)
         if not flight.void:
-            self._landings += 1
             self._book(flight, error)
-        for source, start, end in flight.runs:
-            source.flights -= 1
+        for run in flight.runs:
+            run.source.flights -= 1
             if flight.void or error is not None:
-                # All that comes behind is sent again as well, in order; the backend doesn't mind.
-                source.cursor = min(source.cursor, start)
-                pause = 0.0 if flight.void else _RETRY_SECONDS
-                source.due = max(time.monotonic() + pause, self._breaker.retry_at)
-            else:
-                source.done.append((start, end))
-                self._acknowledge(source)
-            if not source.flights:
-                source.journal.leave_delivery()
-                if source.orphan and source.idle and source.delivered and source in self._sources:
-                    self._sources.remove(source)
-                    with contain("remove a delivered journal"):
-                        source.journal.close()
+                self._send_again(run, 0.0 if flight.void else _RETRY_SECONDS)
+            elif not run.stale:
+                run.source.done.append(run)
+                self._acknowledge(run.source)
+            if not run.source.flights:
+                run.source.journal.leave_delivery()
+        self._close_finished()
         self._changed.notify_all()
 
+    def _send_again(self, run: _Run, pause: float) -> None:
+        """A run has failed. All that comes behind it is sent again as well: the backend doesn't mind, and if it
+        were not, an older row could land last."""
+        source = run.source
+        source.due = max(time.monotonic() + pause, self._breaker.retry_at)
+        source.first = run.first + source.first
+        if run.stale:
+            return
+        source.cursor = min(source.cursor, run.start)
+        source.done = [one for one in source.done if one.start < run.start]
+        for flight in self._flights:
+            for one in flight.runs:
+                one.stale = one.stale or (one.source is source and one.start >= run.start)
+
+    def _close_finished(self) -> None:
+        """Close the journals that nobody writes to and nobody will miss."""
+        settled = all(source.delivered for source in self._sources if not source.orphan)
+        for source in [source for source in self._sources if source.orphan and source.idle and source.delivered]:
+            # The end of a span in a retired one may stand in that which this process writes to now.
+            if source.journal.finished and (settled or source.journal.handed_over or not source.retired):
+                self._sources.remove(source)
+                with contain("remove a delivered journal"):
+                    source.journal.close()
+
     def _book(self, flight: _Flight, error: BackendError | None) -> None:
+        if not flight.batch.entries:
+            return  # nothing was sent, which says nothing about the backend
+        self._landings += 1
         if error is None:
             self._breaker.succeeded()
             return
@@ -375,10 +452,10 @@ class Courier:
     def _acknowledge(source: _Source) -> None:
         """Move ``acked`` over the runs that are done, without a gap."""
         acked = source.journal.acked
-        for start, end in sorted(source.done):
-            if start <= acked:
-                acked = max(acked, end)
-        source.done = [run for run in source.done if run[1] > acked]
+        for run in sorted(source.done, key=lambda run: run.start):
+            if run.start <= acked:
+                acked = max(acked, run.end)
+        source.done = [run for run in source.done if run.end > acked]
         with contain("note in the journal how far delivery has come"):
             source.journal.acknowledge(acked)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Orphan", "Recovery", "close_orphans", "is_ours", "recover"]
 
-# A journal that never got its name: its maker died within the millisecond that this takes.
+# How old a journal must be that has no name yet, or no longer: its maker or remover died in that millisecond.
 _UNFINISHED_SECONDS = 60.0
 
 
@@ -87,16 +87,16 @@ def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recov
     room = prepare(settings.dir, settings.max_journal_bytes)
     courier = Courier(make_backend(settings, Identity()), DeadLetters(room.directory, room.max_bytes // 8))
     orphans = list(close_orphans(room, settings.destination, deadline))
-    borrowed = list(_undelivered(room, settings.destination))
+    borrowed = list(_undelivered(room, settings.destination, {orphan.journal.path for orphan in orphans}))
     journals: list[FileJournal | BorrowedJournal] = [*(orphan.journal for orphan in orphans), *borrowed]
     before = sum(map(_pending, journals))
     for orphan in orphans:
         courier.add(orphan.journal, first=orphan.closing, orphan=True)
     for journal in borrowed:
         courier.add(journal)
-    done = courier.drain(deadline, force=True)
-    pending = 0 if done else sum(map(_pending, journals))
-    error = None if done else courier.last_error or "the rest is being delivered by a process that still runs"
+    courier.drain(deadline, force=True)
+    pending = sum(map(_pending, journals))
+    error = courier.last_error or "the rest is being delivered by a process that still runs" if pending else None
     courier.close()
     return Recovery(
         len(orphans), sum(len(orphan.closing) for orphan in orphans), before - pending, pending, error
@@ -130,13 +130,21 @@ def _close(path: Path, room: Room, destination: Mapping[str, Any]) -> Orphan | N
         return None
     if journal is None:
         return None
-    alive = journal.last_sign_of_life
-    closing = [_closing_row(span, journal.spans, alive) for span in journal.spans.all_open()]
-    if closing:
-        journal.append([NewRow.of(row) for row in closing])
-    if journal.acked >= journal.end:
-        journal.close()
-        return None
+    try:
+        alive = journal.last_sign_of_life or 0.0
+        closing = [_closing_row(span, journal.spans, alive) for span in journal.spans.all_open()]
+        if closing:
+            try:
+                journal.append([NewRow.of(row) for row in closing])
+            except OSError as error:
+                # They are delivered all the same; the journal is then kept, and found again by the next start.
+                logger.warning("the ends of %d spans can't be written to %s: %s", len(closing), path, error)
+        if journal.finished:
+            journal.close()
+            return None
+    except BaseException:
+        journal.abandon()
+        raise
     return Orphan(journal, closing)
 
 
@@ -166,11 +174,11 @@ def is_ours(header: Mapping[str, Any], destination: Mapping[str, Any]) -> bool:
     )
 
 
-def _undelivered(room: Room, destination: Mapping[str, Any]) -> Iterator[BorrowedJournal]:
-    """The journals of living processes with rows that have not been delivered."""
+def _undelivered(room: Room, destination: Mapping[str, Any], ours: Collection[Path]) -> Iterator[BorrowedJournal]:
+    """The journals of living processes with rows that have not been delivered; none of those in ``ours``."""
     from .journal.borrowed import BorrowedJournal
 
-    for path in sorted((room.directory / JOURNALS).glob("[!.]*")):
+    for path in sorted(set((room.directory / JOURNALS).glob("[!.]*")).difference(ours)):
         with contain(f"read the journal {path.name}"):
             try:
                 if not is_ours(read_header(path), destination):
@@ -187,6 +195,6 @@ def _pending(journal: FileJournal | BorrowedJournal) -> int:
 
 
 def _remove_unfinished(path: Path) -> None:
+    """Remove what was to become a journal, or was one, if the process that was at it has died over it."""
     if path.stat().st_mtime < time.time() - _UNFINISHED_SECONDS:
         shutil.rmtree(path, ignore_errors=True)
-

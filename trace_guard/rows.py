@@ -25,6 +25,7 @@ __all__ = [
     "has_ended",
     "identity",
     "is_span_row",
+    "lifecycle",
     "merge",
     "row_key",
     "started_at",
@@ -151,6 +152,22 @@ def without_payload(row: Mapping[str, Any]) -> Row:
     kept["metadata"] = {"trace_guard": {**(about or {}), "payload_dropped": True}}
     if isinstance(row.get("error"), str):
         kept["error"] = row["error"][:1000]
+    return kept
+
+
+def lifecycle(row: Mapping[str, Any]) -> Row:
+    """What of a span row opens or closes its span, in the plainest form, for a server that refused the row."""
+    kept = {**identity(row), "_is_merge": True}
+    if isinstance(row.get("created"), str):
+        kept["created"] = row["created"]
+    metrics = {name: _metric(row, name) for name in ("start", "end")}
+    kept["metrics"] = {name: value for name, value in metrics.items() if value is not None}
+    attributes = row.get("span_attributes")
+    if isinstance(attributes, Mapping):
+        kept["span_attributes"] = {
+            name: attributes[name] for name in ("name", "type") if isinstance(attributes.get(name), str)
+        }
+    kept["metadata"] = without_payload(row)["metadata"]
     return kept
 
 

@@ -17,7 +17,7 @@ from .deadline import Deadline
 from .errors import BackendError, JournalError
 from .identity import Identity, Organisation
 from .journal.dead_letters import DeadLetters
-from .journal.directory import Room, prepare
+from .journal.directory import JOURNALS, Room, prepare
 from .journal.format import Flag, Position
 from .journal.journal import FileJournal, Journal, NewRow
 from .journal.memory import MemoryJournal
@@ -128,13 +128,15 @@ class Runtime:
             assert self._journal is not None
             return self._journal
 
-    def _open_journal(self) -> None:
-        if self._journal is not None and self._journal.durable:
+    def _open_journal(self, *, anew: bool = False) -> None:
+        if self._journal is not None and self._journal.durable and not anew:
             return
         room = self._room or self._prepared()
+        if room is not None and not (room.directory / JOURNALS).is_dir():
+            room = self._prepared()  # a cleaner of temporary files may have been here
         if room is None:
             self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
-            if self._journal is None:
+            if self._journal is None or anew:
                 self._use(MemoryJournal(self._header(), self.spans))
             return
         self._room = room
@@ -144,18 +146,17 @@ class Runtime:
             self._to_memory(f"no journal can be made in {room.directory}: {error}")
 
     def _use(self, journal: Journal) -> None:
+        self.courier.add(journal, instead_of=self._journal)
         self._journal = journal
-        self.courier.add(journal)
 
     def _instead_of(self, journal: Journal, error: Exception) -> Journal:
-        """Another journal after one that can't be written: on disk if only its directory was cleared away."""
-        if isinstance(journal, FileJournal) and not journal.path.exists():
+        """Another journal after one that can't be written: on disk if only its files were cleared away."""
+        if isinstance(journal, FileJournal) and not journal.intact:
             with self._lock:
                 if self._journal is journal:
-                    self._journal = None
-                    self.courier.forget(journal)
-                    journal.abandon()
-            return self.journal()
+                    self._open_journal(anew=True)
+                assert self._journal is not None
+                return self._journal
         return self._to_memory(f"the journal can't be written: {error}")
 
     def _to_memory(self, why: str) -> Journal:

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Any
 
 from .backends.base import Backend
 from .batch import Batch, fold
 from .contain import report, warn_once
 from .deadline import Deadline
 from .errors import BackendError, BackendRefused, BackendUnauthorized
+from .identity import is_placeholder, project_name
 from .journal.dead_letters import DeadLetters
-from .rows import dump, is_span_row, without_payload
+from .rows import dump, is_span_row, lifecycle
 
 __all__ = ["Sender"]
 
-_REMEMBERED = 1000
+_REMEMBERED = 10_000
 
 
 class Sender:
-    """Sends batches. Knows which traces had rows refused, the latest thousand of them."""
+    """Sends batches. Knows which rows were refused, and of which traces, the latest ten thousand of them."""
 
     def __init__(self, backend: Backend, dead_letters: DeadLetters) -> None:
         self.backend = backend
         self._dead_letters = dead_letters
         self._refused: OrderedDict[str, str] = OrderedDict()
+        self._settled: OrderedDict[bytes, None] = OrderedDict()
 
     def refusal(self, roots: Iterable[str]) -> str | None:
         """Why a row of one of these traces was refused for good, or None."""
@@ -34,8 +38,11 @@ class Sender:
     def send(self, batch: Batch, deadline: Deadline) -> BackendError | None:
         """Send a batch; None if all of it is with the backend, or else with the dead letters."""
         try:
-            projects = {name: self.backend.resolve_project(name, deadline) for name in batch.project_names()}
+            projects = self._projects(batch, deadline)
             rows = fold(batch.entries, projects)
+            # With many bad rows the time may not suffice to find all: those that are found don't come again.
+            if self._settled:
+                rows = [row for row in rows if sha256(row).digest() not in self._settled]
             if rows:
                 self._send_bisecting(rows, deadline)
         except BackendUnauthorized as error:
@@ -48,6 +55,22 @@ class Sender:
             report("send rows", fault)
             return BackendError(f"rows could not be sent: {fault!r}")
         return None
+
+    def _projects(self, batch: Batch, deadline: Deadline) -> dict[str, str]:
+        """The ids of the projects that the batch has only names of. Rows of a project that can't be are taken out
+        of the batch: they would hold up the others."""
+        projects = {}
+        for name in batch.project_names():
+            try:
+                projects[name] = self.backend.resolve_project(name, deadline)
+            except BackendRefused as refusal:
+                entries, batch.entries = batch.entries, []
+                for row, entry in entries:
+                    if is_placeholder(row.get("project_id")) and project_name(row["project_id"]) == name:
+                        self._refuse(row, entry.payload, refusal.status, str(refusal))
+                    else:
+                        batch.entries.append((row, entry))
+        return projects
 
     def _send_bisecting(self, rows: list[bytes], deadline: Deadline) -> None:
         """Send rows; of those that are refused find out which, so that they don't hold up the others."""
@@ -68,11 +91,17 @@ class Sender:
         error = str(refusal)
         if is_span_row(row):
             try:
-                self.backend.send([dump(without_payload(row))], deadline)
+                self.backend.send([dump(lifecycle(row))], deadline)
                 error += " (sent without its payload)"
             except BackendRefused as second:
                 error = str(second)
-        self._dead_letters.keep(encoded, refusal.status, error)
+        self._refuse(row, encoded, refusal.status, error)
+
+    def _refuse(self, row: Mapping[str, Any], encoded: bytes, status: int, error: str) -> None:
+        self._dead_letters.keep(encoded, status, error)
+        self._settled[sha256(encoded).digest()] = None
         self._refused[str(row.get("root_span_id"))] = error
+        while len(self._settled) > _REMEMBERED:
+            self._settled.popitem(last=False)
         while len(self._refused) > _REMEMBERED:
             self._refused.popitem(last=False)

@@ -23,6 +23,7 @@ _CONNECT_SECONDS = 3.0
 _ATTEMPTS = 3
 _BACKOFF = 0.1
 _IDLE_SECONDS = 60.0
+_POOL = 4
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -121,18 +122,22 @@ class Transport:
             self.close()
 
     def _manager(self, url: str) -> PoolManager:
-        from requests.utils import get_environ_proxies, select_proxy
-        from urllib3 import PoolManager, ProxyManager
+        from requests.adapters import HTTPAdapter
+        from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
+        from urllib3 import PoolManager
 
         proxy = select_proxy(url, get_environ_proxies(url)) or ""
         with self._lock:
             manager = self._managers.get(proxy)
             if manager is None:
                 # Four at a time to a host is the most that the courier has in flight.
-                options: dict[str, Any] = {
-                    "num_pools": 4, "maxsize": 4, "ca_certs": _certificates(), "cert_reqs": "CERT_REQUIRED"
-                }
-                manager = ProxyManager(proxy, **options) if proxy else PoolManager(**options)
+                if proxy:
+                    # Made by requests, which knows about credentials in the proxy's URL, and SOCKS.
+                    adapter = HTTPAdapter(pool_connections=_POOL, pool_maxsize=_POOL)
+                    proxy_url = prepend_scheme_if_needed(proxy, "http")  # type: ignore[no-untyped-call]
+                    manager = adapter.proxy_manager_for(proxy_url, **_certificates())
+                else:
+                    manager = PoolManager(num_pools=_POOL, maxsize=_POOL, **_certificates())
                 self._managers[proxy] = manager
             return manager
 
@@ -162,11 +167,13 @@ def _host(url: str) -> str:
     return urllib.parse.urlsplit(url).netloc
 
 
-def _certificates() -> str:
+def _certificates() -> dict[str, Any]:
     for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
         path = os.environ.get(variable)
+        if path and os.path.isdir(path):
+            return {"cert_reqs": "CERT_REQUIRED", "ca_cert_dir": path}
         if path and os.path.isfile(path):
-            return path
+            return {"cert_reqs": "CERT_REQUIRED", "ca_certs": path}
     from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
-    return DEFAULT_CA_BUNDLE_PATH
+    return {"cert_reqs": "CERT_REQUIRED", "ca_certs": DEFAULT_CA_BUNDLE_PATH}

@@ -139,10 +139,8 @@ class LocalStore:
 
     def all_rows(self) -> list[Row]:
         """Every row, in the order in which they were first sent."""
-        return self._use(
-            lambda connection: [json.loads(doc) for (doc,) in connection.execute("SELECT doc FROM rows ORDER BY rowid")],
-            [],
-        )
+        query = "SELECT doc FROM rows ORDER BY rowid"
+        return self._use(lambda connection: [json.loads(doc) for (doc,) in connection.execute(query)], [])
 
     def find_root(self, prefix: str) -> list[str]:
         """The ids of the traces whose ``root_span_id`` begins so; one that is exactly the prefix stands alone."""
@@ -158,7 +156,8 @@ class LocalStore:
         return self._use(read, [])
 
     def _use(
-        self, work: Callable[[sqlite3.Connection], T], absent: T, deadline: Deadline | None = None, *, write: bool = False
+        self, work: Callable[[sqlite3.Connection], T], absent: T, deadline: Deadline | None = None, *,
+        write: bool = False,
     ) -> T:
         """``work`` on the connection; ``absent`` if it only reads and there is no store. Waits its turn until the
         deadline."""
@@ -168,9 +167,9 @@ class LocalStore:
             raise BackendUnavailable(f"another thread was still writing to {self.path} when the time was up")
         try:
             with self._failures(handle):
+                if write and deadline.expired:
+                    raise BackendUnavailable(f"no time was left to write to {self.path}")
                 while True:
-                    if write and deadline.expired:
-                        raise BackendUnavailable(f"no time was left to write to {self.path}")
                     try:
                         return self._once(handle, work, absent, deadline, write)
                     except _sqlite3().OperationalError as error:

@@ -26,6 +26,8 @@ class BorrowedJournal:
     """
 
     durable = True
+    handed_over = False
+    finished = False
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -77,4 +79,7 @@ class BorrowedJournal:
         """A sign of life is the owner's to give."""
 
     def close(self) -> None:
+        self._courier_lock.release()
+
+    def abandon(self) -> None:
         self._courier_lock.release()

@@ -31,32 +31,46 @@ class DeadLetters:
     def __init__(self, directory: Path | None, max_bytes: int) -> None:
         self._directory = directory / DEAD_LETTERS if directory else None
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
         self._written: set[bytes] = set()
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """In a forked child: a thread that held the lock is not there."""
+        self._lock = threading.Lock()
 
     def keep(self, row: bytes, status: int, error: str) -> None:
-        """Write one refused row; a row that comes again, as a part of a batch that is sent anew, is kept once."""
+        """Write one refused row; a row that comes again, as a part of a batch that is sent anew, is kept once.
+
+        Never raises for a disk that won't have it: what was refused must not hold up what follows.
+        """
         warn_once(
             f"dead:{status}", "Braintrust refused a row for good (%s); it is kept in %s; `trace-guard status` "
             "counts them", error, self._directory or "memory only, as there is no directory",
         )
-        digest = sha256(row).digest()
-        if self._directory is None or digest in self._written:
+        if self._directory is None:
             return
         with self._lock:
-            self._written.add(digest)
-            self._directory.mkdir(mode=0o700, exist_ok=True)
-            path = self._directory / f"{time.strftime('%Y%m%d')}-{os.getpid()}.seg"
-            if sum(file.stat().st_size for file in self._directory.glob("*.seg")) > self._max_bytes:
-                warn_once("dead:full", "%s is full: further refused rows are not kept", self._directory)
+            digest = sha256(row).digest()
+            if digest in self._written:
                 return
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            self._written.add(digest)
             try:
-                payload = json.dumps({"row": json.loads(row), "status": status, "error": error}).encode()
-                start = MAGIC if os.fstat(descriptor).st_size == 0 else b""
-                os.write(descriptor, start + encode_entry(Kind.ROW, payload))
-            finally:
-                os.close(descriptor)
+                self._write(self._directory, json.dumps({"row": json.loads(row), "status": status, "error": error}))
+            except OSError as fault:
+                warn_once("dead:unwritable", "refused rows can't be kept in %s: %s", self._directory, fault)
+
+    def _write(self, directory: Path, text: str) -> None:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        path = directory / f"{time.strftime('%Y%m%d')}-{os.getpid()}.seg"
+        if sum(file.stat().st_size for file in directory.glob("*.seg")) > self._max_bytes:
+            warn_once("dead:full", "%s is full: further refused rows are not kept", directory)
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            start = MAGIC if os.fstat(descriptor).st_size == 0 else b""
+            os.write(descriptor, start + encode_entry(Kind.ROW, text.encode()))
+        finally:
+            os.close(descriptor)
 
 
 def read_dead_letters(directory: Path) -> Iterator[dict[str, Any]]:

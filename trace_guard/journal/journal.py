@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from ..contain import warn_once
+from ..contain import logger, warn_once
 from ..errors import JournalError
 from ..open_spans import InvocationRecord, OpenSpans
 from ..rows import Row, dump, has_ended, is_span_row, without_payload
 from .directory import JOURNALS, Room
+from .files import create_file, size_of, sync_directory, write_new
 from .format import (
     ENTRY_OVERHEAD,
     FORMAT,
@@ -25,12 +29,13 @@ from .format import (
     Flag,
     Kind,
     Position,
+    decode_entries,
     encode_acked,
     encode_entry,
     segment_name,
 )
 from .locks import FileLock
-from .reader import read_acked, read_entries, read_header, segments
+from .reader import START, read_acked, read_entries, read_header, segments
 
 __all__ = ["FileJournal", "Journal", "NewRow"]
 
@@ -59,7 +64,10 @@ class Journal(Protocol):
     durable: bool
     header: Mapping[str, Any]
     spans: OpenSpans
+    handed_over: bool
 
+    @property
+    def finished(self) -> bool: ...
     @property
     def end(self) -> Position: ...
     @property
@@ -72,6 +80,7 @@ class Journal(Protocol):
     def leave_delivery(self) -> None: ...
     def touch(self) -> None: ...
     def close(self) -> None: ...
+    def abandon(self) -> None: ...
 
 
 class FileJournal:
@@ -81,6 +90,10 @@ class FileJournal:
         path: the journal's own directory.
         header: the destination and the writer, as in the file ``header``.
         dropped_spans: how many spans the size cap has cost.
+        handed_over: True once a later journal of this process knows of every span that is open in this one.
+        last_sign_of_life: for an adopted journal, the last moment at which its writer is known to have lived, in
+            seconds since the epoch, never earlier than its last row; else None. What is added to an adopted
+            journal is stamped with it, so that the next recoverer is not misled if we die in the middle.
     """
 
     durable = True
@@ -88,8 +101,11 @@ class FileJournal:
     def __init__(self, path: Path, lock: FileLock, room: Room, spans: OpenSpans, *, sync: str = "os") -> None:
         self.path = path
         self.header: Mapping[str, Any] = read_header(path)
+        self._header_file = str(path / "header")
         self.spans = spans
         self.dropped_spans = 0
+        self.handed_over = False
+        self.last_sign_of_life: float | None = None
         self._lock = lock
         self._courier_lock = FileLock(path / "courier.lock")
         self._mutex = threading.RLock()
@@ -99,17 +115,19 @@ class FileJournal:
         self._descriptor: int | None = None
         self._acked_descriptor: int | None = None
         self._acked = read_acked(path)
-        numbers = segments(path)
-        self._sizes = {number: (path / segment_name(number)).stat().st_size for number in numbers}
+        self._sizes = self._measured()
         self._others, self._uncounted = 0, _RECOUNT_BYTES
-        last = max(numbers, default=0)
-        self._end = Position(last, self._sizes.get(last, 0))
+        self._end = START
+        # Where the end was before a write, until its rows are booked: it stays if the write is broken off.
+        self._unbooked: Position | None = None
 
     @classmethod
     def create(
         cls, room: Room, destination: Mapping[str, Any], spans: OpenSpans, *, sync: str = "os"
     ) -> FileJournal:
         """Begin a new journal. It is complete and locked before it gets the name by which others find it.
+
+        Spans that are open already, as they began in an earlier journal of this process, are known to it.
 
         Raises:
             OSError: the disk won't have it.
@@ -122,16 +140,25 @@ class FileJournal:
         lock = FileLock(hidden / "lock")
         try:
             header = {"format": FORMAT, "created": time.time(), "pid": os.getpid(), **destination}
-            _write_new(hidden / "header", dump(header))
+            write_new(hidden / "header", dump(header), sync=sync == "always")
             if not lock.acquire():
                 raise JournalError(f"the lock of the new journal {hidden} could not be taken")
             os.rename(hidden, parent / name)
+            if sync == "always":
+                sync_directory(parent)
         except BaseException:
             lock.release()
             shutil.rmtree(hidden, ignore_errors=True)
             raise
         lock.moved_to(parent / name / "lock")
-        return cls(parent / name, lock, room, spans, sync=sync)
+        journal = cls(parent / name, lock, room, spans, sync=sync)
+        try:
+            journal._carry()
+        except BaseException:
+            journal._remove()
+            journal.abandon()
+            raise
+        return journal
 
     @classmethod
     def adopt(cls, path: Path, room: Room, *, sync: str = "os") -> FileJournal | None:
@@ -150,20 +177,19 @@ class FileJournal:
             return None
         try:
             journal = cls(path, lock, room, OpenSpans(), sync=sync)
-            journal._replay(touched)
+            journal.last_sign_of_life = max(touched, journal._read_on())
         except BaseException:
             lock.release()
             raise
         return journal
 
-    last_sign_of_life = 0.0
-    """For an adopted journal: the last moment at which its writer is known to have lived, seconds since the
-    epoch. Never earlier than its last row."""
-
-    def _replay(self, touched: float) -> None:
-        alive = touched
-        for entry in read_entries(self.path):
-            alive = max(alive, entry.time)
+    def _read_on(self) -> float:
+        """Read off what the entries behind ``end`` open and close, up to a torn tail; the time of the latest."""
+        latest = 0.0
+        # Apart, as what follows the acknowledged position is delivered even if something before it is damaged.
+        before = read_entries(self.path, self._end, self._acked)
+        for entry in chain(before, read_entries(self.path, max(self._end, self._acked))):
+            latest = max(latest, entry.time)
             row = json.loads(entry.payload)
             if entry.kind == Kind.ROW:
                 self.spans.observe(row, entry.end)
@@ -171,13 +197,14 @@ class FileJournal:
                 self.spans.carried(row, entry.end)
             elif entry.kind == Kind.INVOCATION:
                 self.spans.begin(InvocationRecord.from_row(row), entry.end)
-        self.last_sign_of_life = alive
+            self._end = entry.end
+        return latest
 
     # Writing
 
     @property
     def end(self) -> Position:
-        """The position behind the last entry."""
+        """The position behind the last whole entry."""
         return self._end
 
     @property
@@ -189,6 +216,11 @@ class FileJournal:
         """Bytes that the segments take up."""
         return sum(self._sizes.values())
 
+    @property
+    def intact(self) -> bool:
+        """False once somebody has removed its files, such as a cleaner of temporary directories."""
+        return os.path.exists(self._header_file)
+
     def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position:
         """Write that an invocation begins, with its first rows, in one go.
 
@@ -196,40 +228,62 @@ class FileJournal:
             OSError: the disk won't have it, or the journal's files were removed; nothing was written.
         """
         with self._mutex:
-            os.stat(self._lock.path)  # a cleaner of temporary files may have been here
+            self._ready()
+            fitting = self._fitting(rows)
             self.spans.begin(record, Position(self._active(), 0))
-            self._write([encode_entry(Kind.INVOCATION, dump(record.to_row())), *self._fitting(rows)])
-            self._observe(rows)
+            if fitting:
+                self._write([self._encoded(Kind.INVOCATION, dump(record.to_row())), *map(self._row, fitting)])
+            self._book(fitting)
             return self._end
 
     def append(self, rows: Sequence[NewRow]) -> Position:
         """Write rows in one go and read off what they open and close; the position behind them.
 
         Raises:
-            OSError: the disk won't have it; nothing was written.
+            OSError: as in :meth:`begin`.
         """
         with self._mutex:
-            encoded = self._fitting(rows)
-            if encoded:
-                self._write(encoded)
-            self._observe(rows)
+            self._ready()
+            fitting = self._fitting(rows)
+            if fitting:
+                self._write([*map(self._row, fitting)])
+            self._book(fitting)
             return self._end
 
-    def _observe(self, rows: Sequence[NewRow]) -> None:
+    def _ready(self) -> None:
+        self._mend()
+        if not self.intact:
+            raise FileNotFoundError(errno.ENOENT, "somebody has removed the journal", str(self.path))
+
+    def _mend(self) -> None:
+        """After a write that an exception from a signal handler has broken off: book what of it is on disk, and
+        write no more behind it, as it may be torn."""
+        if self._unbooked is None:
+            return
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+        self._end = self._unbooked
+        self._read_on()
+        self._sizes = self._measured()
+        self._unbooked = None
+
+    def _book(self, rows: Sequence[NewRow]) -> None:
         for new in rows:
             self.spans.observe(new.row, self._end)
+        self._unbooked = None
 
-    def _fitting(self, rows: Sequence[NewRow]) -> list[bytes]:
+    def _fitting(self, rows: Sequence[NewRow]) -> list[NewRow]:
         """What of the rows the size cap lets in: payloads go first, then spans that have not begun, and never
         the end of one that has."""
         cap = self._room.max_bytes
         used = self.size + self._others
-        kept = []
+        fitting: list[NewRow] = []
         for new in rows:
-            encoded = new.encoded
-            total = used + len(encoded) + ENTRY_OVERHEAD
+            total = used + len(new.encoded) + ENTRY_OVERHEAD
             if total > cap * _PAYLOAD_SHARE and is_span_row(new.row):
-                begun = self.spans.is_open(str(new.row.get("id")))
+                row_id = new.row.get("id")
+                begun = self.spans.is_open(str(row_id)) or any(other.row.get("id") == row_id for other in fitting)
                 if total > cap * _SPANS_SHARE and not begun:
                     self.dropped_spans += 1
                     warn_once("cap:spans", "the journal in %s is full (%d bytes): new spans are not recorded "
@@ -239,53 +293,73 @@ class FileJournal:
                     continue
                 warn_once("cap:payload", "the journal in %s nears its cap (%d bytes): inputs and outputs are "
                           "dropped until deliveries succeed again", self.path, cap)
-                encoded = dump(without_payload(new.row))
-            used += len(encoded) + ENTRY_OVERHEAD
-            kept.append(encode_entry(Kind.ROW, encoded, new.flags))
-        return kept
+                new = NewRow(new.row, dump(without_payload(new.row)), new.flags)
+            used += len(new.encoded) + ENTRY_OVERHEAD
+            fitting.append(new)
+        return fitting
+
+    def _row(self, new: NewRow) -> bytes:
+        return self._encoded(Kind.ROW, new.encoded, new.flags)
+
+    def _encoded(self, kind: Kind, payload: bytes, flags: Flag = Flag.NONE) -> bytes:
+        return encode_entry(kind, payload, flags, self.last_sign_of_life)
 
     def _write(self, entries: Sequence[bytes]) -> None:
         data = b"".join(entries)
-        if self._end.segment == 0 or self._end.offset + len(data) > self._segment_bytes + len(MAGIC):
-            self._next_segment()
-        elif self._descriptor is None:
-            self._next_segment()  # adopted: never behind a tail that may be torn
-        assert self._descriptor is not None
-        written = 0
+        self._unbooked = self._end
+        try:
+            # A journal that was adopted or mended has no descriptor: never behind a tail that may be torn.
+            if self._descriptor is None or self._end.offset + len(data) > self._segment_bytes + len(MAGIC):
+                self._next_segment()
+            self._write_whole(data)
+        except OSError:
+            self._unbooked = None
+            raise
+        self._end = Position(self._end.segment, self._end.offset + len(data))
+        self._sizes[self._end.segment] = self._end.offset
+        self._recount(len(data))
+
+    def _write_whole(self, data: bytes) -> None:
+        descriptor, written = self._descriptor, 0
+        assert descriptor is not None
         try:
             while written < len(data):
-                written += os.write(self._descriptor, data[written:] if written else data)
+                written += os.write(descriptor, data[written:] if written else data)
             if self._sync:
-                os.fsync(self._descriptor)
+                os.fsync(descriptor)
         except OSError:
             # A part of it may have fitted; what can't be cut off is a torn tail, so never write behind it.
-            descriptor = self._descriptor
             try:
                 os.ftruncate(descriptor, self._end.offset)
             except OSError:
                 self._descriptor = None
                 os.close(descriptor)
             raise
-        self._end = Position(self._end.segment, self._end.offset + len(data))
-        self._sizes[self._end.segment] = self._end.offset
-        self._recount(len(data))
 
     def _active(self) -> int:
         return max(1, self._end.segment)
 
     def _next_segment(self) -> None:
-        number = max(self._end.segment, self._acked.segment) + 1
-        descriptor = _create(self.path / segment_name(number))
+        number = max(self._end.segment, self._acked.segment, *self._sizes) + 1
+        path = self.path / segment_name(number)
+        descriptor = create_file(path)
         try:
-            os.write(descriptor, MAGIC)
+            if os.write(descriptor, MAGIC) < len(MAGIC):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            if self._sync:
+                sync_directory(self.path)
         except OSError:
             os.close(descriptor)
+            path.unlink(missing_ok=True)
             raise
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-        self._descriptor = descriptor
+        former, self._descriptor = self._descriptor, descriptor
         self._end = Position(number, len(MAGIC))
         self._sizes[number] = len(MAGIC)
+        if former is not None:
+            os.close(former)
+
+    def _measured(self) -> dict[int, int]:
+        return {number: size_of(self.path / segment_name(number)) for number in segments(self.path)}
 
     def _recount(self, written: int) -> None:
         """Look up now and then how much other processes keep in the directory that the cap is for."""
@@ -294,7 +368,7 @@ class FileJournal:
             return
         self._uncounted = 0
         self._others = sum(
-            _size(file) for file in self.path.parent.glob("*/*.seg") if file.parent != self.path
+            size_of(file) for file in self.path.parent.glob("*/*.seg") if file.parent != self.path
         )
 
     # Delivering
@@ -303,13 +377,22 @@ class FileJournal:
         """The entries behind ``after`` that are written now."""
         with self._mutex:
             until = self._end
-        return read_entries(self.path, after, until)
+            if self.intact or self._descriptor is None:
+                return read_entries(self.path, after, until)
+            # Somebody has removed the files; the segment that is open can still be read.
+            start = max(len(MAGIC), after.offset if after.segment == until.segment else 0)
+            data = os.pread(self._descriptor, max(0, until.offset - start), start)
+        older = read_entries(self.path, after, Position(until.segment, 0))
+        return chain(older, decode_entries(data, until.segment, start))
 
     def take_delivery(self) -> bool:
         """Become the one that delivers; False while another process does. Needed before
         :meth:`acknowledge`."""
-        if not self._courier_lock.acquire():
-            return False
+        try:
+            if not self._courier_lock.acquire():
+                return False
+        except FileNotFoundError:
+            return True  # somebody has removed the files: nobody else can deliver from them
         self._acked = max(self._acked, read_acked(self.path))
         return True
 
@@ -319,31 +402,43 @@ class FileJournal:
     def acknowledge(self, position: Position) -> None:
         """All up to ``position`` has reached the backend; segments before it are removed.
 
-        Raises:
-            OSError: it could not be written down; then some rows will be sent again, which changes nothing.
+        What a full disk keeps from being written down is sent again some time, which changes nothing.
         """
         with self._mutex:
             if position <= self._acked:
                 return
             self._acked = position
-            if self._acked_descriptor is None:
-                self._acked_descriptor = os.open(
-                    self.path / "acked", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600
-                )
-            os.pwrite(self._acked_descriptor, encode_acked(position), 0)
-            old = [number for number in self._sizes if number < min(position.segment, self._end.segment)]
-            if old:
-                self._carry(max(old))
-                for number in old:
-                    (self.path / segment_name(number)).unlink(missing_ok=True)
-                    del self._sizes[number]
+            if not self._lock.held:
+                return  # given up while a request was under way: it may be another's by now
+            self._mend()
+            for step in (self._note_acked, self._drop_acked):
+                try:
+                    step()
+                except OSError as error:
+                    logger.debug("%s: what was delivered can't be noted or removed: %s", self.path, error)
 
-    def _carry(self, segment: int) -> None:
-        """Write again what a recoverer must know of, before the segment with it is removed."""
-        records, spans = self.spans.up_to(segment)
-        entries = [encode_entry(Kind.INVOCATION, dump(record.to_row())) for record in records]
+    def _drop_acked(self) -> None:
+        """Also if it could not be noted: this is what makes room on a full disk."""
+        for number in sorted(self._sizes):
+            if number < min(self._acked.segment, self._end.segment):
+                self._carry(number)
+                (self.path / segment_name(number)).unlink(missing_ok=True)
+                del self._sizes[number]
+
+    def _note_acked(self) -> None:
+        if self._acked_descriptor is None:
+            with contextlib.suppress(FileNotFoundError):  # somebody has removed the files
+                self._acked_descriptor = os.open(self.path / "acked", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if self._acked_descriptor is not None:
+            os.pwrite(self._acked_descriptor, encode_acked(self._acked), 0)
+
+    def _carry(self, segment: int | None = None) -> None:
+        """Write again what a recoverer must know of before the segment with it is removed; without one, all that
+        earlier journals of this process may take with them."""
+        records, spans = self.spans.up_to(sys.maxsize if segment is None else segment)
+        entries = [self._encoded(Kind.INVOCATION, dump(record.to_row())) for record in records]
         entries += [
-            encode_entry(Kind.IDENTITY, dump({**span.identity, "span_attributes": {"name": span.name}}))
+            self._encoded(Kind.IDENTITY, dump({**span.identity, "span_attributes": {"name": span.name}}))
             for span in spans
         ]
         if not entries:
@@ -353,6 +448,7 @@ class FileJournal:
             self.spans.moved(record.root, self._end)
         for span in spans:
             span.position = self._end
+        self._unbooked = None
 
     # Living and dying
 
@@ -363,14 +459,22 @@ class FileJournal:
     @property
     def finished(self) -> bool:
         """True if all is delivered and no span is open: nobody will miss the journal."""
-        return self._acked >= self._end and not self.spans.all_open()
+        return self._acked >= self._end and (self.handed_over or not self.spans.all_open())
 
     def close(self) -> None:
         """Stop writing. A journal that is finished is removed, any other is left for the next start."""
         with self._mutex:
+            self._mend()
             if self._lock.held and self.finished:
-                shutil.rmtree(self.path, ignore_errors=True)
+                self._remove()
             self.abandon()
+
+    def _remove(self) -> None:
+        """Remove the files, first of all the name by which others would find half of them."""
+        doomed = self.path.with_name(f".gone-{self.path.name}")
+        with contextlib.suppress(OSError):
+            os.rename(self.path, doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
     def abandon(self) -> None:
         """Close the files only: in a forked child, whose parent goes on with the journal."""
@@ -381,22 +485,3 @@ class FileJournal:
         self._descriptor = self._acked_descriptor = None
         self._courier_lock.release()
         self._lock.release()
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    descriptor = _create(path)
-    try:
-        os.write(descriptor, data)
-    finally:
-        os.close(descriptor)
-
-
-def _create(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

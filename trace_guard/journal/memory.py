@@ -33,6 +33,7 @@ class MemoryJournal:
         self.header: Mapping[str, Any] = dict(header)
         self.spans = spans
         self.dropped_rows = 0
+        self.handed_over = False
         self._entries: deque[Entry] = deque()
         self._bytes = 0
         self._max_bytes = max_bytes
@@ -94,7 +95,7 @@ class MemoryJournal:
         """Nothing to close."""
 
     def abandon(self) -> None:
-        """In a forked child: the rows are the parent's to deliver."""
-        with self._mutex:
-            self._entries.clear()
-            self._acked = self.end
+        """In a forked child: the rows are the parent's to deliver, and a thread that held the lock is not there."""
+        self._mutex = threading.RLock()
+        self._entries.clear()
+        self._acked = self.end

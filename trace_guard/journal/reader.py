@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ __all__ = ["START", "read_acked", "read_entries", "read_header", "segments"]
 
 def segments(path: Path) -> list[int]:
     """The numbers of a journal's segments, in order."""
-    return sorted(int(file.stem) for file in path.glob("*.seg") if file.stem.isdigit())
+    try:
+        names = os.listdir(path)
+    except FileNotFoundError:
+        return []
+    return sorted(int(name[:-4]) for name in names if name.endswith(".seg") and name[:-4].isdigit())
 
 
 def read_header(path: Path) -> dict[str, Any]:

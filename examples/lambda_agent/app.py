@@ -1,0 +1,66 @@
+"""A support agent on AWS Lambda: it plans, calls two tools, and has a model write the answer.
+
+It is a user's code as any other: the decorator on ``handler`` is all that trace-guard asks for. The event's
+``scenario`` makes it fail as functions do.
+"""
+
+import sys
+import time
+
+import braintrust
+from fake_llm import FakeLLM
+
+from trace_guard_lambda import guard_handler
+
+llm = FakeLLM()
+
+
+@guard_handler(project="demo-agent")
+def handler(event, context):
+    question, scenario = event["question"], event.get("scenario", "returns")
+    facts = {}
+    for tool in plan(question):
+        facts |= TOOLS[tool](facts)
+    go_wrong(scenario, facts)
+    return {"answer": ask("answer", f"{question} {facts}", seconds=30 if scenario == "slow" else None)}
+
+
+@braintrust.traced
+def plan(question):
+    return ask("plan", question)
+
+
+@braintrust.traced(type="llm")
+def ask(task, prompt, seconds=None):
+    answer, tokens = llm.complete(task, prompt, seconds)
+    braintrust.current_span().log(metrics=tokens)
+    return answer
+
+
+@braintrust.traced(type="tool")
+def find_order(facts):
+    return {"order": 1042, "parcel": "Z-77"}
+
+
+@braintrust.traced(type="tool")
+def track_parcel(facts):
+    return {"parcel": facts["parcel"], "state": "with the carrier"}
+
+
+@braintrust.traced(type="tool")
+def call_the_carrier(facts):
+    time.sleep(30)
+
+
+TOOLS = {"find_order": find_order, "track_parcel": track_parcel}
+
+
+def go_wrong(scenario, facts):
+    if scenario == "raises":
+        raise LookupError(f"no parcel {facts['parcel']}")
+    if scenario == "leaves_open":
+        braintrust.start_span(name="stream the answer")  # and nothing ever ends it
+    if scenario == "exits":
+        sys.exit(3)
+    if scenario == "times_out":
+        call_the_carrier(facts)

@@ -1,0 +1,62 @@
+"""Fixtures of the tests of the mechanism; a folder's conftest takes them over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import settings_for
+
+from trace_guard import Guard
+from trace_guard import contain as containment
+from trace_guard.journal.directory import Room, prepare
+from trace_guard.testing import BraintrustServer
+
+__all__ = ["directory", "make_guard", "no_faults", "room", "server"]
+
+MakeGuard = Callable[..., Guard]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """What the test's processes use as ``TRACE_GUARD_DIR``."""
+    return tmp_path / "trace-guard"
+
+
+@pytest.fixture
+def room(directory: Path) -> Room:
+    return prepare(directory, 1 << 26)
+
+
+@pytest.fixture
+def server() -> Iterator[BraintrustServer]:
+    with BraintrustServer() as server:
+        yield server
+
+
+@pytest.fixture
+def make_guard(server: BraintrustServer, directory: Path) -> Iterator[MakeGuard]:
+    """Makes guards of this process that deliver to the server, and closes them after the test."""
+    made: list[Guard] = []
+
+    def make(**keywords: Any) -> Guard:
+        made.append(Guard(settings_for(server, keywords.pop("directory", directory), **keywords)))
+        return made[-1]
+
+    yield make
+    for guard in made:
+        guard.close(timeout=0.2)
+
+
+@pytest.fixture(autouse=True)
+def no_faults(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """A fault of our own that was contained fails the test, which would not have noticed it."""
+    containment.forget()
+    with caplog.at_level("DEBUG", "trace_guard"):
+        yield
+        faults = [
+            f"{record.getMessage()}: {record.exc_info[1]!r}" for record in caplog.get_records("call") if record.exc_info
+        ]
+    assert faults == []

@@ -1,0 +1,213 @@
+"""A recorded journal, cut at every byte and damaged at every byte: what is whole is never lost, nothing stays open."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import Program, end_row, environment, journals, rows_in, settings_for, start_row, still_open
+
+from trace_guard import Settings, recover
+from trace_guard.backends.memory import MemoryBackend
+from trace_guard.courier import Courier
+from trace_guard.deadline import Deadline
+from trace_guard.journal.dead_letters import DeadLetters
+from trace_guard.journal.directory import JOURNALS, Room, prepare
+from trace_guard.journal.format import Entry, Flag, Kind
+from trace_guard.journal.journal import FileJournal, NewRow
+from trace_guard.journal.reader import read_acked, read_entries, segments
+from trace_guard.open_spans import OpenSpans
+from trace_guard.recovery import close_orphans
+from trace_guard.rows import row_key
+from trace_guard.testing import BraintrustServer
+
+RECORDER = """
+    import braintrust, requests
+    from trace_guard import Deadline, Guard
+    from trace_guard.process import PROCESS
+
+    guard = Guard(max_journal_bytes=1 << 17)
+    with guard.invocation("done", deadline=Deadline.after(60), input={"n": 1}) as invocation:
+        with braintrust.start_span("child") as child:
+            child.log(input="x", output=["y"], metadata={"k": 1}, scores={"s": 0.5})
+        invocation.span.log(tags=["t"])
+    outer = guard.invocation("killed", deadline=Deadline.after(60), metadata={"m": 1}).open()
+    early = braintrust.start_span("early")
+    for n in range(6):
+        with braintrust.start_span("filler") as filler:
+            filler.log(input="f" * 1500)
+    braintrust.flush()
+    guard.runtime.flush(Deadline.after(10))
+    say("delivered")
+    listen()
+    late = early.start_span("late", input={"deep": {"er": None}})
+    with late.start_span("ended") as ended:
+        ended.log(error="no")
+    braintrust.current_logger().log_feedback(id=ended.id, scores={"thumbs": 1}, comment="good")
+    rows = '{"rows": [{"id":"e1", "dataset_id": "d", "input" : 1.0e1}, {"id":"e2","dataset_id":"d"}], "api_version":2}'
+    session = requests.Session()
+    session.mount("http://", PROCESS.sdk.gateway)
+    assert session.post("http://braintrust/logs3", data=rows).ok
+    try:
+        with guard.invocation("inner"):
+            raise SystemError("the user's own")
+    except SystemError:
+        pass
+    PROCESS.sdk.drain(Deadline.after(10))
+    say("written")
+    listen()
+"""
+
+
+@dataclass
+class Recording:
+    """A journal as its process left it when it was killed."""
+
+    path: Path
+    settings: Settings
+    entries: list[Entry]
+    last: int
+
+    def copied_to(self, directory: Path, segment: bytes) -> Room:
+        """The same in a directory of its own, with another content of the last segment."""
+        room = prepare(directory, 1 << 26)
+        copy = directory / JOURNALS / self.path.name
+        copy.mkdir()
+        for file in self.path.iterdir():
+            (copy / file.name).write_bytes(file.read_bytes())
+        (copy / f"{self.last:08d}.seg").write_bytes(segment)
+        return room
+
+    @property
+    def segment(self) -> bytes:
+        """The content of the last segment."""
+        return (self.path / f"{self.last:08d}.seg").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    directory = tmp_path_factory.mktemp("recorded")
+    with BraintrustServer() as server, Program(RECORDER, environment(server, directory)) as program:
+        program.expects("delivered")
+        server.refuse_connections()
+        program.tell()
+        program.expects("written")
+        program.kill()
+        (path,) = journals(directory)
+        return Recording(path, settings_for(server, directory), list(read_entries(path)), segments(path)[-1])
+
+
+def test_the_recording_holds_every_kind_of_entry(recording: Recording) -> None:
+    """What the tests below cut has invocations, carried identities, rows, rows kept byte for byte, and open spans."""
+    kinds = {(entry.kind, entry.flags) for entry in recording.entries if entry.end.segment == recording.last}
+    assert [entry.end.segment for entry in recording.entries].count(recording.last) == len(recording.entries)
+    assert kinds == {
+        (Kind.INVOCATION, Flag.NONE), (Kind.IDENTITY, Flag.NONE), (Kind.ROW, Flag.NONE), (Kind.ROW, Flag.VERBATIM)
+    }
+    assert read_acked(recording.path).segment > 0
+    parsed = [json.loads(entry.payload) for entry in recording.entries if entry.kind != Kind.INVOCATION]
+    # The root, "early" and "late".
+    assert len(still_open(parsed)) == 3
+
+
+def recovered(room: Room, settings: Settings) -> MemoryBackend:
+    """What a recovery of the room delivers, step by step as a process does it."""
+    backend = MemoryBackend()
+    courier = Courier(backend, DeadLetters(room.directory, 1 << 20), linger=0.0)
+    for orphan in close_orphans(room, settings.destination, Deadline.never()):
+        started = [json.loads(entry.payload) for entry in read_entries(orphan.journal.path)
+                   if entry.kind in (Kind.ROW, Kind.IDENTITY)]
+        assert still_open(started) == set()
+        courier.add(orphan.journal, first=orphan.closing, orphan=True)
+    assert courier.drain(Deadline.after(10))
+    courier.close()
+    return backend
+
+
+def check(recording: Recording, room: Room, surviving: list[Entry], behind: Sequence[Entry] = ()) -> None:
+    """Recover a damaged copy, of which these entries can still be read, and those ``behind`` the damage, which lies in
+    what was acknowledged."""
+    path = room.directory / JOURNALS / recording.path.name
+    assert list(read_entries(path)) == surviving
+    acked, known = read_acked(path), [*surviving, *behind]
+    rows = recovered(room, recording.settings).rows()
+    assert list((room.directory / JOURNALS).iterdir()) == []
+    opened = still_open([json.loads(entry.payload) for entry in known if entry.kind in (Kind.ROW, Kind.IDENTITY)])
+    ended = {row["id"] for row in rows if "end" in row.get("metrics", {})}
+    assert opened <= ended
+    assert still_open(rows) == set()
+    pending = {row_key(row) for row in rows_in(entry for entry in known if entry.end > acked)}
+    assert pending <= {row_key(row) for row in rows}
+
+
+def test_a_journal_can_be_cut_at_every_byte(recording: Recording, tmp_path: Path) -> None:
+    """Wherever a journal's last segment is cut, every whole entry before the cut is read and delivered, and every
+    span that began before it is closed."""
+    content = recording.segment
+    for cut in range(len(content) + 1):
+        room = recording.copied_to(tmp_path / "room", content[:cut])
+        check(recording, room, [
+            entry for entry in recording.entries if entry.end.segment < recording.last or entry.end.offset <= cut
+        ])
+
+
+def test_a_journal_can_be_damaged_at_every_byte(recording: Recording, tmp_path: Path) -> None:
+    """Whatever byte of a journal's last segment is damaged, the entries before it are read and delivered, and every
+    span that began before it is closed."""
+    content, acked = recording.segment, read_acked(recording.path)
+    for hit in range(0, len(content), 3):
+        damaged = bytearray(content)
+        damaged[hit] ^= 0x10
+        room = recording.copied_to(tmp_path / "room", bytes(damaged))
+        check(recording, room, [
+            entry for entry in recording.entries
+            if entry.end.segment < recording.last or (entry.end.offset <= hit and hit >= 8)
+        ], [] if hit < 8 else [entry for entry in recording.entries if entry.end > acked > (recording.last, hit)])
+
+
+def test_a_torn_tail_behind_spans_that_have_ended_is_the_end(room: Room, recording: Recording) -> None:
+    """A journal in which nothing is open is delivered and removed although its last entry is torn."""
+    journal = FileJournal.create(room, recording.settings.destination, OpenSpans())
+    end = journal.append([NewRow.of(start_row("a")), NewRow.of(end_row("a"))])
+    journal.append([NewRow.of(start_row("torn"))])
+    journal.abandon()
+    segment = journal.path / "00000001.seg"
+    content = segment.read_bytes()
+    for cut in range(end.offset, len(content)):
+        copy = room.directory / JOURNALS / f"copy-{cut}"
+        shutil.copytree(journal.path, copy)
+        (copy / segment.name).write_bytes(content[:cut])
+    shutil.rmtree(journal.path)
+    assert [row["id"] for row in recovered(room, recording.settings).rows()] == ["id-a"]
+    assert list((room.directory / JOURNALS).iterdir()) == []
+
+
+def test_recovery_of_a_cut_journal_leaves_no_span_open(
+    recording: Recording, tmp_path: Path, server: BraintrustServer
+) -> None:
+    """Cut between any two entries or within one, a journal is recovered by the public call, to the last whole row."""
+    content = recording.segment
+    last = [entry for entry in recording.entries if entry.end.segment == recording.last]
+    for entry in last:
+        for cut in (entry.end.offset, entry.end.offset - 1):
+            room = recording.copied_to(tmp_path / "room", content[:cut])
+            path = room.directory / JOURNALS / recording.path.name
+            header = json.loads((path / "header").read_bytes())
+            settings = settings_for(server, room.directory)
+            (path / "header").write_text(json.dumps({**header, **settings.destination}))
+            known = [json.loads(one.payload) for one in read_entries(path) if one.kind in (Kind.ROW, Kind.IDENTITY)]
+            found = recover(settings, timeout=10)
+            assert (found.closed_spans, found.pending_rows, found.error) == (len(still_open(known)), 0, None)
+            assert server.open_spans() == []
+            assert {row["id"] for row in known if row["id"] in still_open(known)} <= _ids(server.rows())
+            assert journals(room.directory) == []
+            server.clear()
+
+
+def _ids(rows: list[dict[str, Any]]) -> set[str]:
+    return {row["id"] for row in rows}

@@ -1,0 +1,284 @@
+"""Who a journal belongs to: one process at a time, whatever happens to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from support import Program, delivered, end_row, environment, journals, pending_in, settings_for, start_row, until
+
+from trace_guard import recover
+from trace_guard.journal.directory import JOURNALS, Room
+from trace_guard.journal.journal import FileJournal, NewRow
+from trace_guard.journal.locks import FileLock
+from trace_guard.open_spans import OpenSpans
+from trace_guard.status import read_status
+from trace_guard.testing import BraintrustServer
+
+HOLDER = """
+    from trace_guard import Guard
+    guard = Guard(linger=60)
+    open = guard.invocation("held").open()
+    say(guard.runtime.journal().path.name)
+    listen()
+"""
+
+
+def test_a_journal_of_a_living_process_is_not_taken_over(server: BraintrustServer, directory: Path, room: Room) -> None:
+    """While its process lives, even stopped, a journal can't be adopted; once it is killed, one can and only one."""
+    with Program(HOLDER, environment(server, directory)) as program:
+        path = directory / JOURNALS / program.hears()
+        assert FileJournal.adopt(path, room) is None
+        program.stop()
+        assert FileJournal.adopt(path, room) is None
+        program.kill()
+    adopted = FileJournal.adopt(path, room)
+    assert adopted is not None
+    assert [span.name for span in adopted.spans.all_open()] == ["held"]
+    assert FileJournal.adopt(path, room) is None
+    adopted.abandon()
+
+
+def test_a_lock_is_not_taken_on_a_file_that_was_removed(tmp_path: Path) -> None:
+    """Who waits for a lock whose file its holder removes does not get a lock on nothing."""
+    path = tmp_path / "lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.close(descriptor)
+    inode = path.stat().st_ino
+    lock = FileLock(path)
+    moved = tmp_path / "moved"
+    path.rename(moved)
+    assert lock.acquire()
+    assert path.stat().st_ino != inode
+    lock.release()
+
+
+def is_held(path: Path) -> bool:
+    lock = FileLock(path)
+    acquired = lock.acquire()
+    lock.release()
+    return not acquired
+
+
+FORKING = """
+    import os, signal, time
+    from trace_guard import Deadline, Guard
+    import braintrust
+    guard = Guard(linger=60)
+    outer = guard.invocation("parent's").open()
+    mine = guard.runtime.journal().path
+    child = os.fork()
+    if child == 0:
+        with guard.invocation("child's") as invocation:
+            braintrust.start_span("left open")
+        say("child", invocation.delivery.verdict.value, guard.runtime.journal().path != mine)
+        listen()
+        os._exit(0)
+    say("parent", mine.name)
+    with braintrust.start_span("after the fork"):
+        pass
+    if os.environ.get("PARENT_ENDS"):
+        outer.close()
+        guard.close()
+        say("parent closed")
+    os.waitpid(child, 0)
+"""
+
+
+def test_a_forked_child_makes_a_journal_of_its_own(server: BraintrustServer, directory: Path, room: Room) -> None:
+    """A forked child writes to another journal and delivers it, while its parent's stays the parent's, locked."""
+    with Program(FORKING, environment(server, directory)) as program:
+        said = sorted([program.hears(), program.hears()])
+        assert said[0] == "child delivered True"
+        parents = said[1].split()[1]
+        assert FileJournal.adopt(directory / JOURNALS / parents, room) is None
+        assert [row["span_attributes"]["name"] for row in server.span_rows()] == ["child's", "left open"]
+        assert server.open_spans() == []
+        # Killed while the child lives on: the child's copy of the lock must not keep the parent's journal locked.
+        os.kill(program.pid, signal.SIGKILL)
+        until(lambda: not is_held(directory / JOURNALS / parents / "lock"), what="the end of the parent's lock")
+        found = recover(settings_for(server, directory), timeout=10)
+        assert (found.journals, found.closed_spans, found.error) == (1, 1, None)
+    names = {row["span_attributes"]["name"] for row in server.span_rows()}
+    assert {"parent's", "child's"} <= names
+    assert server.open_spans() == []
+
+
+def test_the_parent_of_a_fork_goes_on(server: BraintrustServer, directory: Path) -> None:
+    """After a fork the parent delivers its own rows from its own journal, which is removed when it has ended."""
+    with Program(FORKING, environment(server, directory, PARENT_ENDS="1")) as program:
+        heard = {program.hears() for _ in range(3)}
+        assert "parent closed" in heard
+        program.tell()
+        program.ends_well()
+    assert {row["span_attributes"]["name"] for row in server.span_rows()} == {
+        "parent's", "after the fork", "child's", "left open"
+    }
+    assert server.open_spans() == []
+    # The child's is left: it went by os._exit, and all of it was delivered.
+    assert recover(settings_for(server, directory)).pending_rows == 0
+    assert journals(directory) == []
+
+
+def test_a_fork_in_the_middle_of_work_harms_neither(server: BraintrustServer, directory: Path) -> None:
+    """A process that forks again and again while its threads write and deliver ends well, and so do its children."""
+    code = """
+        import os, threading
+        from support import end_row, start_row
+        from trace_guard import Deadline, Guard
+        from trace_guard.open_spans import InvocationRecord
+        runtime = Guard(linger=0).runtime
+        def one(name):
+            record = InvocationRecord(f"id-{name}", name, name, started=1.0)
+            runtime.begin(record, start_row(name))
+            runtime.spans.finish(record.root)
+            journal, end = runtime.append([end_row(name)])
+            return runtime.courier.deliver(journal, end, Deadline.after(10)).verdict.value
+        stop, said = threading.Event(), set()
+        def work(n):
+            count = 0
+            while not stop.is_set():
+                count += 1
+                said.add(one(f"thread-{n}-{count}"))
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(3)]
+        for thread in threads:
+            thread.start()
+        ends = []
+        for n in range(30):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if one(f"child-{n}") == "delivered" else 1)
+            ends.append(os.waitpid(child, 0)[1])
+        stop.set()
+        for thread in threads:
+            thread.join()
+        say(sum(ends), *said)
+    """
+    with Program(code, environment(server, directory)) as program:
+        program.expects(0, "delivered", seconds=60)
+        program.ends_well()
+    assert {f"id-child-{n}" for n in range(30)} <= {row["id"] for row in server.span_rows()}
+    assert server.open_spans() == []
+
+
+def test_journals_for_two_keys_never_mix(directory: Path) -> None:
+    """Of two keys that share a directory each delivers its own orphans only, and no key stands on the disk."""
+    with BraintrustServer(api_keys=["first-secret"]) as first, BraintrustServer(api_keys=["second-secret"]) as second:
+        for server, key in ((first, "first-secret"), (second, "second-secret")):
+            with Program(HOLDER, environment(server, directory, BRAINTRUST_API_KEY=key)) as program:
+                program.hears()
+        written = [file.read_bytes() for file in directory.rglob("*") if file.is_file()]
+        assert written
+        assert not [content for content in written if b"-secret" in content]
+        for url, key in ((first.url, "second-secret"), (second.url, "first-secret"), (first.url, "other")):
+            settings = settings_for(None, directory, api_url=url, app_url=url, api_key=key)
+            assert recover(settings, timeout=5).journals == 0
+        assert [len(first.rows()), len(second.rows()), len(journals(directory))] == [0, 0, 2]
+        for server, key, left in ((first, "first-secret", 1), (second, "second-secret", 0)):
+            found = recover(settings_for(server, directory, api_key=key), timeout=10)
+            assert (found.journals, found.closed_spans, found.pending_rows) == (1, 1, 0)
+            assert len(journals(directory)) == left
+            assert [len(server.span_rows()), len(server.open_spans())] == [1, 0]
+
+
+def test_an_interrupted_write_is_booked_or_cut_off(server: BraintrustServer, directory: Path) -> None:
+    """An exception from a signal handler in the middle of a write loses no row that was written whole, hides none that
+    is written later, and leaves no span unknown that is on disk."""
+    code = """
+        import signal
+        from trace_guard.journal.directory import prepare
+        from trace_guard.journal.journal import FileJournal, NewRow
+        from trace_guard.open_spans import OpenSpans
+        from support import start_row
+        from pathlib import Path
+        class Interrupted(BaseException):
+            pass
+        def interrupt(*_):
+            raise Interrupted
+        signal.signal(signal.SIGALRM, interrupt)
+        room = prepare(Path(os.environ["TRACE_GUARD_DIR"]), 1 << 26)
+        journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+        whole, n, interrupted = [], 0, 0
+        signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+        while interrupted < 400:
+            n += 1
+            try:
+                journal.append([NewRow.of(start_row(f"s{n}"))])
+                whole.append(f"id-s{n}")
+            except Interrupted:
+                interrupted += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        journal.append([NewRow.of(start_row("last"))])
+        whole.append("id-last")
+        known = {span.row_id for span in journal.spans.all_open()}
+        say(len(set(whole) - known))
+        (path := Path(os.environ["TRACE_GUARD_DIR"]) / "known").write_text("\\n".join(sorted(known)))
+        say(journal.path.name, *journal.end)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    with Program(code, environment(None, directory)) as program:
+        program.expects(0, seconds=60)
+        _, segment, offset = program.hears().split()
+        program.wait()
+    (path,) = journals(directory)
+    found = [row["id"] for row in pending_in(directory)]
+    assert len(found) == len(set(found))
+    assert set(found) == set((directory / "known").read_text().split("\n"))
+    assert (path / f"{int(segment):08d}.seg").stat().st_size == int(offset)
+
+
+def test_a_finished_journal_is_removed_and_others_are_kept(room: Room) -> None:
+    """Closing removes a journal if all of it is delivered and no span is open, and leaves it for recovery if not."""
+    for rows, acknowledge, kept in (
+        ([start_row("a"), end_row("a")], True, False),
+        ([start_row("a"), end_row("a")], False, True),
+        ([start_row("a")], True, True),
+        ([], False, False),
+    ):
+        journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+        end = journal.append([NewRow.of(row) for row in rows])
+        if acknowledge:
+            assert journal.take_delivery()
+            journal.acknowledge(end)
+        journal.close()
+        assert journal.path.exists() is kept
+        if kept:
+            adopted = FileJournal.adopt(journal.path, room)
+            assert adopted is not None
+            adopted.handed_over = True
+            adopted.acknowledge(adopted.end)
+            adopted.close()
+    assert list((room.directory / JOURNALS).iterdir()) == []
+
+
+def test_the_status_tells_the_living_from_the_dead(server: BraintrustServer, directory: Path) -> None:
+    """The status names a journal live while its process runs, orphan afterwards, and takes no lock to find out."""
+    settings = settings_for(server, directory)
+    with Program(HOLDER, environment(server, directory)) as program:
+        program.hears()
+        assert [(one.state, one.ours, one.open_spans, one.pid) for one in read_status(settings).journals] == [
+            ("live", True, 1, program.pid)
+        ]
+        program.kill()
+    (one,) = read_status(settings).journals
+    assert (one.state, one.ours, one.open_spans, one.pending_rows) == ("orphan", True, 1, 1)
+    assert recover(settings, timeout=10).error is None
+    assert delivered(server)
+    assert read_status(settings).journals == ()
+
+
+def test_a_journal_that_never_got_its_name_is_cleaned_away(server: BraintrustServer, directory: Path) -> None:
+    """What a process left that died while it made or removed a journal is removed by a later recovery, not at once."""
+    settings = settings_for(server, directory)
+    recover(settings)
+    for name in (".new-1-2-3", ".gone-1-2-3"):
+        left = directory / JOURNALS / name
+        left.mkdir()
+        (left / "header").write_text(json.dumps({}))
+        recover(settings)
+        assert left.exists()
+        os.utime(left, (0, 0))
+        recover(settings)
+        assert not left.exists()

@@ -1,0 +1,93 @@
+"""``trace-guard status`` and ``trace-guard recover``: what has not been delivered yet."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from ..backends.local import STORE_NAME
+from ..recovery import Recovery, recover
+from ..settings import Settings
+from ..status import JournalStatus, Status, read_status
+from .tables import Column, Styled, print_table, say
+from .words import count, size
+
+__all__ = ["recover_orphans", "show_status"]
+
+
+def show_status(arguments: argparse.Namespace, settings: Settings) -> int:
+    """The directory, the destination, each journal and what is wrong; 1 if anything is."""
+    status = read_status(settings)
+    if arguments.json:
+        print(json.dumps(status.to_json()))
+    else:
+        _print_status(status)
+    return 1 if status.problems else 0
+
+
+def recover_orphans(arguments: argparse.Namespace, settings: Settings) -> int:
+    """Close and deliver what dead processes left behind; 1 if rows are still pending."""
+    # Looking for orphans must not make a directory where somebody mistyped one.
+    found = settings.dir.exists()
+    done = recover(settings, timeout=arguments.timeout) if found else Recovery(0, 0, 0, 0)
+    if arguments.json:
+        print(json.dumps(done.to_json()))
+    elif not found:
+        say(f"nothing to recover: {settings.dir} does not exist")
+    elif not (done.journals or done.delivered_rows or done.pending_rows):
+        say(f"nothing to recover in {settings.dir}")
+    else:
+        say(
+            f"{count(done.journals, 'journal')} of dead processes: {count(done.closed_spans, 'open span')} closed, "
+            f"{count(done.delivered_rows, 'row')} delivered"
+        )
+        if done.pending_rows:
+            say(f"{count(done.pending_rows, 'row')} pending, safe in {settings.dir}: {done.error}", style="red")
+    return 1 if done.pending_rows else 0
+
+
+def _print_status(status: Status) -> None:
+    is_local = status.backend == "local"
+    facts = (
+        ("directory", f"{status.directory}{'' if status.directory.exists() else ' (does not exist yet)'}"),
+        ("destination", f"local store {status.directory / STORE_NAME}" if is_local else status.destination),
+        ("journals", _in_short(status.journals)),
+        ("refused rows", str(status.dead_letters)),
+    )
+    for name, value in facts:
+        say(f"{name:14}{value}")
+    if status.journals:
+        say("")
+        columns = (
+            Column("journal"), Column("pid", right=True), Column("state"), Column("size", right=True),
+            Column("pending rows", right=True), Column("open spans", right=True), Column("destination"),
+        )
+        print_table(columns, [
+            (
+                journal.path.name,
+                "-" if journal.pid is None else str(journal.pid),
+                Styled(journal.state, "green" if journal.state == "live" else "red"),
+                size(journal.bytes),
+                str(journal.pending_rows),
+                str(journal.open_spans),
+                journal.destination if journal.ours else Styled(journal.destination, "yellow"),
+            )
+            for journal in status.journals
+        ])
+    say("")
+    for problem in status.problems:
+        say(f"problem: {problem}", style="red")
+    if not status.problems:
+        say("no problems", style="green")
+
+
+def _in_short(journals: tuple[JournalStatus, ...]) -> str:
+    if not journals:
+        return "none"
+    orphans = sum(journal.state == "orphan" for journal in journals)
+    return (
+        f"{len(journals) - orphans} live, {orphans} of dead processes; "
+        f"{size(sum(journal.bytes for journal in journals))}, "
+        f"{count(sum(journal.pending_rows for journal in journals), 'pending row')}, "
+        f"{count(sum(journal.open_spans for journal in journals), 'open span')}"
+    )
