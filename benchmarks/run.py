@@ -23,7 +23,8 @@ IMPORTS = 15
 
 
 def main() -> None:
-    print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, backend at {ROUND_TRIP * 1000:.0f} ms round trip\n")
+    version = sys.version.split()[0]
+    print(f"Python {version}, {os.cpu_count()} cores, backend at {ROUND_TRIP * 1000:.0f} ms round trip\n")
     lambda_latency()
     overhead()
     imports()

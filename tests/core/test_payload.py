@@ -1,0 +1,149 @@
+"""What of events and results is captured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trace_guard.payload import CUT, REDACTED, SECRETS, Payload
+
+
+@pytest.mark.parametrize("key", sorted(SECRETS))
+@pytest.mark.parametrize("spell", [str, str.upper, str.title, lambda key: key.replace("_", "-")])
+def test_every_secret_key_is_redacted(key: str, spell: Any) -> None:
+    """The value of a secret key is replaced, however the key is spelled and however deep it lies."""
+    name = spell(key)
+    event = {"a": [{"b": {name: {"any": "thing"}, "kept": 1}}]}
+    assert Payload().copy(event) == {"a": [{"b": {name: REDACTED, "kept": 1}}]}
+
+
+def test_keys_match_whole() -> None:
+    """Keys that only contain a secret one, such as max_tokens, keep their values."""
+    event = {"max_tokens": 100, "tokens": 5, "secretary": "Ann", "password_hint": "dog", "author": "x"}
+    assert Payload().copy(event) == event
+
+
+def test_more_keys_can_be_named() -> None:
+    """The keys that a user adds are matched like the built-in ones."""
+    payload = Payload(redact=["Social-Security"])
+    assert payload.copy({"social_security": "123", "SOCIAL-SECURITY": "456"}) == {
+        "social_security": REDACTED, "SOCIAL-SECURITY": REDACTED,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"password": "x", "n": 1}', json.dumps({"password": REDACTED, "n": 1})),
+        ('[{"token": "x"}]', json.dumps([{"token": REDACTED}])),
+        ('{"body": "{\\"api_key\\": \\"x\\"}"}', json.dumps({"body": json.dumps({"api_key": REDACTED})})),
+        ("token=abc&page=2", f"token={REDACTED}&page=2"),
+        ("/path?x=1&API-Key=abc", f"/path?x=1&API-Key={REDACTED}"),
+        ("max_tokens=5", "max_tokens=5"),
+        ('{"password": "not closed', f'{{"password": {REDACTED}'),
+        ("nothing to hide", "nothing to hide"),
+        ('{"n": 1}', '{"n": 1}'),
+    ],
+)
+def test_secrets_in_strings_are_redacted(text: str, expected: str) -> None:
+    """Strings that hold JSON, whole or broken, or a query string are searched for secrets too."""
+    assert Payload().copy({"text": text}) == {"text": expected}
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([["Authorization", "Bearer x"], ["Accept", "*/*"]], [["Authorization", REDACTED], ["Accept", "*/*"]]),
+        ([("Cookie", "a=b")], [["Cookie", REDACTED]]),
+        ([{"name": "Cookie", "value": "a=b"}], [{"name": "Cookie", "value": REDACTED}]),
+        ([{"key": "Accept", "value": "x"}], [{"key": "Accept", "value": "x"}]),
+    ],
+)
+def test_secrets_in_pairs_are_redacted(headers: Any, expected: Any) -> None:
+    """Headers that come as pairs, or as objects of name and value, are searched too."""
+    assert Payload().copy(headers) == expected
+
+
+def test_what_is_too_large_is_cut_and_marked() -> None:
+    """Beyond the limit the rest is left out where it stands, and says so."""
+    copy = Payload(max_bytes=1000).copy({"first": 1, "text": "x" * 5000, "last": 2})
+    assert copy["first"] == 1
+    assert copy["text"].startswith("xxx")
+    assert copy["text"].endswith(CUT)
+    assert len(json.dumps(copy)) < 1200
+    assert CUT in copy
+
+
+def test_a_secret_is_not_revealed_by_the_cut() -> None:
+    """A JSON string that is too long to be parsed is cut without its secrets."""
+    text = json.dumps({"password": "hunter2", "text": "x" * 5000})
+    assert "hunter2" not in json.dumps(Payload(max_bytes=1000).copy(text))
+
+
+class Hostile:
+    def __repr__(self) -> str:
+        raise RuntimeError("not to be looked at")
+
+
+@dataclasses.dataclass
+class Question:
+    text: str
+    password: str
+
+
+class Model:
+    def model_dump(self) -> dict[str, Any]:
+        return {"text": "hi", "token": "x"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (Hostile(), "<Hostile: RuntimeError when read>"),
+        (Question("hi", "x"), {"text": "hi", "password": REDACTED}),
+        (Model(), {"text": "hi", "token": REDACTED}),
+        (b"abc", "<3 bytes>"),
+        ((1, 2.5, None, True), [1, 2.5, None, True]),
+        (float("nan"), "nan"),
+        ({1: "a"}, {"1": "a"}),
+    ],
+)
+def test_odd_values_become_plain(value: Any, expected: Any) -> None:
+    """Objects of any kind become plain data, and one that can't be looked at says so."""
+    assert Payload().copy(value) == expected
+
+
+def test_a_cycle_ends() -> None:
+    """A value that contains itself is copied once."""
+    event: dict[str, Any] = {"a": 1}
+    event["self"] = event
+    assert Payload().copy(event) == {"a": 1, "self": "<recursion>"}
+
+
+def test_a_huge_event_is_cheap() -> None:
+    """A 6 MB event, the largest that Lambda hands over, costs a few milliseconds, not its size."""
+    event = {"records": [{"id": n, "body": "x" * 200} for n in range(25_000)]}
+    began = time.perf_counter()
+    Payload().copy(event)
+    assert time.perf_counter() - began < 0.05
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(sorted(SECRETS)), inner),
+    max_leaves=40,
+)
+
+
+@given(values)
+def test_any_value_can_be_captured(value: Any) -> None:
+    """Whatever the event is, its copy is JSON, and the same copy as that of itself."""
+    copy = Payload().copy(value)
+    assert Payload().copy(copy) == copy
+    json.dumps(copy, allow_nan=False)

@@ -1,0 +1,153 @@
+"""Where settings come from, and what is said of bad ones."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trace_guard import FlushPolicy, Settings, SettingsError
+
+README = (Path(__file__).parents[2] / "README.md").read_text()
+
+# Another value than the default for each variable, and what it is read as.
+VALUES: dict[str, tuple[str, Any]] = {
+    "TRACE_GUARD_PROJECT": ("support-bot", "support-bot"),
+    "TRACE_GUARD_PROJECT_ID": ("id-1", "id-1"),
+    "BRAINTRUST_PROJECT_ID": ("id-2", "id-2"),
+    "TRACE_GUARD_BACKEND": ("Local", "local"),
+    "TRACE_GUARD_DIR": ("/somewhere/else", Path("/somewhere/else")),
+    "TRACE_GUARD_FLUSH": ("after-response", FlushPolicy.AFTER_RESPONSE),
+    "TRACE_GUARD_FLUSH_TIMEOUT": ("0.5", 0.5),
+    "TRACE_GUARD_RESERVE": ("1", 1.0),
+    "TRACE_GUARD_LINGER": ("0", 0.0),
+    "TRACE_GUARD_CAPTURE_INPUT": ("no", False),
+    "TRACE_GUARD_CAPTURE_OUTPUT": ("0", False),
+    "TRACE_GUARD_REDACT": ("ssn, iban", ("ssn", "iban")),
+    "TRACE_GUARD_EXIT_TIMEOUT": ("5", 5.0),
+    "TRACE_GUARD_MAX_PAYLOAD_BYTES": ("1000", 1000),
+    "TRACE_GUARD_MAX_JOURNAL_BYTES": ("2000", 2000),
+    "TRACE_GUARD_SYNC": ("always", "always"),
+    "TRACE_GUARD_DISABLED": ("TRUE", True),
+    "BRAINTRUST_API_KEY": ("sk-1", "sk-1"),
+    "BRAINTRUST_API_URL": ("https://api.test", "https://api.test"),
+    "BRAINTRUST_APP_URL": ("https://app.test", "https://app.test"),
+    "BRAINTRUST_ORG_NAME": ("acme", "acme"),
+}
+BAD = {
+    "TRACE_GUARD_BACKEND": "cloud",
+    "TRACE_GUARD_FLUSH": "sometimes",
+    "TRACE_GUARD_FLUSH_TIMEOUT": "2s",
+    "TRACE_GUARD_RESERVE": "-1",
+    "TRACE_GUARD_LINGER": "nan",
+    "TRACE_GUARD_CAPTURE_INPUT": "perhaps",
+    "TRACE_GUARD_CAPTURE_OUTPUT": "2",
+    "TRACE_GUARD_EXIT_TIMEOUT": "inf",
+    "TRACE_GUARD_MAX_PAYLOAD_BYTES": "64k",
+    "TRACE_GUARD_MAX_JOURNAL_BYTES": "-5",
+    "TRACE_GUARD_SYNC": "never",
+    "TRACE_GUARD_DISABLED": "maybe",
+}
+
+
+def fields_by_variable() -> dict[str, str]:
+    return {
+        variable: field.name for field in dataclasses.fields(Settings) for variable in field.metadata["variables"]
+    }
+
+
+def test_every_variable_is_tried_here() -> None:
+    """No variable is read that these tests do not know."""
+    assert set(fields_by_variable()) == set(VALUES)
+
+
+@pytest.mark.parametrize("variable", VALUES)
+def test_a_variable_sets_its_field(variable: str) -> None:
+    """Each variable of the environment sets the one field that it is documented beside."""
+    text, value = VALUES[variable]
+    name = fields_by_variable()[variable]
+    default = Settings.from_env({})
+    assert Settings.from_env({variable: f" {text} "}) == dataclasses.replace(default, **{name: value})
+    assert getattr(default, name) != value
+
+
+@pytest.mark.parametrize("variable", VALUES)
+def test_an_empty_variable_counts_as_unset(variable: str) -> None:
+    """A variable that is there but empty, as templates leave it, changes nothing."""
+    assert Settings.from_env({variable: " "}) == Settings.from_env({})
+
+
+@pytest.mark.parametrize("variable", BAD)
+def test_a_bad_value_is_named(variable: str) -> None:
+    """A value that is not accepted is an error that names the variable and the value and says what is accepted."""
+    with pytest.raises(SettingsError) as error:
+        Settings.from_env({variable: BAD[variable]})
+    message = str(error.value)
+    assert message.startswith(f"{variable} is {BAD[variable]!r}, which is not accepted: it takes ")
+    assert len(message.split("it takes ")[1]) > 5
+
+
+def test_a_keyword_beats_the_environment() -> None:
+    """A keyword wins over the variable, and None leaves the variable in force."""
+    environ = {"TRACE_GUARD_PROJECT": "from-env", "TRACE_GUARD_RESERVE": "1"}
+    settings = Settings.from_env(environ, project="from-keyword", reserve=None)
+    assert (settings.project, settings.reserve) == ("from-keyword", 1.0)
+
+
+def test_a_bad_keyword_is_named() -> None:
+    """A keyword's bad value is named like a variable's, and a keyword that does not exist lists those that do."""
+    with pytest.raises(SettingsError, match=r"reserve= is '-1', which is not accepted"):
+        Settings.from_env({}, reserve=-1)
+    with pytest.raises(TypeError, match=r"'projekt' is not a setting; the settings are project, "):
+        Settings.from_env({}, projekt="x")
+
+
+@pytest.mark.parametrize(
+    ("environ", "project"),
+    [
+        ({"AWS_LAMBDA_FUNCTION_NAME": "ask"}, "ask"),
+        ({"K_SERVICE": "ask-service"}, "ask-service"),
+        ({"AWS_LAMBDA_FUNCTION_NAME": "ask", "TRACE_GUARD_PROJECT": "mine"}, "mine"),
+    ],
+)
+def test_the_project_is_named_after_the_function(environ: dict[str, str], project: str) -> None:
+    """Without a project of its own a function's traces go to one of the function's name."""
+    assert Settings.from_env(environ).project == project
+
+
+def test_on_lambda_the_directory_is_temporary() -> None:
+    """On Lambda, where nothing else can be written, the journal is below the temporary directory."""
+    import tempfile
+
+    expected = Path(tempfile.gettempdir()) / "trace-guard"
+    assert Settings.from_env({"AWS_LAMBDA_FUNCTION_NAME": "ask", "HOME": "/root"}).dir == expected
+
+
+def test_the_key_stays_out_of_sight() -> None:
+    """The key is in no printed form of the settings, and only as a fingerprint in the destination."""
+    settings = Settings.from_env({"BRAINTRUST_API_KEY": "sk-very-secret"})
+    assert "sk-very-secret" not in repr(settings)
+    assert "sk-very-secret" not in str(settings.destination)
+    other = Settings.from_env({"BRAINTRUST_API_KEY": "sk-other"})
+    assert settings.destination["key_fingerprint"] != other.destination["key_fingerprint"]
+
+
+@pytest.mark.parametrize(("seconds", "reserve"), [(3.0, 0.3), (1.0, 0.2), (0.0, 0.0), (float("inf"), 0.3)])
+def test_the_reserve_is_at_most_a_fifth(seconds: float, reserve: float) -> None:
+    """However short the timeout, four fifths of it stay the function's."""
+    assert Settings().reserve_of(seconds) == pytest.approx(reserve)
+
+
+def test_the_readme_lists_every_setting() -> None:
+    """The README's table has each variable, with the default that is in force."""
+    rows = re.findall(r"^\| `([A-Z_]+)`[^|]*\|([^|]*)\|", README, re.MULTILINE)
+    documented = {name: default.strip().strip("`") for name, default in rows}
+    every = {variable for variable in VALUES if variable.startswith("TRACE_GUARD_")}
+    assert set(documented) - {"BRAINTRUST_API_KEY"} == every
+    for field in dataclasses.fields(Settings):
+        default, variable = documented.get(field.metadata["variables"][0]), field.metadata["variables"][0]
+        if default and field.name not in ("project", "dir"):
+            assert Settings.from_env({variable: default}) == Settings.from_env({}), variable
