@@ -89,6 +89,10 @@ class _Run:
     first: list[Row]
     stale: bool = False
 
+    def __bool__(self) -> bool:
+        """False if nothing could be taken."""
+        return bool(self.first) or self.end > self.start
+
 
 @dataclass(eq=False)
 class _Flight:
@@ -334,18 +338,21 @@ class Courier:
         if not self._breaker.allows() or not any(one.due is not None and one.due <= now for one in self._sources):
             return None
         batch = Batch(self.backend.max_bytes)
-        runs = []
-        for source in self._sources:
-            if batch.full or (source.orphan and batch.size > _RIDE_BYTES):
-                continue
-            try:
-                run = self._take_from(source, batch)
-            except Exception as fault:  # noqa: BLE001 - a journal that can't be read must not hold up the others
-                report("take rows from a journal", fault)
-                source.due = now + _RETRY_SECONDS
-                continue
-            if run is not None:
-                runs.append(run)
+        runs: list[_Run] = []
+        for step in (self._take_first, self._take_entries):
+            for source in self._sources:
+                try:
+                    step(source, batch, runs)
+                except Exception as fault:  # noqa: BLE001 - a journal that can't be read must not hold up the others
+                    report("take rows from a journal", fault)
+                    source.due = now + _RETRY_SECONDS
+        for run in runs:
+            source = run.source
+            if source.first or source.cursor < source.journal.end:
+                source.due = now if source.due is None else min(source.due, now)
+            if not source.flights and not run:
+                source.journal.leave_delivery()
+        runs = [run for run in runs if run]
         if not runs:
             return None
         for run in runs:
@@ -354,43 +361,42 @@ class Courier:
         self._flights.append(flight)
         return flight
 
-    def _take_from(self, source: _Source, batch: Batch) -> _Run | None:
-        """Put into a batch what it can take of a journal."""
+    def _take_first(self, source: _Source, batch: Batch, runs: list[_Run]) -> None:
+        """Begin to deliver from a journal, unless another process does, with the rows that go ahead of all others."""
         journal, now = source.journal, time.monotonic()
         source.due = None  # before looking: rows that arrive meanwhile set it again
         if source.idle:
-            return None
+            return
         if not source.flights:
             acked = journal.acked
             source.taken = not journal.take_delivery()
             if source.taken:
                 source.due = now + _RETRY_SECONDS
-                return None
+                return
             source.cursor = journal.acked
             source.done.clear()
             if journal.acked > acked:
                 self._changed.notify_all()  # another process has delivered what somebody here may be waiting for
+            if journal.finished:
+                source.first.clear()
         run = _Run(source, source.cursor, source.cursor, [])
+        runs.append(run)
         while source.first and batch.take(
             Entry(Kind.ROW, Flag.NONE, 0.0, dump(source.first[0]), source.cursor), self._is_busy
         ):
             run.first.append(source.first.pop(0))
-        until, riding = journal.end, source.orphan and bool(batch.entries)
-        for entry in () if source.first else journal.read(source.cursor):
+
+    def _take_entries(self, source: _Source, batch: Batch, runs: list[_Run]) -> None:
+        run = next((run for run in runs if run.source is source), None)
+        if run is None or source.first or batch.full or (source.orphan and batch.size > _RIDE_BYTES):
+            return
+        until, riding = source.journal.end, source.orphan and bool(batch.entries)
+        for entry in source.journal.read(source.cursor):
             if (riding and batch.size > _RIDE_BYTES) or not batch.take(entry, self._is_busy):
-                break
+                return
             source.cursor = run.end = entry.end
-        else:
-            if not source.first:
-                # What can't be read, as it was damaged, or dropped from a full memory, is passed over.
-                source.cursor = run.end = max(source.cursor, until)
-        if source.first or source.cursor < journal.end:
-            source.due = now
-        if run.first or run.end > run.start:
-            return run
-        if not source.flights:
-            journal.leave_delivery()
-        return None
+        # What can't be read, as it was damaged, or dropped from a full memory, is passed over.
+        source.cursor = run.end = max(source.cursor, until)
 
     def _is_busy(self, row_id: str) -> bool:
         return any(row_id in flight.batch.ids for flight in self._flights)

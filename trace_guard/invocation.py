@@ -90,7 +90,7 @@ class Invocation:
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._closed = False
-        self._current = False
+        self._opened = False
 
     @property
     def is_live(self) -> bool:
@@ -143,12 +143,13 @@ class Invocation:
                 deadline=self.deadline.epoch, reserve=self._reserve,
             )
             runtime.begin(self._record, row)
+            self._opened = True
             self._alarm = runtime.watchdog.arm(self.deadline.minus(self._reserve), self._time_out)
         else:
             # Within another invocation it is a span like any other, and delivered with that.
             runtime.append([row])
+            self._opened = True
         self.span.set_current()
-        self._current = True
         if outer is None:
             _current.set(self)
         self._log_input()
@@ -206,7 +207,7 @@ class Invocation:
     def _leave(self) -> bool:
         """Give the context back, in the context that opened it; False if it is not ours to close."""
         with self._lock:
-            if self._closed or not self._current or self._pid != os.getpid():
+            if self._closed or not self._opened or self._pid != os.getpid():
                 return False
             self._closed = True
         with contain("leave the root span"):

@@ -64,11 +64,7 @@ class _Process:
         with self._lock:
             if runtime not in self._runtimes:
                 return
-        with contain("empty the SDK's queue"):
-            if self._sdk is not None and self._sdk.installed:
-                self._sdk.drain(deadline)
-        with contain("close"):
-            runtime.close(deadline)
+        self._settle(runtime, deadline)
         with self._lock:
             self._runtimes.remove(runtime)
             if not self._runtimes and self._sdk is not None:
@@ -84,10 +80,17 @@ class _Process:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
 
+    def _settle(self, runtime: Runtime, deadline: Deadline) -> None:
+        with contain("empty the SDK's queue"):
+            if self._sdk is not None and self._sdk.installed:
+                self._sdk.drain(deadline)
+        with contain("close"):
+            runtime.close(deadline)
+
     def _at_exit(self) -> None:
+        # The gateway stays: what later exit handlers still log goes to a journal, for the next start.
         for runtime in list(self._runtimes):
-            with contain("deliver at exit"):
-                self.close(runtime, Deadline.after(runtime.settings.exit_timeout))
+            self._settle(runtime, Deadline.after(runtime.settings.exit_timeout))
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()

@@ -28,6 +28,7 @@ from .rows import Row
 
 __all__ = ["Sdk"]
 
+_MARK = "_made_by_trace_guard"
 _PARENT_KEY = "braintrust.parent="
 
 
@@ -124,7 +125,7 @@ class Sdk:
             return current.start_span(**options)
         mine = self._logger(project, project_id)
         theirs = braintrust.current_logger()
-        chosen = mine if theirs is None or theirs in self._loggers.values() else theirs
+        chosen = mine if theirs is None or _MARK in theirs.__dict__ else theirs
         return chosen.start_span(**options)
 
     def _logger(self, project: str | None, project_id: str | None) -> Any:
@@ -138,6 +139,8 @@ class Sdk:
                     found = braintrust.init_logger(
                         project=project, project_id=project_id, set_current=before is None
                     )
+                    # So that it is told from a user's own, also by a guard that comes after this one.
+                    found.__dict__[_MARK] = True
                     self._loggers[key] = found
         return found
 

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar, overload
 
 from trace_guard import FlushPolicy, Guard, Invocation
@@ -65,7 +66,8 @@ def guard_handler(
         name: of the root span; by default the function's name.
         capture_input, capture_output: whether event and result are logged; by default as the settings say.
         tags, metadata: logged on the root span.
-        flush: when rows are delivered.
+        flush: when rows are delivered. On Lambda that is before the response: what is sent after it is
+            frozen with the process, so that ``after-response`` is taken for ``before-response``.
 
     Raises:
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as
@@ -83,7 +85,7 @@ def guard_handler(
     )
     if chosen is None or chosen.settings.disabled:
         return plain
-    chosen.start()
+    chosen = chosen.like(replace(chosen.settings, flush=FlushPolicy.BEFORE_RESPONSE)).start()
 
     def begin(args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation:
         event = args[0] if args else keywords.get("event")

@@ -436,6 +436,8 @@ class FileJournal:
         """Write again what a recoverer must know of before the segment with it is removed; without one, all that
         earlier journals of this process may take with them."""
         records, spans = self.spans.up_to(sys.maxsize if segment is None else segment)
+        if self.last_sign_of_life is not None and not spans:
+            return  # no invocation of a dead process goes on
         entries = [self._encoded(Kind.INVOCATION, dump(record.to_row())) for record in records]
         entries += [
             self._encoded(Kind.IDENTITY, dump({**span.identity, "span_attributes": {"name": span.name}}))

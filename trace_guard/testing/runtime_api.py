@@ -16,7 +16,7 @@ from typing import ClassVar
 from .http_wire import Request, Response
 from .loopback import LoopbackServer, Route, find_route
 
-__all__ = ["Invocation", "RuntimeApi"]
+__all__ = ["Invocation", "RuntimeApi", "refusal"]
 
 MOST_RESPONSE_BYTES = 6 * 1024 * 1024 + 100
 """6 MB (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html), and what comes on top."""
@@ -30,7 +30,9 @@ class Invocation:
         event: the payload, as JSON.
         timeout: seconds from :attr:`handed_at` to its deadline.
         client_context: what the caller put into its client context, as JSON.
+        trace_header: the X-Ray header.
         handed_at: when the runtime got it.
+        deadline_ms: its deadline, in milliseconds since the epoch, once it is handed over.
         returned_at: when the caller got the response or error.
         finished_at: when everything had asked for the next event.
     """
@@ -40,7 +42,9 @@ class Invocation:
     function_arn: str
     client_context: str | None = None
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    trace_header: str = field(default_factory=lambda: _trace_header())
     handed_at: float | None = None
+    deadline_ms: int = 0
     returned_at: float | None = None
     finished_at: float | None = None
     failed: bool = False
@@ -50,9 +54,9 @@ class Invocation:
 class RuntimeApi(LoopbackServer):
     """Serves one life of an execution environment; the next one gets an API of its own.
 
-    Another endpoint is a line more in :attr:`ROUTES` and a method of that name, in a subclass. One that takes
-    part in deciding when the environment is idle, as an extension does, extends :meth:`is_idle` and calls
-    :meth:`settle`.
+    Another endpoint is a line more in :attr:`ROUTES` and a method of that name, in a subclass. Whoever takes
+    part in deciding when the environment is idle, as an extension does, extends :meth:`everyone_waits` and
+    calls :meth:`settle`.
 
     Args:
         changed: guards the state, and is notified when it changes.
@@ -60,7 +64,7 @@ class RuntimeApi(LoopbackServer):
         thaw: called when an event is handed over.
 
     Attributes:
-        ready_at: when the runtime first asked for an event, on the monotonic clock; None during its init.
+        ready_at: when the first event could have been handed over, on the monotonic clock; None during init.
         init_error: what it posted as the reason why it can't start.
     """
 
@@ -77,9 +81,14 @@ class RuntimeApi(LoopbackServer):
         self.thaw: Callable[[], None] = lambda: None
         self.ready_at: float | None = None
         self.init_error: bytes | None = None
+        self.runtime_asked = False
         self._runtime_waits = False
+        self._retired = False
         self._pending: Invocation | None = None
         self._current: Invocation | None = None
+        # Several may find at the same moment that all is done, and the last of them must not freeze what the
+        # next event has thawed. A lock of its own, as it is short: meanwhile the function goes on running.
+        self._turn = threading.Lock()
         super().__init__()
 
     def offer(self, invocation: Invocation) -> None:
@@ -88,21 +97,29 @@ class RuntimeApi(LoopbackServer):
             self._pending = invocation
             self.changed.notify_all()
 
-    def is_idle(self) -> bool:
-        """True if nothing is left to do until the next event."""
-        return self._runtime_waits and self._pending is None
+    def everyone_waits(self) -> bool:
+        """True if all who would get an event have asked for one."""
+        return self._runtime_waits
 
     def settle(self) -> None:
-        """Freeze if there is nothing left to do."""
-        if not self.is_idle():
-            return
-        finished = time.monotonic()
-        # Before the lock is taken: every microsecond from here to the signal, the function goes on running.
-        self.freeze()
+        """Freeze if there is nothing left to do until the next event."""
+        with self._turn:
+            if self._retired or not self.everyone_waits():
+                return
+            finished = time.monotonic()
+            self.ready_at = self.ready_at or finished
+            if self._pending is None:
+                self.freeze()
         with self.changed:
             if self._current is not None and self._current.finished_at is None:
                 self._current.finished_at = finished
             self.changed.notify_all()
+
+    def retire(self) -> None:
+        """Take no more answers and hand out no more events, as the environment is being ended."""
+        with self.changed, self._turn:
+            self._retired = True
+            self._pending = self._current = None
 
     def close(self) -> None:
         self.closing.set()
@@ -113,41 +130,45 @@ class RuntimeApi(LoopbackServer):
     def respond(self, request: Request) -> Response | None:
         found = find_route(self.ROUTES, request)
         if found is None:
-            return _refusal(404, "NotFound", f"{request.method} {request.path}")
+            return refusal(404, "NotFound", f"{request.method} {request.path}")
         route, fields = found
         handler: Callable[..., Response | None] = getattr(self, route.name)
         return handler(request, **fields)
 
     def next_event(self, request: Request) -> Response | None:
         if self._current is not None and self._current.returned_at is None:
-            return _refusal(403, "InvalidStateTransition", "the last invocation has no response yet")
+            return refusal(403, "InvalidStateTransition", "the last invocation has no response yet")
+        self.runtime_asked = True
         self._runtime_waits = True
-        if self.ready_at is None:
-            self.ready_at = time.monotonic()
         self.settle()
         with self.changed:
-            self.changed.wait_for(lambda: self._pending is not None or self.closing.is_set())
+            self.changed.wait_for(lambda: self.closing.is_set() or (self._pending and self.everyone_waits()))
             invocation, self._pending = self._pending, None
-            if invocation is None:
+            if invocation is None or self.closing.is_set():
                 return None
-            self._runtime_waits = False
-            self._current = invocation
-            invocation.handed_at = time.monotonic()
-            deadline = time.time() + invocation.timeout
-            self.thaw()
+            with self._turn:
+                self._hand_over(invocation)
+                self.thaw()
             self.changed.notify_all()
-        return Response(200, invocation.event, _event_headers(invocation, deadline))
+        return Response(200, invocation.event, _event_headers(invocation))
+
+    def _hand_over(self, invocation: Invocation) -> None:
+        """Note that this is the runtime's event from now on."""
+        self._runtime_waits = False
+        self._current = invocation
+        invocation.handed_at = time.monotonic()
+        invocation.deadline_ms = int((time.time() + invocation.timeout) * 1000)
 
     def response(self, request: Request, request_id: str) -> Response:
         if len(request.body) <= MOST_RESPONSE_BYTES:
             return self._take_result(request_id, request.body)
-        refusal = _refusal(
+        too_large = refusal(
             413,
             "Function.ResponseSizeTooLarge",
             f"Response payload size exceeded maximum allowed payload size ({MOST_RESPONSE_BYTES} bytes).",
         )
-        self._take_result(request_id, refusal.body, failed=True)
-        return refusal
+        self._take_result(request_id, too_large.body, failed=True)
+        return too_large
 
     def error(self, request: Request, request_id: str) -> Response:
         return self._take_result(request_id, request.body, failed=True)
@@ -162,7 +183,7 @@ class RuntimeApi(LoopbackServer):
         with self.changed:
             current = self._current
             if current is None or current.request_id != request_id or current.returned_at is not None:
-                return _refusal(400, "InvalidRequestID", "Invalid request ID")
+                return refusal(400, "InvalidRequestID", "Invalid request ID")
             current.returned_at = time.monotonic()
             current.result = result
             current.failed = failed
@@ -170,20 +191,24 @@ class RuntimeApi(LoopbackServer):
         return Response.json({"status": "OK"}, 202)
 
 
-def _event_headers(invocation: Invocation, deadline: float) -> dict[str, str]:
-    unique = uuid.uuid4().hex
-    trace = f"1-{int(time.time()):08x}-{unique[:24]}"
+def _event_headers(invocation: Invocation) -> dict[str, str]:
     headers = {
         "Content-Type": "application/json",
         "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
-        "Lambda-Runtime-Deadline-Ms": str(int(deadline * 1000)),
+        "Lambda-Runtime-Deadline-Ms": str(invocation.deadline_ms),
         "Lambda-Runtime-Invoked-Function-Arn": invocation.function_arn,
-        "Lambda-Runtime-Trace-Id": f"Root={trace};Parent={unique[16:]};Sampled=0",
+        "Lambda-Runtime-Trace-Id": invocation.trace_header,
     }
     if invocation.client_context is not None:
         headers["Lambda-Runtime-Client-Context"] = invocation.client_context
     return headers
 
 
-def _refusal(status: int, kind: str, message: str) -> Response:
+def _trace_header() -> str:
+    unique = uuid.uuid4().hex
+    return f"Root=1-{int(time.time()):08x}-{unique[:24]};Parent={unique[16:]};Sampled=0"
+
+
+def refusal(status: int, kind: str, message: str) -> Response:
+    """An error as the service puts it."""
     return Response.json({"errorType": kind, "errorMessage": message}, status)
