@@ -200,6 +200,17 @@ class Program:
         heard = self.hears(seconds)
         assert heard == " ".join(map(str, words)), f"heard {heard!r}; stderr: {self.stderr}"
 
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
+    def said(self) -> list[str]:
+        """The lines that it has said and that nobody has heard; to be called after its end."""
+        lines = []
+        while (line := self._lines.get(timeout=A_WHILE)) is not None:
+            lines.append(line)
+        return lines
+
     def tell(self, words: str = "") -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(words + "\n")

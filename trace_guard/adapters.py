@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import Any
 
@@ -34,7 +35,8 @@ def guard_for(guard: Guard | None, *, flush: FlushPolicy | str | None = None, **
     if guard is None:
         try:
             guard = default_guard()
-        except SettingsError as error:
-            logger.error("trace-guard is off: %s", error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user's module must load
+            with contextlib.suppress(Exception):
+                logger.error("trace-guard is off: %s", error)
             return None
     return guard.like(replace(guard.settings, **given)) if given else guard

@@ -60,13 +60,16 @@ def report(step: str, fault: BaseException) -> None:
     """Log a fault of ours: the first of each step in full, later ones for debugging only."""
     first = _first(f"fault:{step}:{type(fault).__name__}")
     level = logging.WARNING if first else logging.DEBUG
-    logger.log(level, "trace-guard could not %s; your code is not affected", step, exc_info=fault)
+    # A closed stderr, or a handler or filter of the user's, may raise: that must not come out of here either.
+    with contextlib.suppress(Exception):
+        logger.log(level, "trace-guard could not %s; your code is not affected", step, exc_info=fault)
 
 
 def warn_once(key: str, message: str, *values: object) -> None:
     """Log a warning the first time that ``key`` comes up in this process."""
     if _first(key):
-        logger.warning(message, *values)
+        with contextlib.suppress(Exception):
+            logger.warning(message, *values)
 
 
 def _first(key: str) -> bool:

@@ -90,6 +90,10 @@ class Identity:
         if self._projects.pop(name, None) is not None:
             self._save()
 
+    def after_fork(self) -> None:
+        """In a forked child: a thread that held the lock is not there."""
+        self._lock = threading.Lock()
+
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever something has been learned."""
         self._listeners.append(listener)

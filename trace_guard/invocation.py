@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import threading
@@ -21,6 +22,8 @@ from .rows import closing_row
 
 if TYPE_CHECKING:
     from .guard import Guard
+    from .journal.format import Position
+    from .journal.journal import Journal
 
 __all__ = ["NOTHING", "Invocation", "current_invocation"]
 
@@ -115,11 +118,20 @@ class Invocation:
         return self.open()
 
     def open(self) -> Invocation:
-        """Open the root span. For code that can't use ``with``; :meth:`close` is then its duty."""
-        with contain("open the root span"):
-            self.span = PROCESS.sdk.no_span
-            if not self._guard.settings.disabled:
-                self._open()
+        """Open the root span. For code that can't use ``with``; :meth:`close` is then its duty. Only the first
+        call does anything."""
+        if self.span is not None:
+            return self
+        try:
+            with contain("open the root span"):
+                from .sdk import Sdk
+
+                self.span = Sdk.no_span
+                if not self._guard.settings.disabled:
+                    self._open()
+        except BaseException as error:
+            self.close(error)  # a signal's handler has raised: nobody else would close it
+            raise
         return self
 
     def _open(self) -> None:
@@ -142,13 +154,13 @@ class Invocation:
                 root=row["id"], span_id=row["span_id"], root_span_id=row["root_span_id"], started=started,
                 deadline=self.deadline.epoch, reserve=self._reserve,
             )
-            runtime.begin(self._record, row)
             self._opened = True
+            runtime.begin(self._record, row)
             self._alarm = runtime.watchdog.arm(self.deadline.minus(self._reserve), self._time_out)
         else:
             # Within another invocation it is a span like any other, and delivered with that.
-            runtime.append([row])
             self._opened = True
+            runtime.append([row])
         self.span.set_current()
         if outer is None:
             _current.set(self)
@@ -195,19 +207,42 @@ class Invocation:
         """:meth:`close` without holding up the event loop: closing and delivering is done in a thread, and
         goes on there if the task that waits for it is cancelled."""
         if self._leave():
-            loop = asyncio.get_running_loop()
-            try:
-                done = loop.run_in_executor(None, self._finish, error, output)
-            except RuntimeError:  # the loop's executor is shut down already
+            done = self._finish_aside(error, output)
+            if done is None:
                 self._finish(error, output)
             else:
                 await asyncio.shield(done)
         return self.delivery
 
+    def _finish_aside(self, error: BaseException | None, output: Any) -> asyncio.Future[None] | None:
+        """:meth:`_finish` in a thread, which is its own: those of the loop's executor may all be busy with what
+        user code has given them. None if there is no loop of asyncio, or no thread can be had."""
+        try:
+            loop = asyncio.get_running_loop()
+            done = loop.create_future()
+
+            def settle() -> None:
+                if not done.done():
+                    done.set_result(None)
+
+            def run() -> None:
+                try:
+                    self._finish(error, output)
+                finally:
+                    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                        loop.call_soon_threadsafe(settle)
+
+            threading.Thread(target=run, name="trace-guard-close").start()
+        except RuntimeError:
+            return None
+        return done
+
     def _leave(self) -> bool:
         """Give the context back, in the context that opened it; False if it is not ours to close."""
+        if self._pid != os.getpid():
+            return False
         with self._lock:
-            if self._closed or not self._opened or self._pid != os.getpid():
+            if self._closed or not self._opened:
                 return False
             self._closed = True
         with contain("leave the root span"):
@@ -217,39 +252,57 @@ class Invocation:
         return True
 
     def _finish(self, error: BaseException | None, output: Any) -> None:
-        with contain("close the root span"):
-            self._close(error, self._output if output is NOTHING else output)
-
-    def _close(self, error: BaseException | None, output: Any) -> None:
-        runtime = self._guard.runtime
-        timed_out = self.outcome is Outcome.TIMED_OUT
-        if self._alarm is not None:
-            runtime.watchdog.disarm(self._alarm)
         end = time.time()
-        if not timed_out:
+        try:
+            with contain("close the root span"):
+                self._close(error, self._output if output is NOTHING else output, end)
+        finally:
+            # A step of ours was at fault, or a signal's handler has raised in the middle of it.
+            with contain("close the root span after all"):
+                if self._guard.runtime.spans.is_open(self.span.id):
+                    self._close_spans(error, end)
+
+    def _close(self, error: BaseException | None, output: Any, end: float) -> None:
+        if self.outcome is None:
             self.outcome = Outcome.OK if error is None else Outcome.ERROR
-        assert self.outcome is not None
+        if self._alarm is not None:
+            self._guard.runtime.watchdog.disarm(self._alarm)
+        # One bound for all of it, so that what the SDK takes is not added to what the delivery may.
+        bound = self._latest.capped(self._guard.settings.flush_timeout)
         self._log_end(error, output)
         with contain("empty the SDK's queue"):
-            PROCESS.sdk.drain(self.deadline.capped(_DRAIN_SECONDS))
+            PROCESS.sdk.drain(max(bound.capped(_DRAIN_SECONDS), Deadline.after(_LAST_DRAIN_SECONDS)))
+        journal, position, rows = self._close_spans(error, end)
+        if self._record is not None:
+            self._deliver(self._record, journal, position, rows, bound)
+
+    @property
+    def _latest(self) -> Deadline:
+        """The point up to which closing may take its time."""
+        outermost = self._outer or self
+        return outermost.deadline.minus(outermost._reserve)
+
+    def _close_spans(self, error: BaseException | None, end: float) -> tuple[Journal, Position, int]:
+        """Write the ends of what is open; the journal, the position behind them, and the rows of all."""
+        runtime, record, outcome = self._guard.runtime, self._record, self.outcome
+        assert outcome is not None
         # The text of an error goes through the SDK, for its masking; its type alone tells no secret.
-        seen = self._record is not None and runtime.spans.root_error(self._record.root)
+        told = error is None or runtime.spans.has_error(self.span.id)
         root = closing_row(
-            PROCESS.sdk.identity_of(self.span), end=end, outcome=self.outcome,
-            error=None if error is None or seen else type(error).__name__,
+            PROCESS.sdk.identity_of(self.span), end=end, outcome=outcome,
+            error=None if told else type(error).__name__,
         )
-        if self._record is None:
-            runtime.append([root])
-            return
-        rows = runtime.spans.rows_of(self._record.root)
+        if record is None:
+            return (*runtime.append([root]), 1)
+        rows = runtime.spans.rows_of(record.root)
         # From here on a start row that still arrives is late, and is closed as it arrives.
-        runtime.spans.finish(self._record.root)
-        left = [span for span in runtime.spans.open_of(self._record.root) if span.row_id != self._record.root]
-        closing = runtime.close_spans(left, self.outcome, ClosedBy.GUARD, "left_open", end)
-        if not timed_out:
+        runtime.spans.finish(record.root)
+        left = [span for span in runtime.spans.open_of(record.root) if span.row_id != record.root]
+        closing = runtime.close_spans(left, outcome, ClosedBy.GUARD, "left_open", end)
+        # The watchdog has closed it already, if it came that far.
+        if outcome is not Outcome.TIMED_OUT or runtime.spans.is_open(record.root):
             closing.append(root)
-        journal, position = runtime.append(closing)
-        self._deliver(journal, position, rows + len(closing))
+        return (*runtime.append(closing), rows + len(closing))
 
     def _log_end(self, error: BaseException | None, output: Any) -> None:
         with contain("log how it ended"):
@@ -261,15 +314,15 @@ class Invocation:
             if event:
                 self.span.log(**event)
 
-    def _deliver(self, journal: Any, position: Any, rows: int) -> None:
-        runtime, settings = self._guard.runtime, self._guard.settings
-        assert self._record is not None
+    def _deliver(
+        self, record: InvocationRecord, journal: Journal, position: Position, rows: int, bound: Deadline
+    ) -> None:
+        runtime = self._guard.runtime
         if self._guard.flush_policy is FlushPolicy.AFTER_RESPONSE:
             runtime.courier.send_soon()
             self.delivery = Delivery(Verdict.DEFERRED, rows)
             return
-        deadline = self.deadline.minus(self._reserve).capped(settings.flush_timeout)
-        delivery = runtime.courier.deliver(journal, position, deadline, roots=[self._record.root_span_id])
+        delivery = runtime.courier.deliver(journal, position, bound, roots=[record.root_span_id])
         self.delivery = replace(delivery, rows=rows)
 
     # The watchdog
@@ -286,7 +339,8 @@ class Invocation:
     def _close_timed_out(self) -> None:
         runtime, record = self._guard.runtime, self._record
         assert record is not None
-        PROCESS.sdk.drain(Deadline.after(_LAST_DRAIN_SECONDS))
+        with contain("empty the SDK's queue"):
+            PROCESS.sdk.drain(Deadline.after(_LAST_DRAIN_SECONDS))
         end = time.time()
         left = runtime.spans.open_of(record.root)
         running = next((span.name for span in left if span.row_id != record.root), None)

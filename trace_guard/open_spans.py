@@ -154,11 +154,11 @@ class OpenSpans:
         with self._lock:
             return bool(row.get("span_id")) and self._owner(row, started_at(row)) is not None
 
-    def root_error(self, root: str) -> bool:
-        """True if an error of a live invocation's root has been seen."""
+    def has_error(self, row_id: str) -> bool:
+        """True if an error of an open span, or of the root of a live invocation, has been seen."""
         with self._lock:
-            live = self._live.get(root)
-            return live is not None and live.root_error
+            span, live = self._open.get(row_id), self._live.get(row_id)
+            return (span is not None and span.has_error) or (live is not None and live.root_error)
 
     def is_open(self, row_id: str) -> bool:
         with self._lock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -295,6 +296,7 @@ class Runtime:
         self._journal = None
         self._retired = []
         self.spans = OpenSpans()
+        self.identity.after_fork()
         self.watchdog.after_fork()
         for source in self.courier.journals():
             abandon = getattr(source, "abandon", None)
@@ -306,10 +308,14 @@ class Runtime:
             after_fork()
 
     def close(self, deadline: Deadline) -> None:
-        """Close the spans that no invocation owns, deliver what can be, and give the journals up."""
-        left = self.spans.unowned()
-        if left:
-            self.append(self.close_spans(left, Outcome.OK, ClosedBy.GUARD, "exit", time.time()))
+        """Close the spans that are still open, deliver what can be, and give the journals up."""
+        unowned, now = self.spans.unowned(), time.time()
+        # An invocation that is still under way, in a daemon thread or a forgotten generator, ends with the process.
+        owned = [span for span in self.spans.all_open() if span not in unowned]
+        closing = self.close_spans(owned, Outcome.ABANDONED, ClosedBy.GUARD, "exit", now)
+        closing += self.close_spans(unowned, Outcome.OK, ClosedBy.GUARD, "exit", now)
+        if closing:
+            self.append(closing)
         self.courier.drain(deadline, force=True)
         for courier, _ in self._retired:
             courier.drain(deadline)
@@ -341,4 +347,6 @@ _said: set[str] = set()
 def _say_once(message: str) -> None:
     if message not in _said:
         _said.add(message)
-        print(message, file=sys.stderr)
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):  # it is closed
+                print(message, file=sys.stderr)

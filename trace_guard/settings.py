@@ -71,6 +71,11 @@ def _words(value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
+def _directory(value: str) -> Path:
+    """Absolute, as the program may change its working directory."""
+    return Path(os.path.abspath(os.path.expanduser(value)))
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def parse(value: str) -> str:
         if value.lower() not in choices:
@@ -105,7 +110,7 @@ class Settings:
     )
     """``braintrust``, ``local``, or ``auto``: Braintrust when there is a key."""
 
-    dir: Path = _setting(Path(), "TRACE_GUARD_DIR", Path, "a directory")
+    dir: Path = _setting(Path(), "TRACE_GUARD_DIR", _directory, "a directory")
     """Journal, caches and local store (``traces.db``); the platform's writable directory, else the user's
     state directory."""
 
@@ -249,13 +254,21 @@ def default_project(environ: Mapping[str, str]) -> str:
 def default_directory(environ: Mapping[str, str]) -> Path:
     """The platform's writable directory, else the user's state directory."""
     if any(environ.get(variable) for variable in _TEMPORARY_ONLY):
-        return Path(tempfile.gettempdir()) / "trace-guard"
+        return _temporary() / "trace-guard"
     if sys.platform == "win32":
-        return Path(environ.get("LOCALAPPDATA") or tempfile.gettempdir()) / "trace-guard"
+        return Path(environ.get("LOCALAPPDATA") or _temporary()) / "trace-guard"
     if sys.platform == "darwin" and environ.get("HOME"):
         return Path(environ["HOME"]) / "Library" / "Application Support" / "trace-guard"
     if environ.get("XDG_STATE_HOME"):
         return Path(environ["XDG_STATE_HOME"]) / "trace-guard"
     if environ.get("HOME") and os.access(environ["HOME"], os.W_OK):
         return Path(environ["HOME"]) / ".local" / "state" / "trace-guard"
-    return Path(tempfile.gettempdir()) / f"trace-guard-{os.getuid()}"
+    return _temporary() / f"trace-guard-{os.getuid()}"
+
+
+def _temporary() -> Path:
+    """The temporary directory; where none can be written to, the journal finds that out and says so."""
+    try:
+        return Path(tempfile.gettempdir())
+    except OSError:
+        return Path("/tmp")

@@ -79,8 +79,11 @@ class Watchdog:
                     self._wakes_at = -math.inf
             for fire in due:
                 # A thread each: closing and delivering takes a while, and the next alarm may be due.
-                with contain("start closing what timed out"):
+                try:
                     threading.Thread(target=fire, name="trace-guard-timeout", daemon=True).start()
+                except RuntimeError:  # no thread can be had
+                    with contain("close what timed out"):
+                        fire()
             if busy:
                 with contain("leave a sign of life"):
                     self._heartbeat()

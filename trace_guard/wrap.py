@@ -97,8 +97,10 @@ def _generator(function: Callable[..., Generator[Any, Any, Any]], begin: Begin) 
                     sent = yield item
                 except GeneratorExit:
                     # The consumer has had enough, which is no error of the function's.
-                    context.run(generator.close)
+                    last = context.run(generator.close)
                     context.run(invocation.close)
+                    if last is not None:
+                        return last  # what close() returns, from Python 3.13 on
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - handed on to the function, as yield from does
                     step, value = generator.throw, (thrown,)

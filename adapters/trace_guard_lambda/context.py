@@ -35,7 +35,7 @@ def deadline_of(context: Any) -> Deadline | None:
     """When Lambda will end this invocation; None if the context does not say."""
     remaining = getattr(context, "get_remaining_time_in_millis", None)
     milliseconds = remaining() if callable(remaining) else None
-    if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)) or milliseconds <= 0:
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)) or not milliseconds > 0:
         return None  # not Lambda's: it never calls a handler that has no time left
     return Deadline.after(milliseconds / 1000)
 

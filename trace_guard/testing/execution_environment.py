@@ -1,105 +1,146 @@
-"""One life of a Lambda function: its process, the API that it talks to, and its environment variables."""
+"""One life of a Lambda function: its processes, and the API that they talk to."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from .extensions_api import ExtensionsApi, Registration, ShutdownReason
 from .freezable_process import FreezableProcess
-from .runtime_api import RuntimeApi
+from .lambda_function import Function, extension_variables, runtime_command, runtime_variables
 
-__all__ = ["REGION", "Environment", "Function", "start_environment"]
-
-REGION = "us-east-1"
+__all__ = ["Environment"]
 
 
-@dataclass(frozen=True)
-class Function:
-    """What is configured of a function; see :class:`.LambdaSandbox`."""
+class Environment:
+    """A runtime and its external extensions, frozen and thawed and ended together.
 
-    name: str
-    handler: str
-    code: Path
-    memory_mb: int
-    python: str
-    tmp: Path
-    trace_guard_dir: Path
+    https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html describes its course, and
+    aws-lambda-runtime-interface-emulator its end.
+
+    Args:
+        env: goes on top of the variables that Lambda sets.
+        log: what all of them write is appended to this file.
+        changed: notified when any of them has stopped or ended, or wants something of the API.
+
+    Attributes:
+        runtime: None until :meth:`start_runtime`.
+        started_at: when the first process was started; as all points in time, on the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        function: Function,
+        api_class: type[ExtensionsApi],
+        *,
+        env: Mapping[str, str],
+        log: Path,
+        changed: threading.Condition,
+        freeze: bool,
+        registration: Registration,
+    ) -> None:
+        paths = function.extensions()
+        self._function, self._env, self._log, self._changed = function, env, log, changed
+        self.runtime: FreezableProcess | None = None
+        self.extensions: dict[str, FreezableProcess] = {}
+        self._reset_at: float | None = None
+        self.api = api_class(
+            changed, function=function.metadata, external=[path.name for path in paths], registration=registration
+        )
+        if freeze:
+            self.api.freeze, self.api.thaw = self.freeze, self.thaw
+        self.started_at = time.monotonic()
+        try:
+            for path in paths:
+                self.extensions[path.name] = self._start([str(path)], extension_variables, Path("/"))
+        except BaseException:
+            self.close()
+            raise
+
+    def start_runtime(self) -> None:
+        try:
+            command = runtime_command(self._function, self._env)
+            self.runtime = self._start(command, runtime_variables, self._function.code)
+        except BaseException:
+            self.close()
+            raise
 
     @property
-    def arn(self) -> str:
-        return f"arn:aws:lambda:{REGION}:123456789012:function:{self.name}"
+    def frozen(self) -> bool:
+        """True while every thread of every process is stopped."""
+        return self.runtime is not None and all(process.frozen for process in self._processes())
 
+    @property
+    def first_dead(self) -> tuple[str | None, FreezableProcess] | None:
+        """The process that ended first, which ends the environment, and the extension's name if it is one."""
+        dead: list[tuple[float, str | None, FreezableProcess]] = []
+        for name, process in ((None, self.runtime), *self.extensions.items()):
+            if process is not None and process.ended_at is not None:
+                dead.append((process.ended_at, name, process))
+        return min(dead, key=lambda each: each[0])[1:] if dead else None
 
-@dataclass(frozen=True)
-class Environment:
-    """A running process and its API; ``started_at`` is on the monotonic clock."""
+    @property
+    def ended_at(self) -> float:
+        """When its end began: by the service, or by the death of a process."""
+        dead = self.first_dead
+        ends = (self._reset_at, dead and dead[1].ended_at)
+        return min((end for end in ends if end is not None), default=time.monotonic())
 
-    process: FreezableProcess
-    api: RuntimeApi
-    started_at: float
+    def freeze(self) -> None:
+        for process in self._processes():
+            process.freeze()
+
+    def thaw(self) -> None:
+        for process in self._processes():
+            process.thaw()
+
+    def shut_down(self, reason: ShutdownReason, *, seconds: float, grace: float) -> None:
+        """End all processes as the service does: at once, or if there are extensions, in order and politely.
+
+        Args:
+            seconds: what everything may take together.
+            grace: what the runtime may take, of that.
+        """
+        now = time.monotonic()
+        self._reset_at = self._reset_at or now
+        self.api.retire()
+        if self.api.extensions:
+            end = now + seconds
+            self.thaw()
+            if self.runtime is not None:
+                self.runtime.terminate(grace)
+            told = self.api.announce_shutdown(reason, int((time.time() + end - time.monotonic()) * 1000))
+            for name, process in self.extensions.items():
+                if name in told:
+                    process.wait(max(0.0, end - time.monotonic()))
+        self.kill()
+
+    def kill(self) -> None:
+        """End all processes by SIGKILL, and wait until they are gone."""
+        for process in self._processes():
+            process.kill()
 
     def close(self) -> None:
-        self.process.kill()
+        self.kill()
         self.api.close()
 
+    def _processes(self) -> list[FreezableProcess]:
+        runtime = [] if self.runtime is None else [self.runtime]
+        return [*runtime, *self.extensions.values()]
 
-def start_environment(
-    function: Function,
-    api_class: type[RuntimeApi],
-    *,
-    env: Mapping[str, str],
-    log: Path,
-    changed: threading.Condition,
-    freeze: bool,
-) -> Environment:
-    """Start a function; ``env`` goes on top of the variables that Lambda sets."""
-    api = api_class(changed)
-    started_at = time.monotonic()
-    try:
-        process = FreezableProcess(
-            [function.python, "-m", "awslambdaric", function.handler],
-            env=_variables(function, api.address, env),
-            cwd=function.code,
-            log=log,
-            changed=changed,
+    def _start(
+        self,
+        command: list[str],
+        variables: Callable[[Function, str, Mapping[str, str]], dict[str, str]],
+        directory: Path,
+    ) -> FreezableProcess:
+        return FreezableProcess(
+            command,
+            env=variables(self._function, self.api.address, self._env),
+            cwd=directory,
+            log=self._log,
+            changed=self._changed,
         )
-    except BaseException:
-        api.close()
-        raise
-    if freeze:
-        api.freeze, api.thaw = process.freeze, process.thaw
-    return Environment(process, api, started_at)
-
-
-def _variables(function: Function, runtime_api: str, env: Mapping[str, str]) -> dict[str, str]:
-    """https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html"""
-    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    python_path = env.get("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
-    # The function runs in another directory, where relative entries would mean something else.
-    entries = [
-        str(function.code),
-        *(os.path.abspath(entry) for entry in python_path.split(os.pathsep) if entry),
-    ]
-    return {
-        **inherited,
-        "AWS_REGION": REGION,
-        "AWS_DEFAULT_REGION": REGION,
-        "AWS_LAMBDA_FUNCTION_NAME": function.name,
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
-        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
-        "AWS_LAMBDA_LOG_STREAM_NAME": f"{time.strftime('%Y/%m/%d')}/[$LATEST]{uuid.uuid4().hex}",
-        "AWS_LAMBDA_RUNTIME_API": runtime_api,
-        "LAMBDA_TASK_ROOT": str(function.code),
-        "TMPDIR": str(function.tmp),
-        "TRACE_GUARD_DIR": str(function.trace_guard_dir),
-        "_HANDLER": function.handler,
-        **env,
-        "PYTHONPATH": os.pathsep.join(entries),
-    }

@@ -64,6 +64,7 @@ class RuntimeApi(LoopbackServer):
         thaw: called when an event is handed over.
 
     Attributes:
+        runtime_asked: True once the runtime has asked for an event.
         ready_at: when the first event could have been handed over, on the monotonic clock; None during init.
         init_error: what it posted as the reason why it can't start.
     """
@@ -110,9 +111,9 @@ class RuntimeApi(LoopbackServer):
             self.ready_at = self.ready_at or finished
             if self._pending is None:
                 self.freeze()
+                if self._current is not None and self._current.finished_at is None:
+                    self._current.finished_at = finished
         with self.changed:
-            if self._current is not None and self._current.finished_at is None:
-                self._current.finished_at = finished
             self.changed.notify_all()
 
     def retire(self) -> None:

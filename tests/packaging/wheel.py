@@ -1,0 +1,114 @@
+"""Builds the wheel, installs it bare into an environment of its own, and uses it there: ``make wheel-test``."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).parents[2]
+TESTS = ("core", "lambda_")
+
+GUARDED = """
+import sys
+from trace_guard_lambda import guard_handler
+
+@guard_handler(project="bare")
+def handler(event, context):
+    return event["n"] + 1
+
+assert handler({"n": 1}, None) == 2
+assert not {"rich", "awslambdaric", "pytest"} & set(sys.modules)
+"""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory(prefix="trace-guard-wheel-") as place:
+        here = Path(place)
+        wheel = build(here)
+        check_contents(wheel)
+        python = install(here, wheel)
+        guard_a_handler(here, python)
+        run_tests(here, python, wheel)
+
+
+def build(here: Path) -> Path:
+    """The wheel, built as a release is."""
+    run([sys.executable, "-m", "build", "--wheel", "--outdir", str(here / "dist"), str(REPOSITORY)])
+    (wheel,) = (here / "dist").glob("*.whl")
+    print(f"built      {wheel.name}, {wheel.stat().st_size // 1024} KB")
+    return wheel
+
+
+def check_contents(wheel: Path) -> None:
+    """It holds the packages and their types, the demo's function and the licence, and nothing else."""
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == {"trace_guard", "trace_guard_lambda"}, tops
+    for wanted in ("trace_guard/py.typed", "trace_guard_lambda/py.typed", "trace_guard/cli/demo_agent/app.py"):
+        assert wanted in names, wanted
+    assert any(name.endswith("licenses/LICENSE") for name in names), names
+    strangers = [name for name in names if "adapters/" in name or "tests/" in name or name.endswith(".pyc")]
+    assert not strangers, strangers
+    print(f"contents   {len(names)} files in {', '.join(sorted(tops))}")
+
+
+def install(here: Path, wheel: Path) -> Path:
+    """A fresh environment with the wheel and what its base install brings, no extras."""
+    run([sys.executable, "-m", "venv", str(here / "venv")])
+    python = here / "venv" / "bin" / "python"
+    pip(python, str(wheel))
+    for absent in ("rich", "awslambdaric"):
+        assert subprocess.run([python, "-c", f"import {absent}"], capture_output=True).returncode == 1, absent
+    print("installed  bare, without extras")
+    return python
+
+
+def guard_a_handler(here: Path, python: Path) -> None:
+    """Without extras and without a key a handler is guarded, and its trace is closed in the local store."""
+    directory = here / "state"
+    run([str(python), "-c", GUARDED], cwd=here, TRACE_GUARD_DIR=str(directory))
+    printed = run([str(python), "-m", "trace_guard", "--dir", str(directory), "traces", "--json"], cwd=here)
+    (trace,) = json.loads(printed)["traces"]
+    found = (trace["project"], trace["outcome"], trace["in_progress"], trace["open_spans"])
+    assert found == ("bare", "ok", False, 0), trace
+    print("guarded    a handler: its trace is closed in the local store")
+
+
+def run_tests(here: Path, python: Path, wheel: Path) -> None:
+    """The tests that need nothing but the package pass on the installed wheel; the checkout is out of reach."""
+    pip(python, f"{wheel}[cli,testing]", "pytest", "pytest-mock", "hypothesis")
+    copy = here / "checkout"
+    shutil.copytree(REPOSITORY / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
+    for name in ("README.md", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, copy / name)
+    where = run([str(python), "-c", "import trace_guard; print(trace_guard.__file__)"], cwd=copy).strip()
+    assert Path(where).is_relative_to(here / "venv"), where
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{name}" for name in TESTS)]
+    done = subprocess.run(command, cwd=copy, env=environment())
+    assert done.returncode == 0, "the tests fail on the installed wheel"
+
+
+def pip(python: Path, *packages: str) -> None:
+    run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages])
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This process's, without what would let the checkout or a real key in."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    return {name: value for name, value in kept.items() if not name.startswith(("BRAINTRUST_", "TRACE_GUARD_"))} | more
+
+
+def run(command: list[str], cwd: Path | None = None, **more: str) -> str:
+    done = subprocess.run(command, cwd=cwd, env=environment(**more), capture_output=True, text=True)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
