@@ -45,7 +45,8 @@ class contain:
     ) -> bool:
         if not isinstance(fault, Exception) or _raise:
             return False
-        report(self._step, fault)
+        with contextlib.suppress(Exception):
+            report(self._step, fault)
         return True
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import urllib.parse
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -26,6 +27,9 @@ __all__ = ["Gateway", "GatewayHost"]
 # (connect, read) seconds for what passes through: prompts, datasets, attachments, functions.
 PASS_THROUGH_TIMEOUT = (5.0, 30.0)
 LOCAL_KEY = "trace-guard-local"
+# Placeholders of projects, see trace_guard.identity, as a JSON string and as a part of a URL.
+_IN_JSON = re.compile(rb'"%b(?:[^"\\]|\\.)*"' % re.escape(placeholder("").encode()))
+_IN_URL = re.compile(f"({re.escape(urllib.parse.quote(placeholder(''), safe=''))}[^&#/?]*)")
 
 
 class GatewayHost(Protocol):
@@ -48,6 +52,9 @@ class GatewayHost(Protocol):
 
     def project_name(self, project_id: str) -> str | None:
         """The name of a project, if it is known."""
+
+    def find_out(self, name: str | None) -> None:
+        """Look up the organisation, and the project of that name; waits for the network."""
 
     def api_url(self) -> str:
         """Where the SDK is to send what passes through."""
@@ -83,7 +90,8 @@ class Gateway(HTTPAdapter):
                     reply = answer(self, request, url)
                 except Exception as fault:  # noqa: BLE001 - the SDK must get an answer, or it sleeps and retries
                     report(f"answer the SDK's {method} {url.path}", fault)
-                    reply = None
+                    # Better past the journal than not at all, if there is a server.
+                    reply = None if self.host.passes_through() else {}
                 if reply is not None:
                     return _response(request, reply)
         return self._pass_on(request, stream, timeout, options)
@@ -148,6 +156,18 @@ class Gateway(HTTPAdapter):
     def _id_of(self, name: str) -> str:
         return self.host.project_id(name) or placeholder(name)
 
+    def _real_id(self, project_id: str) -> str:
+        """What a placeholder stands for. It is looked up if need be: the request waits for the network anyway."""
+        name = project_name(project_id)
+        if self.host.project_id(name) is None:
+            self.host.find_out(name)
+        return self.host.project_id(name) or project_id
+
+    def _real_organisation_id(self) -> str:
+        if self.host.organisation() is None:
+            self.host.find_out(None)
+        return self._organisation_id()
+
     def _organisation_id(self) -> str:
         found = self.host.organisation()
         return found.id if found else ORG_PLACEHOLDER
@@ -155,13 +175,16 @@ class Gateway(HTTPAdapter):
     def _pass_on(
         self, request: requests.PreparedRequest, stream: bool, timeout: Any, options: dict[str, Any]
     ) -> requests.Response:
-        found = self.host.organisation()
-        if found is not None and isinstance(request.body, (bytes, str)):
-            body = request.body if isinstance(request.body, bytes) else request.body.encode()
-            if ORG_PLACEHOLDER.encode() in body:
-                # Given out before the organisation was known, and memorised by the SDK.
-                request.body = body.replace(ORG_PLACEHOLDER.encode(), found.id.encode())
-                request.headers["Content-Length"] = str(len(request.body))
+        # Placeholders that were given out before the ids were known, and memorised by the SDK.
+        request.url = _IN_URL.sub(lambda found: self._real_id(urllib.parse.unquote(found[1])), request.url or "")
+        if isinstance(request.body, (bytes, str)):
+            body = request.body.encode() if isinstance(request.body, str) else request.body
+            if ORG_PLACEHOLDER.encode() in body or _IN_JSON.search(body):
+                body = _IN_JSON.sub(lambda found: json.dumps(self._real_id(json.loads(found[0]))).encode(), body)
+                if ORG_PLACEHOLDER.encode() in body:
+                    body = body.replace(ORG_PLACEHOLDER.encode(), self._real_organisation_id().encode())
+                request.body = body
+                request.headers["Content-Length"] = str(len(body))
         timeout = timeout if timeout is not None else PASS_THROUGH_TIMEOUT
         if self.inner is not None:
             return self.inner.send(request, stream=stream, timeout=timeout, **options)

@@ -199,19 +199,21 @@ class Invocation:
             error: what user code raised; it is tagged, and raising it further is the caller's part.
             output: what user code returned.
         """
-        if self._leave():
-            self._finish(error, output)
+        with contain("close an invocation"):
+            if self._leave():
+                self._finish(error, output)
         return self.delivery
 
     async def aclose(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
         """:meth:`close` without holding up the event loop: closing and delivering is done in a thread, and
         goes on there if the task that waits for it is cancelled."""
-        if self._leave():
-            done = self._finish_aside(error, output)
-            if done is None:
-                self._finish(error, output)
-            else:
-                await asyncio.shield(done)
+        with contain("close an invocation"):
+            if self._leave():
+                done = self._finish_aside(error, output)
+                if done is None:
+                    self._finish(error, output)
+                else:
+                    await asyncio.shield(done)
         return self.delivery
 
     def _finish_aside(self, error: BaseException | None, output: Any) -> asyncio.Future[None] | None:
@@ -253,6 +255,8 @@ class Invocation:
 
     def _finish(self, error: BaseException | None, output: Any) -> None:
         end = time.time()
+        if self.outcome is None:
+            self.outcome = Outcome.OK if error is None else Outcome.ERROR
         try:
             with contain("close the root span"):
                 self._close(error, self._output if output is NOTHING else output, end)
@@ -263,8 +267,6 @@ class Invocation:
                     self._close_spans(error, end)
 
     def _close(self, error: BaseException | None, output: Any, end: float) -> None:
-        if self.outcome is None:
-            self.outcome = Outcome.OK if error is None else Outcome.ERROR
         if self._alarm is not None:
             self._guard.runtime.watchdog.disarm(self._alarm)
         # One bound for all of it, so that what the SDK takes is not added to what the delivery may.

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 __all__ = ["CUT", "REDACTED", "Payload"]
@@ -14,6 +14,7 @@ __all__ = ["CUT", "REDACTED", "Payload"]
 REDACTED = "[redacted]"
 CUT = "[cut by trace-guard]"
 _DEPTH = 40
+_LONGEST_INTEGER = 4096
 
 SECRETS = frozenset({
     "authorization", "proxy_authorization", "cookie", "cookies", "set_cookie", "x_api_key", "api_key", "apikey",
@@ -21,6 +22,8 @@ SECRETS = frozenset({
     "private_key",
 })
 """Keys whose values are never captured; ``max_tokens`` and its like are not among them, as keys match whole."""
+
+_HEADERS = frozenset({"authorization", "proxy_authorization", "cookie", "cookies", "set_cookie"})
 
 
 class Payload:
@@ -36,10 +39,15 @@ class Payload:
     def __init__(self, redact: Iterable[str] = (), max_bytes: int = 65536) -> None:
         self._secrets = SECRETS | {_normal(key) for key in redact}
         self._max_bytes = max_bytes
-        names = "|".join(re.escape(key).replace("_", "[-_]") for key in sorted(self._secrets, key=len, reverse=True))
-        # key=value of a query string or a form, and "key": "value" of JSON that can't be parsed whole.
+        # key=value of a query string or a form, "key": "value" of JSON that can't be parsed whole, also within a
+        # string of JSON, and a header's line, whose value may be several words.
         self._in_text = re.compile(
-            rf"""(?<![\w-])((?:{names})["']?\s*[=:]\s*)("(?:[^"\\]|\\.)*"?|'[^']*'?|[^&\s,;}}]+)""", re.IGNORECASE
+            rf"""(?<![\w-])
+            ((?:(?P<header>{_either(_HEADERS)})|{_either(self._secrets - _HEADERS)})
+             (?P<quote>\\*["'])?\s*(?:(?P<colon>:)|=)\s*)
+            ("(?:[^"\\]|\\.)*"?|'[^']*'?|(?P<escape>\\+)"(?:(?!(?P=escape)").)*(?:(?P=escape)")?|
+             (?(quote)[^&\s,;}}]+|(?(header)(?(colon)[^\r\n]+|(?:\w+[ ]+)?[^&\s,;}}]+)|[^&\s,;}}]+)))""",
+            re.IGNORECASE | re.VERBOSE | re.DOTALL,
         )
 
     def copy(self, value: object) -> Any:
@@ -74,9 +82,19 @@ class _Copy:
         self._above: set[int] = set()
 
     def of(self, value: object, depth: int) -> Any:
-        if value is None or isinstance(value, (bool, int)):
+        try:
+            return self._of(value, depth)
+        except Exception as error:  # noqa: BLE001 - a user's object may do anything when looked at
+            return f"<{type(value).__name__}: {type(error).__name__} when read>"
+
+    def _of(self, value: object, depth: int) -> Any:
+        if value is None or isinstance(value, bool):
             self._room -= 8
             return value
+        if isinstance(value, int):
+            self._room -= 8
+            # Python refuses to write longer ones in decimal.
+            return value if value.bit_length() <= _LONGEST_INTEGER else f"<{value.bit_length()} bits>"
         if isinstance(value, float):
             self._room -= 8
             return value if math.isfinite(value) else repr(value)
@@ -91,8 +109,6 @@ class _Copy:
         self._above.add(id(value))
         try:
             return self._container(value, depth + 1)
-        except Exception as error:  # noqa: BLE001 - a user's object may do anything when looked at
-            return f"<{type(value).__name__}: {type(error).__name__} when read>"
         finally:
             self._above.discard(id(value))
 
@@ -100,7 +116,7 @@ class _Copy:
         if isinstance(value, Mapping):
             return self._mapping(value, depth)
         if isinstance(value, (list, tuple, set, frozenset)):
-            return self._sequence(list(value), depth)
+            return self._sequence(value, depth)
         dump = getattr(value, "model_dump", None)
         if callable(dump) and not isinstance(value, type):
             return self.of(dump(), depth)
@@ -117,13 +133,15 @@ class _Copy:
                 copy[CUT] = True
                 break
             text = key if isinstance(key, str) else str(key)
-            self._room -= len(text)
             secret = self._payload.is_secret(text) or (names_secret and text.lower() == "value")
+            if len(text) > self._room:
+                text = f"{text[: self._room]} {CUT}"
+            self._room -= len(text)
             copy[text] = REDACTED if secret and one is not None else self.of(one, depth)
         return copy
 
-    def _sequence(self, value: list[Any], depth: int) -> list[Any]:
-        if len(value) == 2 and self._payload.is_secret(value[0]):
+    def _sequence(self, value: Collection[Any], depth: int) -> list[Any]:
+        if isinstance(value, (list, tuple)) and len(value) == 2 and self._payload.is_secret(value[0]):
             return [value[0], REDACTED]  # a pair, as in a list of headers
         copy: list[Any] = []
         for one in value:
@@ -137,6 +155,10 @@ class _Copy:
         text = self._payload.text(value, self._room)
         self._room -= len(text)
         return text
+
+
+def _either(keys: Iterable[str]) -> str:
+    return "|".join(re.escape(key).replace("_", "[-_]") for key in sorted(keys, key=len, reverse=True))
 
 
 def _normal(key: str) -> str:

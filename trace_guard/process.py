@@ -142,6 +142,11 @@ class _Process:
         runtime = self._latest()
         return runtime.project_name(project_id) if runtime else None
 
+    def find_out(self, name: str | None) -> None:
+        runtime = self._latest()
+        if runtime is not None:
+            runtime.find_out(name)
+
     def api_url(self) -> str:
         runtime = self._latest()
         return runtime.api_url() if runtime else DEFAULT_API_URL

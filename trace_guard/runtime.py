@@ -218,24 +218,23 @@ class Runtime:
     def look_up(self, name: str | None) -> None:
         """Start to find out the organisation and the project of that name, where that is not known yet.
         Nothing waits for it."""
-        backend = self.backend
-        find_organisation = getattr(backend, "organisation", None)
-        if find_organisation is None:
+        if not hasattr(self.backend, "organisation"):
             return
         if self.identity.organisation is not None and (name is None or self.identity.project_id(name)):
             return
+        threading.Thread(target=self.find_out, args=(name,), name="trace-guard-look-up", daemon=True).start()
 
-        def run() -> None:
-            deadline = Deadline.after(_LOOK_UP_SECONDS)
-            try:
-                find_organisation(deadline)
-                if name is not None:
-                    backend.resolve_project(name, deadline)
-            except BackendError as error:
-                # The courier meets it again when it delivers, and reports it there.
-                logger.debug("the look-up of the project failed: %s", error)
-
-        threading.Thread(target=run, name="trace-guard-look-up", daemon=True).start()
+    def find_out(self, name: str | None) -> None:
+        """Find out the organisation, and the project of that name, and wait for it."""
+        backend, deadline = self.backend, Deadline.after(_LOOK_UP_SECONDS)
+        try:
+            if hasattr(backend, "organisation"):
+                backend.organisation(deadline)
+            if name is not None:
+                backend.resolve_project(name, deadline)
+        except BackendError as error:
+            # The courier meets it again when it delivers, and reports it there.
+            logger.debug("the look-up of the project failed: %s", error)
 
     def organisation(self) -> Organisation | None:
         return self.identity.organisation

@@ -128,6 +128,11 @@ class Sdk:
         chosen = mine if theirs is None or _MARK in theirs.__dict__ else theirs
         return chosen.start_span(**options)
 
+    def prepare(self, project: str | None, project_id: str | None) -> None:
+        """Do early what the SDK would do with the first span: its look-up of the project takes a thread, which
+        some moments, such as the end of the interpreter, do not have."""
+        _ = self._logger(project, project_id).id
+
     def _logger(self, project: str | None, project_id: str | None) -> Any:
         key = (project, project_id)
         found = self._loggers.get(key)

@@ -38,10 +38,8 @@ def guarded(function: F, begin: Begin) -> F:
 
 def opened(begin: Begin, args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation | None:
     """The opened invocation of a call; None if it belongs to another one, or if ours could not be begun."""
-    if current_invocation() is not None:
-        return None
     with contain("begin an invocation"):
-        return begin(args, keywords).open()
+        return begin(args, keywords).open() if current_invocation() is None else None
     return None
 
 

@@ -108,6 +108,7 @@ def killed_as_a_program(
                 if words[0] == "done":
                     witness.returned[words[1]] = words[2]
             assert "trace-guard could not" not in victim.stderr, victim.stderr
+            witness.was_full |= "new spans are not recorded" in victim.stderr
         # Requests that had been read when the process died are still being answered.
         clears_up(server)
         witness.look(directory)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +12,9 @@ from .freezable_process import FreezableProcess
 from .lambda_function import Function, extension_variables, runtime_command, runtime_variables
 
 __all__ = ["Environment"]
+
+# Seconds that the runtime may take to end, which the documentation gives for each kind of extension.
+_GRACE, _GRACE_WITH_INTERNAL = 0.3, 0.5
 
 
 class Environment:
@@ -61,12 +63,9 @@ class Environment:
             raise
 
     def start_runtime(self) -> None:
-        try:
-            command = runtime_command(self._function, self._env)
-            self.runtime = self._start(command, runtime_variables, self._function.code)
-        except BaseException:
-            self.close()
-            raise
+        """Start the runtime, which is not done before every external extension has registered."""
+        command = runtime_command(self._function, self._env)
+        self.runtime = self._start(command, runtime_variables, self._function.code)
 
     @property
     def frozen(self) -> bool:
@@ -97,26 +96,35 @@ class Environment:
         for process in self._processes():
             process.thaw()
 
-    def shut_down(self, reason: ShutdownReason, *, seconds: float, grace: float) -> None:
+    def shut_down(self, reason: ShutdownReason, seconds: float) -> None:
         """End all processes as the service does: at once, or if there are extensions, in order and politely.
+
+        Does nothing the second time.
 
         Args:
             seconds: what everything may take together.
-            grace: what the runtime may take, of that.
         """
-        now = time.monotonic()
-        self._reset_at = self._reset_at or now
+        if self._reset_at is not None:
+            return
+        self._reset_at = time.monotonic()
         self.api.retire()
         if self.api.extensions:
-            end = now + seconds
+            end = self._reset_at + seconds
             self.thaw()
             if self.runtime is not None:
-                self.runtime.terminate(grace)
+                internal = any(not each.external for each in self.api.extensions)
+                self.runtime.terminate(min(_GRACE_WITH_INTERNAL if internal else _GRACE, seconds))
             told = self.api.announce_shutdown(reason, int((time.time() + end - time.monotonic()) * 1000))
-            for name, process in self.extensions.items():
-                if name in told:
-                    process.wait(max(0.0, end - time.monotonic()))
+            for name in self.extensions.keys() - told:
+                self.extensions[name].kill()
+            for name in told:
+                self.extensions[name].wait(max(0.0, end - time.monotonic()))
         self.kill()
+
+    def kill_runtime(self) -> None:
+        """End the runtime alone by SIGKILL, and wait until it is gone."""
+        if self.runtime is not None:
+            self.runtime.kill()
 
     def kill(self) -> None:
         """End all processes by SIGKILL, and wait until they are gone."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -34,7 +35,7 @@ class Extension:
         external: True for a program of its own, False for a part of the runtime's process.
         events: what it has subscribed to; None until it registers.
         waits: True from when it asks for an event until one is there for it.
-        event: that event, until it is fetched.
+        pending: what is there for it, until it is fetched.
         error: why it gives up, if it said so.
     """
 
@@ -42,7 +43,7 @@ class Extension:
     external: bool
     events: frozenset[str] | None = None
     waits: bool = False
-    event: dict[str, Any] | None = None
+    pending: deque[dict[str, Any]] = field(default_factory=deque)
     error: str | None = None
     identifier: str = field(default_factory=lambda: str(uuid.uuid4()))
 
@@ -144,14 +145,14 @@ class ExtensionsApi(RuntimeApi):
         with self.changed:
             if extension.waits:
                 return _forbidden("InvalidExtensionState", f"{extension.name} is waiting for its next event already")
-            # One that was late for its shutdown finds that here.
-            extension.waits = extension.event is None
+            # One that was busy when its shutdown came finds that here.
+            extension.waits = not extension.pending
         self.settle()
         with self.changed:
-            self.changed.wait_for(lambda: extension.event is not None or self.closing.is_set())
-            event, extension.event = extension.event, None
-        if event is None:
-            return None
+            self.changed.wait_for(lambda: extension.pending or self.closing.is_set())
+            if not extension.pending:
+                return None
+            event = extension.pending.popleft()
         return Response.json(event, headers={"Lambda-Extension-Event-Identifier": str(uuid.uuid4())})
 
     def extension_error(self, request: Request) -> Response:
@@ -182,7 +183,8 @@ class ExtensionsApi(RuntimeApi):
 
 
 def _release(extension: Extension, event: dict[str, Any]) -> None:
-    extension.waits, extension.event = False, event
+    extension.waits = False
+    extension.pending.append(event)
 
 
 def _invoke_event(invocation: Invocation) -> dict[str, Any]:

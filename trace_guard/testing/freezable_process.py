@@ -77,6 +77,12 @@ class FreezableProcess:
         self._watcher.join(timeout)
         return not self._watcher.is_alive()
 
+    def terminate(self, grace: float) -> None:
+        """Ask the whole group to end by SIGTERM, and :meth:`kill` it if that is ignored for ``grace`` seconds."""
+        self.signal(signal.SIGTERM)
+        self.wait(grace)
+        self.kill()
+
     def kill(self) -> None:
         """End the whole group, even a stopped one, and wait until it is gone."""
         self.signal(signal.SIGKILL)

@@ -22,16 +22,18 @@ class InvokeResult:
 
     Attributes:
         status: ``ok``; ``error``: the handler raised, or could not be imported; ``timed_out``; ``crashed``:
-            the process ended before it had answered.
+            the process, or an external extension, ended before it had answered.
         payload: what the caller gets: the result, or an object with ``errorType`` and ``errorMessage``.
         seconds: from the handing over of the event to the response, or to death. 0.0 if the init failed.
-        billed_seconds: from the handing over of the event to the wish for the next one, or to death.
+        billed_seconds: from the handing over of the event to the wish for the next one, of the function and of
+            all extensions, or to death. How long the service then takes to end all processes does not count.
         init_seconds: from the start of the process to its readiness or death; 0.0 if it was running already.
         cold: True if the process was started for this invocation.
         log: what the process wrote to stdout and stderr meanwhile, a cold one's init included.
+        pid: the runtime's; 0 if an extension failed before it was started.
         returned_at: when the caller got the payload.
-        frozen_at: when the function asked for the next event, upon which it is frozen; None if it died.
-        exit_status: what the process ended with, negative for a signal; None if it lives.
+        frozen_at: when all had asked for the next event, upon which they are frozen; None if the process died.
+        exit_status: what the process ended with, negative for a signal; None if it lives, or was not started.
     """
 
     status: Status
@@ -55,8 +57,8 @@ def result_of(
 
     A function that has answered has succeeded or failed for its caller, even if it was killed afterwards.
     """
-    api, process = environment.api, environment.process
-    ended_at = process.ended_at or time.monotonic()
+    api, runtime = environment.api, environment.runtime
+    ended_at = environment.ended_at
     handed_at = invocation.handed_at or ended_at
     finished_at = invocation.finished_at or ended_at
     returned_at = invocation.returned_at or ended_at
@@ -69,10 +71,10 @@ def result_of(
         init_seconds=(api.ready_at or ended_at) - environment.started_at if cold else 0.0,
         cold=cold,
         request_id=invocation.request_id,
-        pid=process.pid,
+        pid=runtime.pid if runtime else 0,
         returned_at=_epoch(returned_at),
         frozen_at=None if invocation.finished_at is None else _epoch(invocation.finished_at),
-        exit_status=process.exit_status,
+        exit_status=runtime.exit_status if runtime else None,
         log=log,
     )
 
@@ -87,18 +89,27 @@ def _answer(invocation: Invocation, environment: Environment, timed_out: bool) -
         init = invocation.handed_at is None
         what = "Init timed out" if init else f"Task timed out after {invocation.timeout:.2f} seconds"
         return "timed_out", {"errorType": "Sandbox.Timedout", "errorMessage": prefix + what}
-    how = _death(environment.process.exit_status or 0)
-    return "crashed", {"errorType": "Runtime.ExitError", "errorMessage": prefix + how}
+    name, dead = environment.first_dead or (None, environment.runtime)
+    exit_status = dead.exit_status or 0 if dead else 0
+    if name is None:
+        return "crashed", {"errorType": "Runtime.ExitError", "errorMessage": prefix + _death_of_runtime(exit_status)}
+    kind = next((each.error for each in environment.api.extensions if each.name == name), None) or "Extension.Crash"
+    return "crashed", {"errorType": kind, "errorMessage": prefix + _end(exit_status)}
 
 
-def _death(exit_status: int) -> str:
+def _death_of_runtime(exit_status: int) -> str:
     if exit_status == 0:
         return "Runtime exited without providing a reason"
+    return f"Runtime exited with error: {_end(exit_status)}"
+
+
+def _end(exit_status: int) -> str:
+    if exit_status == 0:
+        return "exit code 0"
     if exit_status > 0:
-        return f"Runtime exited with error: exit status {exit_status}"
+        return f"exit status {exit_status}"
     killed = -exit_status == signal.SIGKILL
-    name = "killed" if killed else (signal.strsignal(-exit_status) or str(-exit_status)).lower()
-    return f"Runtime exited with error: signal: {name}"
+    return "signal: " + ("killed" if killed else (signal.strsignal(-exit_status) or str(-exit_status)).lower())
 
 
 def _parsed(body: bytes) -> Any:

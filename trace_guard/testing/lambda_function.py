@@ -74,8 +74,10 @@ def runtime_variables(function: Function, runtime_api: str, env: Mapping[str, st
 
 def extension_variables(function: Function, runtime_api: str, env: Mapping[str, str]) -> dict[str, str]:
     """As the runtime's, but without what is the runtime's own; so a layer's packages are to be looked for."""
-    found = {**_variables(function, runtime_api), **env, "PYTHONPATH": os.pathsep.join(_python_path(env))}
-    return {name: value for name, value in found.items() if value and name not in _OF_THE_RUNTIME_ONLY}
+    found = {**_variables(function, runtime_api), **env}
+    if entries := _python_path(env):
+        found["PYTHONPATH"] = os.pathsep.join(entries)
+    return {name: value for name, value in found.items() if name not in _OF_THE_RUNTIME_ONLY}
 
 
 def _python_path(env: Mapping[str, str]) -> list[str]:

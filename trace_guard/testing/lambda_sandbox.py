@@ -13,26 +13,24 @@ a timeout, a crash and a failed init, and in which words, follows AWS's document
 from __future__ import annotations
 
 import json
-import math
 import shutil
-import signal
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 
-from .execution_environment import Environment, Function, start_environment
+from .execution_environment import Environment
+from .extensions_api import ExtensionsApi, Registration
+from .invocation_watch import InvocationWatch
 from .invoke_result import InvokeResult, result_of
-from .runtime_api import Invocation, RuntimeApi
+from .lambda_function import Function
+from .runtime_api import Invocation
 
 __all__ = ["LambdaSandbox"]
 
-# An upper bound of a wait that a notification ends.
-_A_WHILE = 60.0
 _INSTALL = 'LambdaSandbox runs awslambdaric, which {python} does not have: pip install "trace-guard[testing]"'
 
 
@@ -49,20 +47,25 @@ class LambdaSandbox:
             by :meth:`close`, unless given.
         python: the interpreter that runs the function.
         freeze: False lets the process go on between invocations.
+        opt: a directory that stands for ``/opt``. The executable files in its ``extensions`` are started as
+            external extensions, its ``python`` is importable, and ``AWS_LAMBDA_EXEC_WRAPPER`` in ``env`` may
+            name a script in it by a path below ``/opt``.
+        registration: ``open``: extensions may register; ``closed``: none may; ``managed``: as on managed
+            instances, where nobody can subscribe to INVOKE.
 
     Attributes:
         tmp: that directory.
         trace_guard_dir: what the function finds as ``TRACE_GUARD_DIR``; below ``tmp`` unless ``env`` sets it.
     """
 
-    api_class: ClassVar[type[RuntimeApi]] = RuntimeApi
+    api_class: ClassVar[type[ExtensionsApi]] = ExtensionsApi
 
     init_timeout = 10.0
     """Seconds (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html). The service then
     tries the init again inside the invocation; here the invocation fails."""
 
     shutdown_seconds = 2.0
-    """What the service allows for a shutdown, from the same page."""
+    """What the service allows for the end of an environment that has extensions, from the same page."""
 
     def __init__(
         self,
@@ -76,6 +79,8 @@ class LambdaSandbox:
         python: str = sys.executable,
         freeze: bool = True,
         function_name: str = "function",
+        opt: str | Path | None = None,
+        registration: Registration = "open",
     ) -> None:
         self.timeout = timeout
         # Out of the function's sight: its log, whatever it may clean up in its own directory.
@@ -93,7 +98,9 @@ class LambdaSandbox:
             python=python,
             tmp=self.tmp,
             trace_guard_dir=self.trace_guard_dir,
+            opt=None if opt is None else Path(opt).resolve(),
         )
+        self._registration = registration
         self._env = dict(env or {})
         self._freeze = freeze
         self._changed = threading.Condition(threading.RLock())
@@ -112,21 +119,22 @@ class LambdaSandbox:
     def pid(self) -> int | None:
         """The process's id; None before the first invocation, and after a death that was noticed."""
         environment = self._environment
-        return environment.process.pid if environment and environment.process.exit_status is None else None
+        return environment.runtime.pid if environment and environment.runtime and not environment.first_dead else None
 
     @property
     def frozen(self) -> bool:
-        """True while every thread of the function is stopped."""
-        return self._environment is not None and self._environment.process.frozen
+        """True while every thread of the function, and of its extensions, is stopped."""
+        return self._environment is not None and self._environment.frozen
 
     @property
     def exit_status(self) -> int | None:
         """What the process ended with, negative for a signal; None while it lives, and before it was started."""
-        return None if self._environment is None else self._environment.process.exit_status
+        runtime = self._environment and self._environment.runtime
+        return runtime.exit_status if runtime else None
 
     @property
     def log(self) -> str:
-        """Everything that the function wrote to stdout and stderr, in all of its lives."""
+        """Everything that the function and its extensions wrote to stdout and stderr, in all of their lives."""
         return self._log_since(0)
 
     def invoke(
@@ -139,6 +147,8 @@ class LambdaSandbox:
         client_context: Mapping[str, Any] | None = None,
     ) -> InvokeResult:
         """Hand an event to the function, and wait until it is frozen again, or dead. One at a time.
+
+        The result tells when the caller would have had its answer, which extensions do not delay.
 
         Args:
             event: anything that JSON can say.
@@ -153,7 +163,7 @@ class LambdaSandbox:
         with self._invoking:
             log_from = self._log.stat().st_size
             cold = self.pid is None
-            environment = self._start() if cold or self._environment is None else self._environment
+            environment = self._anew() if cold or self._environment is None else self._environment
             invocation = Invocation(
                 event=json.dumps(event).encode(),
                 timeout=self.timeout if deadline is None or deadline < 0 else deadline,
@@ -161,15 +171,28 @@ class LambdaSandbox:
                 client_context=None if client_context is None else json.dumps(client_context),
             )
             environment.api.offer(invocation)
-            kill_after = None if kill_after is None or kill_after < 0 else kill_after
-            timed_out = self._wait(environment, invocation, kill_after, kill_when)
+            watch = InvocationWatch(
+                environment,
+                invocation,
+                changed=self._changed,
+                freeze=self._freeze,
+                init_timeout=self.init_timeout,
+                reset=lambda: environment.shut_down("timeout", self.shutdown_seconds),
+                kill_after=None if kill_after is None or kill_after < 0 else kill_after,
+                kill_when=kill_when,
+            )
+            if environment.runtime is None and watch.until_registered():
+                environment.start_runtime()
+            timed_out = watch.until_over()
+            if environment.first_dead:
+                environment.shut_down("failure", self.shutdown_seconds)
             log = self._log_since(log_from)
             if environment.api.ready_at is None and "No module named awslambdaric" in log.replace("'", ""):
                 raise ModuleNotFoundError(_INSTALL.format(python=self._function.python), name="awslambdaric")
             return result_of(invocation, environment, cold=cold, timed_out=timed_out, log=log)
 
     def wait_frozen(self, timeout: float) -> None:
-        """Wait until every thread of the function is stopped.
+        """Wait until every thread of the function and its extensions is stopped.
 
         Raises:
             TimeoutError: that was not so within ``timeout`` seconds.
@@ -179,33 +202,38 @@ class LambdaSandbox:
                 raise TimeoutError(f"process {self.pid} is not frozen after {timeout:g} s")
 
     def kill(self) -> None:
-        """End the function by SIGKILL, frozen or not, and wait until it is gone."""
+        """End the function and its extensions by SIGKILL, frozen or not, and wait until they are gone."""
         if self._environment is not None:
-            self._environment.process.kill()
+            self._environment.kill()
 
     def shutdown(self) -> None:
-        """End the environment as the service does in quiet times: thaw, SIGTERM, and soon SIGKILL."""
-        if self._environment is not None:
-            process = self._environment.process
-            process.thaw()
-            process.signal(signal.SIGTERM)
-            process.wait(self.shutdown_seconds)
-            process.kill()
+        """End the environment as the service does in quiet times: thaw, SIGTERM, SHUTDOWN events, and soon SIGKILL."""
+        environment = self._environment
+        if environment is None:
+            return
+        if environment.runtime is not None and not environment.api.extensions:
+            environment.thaw()
+            environment.runtime.terminate(self.shutdown_seconds)
+        environment.shut_down("spindown", self.shutdown_seconds)
 
     def close(self) -> None:
         """End the function, and remove the temporary directory if it is the sandbox's own."""
         self._end()
         shutil.rmtree(self._outside, ignore_errors=True)
 
-    def _start(self) -> Environment:
+    def _anew(self) -> Environment:
+        if self._environment is not None and self._environment.first_dead:
+            # It died when nobody was looking, and its extensions are still to be told.
+            self._environment.shut_down("failure", self.shutdown_seconds)
         self._end()
-        self._environment = start_environment(
+        self._environment = Environment(
             self._function,
             self.api_class,
             env=self._env,
             log=self._log,
             changed=self._changed,
             freeze=self._freeze,
+            registration=self._registration,
         )
         return self._environment
 
@@ -213,40 +241,6 @@ class LambdaSandbox:
         if self._environment is not None:
             self._environment.close()
             self._environment = None
-
-    def _wait(
-        self,
-        environment: Environment,
-        invocation: Invocation,
-        kill_after: float | None,
-        kill_when: Callable[[], Any] | None,
-    ) -> bool:
-        """Wait for the end of an invocation, kill the function when it is time; True if its time was up."""
-        process, timed_out = environment.process, False
-        while True:
-            with self._changed:
-                finished = invocation.finished_at is not None
-                if process.exit_status is not None or (finished and (process.frozen or not self._freeze)):
-                    return timed_out
-                limit = kill_at = self._limit(environment, invocation)
-                if kill_after is not None and invocation.handed_at is not None and not finished:
-                    kill_at = min(limit, invocation.handed_at + kill_after)
-                now = time.monotonic()
-                asks = kill_when is not None and invocation.handed_at is not None and not finished
-                if now < kill_at:
-                    self._changed.wait(min(kill_at - now, 0.001 if asks else _A_WHILE))
-            # Without the lock, which the end of the process needs in order to become known.
-            if now >= kill_at or (asks and kill_when and kill_when() and invocation.finished_at is None):
-                timed_out = now >= limit
-                process.kill()
-
-    def _limit(self, environment: Environment, invocation: Invocation) -> float:
-        """When the function is to be killed, as things stand, on the monotonic clock."""
-        if invocation.finished_at is not None:
-            return math.inf
-        if invocation.handed_at is not None:
-            return invocation.handed_at + invocation.timeout
-        return environment.started_at + self.init_timeout if environment.api.ready_at is None else math.inf
 
     def _log_since(self, offset: int) -> str:
         with self._log.open("rb") as log:

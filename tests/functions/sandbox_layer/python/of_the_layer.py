@@ -1,0 +1,3 @@
+"""Is imported by a function that has this layer."""
+
+WORD = "from a layer"

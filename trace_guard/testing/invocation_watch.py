@@ -1,0 +1,82 @@
+"""Watches an invocation until the environment is frozen again, or dead, and kills the function in time."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .execution_environment import Environment
+from .runtime_api import Invocation
+
+__all__ = ["InvocationWatch"]
+
+# An upper bound of a wait that a notification ends.
+_A_WHILE = 60.0
+
+
+@dataclass(frozen=True)
+class InvocationWatch:
+    """What is to happen when.
+
+    Args:
+        init_timeout: seconds from the start of the first process.
+        reset: ends the environment, whose time is up.
+        kill_after: seconds from the handing over of the event until the runtime gets a SIGKILL.
+        kill_when: asked every millisecond from then on whether it is time for that.
+    """
+
+    environment: Environment
+    invocation: Invocation
+    changed: threading.Condition
+    freeze: bool
+    init_timeout: float
+    reset: Callable[[], None]
+    kill_after: float | None = None
+    kill_when: Callable[[], Any] | None = None
+
+    def until_registered(self) -> bool:
+        """Wait until the runtime may start, as every external extension has registered; False if that fails."""
+        environment = self.environment
+        with self.changed:
+            self.changed.wait_for(
+                lambda: environment.api.everyone_registered() or environment.first_dead,
+                environment.started_at + self.init_timeout - time.monotonic(),
+            )
+            return environment.api.everyone_registered() and environment.first_dead is None
+
+    def until_over(self) -> bool:
+        """Wait until everything is frozen, or something is dead; True if the time was up."""
+        environment, invocation, timed_out = self.environment, self.invocation, False
+        while True:
+            with self.changed:
+                finished = invocation.finished_at is not None
+                if environment.first_dead or (finished and (environment.frozen or not self.freeze)):
+                    return timed_out
+                under_way = invocation.handed_at is not None and not finished
+                limit = kill_at = self._limit()
+                if self.kill_after is not None and invocation.handed_at is not None and under_way:
+                    kill_at = min(limit, invocation.handed_at + self.kill_after)
+                now = time.monotonic()
+                asks = self.kill_when is not None and under_way
+                if now < kill_at:
+                    self.changed.wait(min(kill_at - now, 0.001 if asks else _A_WHILE))
+            # Without the lock, which the end of a process needs in order to become known.
+            if now >= limit:
+                timed_out = True
+                self.reset()
+            elif now >= kill_at or (asks and self.kill_when and self.kill_when() and invocation.finished_at is None):
+                environment.kill_runtime()
+
+    def _limit(self) -> float:
+        """When the time is up, as things stand, on the monotonic clock."""
+        if self.invocation.finished_at is not None:
+            return math.inf
+        if self.invocation.handed_at is not None:
+            return self.invocation.handed_at + self.invocation.timeout
+        if self.environment.api.ready_at is None:
+            return self.environment.started_at + self.init_timeout
+        return math.inf
