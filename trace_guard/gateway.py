@@ -19,7 +19,14 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from .contain import report
-from .identity import ORG_PLACEHOLDER, Organisation, is_placeholder, placeholder, project_name
+from .identity import (
+    ORG_NAME_PLACEHOLDER,
+    ORG_PLACEHOLDER,
+    Organisation,
+    is_placeholder,
+    placeholder,
+    project_name,
+)
 from .rows import split_rows
 
 __all__ = ["Gateway", "GatewayHost"]
@@ -27,9 +34,13 @@ __all__ = ["Gateway", "GatewayHost"]
 # (connect, read) seconds for what passes through: prompts, datasets, attachments, functions.
 PASS_THROUGH_TIMEOUT = (5.0, 30.0)
 LOCAL_KEY = "trace-guard-local"
-# Placeholders of projects, see trace_guard.identity, as a JSON string and as a part of a URL.
-_IN_JSON = re.compile(rb'"%b(?:[^"\\]|\\.)*"' % re.escape(placeholder("").encode()))
-_IN_URL = re.compile(f"({re.escape(urllib.parse.quote(placeholder(''), safe=''))}[^&#/?]*)")
+# Placeholders, see trace_guard.identity, as a JSON string and as a part of a URL.
+_ORGANISATION = (ORG_PLACEHOLDER, ORG_NAME_PLACEHOLDER)
+_IN_JSON = re.compile(rf'"(?:{placeholder("")}(?:[^"\\]|\\.)*|{"|".join(_ORGANISATION)})"'.encode())
+_IN_URL = re.compile("|".join([
+    urllib.parse.quote(placeholder(""), safe="") + "[^&#/?]*",
+    *(urllib.parse.quote(one, safe="") + r"(?![\w-])" for one in _ORGANISATION),
+]))
 
 
 class GatewayHost(Protocol):
@@ -40,6 +51,9 @@ class GatewayHost(Protocol):
 
     def key_given(self, api_key: str, app_url: str, org_name: str | None) -> None:
         """The SDK logs in with this key."""
+
+    def organisation_given(self, organisation: Organisation) -> None:
+        """The SDK has logged in by itself, and to this organisation."""
 
     def flushed(self) -> None:
         """The user has called the SDK's ``flush()``, and the rows are in the journal."""
@@ -116,7 +130,7 @@ class Gateway(HTTPAdapter):
         wanted = self.wanted_organisation
         found = self.host.organisation()
         if found is None or wanted not in (None, found.name):
-            found = Organisation(ORG_PLACEHOLDER, wanted or ORG_PLACEHOLDER)
+            found = Organisation(ORG_PLACEHOLDER, wanted or ORG_NAME_PLACEHOLDER)
         api_url = self.host.api_url()
         return {"org_info": [{
             "id": found.id, "name": found.name, "api_url": api_url, "proxy_url": api_url, "git_metadata": None,
@@ -132,7 +146,13 @@ class Gateway(HTTPAdapter):
         return {"project": {"id": str(wanted.get("project_id") or self._id_of(name)), "name": name}}
 
     def _project_by_id(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
-        project_id = urllib.parse.unquote(url.path.rsplit("/", 1)[1])
+        return self._named(urllib.parse.unquote(url.path.rsplit("/", 1)[1]))
+
+    def _old_project_by_id(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        wanted = urllib.parse.parse_qs(url.query).get("id")
+        return self._named(wanted[0]) if wanted else None
+
+    def _named(self, project_id: str) -> dict[str, str]:
         name = project_name(project_id) if is_placeholder(project_id) else self.host.project_name(project_id)
         return {"id": project_id, "name": name or project_id, "org_id": self._organisation_id()}
 
@@ -149,6 +169,7 @@ class Gateway(HTTPAdapter):
         ("POST", lambda path: path.endswith("/v1/project"), _project),
         ("POST", lambda path: path.endswith("/api/project/register"), _old_project),
         ("GET", lambda path: path.rsplit("/", 1)[0].endswith("/v1/project"), _project_by_id),
+        ("GET", lambda path: path.endswith("/api/project"), _old_project_by_id),
         ("GET", lambda path: path.endswith("/version"), _version),
         ("GET", lambda path: path.endswith("/ping"), _ping),
     )
@@ -156,17 +177,32 @@ class Gateway(HTTPAdapter):
     def _id_of(self, name: str) -> str:
         return self.host.project_id(name) or placeholder(name)
 
-    def _real_id(self, project_id: str) -> str:
-        """What a placeholder stands for. It is looked up if need be: the request waits for the network anyway."""
-        name = project_name(project_id)
-        if self.host.project_id(name) is None:
-            self.host.find_out(name)
-        return self.host.project_id(name) or project_id
+    def _resolve(self, request: requests.PreparedRequest) -> None:
+        """Put the real ids for placeholders, which were given out before the ids were known, and memorised by the
+        SDK. They are looked up if need be: the request waits for the network anyway."""
+        request.url = _IN_URL.sub(
+            lambda found: urllib.parse.quote(self._real(urllib.parse.unquote(found[0])), safe=""), request.url or ""
+        )
+        if isinstance(request.body, (bytes, str)):
+            body = request.body.encode() if isinstance(request.body, str) else request.body
+            resolved = _IN_JSON.sub(lambda found: json.dumps(self._real(json.loads(found[0]))).encode(), body)
+            if resolved != body:
+                request.body = resolved
+                request.headers["Content-Length"] = str(len(resolved))
 
-    def _real_organisation_id(self) -> str:
+    def _real(self, text: str) -> str:
+        """What a placeholder stands for; the placeholder itself if that can't be found out."""
+        if is_placeholder(text):
+            name = project_name(text)
+            if self.host.project_id(name) is None:
+                self.host.find_out(name)
+            return self.host.project_id(name) or text
         if self.host.organisation() is None:
             self.host.find_out(None)
-        return self._organisation_id()
+        found = self.host.organisation()
+        if found is None:
+            return text
+        return found.name if text == ORG_NAME_PLACEHOLDER else found.id
 
     def _organisation_id(self) -> str:
         found = self.host.organisation()
@@ -175,16 +211,7 @@ class Gateway(HTTPAdapter):
     def _pass_on(
         self, request: requests.PreparedRequest, stream: bool, timeout: Any, options: dict[str, Any]
     ) -> requests.Response:
-        # Placeholders that were given out before the ids were known, and memorised by the SDK.
-        request.url = _IN_URL.sub(lambda found: self._real_id(urllib.parse.unquote(found[1])), request.url or "")
-        if isinstance(request.body, (bytes, str)):
-            body = request.body.encode() if isinstance(request.body, str) else request.body
-            if ORG_PLACEHOLDER.encode() in body or _IN_JSON.search(body):
-                body = _IN_JSON.sub(lambda found: json.dumps(self._real_id(json.loads(found[0]))).encode(), body)
-                if ORG_PLACEHOLDER.encode() in body:
-                    body = body.replace(ORG_PLACEHOLDER.encode(), self._real_organisation_id().encode())
-                request.body = body
-                request.headers["Content-Length"] = str(len(body))
+        self._resolve(request)
         timeout = timeout if timeout is not None else PASS_THROUGH_TIMEOUT
         if self.inner is not None:
             return self.inner.send(request, stream=stream, timeout=timeout, **options)

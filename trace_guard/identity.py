@@ -22,6 +22,7 @@ __all__ = ["Identity", "Organisation", "is_placeholder", "placeholder", "project
 
 _PROJECT = "trace-guard:project:"
 ORG_PLACEHOLDER = "trace-guard:organisation"
+ORG_NAME_PLACEHOLDER = "trace-guard:name-of-organisation"
 
 
 def placeholder(name: str) -> str:

@@ -145,7 +145,7 @@ class Invocation:
             self.name, project=settings.project, project_id=settings.project_id,
             parent=None if outer else parent, started=started,
         )
-        row = sdk.start_row(self.span, started, {**self._platform, **foreign})
+        row = sdk.start_row(self.span, self.name, started, {**self._platform, **foreign})
         self._outer = outer
         if outer is None:
             remaining = self.deadline.remaining

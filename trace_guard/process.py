@@ -123,6 +123,11 @@ class _Process:
         if runtime is not None:
             runtime.key_given(api_key, app_url, org_name)
 
+    def organisation_given(self, organisation: Organisation) -> None:
+        runtime = self._latest()
+        if runtime is not None:
+            runtime.identity.learn_organisation(organisation)
+
     def flushed(self) -> None:
         if self.in_invocation():
             return  # its end delivers

@@ -268,7 +268,7 @@ class Runtime:
             self.courier.send_soon()
             self._journal = None
             self._connect()
-        self.look_up(None if settings.project_id else settings.project)
+        self.look_up(None)
 
     def announce(self) -> None:
         """Say once where traces are if they are not in Braintrust."""

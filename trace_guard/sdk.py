@@ -23,7 +23,7 @@ from requests.adapters import HTTPAdapter
 from .contain import contain, logger
 from .deadline import Deadline
 from .gateway import LOCAL_KEY, Gateway, GatewayHost
-from .identity import ORG_PLACEHOLDER, Identity, is_placeholder, project_name
+from .identity import ORG_PLACEHOLDER, Identity, Organisation, is_placeholder, project_name
 from .rows import Row
 
 __all__ = ["Sdk"]
@@ -67,9 +67,17 @@ class Sdk:
             state = bt._state
             login = state.__dict__.get("login") or _Login(state, self.gateway)
             state.__dict__["login"] = login
+            if state.logged_in and state.login_token not in (None, LOCAL_KEY):
+                self._adopt_login(state)
             # Some Pythons 3.12 hang at exit if the SDK starts the thread of its first look-up there.
             login.early()
             self._wrap_flush(state)
+
+    def _adopt_login(self, state: Any) -> None:
+        """The user has logged in before the gateway was there: rows go where that login leads."""
+        self._host.key_given(state.login_token, state.app_url, os.environ.get("BRAINTRUST_ORG_NAME") or None)
+        if state.org_id and state.org_name and state.org_id != ORG_PLACEHOLDER:
+            self._host.organisation_given(Organisation(state.org_id, state.org_name, state.api_url))
 
     @property
     def installed(self) -> bool:
@@ -123,15 +131,22 @@ class Sdk:
         current = braintrust.current_span()
         if current is not self.no_span:
             return current.start_span(**options)
-        mine = self._logger(project, project_id)
-        theirs = braintrust.current_logger()
-        chosen = mine if theirs is None or _MARK in theirs.__dict__ else theirs
+        chosen = self._users_logger() or self._logger(project, project_id)
         return chosen.start_span(**options)
 
-    def prepare(self, project: str | None, project_id: str | None) -> None:
+    def prepare(self, project: str | None, project_id: str | None) -> bool:
         """Do early what the SDK would do with the first span: its look-up of the project takes a thread, which
-        some moments, such as the end of the interpreter, do not have."""
-        _ = self._logger(project, project_id).id
+        some moments, such as the end of the interpreter, do not have. False if the user has a logger, whose
+        project it is then."""
+        theirs = self._users_logger()
+        _ = (theirs or self._logger(project, project_id)).id
+        return theirs is None
+
+    @staticmethod
+    def _users_logger() -> Any:
+        """The logger that the user has made with ``init_logger``, or None."""
+        current = braintrust.current_logger()
+        return None if current is None or _MARK in current.__dict__ else current
 
     def _logger(self, project: str | None, project_id: str | None) -> Any:
         key = (project, project_id)
@@ -149,14 +164,14 @@ class Sdk:
                     self._loggers[key] = found
         return found
 
-    def start_row(self, span: Any, started: float, metadata: Mapping[str, Any]) -> Row:
+    def start_row(self, span: Any, name: str, started: float, metadata: Mapping[str, Any]) -> Row:
         """The first row of a span that the SDK has opened: identity, start and metadata, no payload."""
         return {
             "_is_merge": True,
             **self.identity_of(span),
             "created": datetime.fromtimestamp(started, timezone.utc).isoformat(),
             "metrics": {"start": started},
-            "span_attributes": {"name": span.name, "type": "task"},
+            "span_attributes": {"name": name, "type": "task"},
             "metadata": dict(metadata),
         }
 

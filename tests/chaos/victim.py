@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -73,7 +74,19 @@ def work(chance: random.Random, depth: int = 0) -> None:
         raise Trouble(depth)
 
 
-def invoke(guard: Guard, name: str, chance: random.Random) -> None:
+def long_work(chance: random.Random) -> None:
+    """A job so long that its beginning is delivered and gone from the disk before its end."""
+    outer = braintrust.start_span("outer", input="x" * 1000)
+    for _ in range(chance.randint(5, 60)):
+        with outer.start_span("step") as step:
+            step.log(output="x" * 2000)
+        braintrust.flush()
+        time.sleep(chance.uniform(0, 0.01))
+    work(chance)
+    outer.end()
+
+
+def invoke(guard: Guard, name: str, chance: random.Random, work: Callable[[random.Random], None] = work) -> None:
     deadline = Deadline.after(chance.choice((0.02, 0.2, 3.0))) if chance.random() < 0.5 else None
     invocation = guard.invocation(name, deadline=deadline, input={"n": name})
     try:
@@ -107,7 +120,9 @@ def main() -> None:
                 thread.start()
             for thread in threads:
                 thread.join()
-        elif kind < 0.4:
+        elif kind < 0.3:
+            invoke(guard, f"long {number}", chance, long_work)
+        elif kind < 0.5:
             invoke(after, f"after {number}", chance)
         else:
             invoke(guard, f"plain {number}", chance)

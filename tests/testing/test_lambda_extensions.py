@@ -83,9 +83,7 @@ def test_an_extension_does_not_delay_the_answer() -> None:
             assert result.seconds < result.billed_seconds
             assert 0.3 <= result.billed_seconds < 10
             assert result.frozen_at is not None
-            assert result.frozen_at - result.returned_at == pytest.approx(
-                result.billed_seconds - result.seconds, abs=0.01
-            )
+            assert result.returned_at < result.frozen_at
             assert (sandbox.frozen, thread_states(result.pid)) == (True, {"T"})
 
 

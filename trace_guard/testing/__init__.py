@@ -2,8 +2,9 @@
 
 - :class:`BraintrustServer` keeps rows as Braintrust does, and fails in every way that a network can
   (:class:`Fault`).
-- :class:`LambdaSandbox` runs a handler under AWS's own runtime client, freezes it between invocations, kills
-  it at its timeout, and starts it again on the same disk. Linux; ``pip install "trace-guard[testing]"``.
+- :class:`LambdaSandbox` runs a handler under AWS's own runtime client, and Lambda extensions beside it, freezes
+  them between invocations, kills them at the timeout, and starts them again on the same disk. Linux;
+  ``pip install "trace-guard[testing]"``.
 """
 
 from .braintrust_server import BraintrustServer, RecordedRequest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -128,6 +129,8 @@ class Environment:
 
     def kill(self) -> None:
         """End all processes by SIGKILL, and wait until they are gone."""
+        for process in self._processes():
+            process.signal(signal.SIGKILL)
         for process in self._processes():
             process.kill()
 

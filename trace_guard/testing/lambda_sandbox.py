@@ -6,8 +6,9 @@
         result = sandbox.invoke({"question": "why?"})
         assert result.status == "ok"
 
-The program is the real ``awslambdaric``; only the service around it is stood in for. What the service does on
-a timeout, a crash and a failed init, and in which words, follows AWS's documentation and its emulator.
+The program is the real ``awslambdaric``; only the service around it is stood in for, with its API for extensions.
+What the service does on a timeout, a crash and a failed init, and in which words, follows AWS's documentation
+and its emulator.
 """
 
 from __future__ import annotations
@@ -212,6 +213,7 @@ class LambdaSandbox:
         if environment is None:
             return
         if environment.runtime is not None and not environment.api.extensions:
+            # More than the service does, which kills a function without extensions at once.
             environment.thaw()
             environment.runtime.terminate(self.shutdown_seconds)
         environment.shut_down("spindown", self.shutdown_seconds)
