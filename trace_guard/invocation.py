@@ -94,6 +94,7 @@ class Invocation:
         self._lock = threading.Lock()
         self._closed = False
         self._opened = False
+        self._recorded = False
 
     @property
     def is_live(self) -> bool:
@@ -156,6 +157,7 @@ class Invocation:
             )
             self._opened = True
             runtime.begin(self._record, row)
+            self._recorded = runtime.spans.is_open(row["id"])
             self._alarm = runtime.watchdog.arm(self.deadline.minus(self._reserve), self._time_out)
         else:
             # Within another invocation it is a span like any other, and delivered with that.
@@ -320,6 +322,10 @@ class Invocation:
         self, record: InvocationRecord, journal: Journal, position: Position, rows: int, bound: Deadline
     ) -> None:
         runtime = self._guard.runtime
+        if not self._recorded:
+            # Its start did not fit under the journal's cap, and so nothing of it was kept.
+            self.delivery = Delivery(Verdict.LOST, error="the journal is full: this trace was not recorded")
+            return
         if self._guard.flush_policy is FlushPolicy.AFTER_RESPONSE:
             runtime.courier.send_soon()
             self.delivery = Delivery(Verdict.DEFERRED, rows)

@@ -54,7 +54,7 @@ class Verdict(enum.Enum):
     REFUSED = "refused"
     """The backend refused some for good; they are kept as dead letters."""
     LOST = "lost"
-    """In memory only, as no directory could be used, and not delivered in time."""
+    """Not on disk and not delivered in time: no directory could be used, or the journal is full."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,8 @@ def handler_of(guard: Guard) -> Callable[..., Any]:
 
 def make(directory: Path) -> Guard:
     return Guard(
-        backend=MemoryBackend(), dir=directory, project="p", flush_timeout=FLUSH_SECONDS, reserve=0.01, exit_timeout=0.05
+        backend=MemoryBackend(), dir=directory, project="p", flush_timeout=FLUSH_SECONDS, reserve=0.01,
+        exit_timeout=0.05,
     )
 
 

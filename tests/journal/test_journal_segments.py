@@ -25,7 +25,7 @@ from support import (
     until,
 )
 
-from trace_guard import recover
+from trace_guard import Delivery, Guard, recover
 from trace_guard.journal.directory import Room
 from trace_guard.journal.format import Kind
 from trace_guard.journal.journal import FileJournal, NewRow
@@ -335,3 +335,16 @@ def test_a_kill_after_the_journal_was_removed_leaves_no_span_open(
     assert sorted(rows) == ["after", "before", "first", "of first", "second"]
     assert rows["second"]["metadata"]["trace_guard"]["outcome"] == "abandoned"
     assert rows["first"]["metadata"]["trace_guard"] == {"outcome": "ok"}
+
+
+def test_a_trace_that_did_not_fit_is_not_called_delivered(server: BraintrustServer, directory: Path) -> None:
+    """An invocation whose start the cap did not let in says that it is lost, and its code runs as ever."""
+    guard = Guard(settings_for(server, directory, max_journal_bytes=1))
+    with guard.invocation("root") as invocation:
+        done = True
+    assert done
+    assert invocation.delivery == Delivery(
+        Delivery.LOST, error="the journal is full: this trace was not recorded"
+    )
+    assert server.rows() == []
+    guard.close(timeout=1)

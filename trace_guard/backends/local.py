@@ -98,7 +98,7 @@ class LocalStore:
 
         Raises:
             BackendUnavailable: the file can't be written, or not before the deadline.
-            BackendRefused: a row is not a JSON object.
+            BackendRefused: a row is not a JSON object, too large, or nested too deeply.
         """
         parsed = [(_parse(encoded), encoded) for encoded in rows]
         if parsed:
@@ -260,6 +260,8 @@ class LocalStore:
         except (OSError, ImportError) as error:
             handle.close()
             raise BackendUnavailable(f"{self.path} can't be used: {error}. {_advice(str(error))}") from error
+        except RecursionError as error:
+            raise BackendRefused(f"a row is nested too deeply for {self.path}", status=400) from error
         except _sqlite3().Error as error:
             if isinstance(error, _sqlite3().DataError):
                 raise BackendRefused(f"a row is too large for {self.path}: {error}", status=413) from error

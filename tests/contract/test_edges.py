@@ -1,0 +1,349 @@
+"""What goes on at the edges of an invocation: spans that come late, other invocations, interruptions, busy loops."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import braintrust
+import pytest
+from contract.suite import outcomes, parents
+from support import Program, delivered, environment, journals, rows_in, until
+
+from trace_guard import Deadline, Delivery, Guard
+from trace_guard.journal.reader import read_entries
+from trace_guard.rows import Row, has_ended
+from trace_guard.testing import BraintrustServer, Fault
+
+
+def spans(server: BraintrustServer) -> dict[str, Row]:
+    return {row["span_attributes"]["name"]: row for row in server.span_rows()}
+
+
+def test_open_spans_are_closed_innermost_first(guard: Guard, server: BraintrustServer, directory: Path) -> None:
+    """Ends are written from the innermost open span to the outermost, and the root's comes last."""
+    with guard.invocation("root"):
+        outer = braintrust.start_span("outer")
+        outer.start_span("inner").start_span("innermost")
+        braintrust.start_span("beside")
+    names = {row["id"]: row["span_attributes"]["name"] for row in server.span_rows()}
+    ends = [names[row["id"]] for path in journals(directory) for row in rows_in(read_entries(path)) if has_ended(row)]
+    assert ends.pop() == "root"
+    assert ends.index("innermost") < ends.index("inner") < ends.index("outer")
+    assert sorted(ends) == ["beside", "inner", "innermost", "outer"]
+
+
+def test_a_span_that_comes_late_is_closed_as_it_comes(guard: Guard, server: BraintrustServer) -> None:
+    """A span that a thread begins below an invocation that is over is closed as it arrives, and says so; if the
+    thread ends it after all, that end holds."""
+    over, begun, go_on = threading.Event(), threading.Event(), threading.Event()
+
+    def outlives(here: Any) -> None:
+        over.wait(10)
+        span = here.start_span("late")
+        braintrust.flush()
+        begun.set()
+        go_on.wait(10)
+        span.log(output="after all")
+        span.end(end_time=time.time() + 100)
+
+    with guard.invocation("root"):
+        thread = threading.Thread(target=outlives, args=(braintrust.current_span(),))
+        thread.start()
+    over.set()
+    assert begun.wait(10)
+    server.wait_for(lambda: "late" in spans(server), timeout=10)
+    late = {"outcome": "ok", "closed_by": "guard", "reason": "late"}
+    assert outcomes(server.span_rows()) == {"root": {"outcome": "ok"}, "late": late}
+    assert parents(server.span_rows()) == {"root": None, "late": "root"}
+    go_on.set()
+    thread.join()
+    assert guard.flush(10)
+    row = spans(server)["late"]
+    assert (row["output"], row["metadata"]["trace_guard"]) == ("after all", late)
+    assert row["metrics"]["end"] > time.time() + 50
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own traces", "one trace"])
+def test_only_its_own_spans_are_closed(guard: Guard, server: BraintrustServer, shared: bool) -> None:
+    """Of two invocations at once, in threads, the one that ends closes its own descendants only, even if both
+    are below one adopted parent."""
+    parent = None
+    if shared:
+        with guard.invocation("parent") as invocation:
+            parent = invocation.span.export()
+    one_is_over = threading.Event()
+    both_began = threading.Barrier(2, timeout=10)
+
+    def work(name: str) -> None:
+        with guard.invocation(name, parent=parent):
+            braintrust.start_span(f"left by {name}")
+            both_began.wait()
+            if name == "two":
+                assert one_is_over.wait(10)
+        if name == "one":
+            one_is_over.set()
+
+    with ThreadPoolExecutor() as pool:
+        second = pool.submit(work, "two")
+        pool.submit(work, "one").result(10)
+        # What is open now is what the second has not ended yet.
+        assert {row["span_attributes"]["name"] for row in server.open_spans()} <= {"two", "left by two"}
+        assert outcomes([spans(server)["one"], spans(server)["left by one"]]) == {
+            "one": {"outcome": "ok"}, "left by one": {"outcome": "ok", "closed_by": "guard", "reason": "left_open"},
+        }
+        second.result(10)
+    assert server.open_spans() == []
+    found = spans(server)
+    for name in ("one", "two"):
+        assert found[f"left by {name}"]["span_parents"] == [found[name]["span_id"]]
+        assert found[name]["span_parents"] == ([found["parent"]["span_id"]] if shared else None)
+
+
+def test_a_busy_executor_does_not_hold_up_the_end(guard: Guard, server: BraintrustServer) -> None:
+    """A coroutine whose loop's threads are all taken by work of its own that hangs still ends, and is delivered."""
+    go_on = threading.Event()
+
+    async def work() -> str:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=1))
+        hanging = asyncio.get_running_loop().run_in_executor(None, go_on.wait)
+        assert not hanging.done()
+        return "done"
+
+    async def main() -> str:
+        try:
+            return await asyncio.wait_for(guard.wrap(work, name="root")(), 5)
+        finally:
+            go_on.set()
+
+    assert asyncio.run(main()) == "done"
+    assert outcomes(server.span_rows()) == {"root": {"outcome": "ok"}}
+
+
+def test_a_task_may_be_cancelled_again_and_again(guard: Guard, server: BraintrustServer) -> None:
+    """A task that is cancelled, and again while its end is being delivered, ends at once; its trace arrives."""
+    server.fail("/logs3", Fault.black_hole())
+
+    async def work() -> None:
+        await asyncio.sleep(60)
+
+    async def main() -> float:
+        task = asyncio.create_task(guard.wrap(work, name="root")())
+        while not task.done() and not server.requests_to("/logs3"):
+            await asyncio.sleep(0.001)
+            if guard.runtime.spans.live():
+                task.cancel()
+        began = time.monotonic()
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0.001)
+        assert task.cancelled()
+        return time.monotonic() - began
+
+    assert asyncio.run(main()) < 1
+    server.heal()
+    server.wait_for(lambda: delivered(server), timeout=20)
+    assert outcomes(server.span_rows()) == {"root": {"outcome": "error"}}
+    assert "CancelledError" in spans(server)["root"]["error"]
+
+
+def test_without_asyncio_a_coroutine_is_guarded_too(guard: Guard, server: BraintrustServer) -> None:
+    """A coroutine that something other than asyncio drives keeps its result, and its trace is delivered."""
+
+    class Pause:
+        def __await__(self) -> Iterator[str]:
+            yield "paused"
+
+    async def work() -> int:
+        await Pause()
+        return 5
+
+    coroutine = guard.wrap(work, name="root")()
+    assert coroutine.send(None) == "paused"
+    with pytest.raises(StopIteration) as stop:
+        coroutine.send(None)
+    assert stop.value.value == 5
+    assert outcomes(server.span_rows()) == {"root": {"outcome": "ok"}}
+
+
+def test_an_invocation_is_opened_once(guard: Guard, server: BraintrustServer) -> None:
+    """An invocation that is used a second time does no harm, and opens nothing."""
+    invocation = guard.invocation("root")
+    with invocation, invocation:
+        span = invocation.span
+    with invocation:
+        assert invocation.span is span
+    assert outcomes(server.span_rows()) == {"root": {"outcome": "ok"}}
+    assert guard.runtime.spans.live() == []
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="close() returns nothing before Python 3.13")
+def test_closing_a_generator_returns_what_it_returns(guard: Guard) -> None:
+    """What a generator returns when it is closed comes out of close(), as without the guard."""
+
+    def work() -> Any:
+        try:
+            yield 1
+        except GeneratorExit:
+            return "closed"
+
+    generator = guard.wrap(work, name="root")()
+    next(generator)
+    assert generator.close() == "closed"
+
+
+class Interrupted(BaseException):
+    """What a signal's handler of the program raises."""
+
+
+STEPS = [
+    "trace_guard.sdk.Sdk.start_row", "trace_guard.journal.journal.FileJournal.begin",
+    "trace_guard.watchdog.Watchdog.arm", "trace_guard.payload.Payload.copy", "trace_guard.watchdog.Watchdog.disarm",
+    "trace_guard.invocation.Invocation._log_end", "trace_guard.sdk.Sdk.drain",
+    "trace_guard.runtime.Runtime.close_spans", "trace_guard.courier.Courier.deliver",
+]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_signal_in_our_code_reaches_the_program(
+    guard: Guard, server: BraintrustServer, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that a signal's handler raises within our code is raised on, and the trace is closed all the
+    same."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    module, _, path = step.rpartition(".")[0].rpartition(".")
+    original: Callable[..., Any] = getattr(getattr(sys.modules[module], path), step.rpartition(".")[2])
+    struck = []
+
+    def strikes(*args: Any, **keywords: Any) -> Any:
+        result = original(*args, **keywords)
+        if not struck and threading.current_thread() is threading.main_thread():
+            struck.append(step)
+            signal.raise_signal(signal.SIGUSR1)
+        return result
+
+    monkeypatch.setattr(step, strikes)
+
+    def work() -> None:
+        braintrust.start_span("left open")
+        raise ValueError("no such order")
+
+    try:
+        with pytest.raises(Interrupted):
+            guard.wrap(lambda word: work(), name="root")("input")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert struck == [step]
+    monkeypatch.undo()
+    assert guard.runtime.spans.all_open() == []
+    assert guard.runtime.spans.live() == []
+    assert guard.flush(10)
+    assert server.open_spans() == []
+
+
+def test_what_is_under_way_at_exit_ends_with_the_process(server: BraintrustServer, directory: Path) -> None:
+    """An invocation in a daemon thread is closed when the process exits under it, and says so."""
+    code = """
+    import threading
+    import braintrust
+    from trace_guard import Guard
+    guard, begun = Guard(), threading.Event()
+    def work():
+        with guard.invocation("root"):
+            with braintrust.start_span("step"):
+                begun.set()
+                time.sleep(60)
+    threading.Thread(target=work, daemon=True).start()
+    begun.wait()
+    """
+    with Program(code, environment(server, directory)) as program:
+        program.ends_well()
+    ended = {"outcome": "abandoned", "closed_by": "guard", "reason": "exit"}
+    assert outcomes(server.span_rows()) == {"root": ended, "step": ended}
+
+
+def test_all_of_closing_is_bounded(server: BraintrustServer, directory: Path) -> None:
+    """An SDK that hangs when it flushes, in an upload, and a backend that hangs as well, cost one flush timeout
+    together, not one each."""
+    server.fail("*", Fault.black_hole())
+    code = """
+    import braintrust
+    from trace_guard import Guard
+    guard = Guard(flush_timeout=0.8, exit_timeout=0.1)
+    with guard.invocation("root") as invocation:
+        file = braintrust.Attachment(data=b"x", filename="x", content_type="text/plain")
+        with braintrust.start_span("step", input=file):
+            pass
+        began = time.monotonic()
+    say(time.monotonic() - began, invocation.delivery.verdict.value)
+    os._exit(0)
+    """
+    with Program(code, environment(server, directory)) as program:
+        seconds, verdict = program.hears().split()
+    assert verdict == Delivery.SPOOLED.value
+    assert 0.7 < float(seconds) < 1.2
+
+
+def test_little_time_left_is_not_used_up(guard: Guard, server: BraintrustServer) -> None:
+    """With a dead backend an invocation ends before its deadline, by the reserve."""
+    server.fail("/logs3", Fault.black_hole())
+    deadline = Deadline.after(1.0)
+    with guard.invocation("root", deadline=deadline) as invocation:
+        pass
+    assert 0.1 < deadline.remaining < 0.5
+    assert invocation.delivery is not None
+    assert invocation.delivery.verdict is Delivery.SPOOLED
+    server.heal()
+    server.wait_for(lambda: delivered(server), timeout=20)
+
+
+@pytest.mark.parametrize("how", ["sys.stderr.close()", "sys.stderr = None", "os.close(2)"])
+def test_a_closed_stderr_does_no_harm(directory: Path, how: str) -> None:
+    """Where stderr is closed the first invocation, which has something to say there, is traced all the same."""
+    code = f"""
+    import logging
+    import braintrust
+    from trace_guard import Guard
+    {how}
+    guard = Guard()
+    with guard.invocation("root"):
+        pass
+    say(guard.runtime.backend.traces()[0].outcome)
+    os._exit(0)
+    """
+    with Program(code, environment(None, directory, BRAINTRUST_API_KEY="")) as program:
+        program.expects("ok")
+
+
+def test_the_watchdog_marks_many_at_once(guard: Guard, server: BraintrustServer) -> None:
+    """Many invocations that time out together are each closed in time, with the span that was running."""
+    go_on = threading.Event()
+
+    def work(number: int) -> None:
+        with guard.invocation(f"root {number}", deadline=Deadline.after(1.0)), braintrust.start_span(f"step {number}"):
+            go_on.wait(20)
+
+    with ThreadPoolExecutor(20) as pool:
+        done = [pool.submit(work, number) for number in range(20)]
+        until(lambda: len(server.span_rows()) == 40 and delivered(server))
+        found = spans(server)
+        go_on.set()
+        for one in done:
+            one.result(20)
+    for number in range(20):
+        root = found[f"root {number}"]
+        assert root["metadata"]["trace_guard"] == {
+            "outcome": "timed_out", "closed_by": "watchdog", "reason": "deadline", "running": f"step {number}",
+        }
+        assert 0.7 < root["metrics"]["end"] - root["metrics"]["start"] < 1.0
