@@ -23,11 +23,11 @@ from .errors import (
 from .guard import Guard, configure, default_guard
 from .invocation import Invocation, current_invocation
 from .outcome import Delivery, FlushPolicy, Outcome
-from .recovery import Recovery, recover
 from .settings import Settings
 
 if TYPE_CHECKING:
     from .backends.local import LocalStore
+    from .recovery import Recovery, recover
 
 __version__ = "0.1.0"
 
@@ -58,10 +58,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """The local store is imported when somebody asks for it: a function that has a key never does."""
-    if name == "LocalStore":
-        from .backends.local import LocalStore
+_LATER = {"LocalStore": "backends.local", "Recovery": "recovery", "recover": "recovery"}
 
-        return LocalStore
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """Import what a function that runs well never uses when somebody asks for it."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_LATER[name]}", __name__), name)

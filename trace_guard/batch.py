@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from .identity import is_placeholder, project_name
@@ -20,7 +19,6 @@ __all__ = ["Batch", "fold"]
 _MAX_ROWS = 1000
 
 
-@dataclass
 class Batch:
     """A run of entries of one or more journals, for one request.
 
@@ -31,12 +29,13 @@ class Batch:
         full: more is waiting than could be taken.
     """
 
-    max_bytes: int
-    entries: list[tuple[Row, Entry]] = field(default_factory=list)
-    ids: set[str] = field(default_factory=set)
-    size: int = 0
-    full: bool = False
-    _verbatim: set[str] = field(default_factory=set)
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.entries: list[tuple[Row, Entry]] = []
+        self.ids: set[str] = set()
+        self.size = 0
+        self.full = False
+        self._verbatim: set[str] = set()
 
     def take(self, entry: Entry, busy: Callable[[str], bool]) -> bool:
         """Add an entry; False if it has to wait for another batch.

@@ -34,6 +34,9 @@ _PROBE_SECONDS = 0.25
 # How long a request that was under way when the process was frozen may still turn out to have been answered.
 _STALE_SECONDS = 0.1
 _RETRY_SECONDS = 0.5
+# How often, and how long, to look again while another process delivers from the same journals.
+_OTHERS_PAUSE = 0.05
+_OTHERS_SECONDS = 2.0
 # A wait shorter than this that ends without an answer says nothing about the backend.
 _TELLING_SECONDS = 0.5
 # What of a dead process's backlog may ride in a request that an invocation waits for.
@@ -166,7 +169,8 @@ class Courier:
                     # One on disk has begun with the spans that are open in those before.
                     one.journal.handed_over = one.journal.handed_over or journal.durable
             self._sources.append(source)
-            self._sources.sort(key=lambda one: one.orphan)
+            # A retired one before its successor, which may have the end of what has begun in it.
+            self._sources.sort(key=lambda one: one.orphan and not one.retired)
             if orphan or instead_of is not None:
                 # It rides with the first delivery that somebody asks for, else leaves after the linger.
                 source.due = time.monotonic() + self._linger
@@ -225,14 +229,17 @@ class Courier:
         Args:
             force: go on although the backend is known to be down.
         """
-        unauthorized = self._unauthorized
+        unauthorized, patience = self._unauthorized, Deadline.after(_OTHERS_SECONDS)
         with self._changed:
             while not deadline.expired:
                 pending = [source for source in self._sources if not source.delivered]
                 if not pending:
                     return True
-                if all(source.taken for source in pending):
-                    return False  # another process delivers from them
+                # Another process delivers from all of them: that is over soon, unless it was stopped over it.
+                others = all(source.taken for source in pending)
+                patience = patience if others else Deadline.after(_OTHERS_SECONDS)
+                if patience.expired:
+                    return False
                 if (self._breaker.is_open and not force) or self._unauthorized - unauthorized >= 3:
                     return False
                 failures = self._failures
@@ -241,7 +248,7 @@ class Courier:
                     return False  # so long the server wants to be left alone
                 self._ask()
                 if self._wake():
-                    self._changed.wait(min(deadline.remaining, _RETRY_SECONDS))
+                    self._changed.wait(min(deadline.remaining, _OTHERS_PAUSE if others else _RETRY_SECONDS))
                 else:
                     self._work_inline(deadline)
                 if self._failures != failures:
@@ -371,7 +378,7 @@ class Courier:
             acked = journal.acked
             source.taken = not journal.take_delivery()
             if source.taken:
-                source.due = now + _RETRY_SECONDS
+                source.due = now + 2 * _OTHERS_PAUSE
                 return
             source.cursor = journal.acked
             source.done.clear()
@@ -388,9 +395,10 @@ class Courier:
 
     def _take_entries(self, source: _Source, batch: Batch, runs: list[_Run]) -> None:
         run = next((run for run in runs if run.source is source), None)
-        if run is None or source.first or batch.full or (source.orphan and batch.size > _RIDE_BYTES):
+        backlog = source.orphan and not source.retired
+        if run is None or source.first or batch.full or (backlog and batch.size > _RIDE_BYTES):
             return
-        until, riding = source.journal.end, source.orphan and bool(batch.entries)
+        until, riding = source.journal.end, backlog and bool(batch.entries)
         for entry in source.journal.read(source.cursor):
             if (riding and batch.size > _RIDE_BYTES) or not batch.take(entry, self._is_busy):
                 return

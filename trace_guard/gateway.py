@@ -110,6 +110,10 @@ class Gateway(HTTPAdapter):
                     return _response(request, reply)
         return self._pass_on(request, stream, timeout, options)
 
+    def after_fork(self) -> None:
+        """In a forked child: make connections of its own."""
+        super().__init__()
+
     def close(self) -> None:
         if self.inner is not None:
             self.inner.close()

@@ -12,9 +12,8 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .contain import contain, logger
 
@@ -39,8 +38,7 @@ def project_name(project_id: str) -> str:
     return project_id[len(_PROJECT) :]
 
 
-@dataclass(frozen=True)
-class Organisation:
+class Organisation(NamedTuple):
     """The organisation of a key, as the login names it."""
 
     id: str
@@ -122,7 +120,7 @@ class Identity:
         """Write the cache. It is only ever a short cut: a disk that won't have it costs a look-up, no more."""
         if self._path is None:
             return
-        organisation = self._organisation.__dict__ if self._organisation else None
+        organisation = self._organisation._asdict() if self._organisation else None
         text = json.dumps({"organisation": organisation, "projects": self._projects})
         with self._lock:
             temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from .journal.format import Position
 from .rows import Row, has_ended, identity, is_span_row, started_at
@@ -21,8 +21,7 @@ _REMEMBERED = 20_000
 _NOWHERE = Position(0, 0)
 
 
-@dataclass(frozen=True)
-class InvocationRecord:
+class InvocationRecord(NamedTuple):
     """What the journal knows of an invocation; times in seconds since the epoch.
 
     Attributes:
@@ -41,11 +40,11 @@ class InvocationRecord:
     reserve: float = 0.0
 
     def to_row(self) -> Row:
-        return dict(self.__dict__)
+        return self._asdict()
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> InvocationRecord:
-        return cls(**{name: row[name] for name in cls.__dataclass_fields__ if name in row})
+        return cls(**{name: row[name] for name in cls._fields if name in row})
 
 
 @dataclass
@@ -69,25 +68,25 @@ class OpenSpan:
         return str(self.identity["id"])
 
 
-@dataclass
 class _Live:
-    record: InvocationRecord
-    position: Position
-    rows: int = 0
-    root_error: bool = False
+    def __init__(self, record: InvocationRecord, position: Position) -> None:
+        self.record = record
+        self.position = position
+        self.rows = 0
+        self.root_error = False
 
 
-@dataclass
 class OpenSpans:
     """The open spans of one process, and who they belong to. Safe to use from several threads."""
 
-    _open: dict[str, OpenSpan] = field(default_factory=dict)
-    _live: dict[str, _Live] = field(default_factory=dict)
-    # Which invocation a span belongs to, also after the span has ended: it may still get children.
-    _owners: OrderedDict[str, str] = field(default_factory=OrderedDict)
-    _closed: OrderedDict[str, str] = field(default_factory=OrderedDict)
-    _late: list[OpenSpan] = field(default_factory=list)
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    def __init__(self) -> None:
+        self._open: dict[str, OpenSpan] = {}
+        self._live: dict[str, _Live] = {}
+        # Which invocation a span belongs to, also after the span has ended: it may still get children.
+        self._owners: OrderedDict[str, str] = OrderedDict()
+        self._closed: OrderedDict[str, str] = OrderedDict()
+        self._late: list[OpenSpan] = []
+        self._lock = threading.RLock()
 
     def begin(self, record: InvocationRecord, position: Position = _NOWHERE) -> None:
         """An invocation has begun; its root's start row follows."""

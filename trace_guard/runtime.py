@@ -24,7 +24,6 @@ from .journal.journal import FileJournal, Journal, NewRow
 from .journal.memory import MemoryJournal
 from .open_spans import InvocationRecord, OpenSpan, OpenSpans
 from .outcome import ClosedBy, Outcome
-from .recovery import close_orphans
 from .rows import Row, closing_row, dump, is_span_row
 from .settings import DEFAULT_API_URL, Settings
 from .watchdog import Watchdog
@@ -196,8 +195,10 @@ class Runtime:
 
     def recover(self, deadline: Deadline) -> int:
         """Close what is open in journals of dead processes, and give them to the courier; how many there were."""
-        if self._room is None:
+        if self._room is None or not any((self._room.directory / JOURNALS).iterdir()):
             return 0
+        from .recovery import close_orphans  # most cold starts find nothing, and do without
+
         found = 0
         for orphan in close_orphans(self._room, self.settings.destination, deadline):
             self.courier.add(orphan.journal, first=orphan.closing, orphan=True)
@@ -336,6 +337,9 @@ def make_backend(settings: Settings, identity: Identity) -> Backend:
 
         return MemoryBackend()
     from .backends.local import LocalStore
+
+    with contextlib.suppress(ImportError):  # the store itself says so when it is used
+        import sqlite3  # noqa: F401 - not later, in the courier's thread: see trace_guard.transport
 
     return LocalStore(settings.dir / "traces.db")
 

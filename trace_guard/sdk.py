@@ -12,6 +12,7 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from typing import Any
 
@@ -256,9 +257,24 @@ class Sdk:
         background.flush = flush
 
     def after_fork(self) -> None:
-        """In a forked child: helper threads and locks of the parent are not there."""
+        """In a forked child: helper threads of the parent are not there, and locks of theirs are held for ever."""
         self._lock = threading.Lock()
         self._drainer = _Drainer(self)
+        with contain("repair the SDK after a fork"):
+            self._revive()
+
+    def _revive(self) -> None:
+        """Without this a child's ``flush()`` waits for ever for threads that only its parent has. What waits in
+        the queue is the parent's to send. The names are the same from 0.0.200 to 0.48.1."""
+        bt.HTTP_REQUEST_THREAD_POOL = ThreadPoolExecutor(max_workers=os.cpu_count())
+        background: Any = bt._state.global_bg_logger()
+        background.flush_lock, background.start_thread_lock = threading.RLock(), threading.RLock()
+        background.thread, background.started = threading.Thread(target=background._publisher, daemon=True), False
+        queued = background.queue
+        background.queue = type(queued)(maxsize=queued.maxsize)
+        background.queue.enforce_queue_size_limit(queued._enforce_size_limit)
+        # The connections of what passes through are the parent's too.
+        self.gateway.after_fork()
 
 
 class _Drainer:

@@ -10,12 +10,19 @@ import urllib.parse
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+# Not later, in the courier's thread: a process that forks while another thread imports has a child in which that
+# import never ends.
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, prepend_scheme_if_needed, select_proxy
+from urllib3 import PoolManager, Timeout
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ProtocolError
+from urllib3.util.retry import Retry
+
 from .deadline import Deadline
 from .errors import BackendUnavailable
 
 if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse, PoolManager
-    from urllib3.util.retry import Retry
+    from urllib3 import BaseHTTPResponse
 
 __all__ = ["Answer", "Transport"]
 
@@ -61,11 +68,6 @@ class Transport:
             BackendUnavailable: no answer before the deadline, or only answers that mean "later" (408, 425,
                 429, 5xx); with the seconds to wait in ``retry_after`` if the server said so.
         """
-        # Imported here: a process that never delivers, such as one under test, does without.
-        from urllib3 import Timeout
-        from urllib3.exceptions import HTTPError, MaxRetryError
-        from urllib3.util.retry import Retry
-
         self._drop_idle()
         policy = Retry(total=_ATTEMPTS - 1, backoff_factor=_BACKOFF, allowed_methods=None)
         reconnects = 1
@@ -122,10 +124,6 @@ class Transport:
             self.close()
 
     def _manager(self, url: str) -> PoolManager:
-        from requests.adapters import HTTPAdapter
-        from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
-        from urllib3 import PoolManager
-
         proxy = select_proxy(url, get_environ_proxies(url)) or ""
         with self._lock:
             manager = self._managers.get(proxy)
@@ -144,8 +142,6 @@ class Transport:
 
 def _retry_after(policy: Retry, response: BaseHTTPResponse) -> float | None:
     """The seconds that the server asks to be left alone for; None if it doesn't say, or not in a known form."""
-    from urllib3.exceptions import InvalidHeader
-
     try:
         return policy.get_retry_after(response)
     except InvalidHeader:
@@ -153,8 +149,6 @@ def _retry_after(policy: Retry, response: BaseHTTPResponse) -> float | None:
 
 
 def _is_stale(error: BaseException) -> bool:
-    from urllib3.exceptions import ProtocolError
-
     return isinstance(error, ProtocolError)
 
 
@@ -174,6 +168,4 @@ def _certificates() -> dict[str, Any]:
             return {"cert_reqs": "CERT_REQUIRED", "ca_cert_dir": path}
         if path and os.path.isfile(path):
             return {"cert_reqs": "CERT_REQUIRED", "ca_certs": path}
-    from requests.utils import DEFAULT_CA_BUNDLE_PATH
-
     return {"cert_reqs": "CERT_REQUIRED", "ca_certs": DEFAULT_CA_BUNDLE_PATH}

@@ -195,8 +195,12 @@ def test_an_interrupted_write_is_booked_or_cut_off(server: BraintrustServer, dir
         from pathlib import Path
         class Interrupted(BaseException):
             pass
+        writing = False
         def interrupt(*_):
-            raise Interrupted
+            global writing
+            if writing:
+                writing = False
+                raise Interrupted
         signal.signal(signal.SIGALRM, interrupt)
         room = prepare(Path(os.environ["TRACE_GUARD_DIR"]), 1 << 26)
         journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
@@ -205,7 +209,9 @@ def test_an_interrupted_write_is_booked_or_cut_off(server: BraintrustServer, dir
         while interrupted < 400:
             n += 1
             try:
+                writing = True
                 journal.append([NewRow.of(start_row(f"s{n}"))])
+                writing = False
                 whole.append(f"id-s{n}")
             except Interrupted:
                 interrupted += 1

@@ -226,6 +226,7 @@ class FileJournal:
 
         Raises:
             OSError: the disk won't have it, or the journal's files were removed; nothing was written.
+            JournalError: it was closed, and may be another's by now.
         """
         with self._mutex:
             self._ready()
@@ -240,7 +241,7 @@ class FileJournal:
         """Write rows in one go and read off what they open and close; the position behind them.
 
         Raises:
-            OSError: as in :meth:`begin`.
+            OSError, JournalError: as in :meth:`begin`.
         """
         with self._mutex:
             self._ready()
@@ -252,6 +253,8 @@ class FileJournal:
 
     def _ready(self) -> None:
         self._mend()
+        if not self._lock.held:
+            raise JournalError(f"{self.path} was closed")
         if not self.intact:
             raise FileNotFoundError(errno.ENOENT, "somebody has removed the journal", str(self.path))
 
