@@ -149,7 +149,8 @@ class Program:
     """
 
     _PRELUDE = """
-        import os, sys, time
+        import faulthandler, os, sys, time
+        faulthandler.dump_traceback_later(15)  # a test that waits in vain shows where it hangs
         def say(*words):
             os.write(1, (" ".join(map(str, words)) + "\\n").encode())
         def listen():

@@ -142,12 +142,12 @@ class Gateway(HTTPAdapter):
 
     def _project(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         name = str(json.loads(request.body or b"{}").get("name") or "Global")
-        return {"id": self._id_of(name), "name": name, "org_id": self._organisation_id()}
+        return {"id": self.id_of(name), "name": name, "org_id": self._organisation_id()}
 
     def _old_project(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         wanted = json.loads(request.body or b"{}")
         name = str(wanted.get("project_name") or "Global")
-        return {"project": {"id": str(wanted.get("project_id") or self._id_of(name)), "name": name}}
+        return {"project": {"id": str(wanted.get("project_id") or self.id_of(name)), "name": name}}
 
     def _project_by_id(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         return self._named(urllib.parse.unquote(url.path.rsplit("/", 1)[1]))
@@ -178,8 +178,10 @@ class Gateway(HTTPAdapter):
         ("GET", lambda path: path.endswith("/ping"), _ping),
     )
 
-    def _id_of(self, name: str) -> str:
-        return self.host.project_id(name) or placeholder(name)
+    def id_of(self, name: str) -> str:
+        """What the SDK is to memorise: a name that is its own id, as without a server, is none after a login."""
+        known = self.host.project_id(name)
+        return placeholder(name) if known in (None, name) else str(known)
 
     def _resolve(self, request: requests.PreparedRequest) -> None:
         """Put the real ids for placeholders, which were given out before the ids were known, and memorised by the

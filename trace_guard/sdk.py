@@ -66,7 +66,7 @@ class Sdk:
                 self.gateway.inner = current
             bt.set_http_adapter(self.gateway)
             state = bt._state
-            login = state.__dict__.get("login") or _Login(state, self.gateway)
+            login = state.__dict__.get("login") or _Login(state, self.gateway, self.moved)
             state.__dict__["login"] = login
             if state.logged_in and state.login_token not in (None, LOCAL_KEY):
                 self._adopt_login(state)
@@ -214,20 +214,28 @@ class Sdk:
     def resolved(self, identity: Identity) -> None:
         """Put the real ids where the SDK has memorised placeholders, so that links come out right."""
         state = bt._state
-        with getattr(state, "_client_lock", contextlib.nullcontext()):
-            getattr(state, "_project_metadata_cache", {}).clear()
         organisation = identity.organisation
         if organisation is not None and state.org_id == ORG_PLACEHOLDER:
             state.org_id, state.org_name = organisation.id, organisation.name
-        for one in {id(one): one for one in (*self._loggers.values(), braintrust.current_logger())}.values():
-            if one is None or not one._lazy_metadata.has_succeeded:
-                continue
-            known = one._lazy_metadata.get()
-            if is_placeholder(known.project.id):
-                real = identity.project_id(project_name(known.project.id))
-                if real is not None:
-                    known.project.id = real
-                    one._lazy_id = type(one._lazy_id)(lambda real=real: real, use_mutex=False)
+        for one in self._memorising():
+            known = one._lazy_metadata.get().project.id
+            real = identity.project_id(project_name(known)) if is_placeholder(known) else None
+            if real is not None:
+                _memorise(one, real)
+
+    def moved(self) -> None:
+        """After a login of the user's, an id that was memorised for a name may be that of another organisation."""
+        for one in self._memorising():
+            if one._compute_metadata_args.get("project_id") is None:
+                _memorise(one, self.gateway.id_of(one._lazy_metadata.get().project.name))
+
+    def _memorising(self) -> list[Any]:
+        """The loggers, ours and the user's, that have memorised the id of their project."""
+        state = bt._state
+        with getattr(state, "_client_lock", contextlib.nullcontext()):
+            getattr(state, "_project_metadata_cache", {}).clear()
+        every = {id(one): one for one in (*self._loggers.values(), braintrust.current_logger()) if one is not None}
+        return [one for one in every.values() if one._lazy_metadata.has_succeeded]
 
     # The queue
 
@@ -323,6 +331,12 @@ class _Drainer:
                 done.set()
 
 
+def _memorise(one: Any, project_id: str) -> None:
+    """Let a logger have this id for its project."""
+    one._lazy_metadata.get().project.id = project_id
+    one._lazy_id = type(one._lazy_id)(lambda: project_id, use_mutex=False)
+
+
 def _object_ids(span: Any) -> Row:
     exporter: Any = bt._get_exporter()  # type: ignore[no-untyped-call]
     fields: Row = exporter(
@@ -339,9 +353,10 @@ class _Login:
     another key, organisation or URL, must not be refused as a second one.
     """
 
-    def __init__(self, state: Any, gateway: Gateway) -> None:
+    def __init__(self, state: Any, gateway: Gateway, moved: Callable[[], None]) -> None:
         self._state = state
         self._gateway = gateway
+        self._moved = moved
         self._ours = False
 
     def early(self) -> None:
@@ -369,3 +384,6 @@ class _Login:
             if api_key or state.logged_in:
                 raise
             plain(api_key=LOCAL_KEY, force_login=force_login)
+        if asked:
+            with contain("forget projects of an earlier login"):
+                self._moved()

@@ -246,9 +246,10 @@ def test_a_signal_in_our_code_reaches_the_program(
         signal.signal(signal.SIGUSR1, before)
     assert struck == [step]
     monkeypatch.undo()
+    # What was still in the SDK's queue comes late, and is closed as it comes.
+    assert guard.flush(10)
     assert guard.runtime.spans.all_open() == []
     assert guard.runtime.spans.live() == []
-    assert guard.flush(10)
     assert server.open_spans() == []
 
 

@@ -93,9 +93,12 @@ def name_of(code: CodeType) -> str | None:
 
 def _qualname(code: CodeType) -> str | None:
     module = next(one for one in list(sys.modules.values()) if getattr(one, "__file__", None) == code.co_filename)
-    owners = [module, *(one for one in vars(module).values() if inspect.isclass(one))]
-    found = [getattr(vars(owner).get(code.co_name), "__qualname__", None) for owner in owners]
-    return next((name for name in found if name), None)
+    for owner in (module, *(one for one in vars(module).values() if inspect.isclass(one))):
+        for one in vars(owner).values():
+            function = one.fget if isinstance(one, property) else getattr(one, "__func__", one)
+            if getattr(function, "__code__", None) is code:
+                return str(function.__qualname__)
+    return None
 
 
 # The outermost layer: it calls the user's function, and has nothing around it that could contain it. Each of these

@@ -8,11 +8,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-TESTS = ("core", "lambda_")
+TESTS = ("contract", "core", "lambda_")
 
 GUARDED = """
 import sys
@@ -28,13 +29,15 @@ assert not {"rich", "awslambdaric", "pytest"} & set(sys.modules)
 
 
 def main() -> None:
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="trace-guard-wheel-") as place:
         here = Path(place)
         wheel = build(here)
         check_contents(wheel)
         python = install(here, wheel)
         guard_a_handler(here, python)
-        run_tests(here, python, wheel)
+        run_tests(here, python)
+    print(f"done       in {time.monotonic() - began:.0f} s")
 
 
 def build(here: Path) -> Path:
@@ -46,21 +49,37 @@ def build(here: Path) -> Path:
 
 
 def check_contents(wheel: Path) -> None:
-    """It holds the packages and their types, the demo's function and the licence, and nothing else."""
+    """It holds both packages whole, their types, the demo's function and the licence, and nothing else."""
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
     assert tops == {"trace_guard", "trace_guard_lambda"}, tops
-    for wanted in ("trace_guard/py.typed", "trace_guard_lambda/py.typed", "trace_guard/cli/demo_agent/app.py"):
-        assert wanted in names, wanted
+    missing = sources() - set(names)
+    assert not missing, missing
     assert any(name.endswith("licenses/LICENSE") for name in names), names
-    strangers = [name for name in names if "adapters/" in name or "tests/" in name or name.endswith(".pyc")]
+    strangers = [name for name in names if {"adapters", "tests"} & set(name.split("/")) or name.endswith(".pyc")]
     assert not strangers, strangers
     print(f"contents   {len(names)} files in {', '.join(sorted(tops))}")
 
 
+def sources() -> set[str]:
+    """What the checkout has for the wheel, by its name there."""
+    places = {
+        "trace_guard": REPOSITORY / "trace_guard",
+        "trace_guard_lambda": REPOSITORY / "adapters" / "trace_guard_lambda",
+        "trace_guard/cli/demo_agent": REPOSITORY / "examples" / "lambda_agent",
+    }
+    found = {
+        f"{name}/{path.relative_to(place).as_posix()}"
+        for name, place in places.items() for path in place.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert {f"{name}/py.typed" for name in ("trace_guard", "trace_guard_lambda")} <= found, "no py.typed"
+    return found
+
+
 def install(here: Path, wheel: Path) -> Path:
     """A fresh environment with the wheel and what its base install brings, no extras."""
-    run([sys.executable, "-m", "venv", str(here / "venv")])
+    run([sys.executable, "-m", "venv", "--without-pip", str(here / "venv")])
     python = here / "venv" / "bin" / "python"
     pip(python, str(wheel))
     for absent in ("rich", "awslambdaric"):
@@ -80,9 +99,9 @@ def guard_a_handler(here: Path, python: Path) -> None:
     print("guarded    a handler: its trace is closed in the local store")
 
 
-def run_tests(here: Path, python: Path, wheel: Path) -> None:
-    """The tests that need nothing but the package pass on the installed wheel; the checkout is out of reach."""
-    pip(python, f"{wheel}[cli,testing]", "pytest", "pytest-mock", "hypothesis")
+def run_tests(here: Path, python: Path) -> None:
+    """Tests that need nothing but the package pass on the installed wheel; the checkout is out of reach."""
+    pip(python, "pytest", "pytest-mock", "hypothesis")
     copy = here / "checkout"
     shutil.copytree(REPOSITORY / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
     for name in ("README.md", "pyproject.toml"):
@@ -95,7 +114,11 @@ def run_tests(here: Path, python: Path, wheel: Path) -> None:
 
 
 def pip(python: Path, *packages: str) -> None:
-    run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages])
+    """Install with this environment's pip, as the new one needs none of its own."""
+    run([
+        sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--disable-pip-version-check",
+        "--no-compile", *packages,
+    ])
 
 
 def environment(**more: str) -> dict[str, str]:

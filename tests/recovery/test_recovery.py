@@ -238,7 +238,7 @@ def test_the_rows_of_a_stopped_process_are_delivered_by_another(server: Braintru
 def test_a_process_that_is_just_delivering_is_not_interfered_with(server: BraintrustServer, directory: Path) -> None:
     """While a process is stopped in the middle of a delivery, a recovery says so at once and touches nothing."""
     server.fail("/logs3", Fault.black_hole())
-    with Program(STARTER, environment(server, directory)) as program:
+    with Program(STARTER, environment(server, directory, TRACE_GUARD_FLUSH_TIMEOUT="20")) as program:
         program.expects("ready")
         program.tell()
         server.wait_for(lambda: server.requests_to("/logs3"), 10)
