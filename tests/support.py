@@ -149,8 +149,8 @@ class Program:
     """
 
     _PRELUDE = """
-        import faulthandler, os, sys, time
-        faulthandler.dump_traceback_later(15)  # a test that waits in vain shows where it hangs
+        import faulthandler, os, signal, sys, time
+        faulthandler.register(signal.SIGUSR1)
         def say(*words):
             os.write(1, (" ".join(map(str, words)) + "\\n").encode())
         def listen():
@@ -192,6 +192,8 @@ class Program:
         try:
             line = self._lines.get(timeout=seconds)
         except queue.Empty:
+            self.signal(signal.SIGUSR1)  # have it say where it hangs
+            time.sleep(0.5)
             raise AssertionError(f"nothing was said in {seconds:g} s; stderr: {self.stderr}") from None
         assert line is not None, f"it ended with {self.wait()} and said nothing; stderr: {self.stderr}"
         return line

@@ -71,7 +71,6 @@ FORKING = """
     mine = guard.runtime.journal().path
     child = os.fork()
     if child == 0:
-        faulthandler.dump_traceback_later(10)
         with guard.invocation("child's") as invocation:
             braintrust.start_span("left open")
         say("child", invocation.delivery.verdict.value, guard.runtime.journal().path != mine)

@@ -13,7 +13,9 @@ import zipfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
-TESTS = ("contract", "core", "lambda_")
+TESTS = ("contract", "core")
+# It takes half a minute, and what it shows has nothing to do with where the package lies.
+SKIPPED = "not test_each_step_may_fail"
 
 GUARDED = """
 import sys
@@ -36,7 +38,7 @@ def main() -> None:
         check_contents(wheel)
         python = install(here, wheel)
         guard_a_handler(here, python)
-        run_tests(here, python)
+        run_tests(here, python, wheel)
     print(f"done       in {time.monotonic() - began:.0f} s")
 
 
@@ -99,16 +101,17 @@ def guard_a_handler(here: Path, python: Path) -> None:
     print("guarded    a handler: its trace is closed in the local store")
 
 
-def run_tests(here: Path, python: Path) -> None:
+def run_tests(here: Path, python: Path, wheel: Path) -> None:
     """Tests that need nothing but the package pass on the installed wheel; the checkout is out of reach."""
-    pip(python, "pytest", "pytest-mock", "hypothesis")
+    pip(python, f"{wheel}[cli,testing]", "pytest", "pytest-mock", "hypothesis")
     copy = here / "checkout"
     shutil.copytree(REPOSITORY / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
     for name in ("README.md", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, copy / name)
     where = run([str(python), "-c", "import trace_guard; print(trace_guard.__file__)"], cwd=copy).strip()
     assert Path(where).is_relative_to(here / "venv"), where
-    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/{name}" for name in TESTS)]
+    chosen = [*(f"tests/{name}" for name in TESTS), "-k", SKIPPED]
+    command = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen]
     done = subprocess.run(command, cwd=copy, env=environment())
     assert done.returncode == 0, "the tests fail on the installed wheel"
 
