@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .guard import Guard
     from .journal.format import Position
     from .journal.journal import Journal
+    from .rows import Row
 
 __all__ = ["NOTHING", "Invocation", "current_invocation"]
 
@@ -94,6 +95,8 @@ class Invocation:
         self._lock = threading.Lock()
         self._closed = False
         self._opened = False
+        self._start: Row = {}
+        self._begun = False
         self._recorded = False
 
     @property
@@ -146,7 +149,7 @@ class Invocation:
             self.name, project=settings.project, project_id=settings.project_id,
             parent=None if outer else parent, started=started,
         )
-        row = sdk.start_row(self.span, self.name, started, {**self._platform, **foreign})
+        row = self._start = sdk.start_row(self.span, self.name, started, {**self._platform, **foreign})
         self._outer = outer
         if outer is None:
             remaining = self.deadline.remaining
@@ -157,12 +160,14 @@ class Invocation:
             )
             self._opened = True
             runtime.begin(self._record, row)
+            self._begun = True
             self._recorded = runtime.spans.is_open(row["id"])
             self._alarm = runtime.watchdog.arm(self.deadline.minus(self._reserve), self._time_out)
         else:
             # Within another invocation it is a span like any other, and delivered with that.
             self._opened = True
             runtime.append([row])
+            self._begun = True
         self.span.set_current()
         if outer is None:
             _current.set(self)
@@ -202,15 +207,23 @@ class Invocation:
             output: what user code returned.
         """
         with contain("close an invocation"):
-            if self._leave():
-                self._finish(error, output)
+            if self._claim():
+                try:
+                    self._leave()
+                finally:
+                    self._finish(error, output)
         return self.delivery
 
     async def aclose(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
         """:meth:`close` without holding up the event loop: closing and delivering is done in a thread, and
         goes on there if the task that waits for it is cancelled."""
         with contain("close an invocation"):
-            if self._leave():
+            if self._claim():
+                try:
+                    self._leave()
+                except BaseException:
+                    self._finish(error, output)  # a signal's handler has raised: nobody else would
+                    raise
                 done = self._finish_aside(error, output)
                 if done is None:
                     self._finish(error, output)
@@ -241,19 +254,22 @@ class Invocation:
             return None
         return done
 
-    def _leave(self) -> bool:
-        """Give the context back, in the context that opened it; False if it is not ours to close."""
+    def _claim(self) -> bool:
+        """True for the one call that is to close it; False if it is not ours to close."""
         if self._pid != os.getpid():
             return False
         with self._lock:
             if self._closed or not self._opened:
                 return False
             self._closed = True
+        return True
+
+    def _leave(self) -> None:
+        """Give the context back, in the context that opened it."""
         with contain("leave the root span"):
             if _current.get() is self:
                 _current.set(self._outer)
             self.span.unset_current()
-        return True
 
     def _finish(self, error: BaseException | None, output: Any) -> None:
         end = time.time()
@@ -296,6 +312,10 @@ class Invocation:
             PROCESS.sdk.identity_of(self.span), end=end, outcome=outcome,
             error=None if told else type(error).__name__,
         )
+        if not self._begun:
+            # A fault of ours, or a signal, came before its start was written: an end alone has no name and no start.
+            runtime.append([self._start])
+            self._begun, self._recorded = True, runtime.spans.is_open(self._start["id"])
         if record is None:
             return (*runtime.append([root]), 1)
         rows = runtime.spans.rows_of(record.root)

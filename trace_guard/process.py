@@ -56,7 +56,8 @@ class _Process:
             runtime.key = key if backend is None else None
             runtime.on_resolved(lambda: self.sdk.resolved(runtime.identity))
             self._runtimes.append(runtime)
-        runtime.start()
+        with contain("start"):  # it is in use from here on: whoever asked for it must get it
+            runtime.start()
         return runtime
 
     def close(self, runtime: Runtime, deadline: Deadline) -> None:

@@ -200,8 +200,16 @@ class Sdk:
 
     @staticmethod
     def error_text(error: BaseException) -> str:
-        """An exception as the SDK writes it: with its traceback."""
-        return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        """An exception as the SDK writes it, with its traceback; through the user's masking function, which the
+        SDK itself does not apply to errors."""
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        mask = _masking_function()
+        if mask is None:
+            return text
+        try:
+            return str(mask(text))
+        except Exception:  # noqa: BLE001 - as the SDK does: rather nothing than something that is not masked
+            return f"{type(error).__name__}: its text could not be masked"
 
     @staticmethod
     def identity_of(span: Any) -> Row:
@@ -329,6 +337,14 @@ class _Drainer:
         finally:
             for done in waiting:
                 done.set()
+
+
+def _masking_function() -> Callable[[Any], Any] | None:
+    """What was given to ``set_masking_function``; releases differ in where they keep it."""
+    background: Any = bt._state.global_bg_logger()
+    kept = [background, *getattr(background, "_export_customizers", ())]
+    found = [getattr(one, name, None) for one in kept for name in ("masking_function", "_masking_function")]
+    return next((one for one in found if callable(one)), None)
 
 
 def _memorise(one: Any, project_id: str) -> None:

@@ -85,15 +85,14 @@ def guard_handler(
     )
     if chosen is None or chosen.settings.disabled:
         return plain
-    chosen = chosen.like(replace(chosen.settings, flush=FlushPolicy.BEFORE_RESPONSE)).start()
 
     def begin(args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation:
         event = args[0] if args else keywords.get("event")
         context = args[1] if len(args) > 1 else keywords.get("context")
         with contain("take note of the freeze before this invocation"):
-            chosen.runtime.courier.thawed()
+            ours.runtime.courier.thawed()
         cold = _cold_start.take()
-        return chosen.invocation(
+        return ours.invocation(
             name or contained("read the function's name", lambda: name_of(context), "lambda"),
             deadline=contained("read the deadline", lambda: deadline_of(context), None),
             input=event,
@@ -102,7 +101,10 @@ def guard_handler(
             platform=contained("describe the invocation", lambda: facts_of(context, cold=cold), {}),
         )
 
-    return guarded(plain, begin)
+    with contain("guard the handler"):  # a fault of ours at import must not take the function down
+        ours = chosen.like(replace(chosen.settings, flush=FlushPolicy.BEFORE_RESPONSE)).start()
+        return guarded(plain, begin)
+    return plain
 
 
 def _plain(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:

@@ -118,8 +118,8 @@ class Contract:
         assert "Silent" in seen.rows[0]["error"]
 
     def test_the_root_is_on_disk_before_user_code_runs(self, subject: Subject) -> None:
-        """When user code runs, the journal on disk has the invocation and the start of its root."""
-        assert subject.run(user_code.reads_the_journal).value == {"invocation": True, "start": True}
+        """When user code runs, the journal on disk has the invocation and one open span, which is its root."""
+        assert subject.run(user_code.reads_the_journal).value == {"invocations": 1, "open": ["root"]}
 
     def test_spans_of_user_code_lie_below_the_root(self, subject: Subject) -> None:
         """What user code traces nests below the root, and is left as it is."""

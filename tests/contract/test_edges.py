@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 import threading
@@ -107,6 +108,126 @@ def test_only_its_own_spans_are_closed(guard: Guard, server: BraintrustServer, s
         assert found[name]["span_parents"] == ([found["parent"]["span_id"]] if shared else None)
 
 
+def test_of_two_tasks_only_its_own_spans_are_closed(guard: Guard, server: BraintrustServer) -> None:
+    """Of two invocations at once, in tasks of one loop, the one that ends first leaves the other's spans open."""
+
+    async def work(name: str, may_end: asyncio.Event) -> None:
+        braintrust.start_span(f"left by {name}")
+        await may_end.wait()
+
+    async def main() -> set[str]:
+        one_may, two_may = asyncio.Event(), asyncio.Event()
+        one = asyncio.create_task(guard.wrap(work, name="one")("one", one_may))
+        two = asyncio.create_task(guard.wrap(work, name="two")("two", two_may))
+        await asyncio.sleep(0)
+        one_may.set()
+        await asyncio.wait_for(one, 10)
+        still_open = {span.name for span in guard.runtime.spans.all_open()}
+        two_may.set()
+        await asyncio.wait_for(two, 10)
+        return still_open
+
+    assert asyncio.run(main()) == {"two", "left by two"}
+    found, forced = spans(server), {"outcome": "ok", "closed_by": "guard", "reason": "left_open"}
+    assert outcomes(server.span_rows()) == {
+        "one": {"outcome": "ok"}, "left by one": forced, "two": {"outcome": "ok"}, "left by two": forced,
+    }
+    for name in ("one", "two"):
+        assert found[f"left by {name}"]["span_parents"] == [found[name]["span_id"]]
+
+
+def test_masking_covers_all_that_is_logged(guard: Guard, server: BraintrustServer) -> None:
+    """The SDK's masking function sees input, output and error before any of them reaches the disk."""
+
+    def mask(value: Any) -> Any:
+        return json.loads(json.dumps(value).replace("4111", "****"))
+
+    def work(card: str, fails: bool) -> str:
+        if fails:
+            raise ValueError(f"no such card: {card}")
+        return card
+
+    braintrust.set_masking_function(mask)
+    try:
+        assert guard.wrap(work, name="returns")("4111", False) == "4111"
+        with pytest.raises(ValueError, match="no such card: 4111"):
+            guard.wrap(work, name="raises")("4111", True)
+    finally:
+        braintrust.set_masking_function(None)
+    found = spans(server)
+    assert found["returns"]["output"] == "****"
+    assert found["raises"]["error"].rstrip().endswith("ValueError: no such card: ****")
+    assert "4111" not in json.dumps(server.rows())
+    assert not any(b"4111" in path.read_bytes() for path in guard.settings.dir.rglob("*") if path.is_file())
+
+
+def test_an_error_that_cant_be_masked_is_not_told(guard: Guard, server: BraintrustServer) -> None:
+    """If the masking function raises, the root says what kind of error it was, and not a word of its text."""
+
+    def broken(value: Any) -> Any:
+        raise RuntimeError("masking is broken")
+
+    def work() -> None:
+        raise ValueError("no such card: 4111")
+
+    braintrust.set_masking_function(broken)
+    try:
+        with pytest.raises(ValueError, match="4111"):
+            guard.wrap(work, name="root")()
+    finally:
+        braintrust.set_masking_function(None)
+    assert "ValueError: its text could not be masked" in spans(server)["root"]["error"]
+    assert "4111" not in json.dumps(server.rows())
+
+
+def test_a_logger_of_the_users_own_is_used(server: BraintrustServer, directory: Path) -> None:
+    """Where the user has called init_logger the root goes to that logger's project, whatever the guard's is."""
+    server.add_project("mine", "22222222-2222-3333-4444-555555555555")
+    code = """
+    import braintrust
+    from trace_guard import Guard
+    braintrust.init_logger(project_id="22222222-2222-3333-4444-555555555555")
+    with Guard().invocation("root"), braintrust.start_span("step"):
+        pass
+    """
+    with Program(code, environment(server, directory)) as program:
+        program.ends_well()
+    assert parents(server.span_rows()) == {"root": None, "step": "root"}
+    assert {row["project_id"] for row in server.span_rows()} == {"22222222-2222-3333-4444-555555555555"}
+
+
+def test_what_was_current_is_so_again(guard: Guard, server: BraintrustServer) -> None:
+    """After an invocation, however it ends, the user's own span around it is current again."""
+    with guard.invocation("outside"), braintrust.start_span("around") as around:
+        with guard.invocation("inside"):
+            assert braintrust.current_span() is not around
+        assert braintrust.current_span() is around
+        with pytest.raises(KeyboardInterrupt), guard.invocation("interrupted"):
+            raise KeyboardInterrupt
+        assert braintrust.current_span() is around
+    assert parents(server.span_rows()) == {
+        "outside": None, "around": "outside", "inside": "around", "interrupted": "around",
+    }
+
+
+def test_a_root_whose_start_came_to_grief_is_whole(
+    guard: Guard, server: BraintrustServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If a signal strikes before the root's start is written, the root that arrives has name and start all the
+    same."""
+    begin = guard.runtime.begin
+
+    def strikes(*args: Any) -> Any:
+        monkeypatch.setattr(guard.runtime, "begin", begin)
+        raise Interrupted
+
+    monkeypatch.setattr(guard.runtime, "begin", strikes)
+    with pytest.raises(Interrupted), guard.invocation("root"):
+        raise AssertionError("not reached")
+    assert guard.flush(10)
+    assert outcomes(server.span_rows()) == {"root": {"outcome": "error"}}
+
+
 def test_a_busy_executor_does_not_hold_up_the_end(guard: Guard, server: BraintrustServer) -> None:
     """A coroutine whose loop's threads are all taken by work of its own that hangs still ends, and is delivered."""
     go_on = threading.Event()
@@ -206,6 +327,7 @@ class Interrupted(BaseException):
 STEPS = [
     "trace_guard.sdk.Sdk.start_row", "trace_guard.journal.journal.FileJournal.begin",
     "trace_guard.watchdog.Watchdog.arm", "trace_guard.payload.Payload.copy", "trace_guard.watchdog.Watchdog.disarm",
+    "trace_guard.invocation.Invocation._leave",
     "trace_guard.invocation.Invocation._log_end", "trace_guard.sdk.Sdk.drain",
     "trace_guard.runtime.Runtime.close_spans", "trace_guard.courier.Courier.deliver",
 ]

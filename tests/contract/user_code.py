@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 import threading
@@ -129,7 +130,7 @@ def flushes_and_goes_on() -> Any:
 
 
 def reads_the_journal() -> Any:
-    """The names of the spans that the journal on disk has the start of, and whether that of the root is there."""
+    """What the journals on disk say is open: how many invocations have this root, and which spans."""
     from trace_guard.journal.format import Kind
     from trace_guard.journal.reader import read_entries
 
@@ -137,14 +138,13 @@ def reads_the_journal() -> Any:
         entry for path in Path(os.environ["TRACE_GUARD_DIR"], "journals").glob("[!.]*") for entry in read_entries(path)
     ]
     root = braintrust.current_span()
+    rows = [json.loads(entry.payload) for entry in entries if entry.kind == Kind.ROW]
+    started = [row["id"] for row in rows if "start" in row.get("metrics", {})]
+    ended = {row["id"] for row in rows if "end" in row.get("metrics", {})}
+    invocations = [json.loads(entry.payload)["root"] for entry in entries if entry.kind == Kind.INVOCATION]
     return {
-        "invocation": any(
-            entry.kind == Kind.INVOCATION and root.id.encode() in entry.payload for entry in entries
-        ),
-        "start": any(
-            entry.kind == Kind.ROW and root.id.encode() in entry.payload and b'"start"' in entry.payload
-            for entry in entries
-        ),
+        "invocations": invocations.count(root.id),
+        "open": ["root" if row_id == root.id else row_id for row_id in started if row_id not in ended],
     }
 
 
