@@ -86,6 +86,7 @@ class OpenSpans:
         self._owners: OrderedDict[str, str] = OrderedDict()
         self._closed: OrderedDict[str, str] = OrderedDict()
         self._late: list[OpenSpan] = []
+        self._dropped: OrderedDict[str, str] = OrderedDict()
         self._lock = threading.RLock()
 
     def begin(self, record: InvocationRecord, position: Position = _NOWHERE) -> None:
@@ -162,6 +163,15 @@ class OpenSpans:
     def is_open(self, row_id: str) -> bool:
         with self._lock:
             return row_id in self._open
+
+    def drop(self, row_id: str) -> None:
+        """There was no room for a span's start: what is said about it later is to be dropped as well."""
+        with self._lock:
+            self._remember(self._dropped, row_id, row_id)
+
+    def was_dropped(self, row_id: str) -> bool:
+        with self._lock:
+            return row_id in self._dropped
 
     def open_of(self, root: str) -> list[OpenSpan]:
         """The open spans of one invocation, innermost first, the root last."""

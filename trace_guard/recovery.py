@@ -196,5 +196,9 @@ def _pending(journal: FileJournal | BorrowedJournal) -> int:
 
 def _remove_unfinished(path: Path) -> None:
     """Remove what was to become a journal, or was one, if the process that was at it has died over it."""
-    if path.stat().st_mtime < time.time() - _UNFINISHED_SECONDS:
+    try:
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return  # it was not dead after all
+    if age > _UNFINISHED_SECONDS:
         shutil.rmtree(path, ignore_errors=True)

@@ -73,7 +73,11 @@ class Witness:
         and has what was acknowledged."""
         rows = {row["id"]: row for row in server.rows()}
         unknown = {row["id"] for row in server.open_spans()} - self.known
-        assert not unknown, f"open on the server, and not in a journal: {[rows[one] for one in unknown]}"
+        sent = [
+            (request.at, row["id"], row.get("_is_merge"), row.get("metrics"))
+            for request in server.requests for row in request.rows if row["id"] in unknown
+        ]
+        assert not unknown, f"open on the server, not in a journal: {[rows[one] for one in unknown]}, sent as {sent}"
         missing = self.delivered - rows.keys()
         assert not missing, f"acknowledged, and not on the server: {missing}"
         for root, verdict in self.returned.items():

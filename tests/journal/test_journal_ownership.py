@@ -5,14 +5,29 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from support import Program, delivered, end_row, environment, journals, pending_in, settings_for, start_row, until
+from pytest_mock import MockerFixture
+from support import (
+    Program,
+    delivered,
+    end_row,
+    environment,
+    journals,
+    pending_in,
+    rows_in,
+    settings_for,
+    start_row,
+    until,
+)
 
 from trace_guard import recover
 from trace_guard.journal.directory import JOURNALS, Room
 from trace_guard.journal.journal import FileJournal, NewRow
 from trace_guard.journal.locks import FileLock
+from trace_guard.journal.reader import read_entries
 from trace_guard.open_spans import OpenSpans
 from trace_guard.status import read_status
 from trace_guard.testing import BraintrustServer
@@ -233,6 +248,34 @@ def test_an_interrupted_write_is_booked_or_cut_off(server: BraintrustServer, dir
     assert len(found) == len(set(found))
     assert set(found) == set((directory / "known").read_text().split("\n"))
     assert (path / f"{int(segment):08d}.seg").stat().st_size == int(offset)
+
+
+def test_journals_that_come_and_go_disturb_no_other(room: Room, mocker: MockerFixture) -> None:
+    """While other journals are made and removed, as recoveries do, every write to one's own succeeds."""
+    mocker.patch("trace_guard.journal.journal._RECOUNT_BYTES", 1)
+    done = threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            other = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+            end = other.append([NewRow.of(start_row("b")), NewRow.of(end_row("b"))])
+            assert other.take_delivery()
+            other.acknowledge(end)
+            other.close()
+            assert not other.path.exists()
+
+    journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+    with ThreadPoolExecutor(2) as pool:
+        others = [pool.submit(come_and_go) for _ in range(2)]
+        try:
+            for count in range(1500):
+                journal.append([NewRow.of(start_row(f"s{count}"))])
+        finally:
+            done.set()
+        for other in others:
+            other.result()
+    assert len(rows_in(read_entries(journal.path))) == 1500
+    journal.abandon()
 
 
 def test_a_finished_journal_is_removed_and_others_are_kept(room: Room) -> None:

@@ -100,26 +100,53 @@ def test_room_is_made_by_delivery(room: Room) -> None:
 def test_no_sequence_of_rows_leaves_a_start_without_its_end(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]
 ) -> None:
-    """Whatever is written, in whatever batches, near the cap: a span whose start was kept has its end kept too."""
+    """Whatever is written, in whatever batches, near the cap: a span whose start was kept has its end kept too, and of
+    one whose start was not kept nothing is kept from then on."""
     directory = tmp_path_factory.mktemp("cap")
     (directory / "journals").mkdir()
     journal = new_journal(Room(directory, 8_000), 8_000)
-    ended = set()
+    offered: dict[str, list[int]] = {}
+    number = 0
     for kind, name, repeated in steps:
         rows = []
         for _ in range(repeated):
+            number += 1
             row = start_row(f"s{name}") if kind in ("start", "both") else end_row(f"s{name}", output="y" * 200)
             row["metrics"] = {"start": {"start": 1.0}, "merge": {}, "end": {"end": 2.0},
                               "both": {"start": 1.0, "end": 2.0}}[kind]
-            rows.append(NewRow.of({**row, "input": "x" * 200}))
+            rows.append(NewRow.of({**row, "input": "x" * 200, "number": number}))
+            if "start" in row["metrics"]:
+                offered.setdefault(row["id"], []).append(number)
         journal.append(rows)
-        ended |= {f"id-s{name}"} if kind in ("end", "both") else set()
     # What was never ended is ended now, as the guard does at the close.
     journal.append([NewRow.of({**span.identity, "metrics": {"end": 3.0}}) for span in journal.spans.all_open()])
-    rows_kept = rows_in(read_entries(journal.path))
-    assert still_open(rows_kept) == set()
+    kept = rows_in(read_entries(journal.path))
+    assert still_open(kept) == set()
+    for row_id, starts in offered.items():
+        numbers = {row["number"]: row for row in kept if row["id"] == row_id and "number" in row}
+        if not any("start" in row["metrics"] for row in numbers.values()):
+            assert all(before < starts[0] for before in numbers), "said of a span that there was no room for"
     journal.abandon()
     shutil.rmtree(directory)
+
+
+def test_a_span_that_there_was_no_room_for_stays_out(room: Room) -> None:
+    """Of a span whose start was dropped nothing is recorded later either, when there is room again: it would look as if
+    it had neither start nor end."""
+    journal = new_journal(room, 20_000)
+    while not journal.dropped_spans:
+        journal.append([NewRow.of(start_row(f"s{journal.end.offset}-{journal.end.segment}"))])
+    journal.append([NewRow.of(start_row("out"))])
+    for span in journal.spans.all_open():
+        journal.append([NewRow.of({**span.identity, "metrics": {"end": 3.0}})])
+    assert journal.take_delivery()
+    journal.acknowledge(journal.end)
+    journal.append([NewRow.of({**end_row("out"), "metrics": {}, "output": "y"}), NewRow.of(end_row("out"))])
+    journal.append([NewRow.of(start_row("in")), NewRow.of(end_row("in"))])
+    assert journal.size < 5_000
+    assert [row["id"] for row in rows_in(read_entries(journal.path))][-3:].count("id-in") == 2
+    assert "id-out" not in {row["id"] for row in rows_in(read_entries(journal.path))}
+    journal.abandon()
 
 
 # Acknowledged segments

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple, Protocol
 from ..contain import logger, warn_once
 from ..errors import JournalError
 from ..open_spans import InvocationRecord, OpenSpans
-from ..rows import Row, dump, has_ended, is_span_row, without_payload
+from ..rows import Row, dump, has_ended, is_span_row, started_at, without_payload
 from .directory import JOURNALS, Room
-from .files import create_file, size_of, sync_directory, write_new
+from .files import bytes_of_journals, create_file, size_of, sync_directory, write_new
 from .format import (
     ENTRY_OVERHEAD,
     FORMAT,
@@ -284,22 +284,32 @@ class FileJournal:
         fitting: list[NewRow] = []
         for new in rows:
             total = used + len(new.encoded) + ENTRY_OVERHEAD
-            if total > cap * _PAYLOAD_SHARE and is_span_row(new.row):
-                row_id = new.row.get("id")
-                begun = self.spans.is_open(str(row_id)) or any(other.row.get("id") == row_id for other in fitting)
-                if total > cap * _SPANS_SHARE and not begun:
-                    self.dropped_spans += 1
-                    warn_once("cap:spans", "the journal in %s is full (%d bytes): new spans are not recorded "
-                              "until deliveries succeed again", self.path, cap)
+            if is_span_row(new.row):
+                row_id = str(new.row.get("id"))
+                if self.spans.was_dropped(row_id):
                     continue
-                if total > cap * _SPANS_SHARE and not has_ended(new.row):
-                    continue
-                warn_once("cap:payload", "the journal in %s nears its cap (%d bytes): inputs and outputs are "
-                          "dropped until deliveries succeed again", self.path, cap)
-                new = NewRow(new.row, dump(without_payload(new.row)), new.flags)
+                if total > cap * _PAYLOAD_SHARE:
+                    begun = self.spans.is_open(row_id) or any(str(other.row.get("id")) == row_id for other in fitting)
+                    if not self._may_stay(new.row, row_id, begun=begun, full=total > cap * _SPANS_SHARE):
+                        continue
+                    warn_once("cap:payload", "the journal in %s nears its cap (%d bytes): inputs and outputs are "
+                              "dropped until deliveries succeed again", self.path, cap)
+                    new = NewRow(new.row, dump(without_payload(new.row)), new.flags)
             used += len(new.encoded) + ENTRY_OVERHEAD
             fitting.append(new)
         return fitting
+
+    def _may_stay(self, row: Row, row_id: str, *, begun: bool, full: bool) -> bool:
+        """Whether a row is still worth its room without its payload."""
+        starts = started_at(row) is not None
+        if not full:
+            return begun or starts or has_ended(row)
+        if not begun and starts:
+            self.spans.drop(row_id)
+            self.dropped_spans += 1
+            warn_once("cap:spans", "the journal in %s is full (%d bytes): new spans are not recorded until "
+                      "deliveries succeed again", self.path, self._room.max_bytes)
+        return begun and has_ended(row)
 
     def _row(self, new: NewRow) -> bytes:
         return self._encoded(Kind.ROW, new.encoded, new.flags)
@@ -370,9 +380,7 @@ class FileJournal:
         if self._uncounted < min(_RECOUNT_BYTES, self._room.max_bytes // 16):
             return
         self._uncounted = 0
-        self._others = sum(
-            size_of(file) for file in self.path.parent.glob("*/*.seg") if file.parent != self.path
-        )
+        self._others = bytes_of_journals(self.path.parent, but=self.path.name)
 
     # Delivering
 

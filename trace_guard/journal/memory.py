@@ -9,7 +9,7 @@ from typing import Any
 
 from ..contain import warn_once
 from ..open_spans import InvocationRecord, OpenSpans
-from ..rows import has_ended, is_span_row
+from ..rows import has_ended, is_span_row, started_at
 from .format import ENTRY_OVERHEAD, Entry, Kind, Position
 from .journal import NewRow
 
@@ -23,8 +23,8 @@ _SEGMENT = 1 << 40
 class MemoryJournal:
     """Keeps undelivered rows in memory, at most ``max_bytes`` of them.
 
-    Past that the oldest rows go that don't end a span: an end costs little, and what is lost can't be "in
-    progress" if its start went with it.
+    Past that new rows are dropped, but for the ends of spans that have begun: an end costs little, and what has
+    no start can't be "in progress".
     """
 
     durable = False
@@ -57,9 +57,13 @@ class MemoryJournal:
         with self._mutex:
             for new in rows:
                 self._count += 1
+                row_id = str(new.row.get("id"))
+                dropped = is_span_row(new.row) and self.spans.was_dropped(row_id)
                 ends = is_span_row(new.row) and has_ended(new.row)
-                if self._bytes + len(new.encoded) > self._max_bytes and not ends:
+                if dropped or (self._bytes + len(new.encoded) > self._max_bytes and not ends):
                     self.dropped_rows += 1
+                    if is_span_row(new.row) and started_at(new.row) is not None and not self.spans.is_open(row_id):
+                        self.spans.drop(row_id)
                     warn_once("memory:full", "undelivered rows fill the %d bytes kept in memory: new ones are "
                               "dropped until deliveries succeed again", self._max_bytes)
                     continue
