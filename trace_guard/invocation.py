@@ -59,7 +59,6 @@ class Invocation:
             off, or could not be begun.
         outcome: how it ended; None until then.
         delivery: what came of its rows; None until it has ended.
-        cold: set by an adapter if this is the first invocation of the process.
     """
 
     def __init__(

@@ -55,6 +55,7 @@ class _Process:
             runtime = Runtime(settings, backend)
             runtime.key = key if backend is None else None
             runtime.on_resolved(lambda: self.sdk.resolved(runtime.identity))
+            runtime.on_moved(lambda: self.sdk.moved())
             self._runtimes.append(runtime)
         with contain("start"):  # it is in use from here on: whoever asked for it must get it
             runtime.start()

@@ -58,6 +58,8 @@ class Runtime:
         self._room: Room | None = None
         self._retired: list[tuple[Courier, Journal | None]] = []
         self._resolved: Callable[[], None] = lambda: None
+        self._moved: Callable[[], None] = lambda: None
+        self._next_login: tuple[str, str, str | None] | None = None
         self.key: object = None
         self._connect()
 
@@ -80,6 +82,10 @@ class Runtime:
     def on_resolved(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever the organisation or a project's id has been found out."""
         self._resolved = listener
+
+    def on_moved(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` when a login that had to wait for an invocation's end has taken effect."""
+        self._moved = listener
 
     # Appending
 
@@ -108,12 +114,16 @@ class Runtime:
     def _append(
         self, rows: Sequence[NewRow], record: InvocationRecord | None = None
     ) -> tuple[Journal, Position]:
-        journal = self.journal()
-        try:
-            end = journal.append(rows) if record is None else journal.begin(record, rows)
-        except (OSError, JournalError) as error:
-            journal = self._instead_of(journal, error)
-            end = journal.append(rows) if record is None else journal.begin(record, rows)
+        journal, end = self.journal(), None
+        for instead_of in (self._instead_of, self._memory_instead_of, None):
+            try:
+                end = journal.append(rows) if record is None else journal.begin(record, rows)
+                break
+            except (OSError, JournalError) as error:
+                if instead_of is None:
+                    raise
+                journal = instead_of(journal, error)
+        assert end is not None
         self.courier.rows_arrived(journal)
         return journal, end
 
@@ -157,6 +167,9 @@ class Runtime:
                     self._open_journal(anew=True)
                 assert self._journal is not None
                 return self._journal
+        return self._memory_instead_of(journal, error)
+
+    def _memory_instead_of(self, journal: Journal, error: Exception) -> Journal:
         return self._to_memory(f"the journal can't be written: {error}")
 
     def _to_memory(self, why: str) -> Journal:
@@ -263,6 +276,11 @@ class Runtime:
             return
         if (api_key, app_url, org_name) == (settings.api_key, settings.app_url.rstrip("/"), settings.org_name):
             return
+        if self.spans.live():
+            # A trace stays where it began: split between two destinations it would be closed in neither.
+            self._next_login = (api_key, app_url, org_name)
+            return
+        self._next_login = None
         with self._lock:
             self.settings = settings.with_login(api_key, app_url, org_name)
             self._retired.append((self.courier, self._journal))
@@ -272,7 +290,11 @@ class Runtime:
         self.look_up(None)
 
     def announce(self) -> None:
-        """Say once where traces are if they are not in Braintrust."""
+        """Before an invocation: take up a login of the last one, and say once where traces are if they are not in
+        Braintrust."""
+        if self._next_login is not None and not self.spans.live():
+            self.key_given(*self._next_login)
+            self._moved()
         if self.settings.backend_name == "local" and not self._given_backend:
             _say_once(
                 f"trace-guard: BRAINTRUST_API_KEY is not set: traces are kept in {self.settings.dir / 'traces.db'}; "
@@ -290,18 +312,14 @@ class Runtime:
     def after_fork(self) -> None:
         """In a forked child: the parent goes on with its journal; ours is made when it is needed."""
         self._lock = threading.RLock()
-        for journal in (self._journal, *(journal for _, journal in self._retired)):
-            if isinstance(journal, (FileJournal, MemoryJournal)):
+        for courier in (self.courier, *(courier for courier, _ in self._retired)):
+            for journal in courier.journals():  # its own among them
                 journal.abandon()
         self._journal = None
         self._retired = []
         self.spans = OpenSpans()
         self.identity.after_fork()
         self.watchdog.after_fork()
-        for source in self.courier.journals():
-            abandon = getattr(source, "abandon", None)
-            if abandon is not None:
-                abandon()
         self.courier.after_fork()
         after_fork = getattr(self.backend, "after_fork", None)
         if after_fork is not None:

@@ -219,7 +219,7 @@ def test_an_older_row_never_lands_last(server: BraintrustServer, make_guard: Mak
         for event in waits_for.get(key, ()):
             assert event.wait(8)
         if key == ("x1", 2):
-            time.sleep(0.05)  # until the answer to "a" has arrived
+            until(lambda: not guard.runtime.courier._is_busy("id-a"), what="the arrival of the answer to a")
         answer = Fault.status(401).injure(exchange) if key == ("a", 1) else exchange.answer()
         answered[key].set()
         return answer

@@ -412,3 +412,26 @@ def test_memory_gives_way_before_it_is_exhausted(server: BraintrustServer, make_
         (f"id-s{count}", {"start": 1000.0, "end": 1001.0}) for count in range(2)
     ]
     assert server.open_spans() == []
+
+
+def test_troubles_that_come_together_cost_no_row(server: BraintrustServer, directory: Path) -> None:
+    """If the journal was removed, and its successor can't be written to either, rows go to memory, and arrive."""
+    code = """
+        import resource, shutil
+        from support import end_row, start_row
+        from trace_guard import Deadline, Guard
+        runtime = Guard(linger=60).runtime
+        runtime.append([start_row("a"), start_row("b")])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12000, 12000))
+        shutil.rmtree(runtime.journal().path)
+        runtime.append([end_row("a", output="y" * 20000)])
+        say(runtime.journal().durable)
+        runtime.append([end_row("b")])
+        say(runtime.flush(Deadline.after(10)))
+    """
+    with Program(code, environment(server, directory)) as program:
+        program.expects(False)
+        program.expects(True)
+        program.ends_well()
+    ends = {row["id"]: row["metrics"]["end"] for row in server.span_rows()}
+    assert ends == {"id-a": 1001.0, "id-b": 1001.0}

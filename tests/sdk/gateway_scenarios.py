@@ -53,6 +53,22 @@ def login_elsewhere() -> Any:
     return None
 
 
+def login_within() -> Any:
+    """A login from within a handler, which gets its key from a vault."""
+    logged_in = False
+
+    def body(event: str, context: Any) -> str:
+        nonlocal logged_in
+        tool(event)
+        if not logged_in:
+            braintrust.login(api_key="another key")
+            logged_in = True
+        return tool(event)
+
+    handler = guard_handler(name="root", project="project")(body)
+    return [handler("first", None), handler("second", None)]
+
+
 def black_hole() -> Any:
     """The seconds that a handler's own code takes, all of it that could wait for the network."""
     took = []
