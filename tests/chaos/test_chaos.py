@@ -9,6 +9,7 @@ import os
 import random
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ pytestmark = [
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     runs = metafunc.config.getoption("chaos_runs")
     given = metafunc.config.getoption("chaos_seed")
-    base = given if given is not None else int.from_bytes(os.urandom(3), "big") * 1000
+    # Processes that share the tests among them have to agree about these.
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
+    base = given if given is not None else int(run[:6], 16) * 1000
     metafunc.parametrize("seed", range(base, base + runs))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -32,7 +33,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: the arguments are not understood, or ask for help or the version.
     """
-    arguments = _parser().parse_args(argv)
+    # Behind it everything is the command's to be run, whatever it looks like.
+    words = list(sys.argv[1:] if argv is None else argv)
+    behind = words.index("--") if "--" in words else len(words)
+    parser = _parser()
+    arguments = parser.parse_args(words[:behind])
+    if arguments.command == "run":
+        return _run(arguments, words[behind + 1 :])
+    if behind < len(words):
+        parser.error("only `trace-guard run` takes a command behind `--`")
     if isinstance(sys.stdout, TextIOWrapper):
         # A name in a trace may hold letters that the terminal's encoding has not.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -55,6 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGINT
 
 
+def _run(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    if arguments.words:
+        words = shlex.join(arguments.words)
+        arguments.fail(f"the command comes behind `--`: trace-guard run [options] -- {words}")
+    if not command or not command[0]:
+        arguments.fail("a command is missing: trace-guard run [options] -- COMMAND [arguments]")
+    from .run import run_command
+
+    return run_command(arguments, command)
+
+
 def _command(name: str) -> Command:
     """Commands are imported when they are called, so that each starts as fast as it can."""
     if name in ("traces", "show"):
@@ -65,6 +85,10 @@ def _command(name: str) -> Command:
         from . import journals
 
         return journals.show_status if name == "status" else journals.recover_orphans
+    if name == "layer":
+        from . import layer
+
+        return layer.build_layer
     from . import demo
 
     return demo.run_demo
@@ -108,11 +132,50 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", type=_seconds, default=30.0, metavar="SECONDS",
         help="most seconds to wait for the backend (default: 30)",
     )
+    run = commands.add_parser(
+        "run", parents=[everywhere], usage="trace-guard run [--name N] [--grace SECONDS] [--project P] -- COMMAND ...",
+        help="run a program as a trace of its own, which is closed and delivered also if the program is killed",
+        epilog="The exit status is that of the program, or 128 and the number of the signal that killed it. 126 and "
+               "127: it can't be executed, or is not there.",
+    )
+    run.set_defaults(fail=run.error)
+    run.add_argument("--name", metavar="N", help="of the root span (default: the name of the program or script)")
+    run.add_argument(
+        "--grace", type=_seconds, metavar="SECONDS",
+        help="between the platform's SIGTERM and its SIGKILL (default: those of the platform, mostly 30): a program "
+             "that has not ended shortly before is killed, so that its trace can be closed and delivered",
+    )
+    run.add_argument("--project", metavar="P", help="Braintrust project, instead of TRACE_GUARD_PROJECT")
+    run.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     commands.add_parser(
         "demo", parents=[everywhere],
         help="guard a real Lambda function that fails in every way, against a stand-in of Braintrust",
     )
+    layer = commands.add_parser(
+        "layer", parents=[everywhere],
+        help="build a Lambda layer: the packages, an extension that outlives the function, and a wrapper for "
+             "functions whose code is to stay as it is",
+    )
+    layer.add_argument("--output", default="layer.zip", metavar="FILE", help="the zip to write (default: layer.zip)")
+    layer.add_argument(
+        "--arch", choices=("x86_64", "arm64"), default="x86_64", help="of the function (default: x86_64)"
+    )
+    layer.add_argument(
+        "--python", action="append", type=_python, metavar="X.Y",
+        help="of the function, such as 3.12; may be given several times (default: that of this command)",
+    )
+    layer.add_argument(
+        "--no-dependencies", dest="dependencies", action="store_false",
+        help="leave out braintrust and what it needs, for functions that bring it",
+    )
     return parser
+
+
+def _python(text: str) -> str:
+    major, _, minor = text.partition(".")
+    if major != "3" or not minor.isdecimal() or int(minor) < 10:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a Python version from 3.10 on, such as 3.12")
+    return text
 
 
 def _whole(text: str) -> int:

@@ -1,0 +1,91 @@
+"""Jobs of many spans: what they take of memory and disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import Program, end_row, environment, start_row
+
+from trace_guard import open_spans
+from trace_guard.open_spans import InvocationRecord, OpenSpans
+from trace_guard.testing import BraintrustServer, Fault
+
+CAP = 8_000_000
+OUTAGE, MORE = 1_000, 2_500
+
+# What is remembered of spans that have ended is bounded: by so little here that the bound is reached early.
+PROGRAM = f"""
+    import gc, sys
+    from pathlib import Path
+    from trace_guard import default_guard, open_spans
+
+
+    open_spans._REMEMBERED = 500
+    guard = default_guard()
+
+    def work(job, count):
+        for number in range(count):
+            with job.step("step", input={{"number": number, "text": "x" * 200}}) as step:
+                step.set_output("y" * 200)
+
+    def blocks():
+        while not guard.flush(10):
+            time.sleep(0.01)
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    with guard.job("long") as job:
+        work(job, {OUTAGE})
+        size = sum(path.stat().st_size for path in Path(os.environ["TRACE_GUARD_DIR"]).rglob("*") if path.is_file())
+        say(size)
+        listen()
+        before = blocks()
+        work(job, {MORE})
+        say(blocks() - before)
+"""
+
+
+def test_a_long_job_stays_small(server: BraintrustServer, directory: Path) -> None:
+    """With the backend down for the first part of a job the journal keeps to its cap, and in the end every span is
+    there, whole, also if spans end faster than the SDK sends them; from then on a span costs no memory once it has been
+    delivered."""
+    server.fail("/logs3", Fault.status(503))
+    # The SDK drops, in silence, what does not fit into its queue: here it has room for a few steps.
+    variables = {"TRACE_GUARD_MAX_JOURNAL_BYTES": str(CAP), "BRAINTRUST_QUEUE_SIZE": "100"}
+    with Program(PROGRAM, environment(server, directory, **variables)) as program:
+        size = int(program.hears(60))
+        assert OUTAGE * 800 < size < CAP
+        server.heal()
+        program.tell()
+        grown = int(program.hears(60))
+        program.ends_well()
+    assert grown < MORE / 5
+    assert server.open_spans() == []
+    rows = server.span_rows()
+    assert len(rows) == OUTAGE + MORE + 1
+    steps = [row for row in rows if row["span_parents"]]
+    assert sorted(row["input"]["number"] for row in steps) == sorted([*range(OUTAGE), *range(MORE)])
+    assert {row["output"] for row in steps} == {"y" * 200}
+    (root,) = [row for row in rows if not row["span_parents"]]
+    assert root["metadata"]["job"]["steps"] == {"done": OUTAGE + MORE, "failed": 0, "skipped": 0}
+
+
+def test_a_span_with_many_children_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many spans a job has, those below a root, or below a step that goes on, are known to belong to it, also
+    beside another job of the same trace."""
+    monkeypatch.setattr(open_spans, "_REMEMBERED", 100)
+    spans = OpenSpans()
+    for name in ("a", "b"):
+        spans.begin(InvocationRecord(root=f"id-{name}", span_id=name, root_span_id="trace", started=1000.0))
+        spans.observe(start_row(name, parent="outside", root="trace"))
+    spans.observe(start_row("step", parent="a", root="trace"))
+    for number in range(3 * open_spans._REMEMBERED):
+        child = f"child-{number}"
+        spans.observe(start_row(child, parent="step", root="trace"))
+        spans.observe(end_row(child, parent="step", root="trace"))
+    spans.observe(start_row("last", parent="step", root="trace"))
+    spans.observe(start_row("beside", parent="b", root="trace"))
+    assert [span.name for span in spans.open_of("id-a")] == ["last", "step", "a"]
+    assert [span.name for span in spans.open_of("id-b")] == ["beside", "b"]
+    assert spans.unowned() == []

@@ -1,0 +1,83 @@
+"""How far a job has come, for whoever looks on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+import pytest
+
+from trace_guard import Guard
+
+HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"
+"""What hides a terminal's cursor, and shows it again."""
+
+
+class Stderr:
+    """A terminal, or a pipe, in place of standard error."""
+
+    def __init__(self, ours: int, theirs: int) -> None:
+        self._ours = ours
+        self.stream: TextIO = os.fdopen(theirs, "w")
+
+    def shown(self) -> str:
+        """What was written to it; it is closed with that."""
+        self.stream.close()
+        parts = []
+        with contextlib.suppress(OSError):  # so a terminal says that nobody is at its other end
+            while part := os.read(self._ours, 65536):
+                parts.append(part)
+        os.close(self._ours)
+        return b"".join(parts).decode()
+
+
+@pytest.fixture(autouse=True)
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a terminal is known by."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+def run(guard: Guard, stderr: Stderr, monkeypatch: pytest.MonkeyPatch, *, progress: bool = True) -> str:
+    """What a job of three items shows."""
+    monkeypatch.setattr(sys, "stderr", stderr.stream)
+    with guard.job("nightly", progress=progress) as job:
+        for result in job.process([3, 0, 1], lambda item: 6 // item, workers=1):
+            print(result.value)
+    return stderr.shown()
+
+
+@pytest.mark.parametrize("kind", ["rich", "plain"])
+def test_a_terminal_shows_how_far_it_is(
+    make_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """On a terminal a job shows how many items are done, and failed, and leaves the cursor where it belongs; what the
+    job prints goes where it went."""
+    if kind == "plain":
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+    shown = run(make_guard(), Stderr(*pty.openpty()), monkeypatch)
+    assert capsys.readouterr().out.split() == ["2", "None", "6"]
+    if kind == "plain":
+        assert shown.rstrip().endswith("nightly: 2 done, 1 failed of 3")
+        assert shown.endswith("\r\n")
+        assert HIDDEN not in shown
+    else:
+        assert "3/3" in shown
+        assert "2 done, 1 failed" in shown
+        assert shown.rindex(SHOWN) > shown.rindex("2 done, 1 failed") > shown.index(HIDDEN)
+
+
+def test_a_pipe_gets_nothing(
+    make_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In a pipe, and on a terminal where it was switched off or nothing can be drawn, there is no progress."""
+    guard = make_guard()
+    assert run(guard, Stderr(*os.pipe()), monkeypatch) == ""
+    assert run(guard, Stderr(*pty.openpty()), monkeypatch, progress=False) == ""
+    monkeypatch.setenv("TERM", "dumb")
+    assert run(guard, Stderr(*pty.openpty()), monkeypatch) == ""
+    assert capsys.readouterr().out.split() == ["2", "None", "6"] * 3

@@ -1,0 +1,199 @@
+"""A function called with many items, in threads; each call is a step of the job."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import operator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+from .steps import Step
+from .workers import Workers
+
+if TYPE_CHECKING:
+    from .job import Job
+
+__all__ = ["Items", "Processing", "Result"]
+
+T = TypeVar("T")
+R = TypeVar("R")
+Items: TypeAlias = Iterable[T]
+
+# How many items are taken ahead of the one whose result is next, for each worker.
+_AHEAD = 4
+_ON_ERROR = ("continue", "raise")
+
+
+class Result(Generic[T, R]):
+    """What came of an item.
+
+    Attributes:
+        item: what the function was called with.
+        index: the item's place, from 0 on.
+        value: what the function returned; None if it raised.
+        error: what it raised, or None.
+    """
+
+    __slots__ = ("error", "index", "item", "value")
+
+    def __init__(self, index: int, item: T, value: R | None = None, error: Exception | None = None) -> None:
+        self.index = index
+        self.item = item
+        self.value = value
+        self.error = error
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+    def __repr__(self) -> str:
+        end = f"value={self.value!r}" if self.ok else f"error={self.error!r}"
+        return f"Result(index={self.index}, item={self.item!r}, {end})"
+
+
+class Processing(Iterator[Result[T, R]]):
+    """The results, one by one: made by :func:`trace_guard.process`. Nothing is done before the first is asked for."""
+
+    def __init__(
+        self,
+        items: Iterable[T],
+        function: Callable[[T], R],
+        job: Job | None,
+        *,
+        workers: int,
+        name: str | None,
+        on_error: str,
+        in_order: bool,
+    ) -> None:
+        self._has_begun = True  # as long as its arguments are in doubt
+        if inspect.iscoroutinefunction(function):
+            raise TypeError(
+                f"process() runs plain functions in threads, and {getattr(function, '__name__', function)!r} is a "
+                "coroutine function: use asyncio.TaskGroup or asyncio.gather, with `async with step(...)` in each task"
+            )
+        if not callable(function):
+            raise TypeError(f"process() takes a function to call with each item, and {function!r} can't be called")
+        if not isinstance(workers, int) or workers < 1:
+            raise ValueError(f"workers={workers!r} is not accepted: it takes a whole number from 1 on")
+        if on_error not in _ON_ERROR:
+            raise ValueError(f"on_error={on_error!r} is not accepted: it takes {' or '.join(_ON_ERROR)}")
+        if job is not None:
+            # What has no length, or fails to say it, as streams do that are dressed up as sequences, has an end.
+            with contextlib.suppress(Exception):
+                job.expect(operator.length_hint(items))
+        self._items = iter(items)
+        self._function = function
+        self._job = job
+        self._name = name or getattr(function, "__name__", None) or type(function).__name__
+        self._raises = on_error == "raise"
+        self._in_order = in_order
+        self._count = workers
+        self._pending: list[Future[Result[T, R]]] = []
+        self._workers: Workers | None = None
+        self._taken = 0
+        self._is_exhausted = False
+        self._fault: Exception | None = None
+        self._has_begun = False
+
+    def __iter__(self) -> Processing[T, R]:
+        return self
+
+    def __next__(self) -> Result[T, R]:
+        self._has_begun = True
+        try:
+            self._fill()
+            if not self._pending:
+                fault, self._fault = self._fault, None
+                self.close()
+                if fault is not None:
+                    raise fault
+                raise StopIteration
+            result = self._next_done().result()
+        except StopIteration:
+            raise
+        except Exception:
+            self.close()
+            raise
+        except BaseException:
+            self._stop(False)  # somebody wants to be out of here
+            raise
+        if result.error is not None and self._raises:
+            self.close()
+            if isinstance(result.error, StopIteration):
+                # It would look like the end of the results, as in generators: PEP 479.
+                raise RuntimeError(f"{self._name} raised StopIteration") from result.error
+            raise result.error
+        return result
+
+    def run(self) -> dict[str, int]:
+        """Do all of it, without looking at the results; how many items were ``done`` and how many ``failed``."""
+        counts = {"done": 0, "failed": 0}
+        for result in self:
+            counts["done" if result.ok else "failed"] += 1
+        return counts
+
+    def close(self) -> None:
+        """Take no more items, and wait for those that are being worked on."""
+        self._stop(True)
+
+    def _stop(self, waits: bool) -> None:
+        self._has_begun = self._is_exhausted = True
+        self._pending.clear()
+        workers, self._workers = self._workers, None
+        if workers is not None:
+            workers.stop(waits)
+
+    def _fill(self) -> None:
+        """Take items, in the thread of whoever asks for results, up to a bound, or until there is a result."""
+        while not self._is_exhausted and len(self._pending) < self._count * _AHEAD:
+            if self._pending and self._pending[0].done() and len(self._pending) > self._count:
+                return
+            try:
+                item = next(self._items)
+            except StopIteration:
+                self._is_exhausted = True
+            except Exception as fault:  # noqa: BLE001 - raised once the results of what came before are given out
+                self._is_exhausted, self._fault = True, fault
+            else:
+                self._submit(item)
+
+    def _submit(self, item: T) -> None:
+        if self._workers is None:
+            self._workers = Workers(self._count)
+            if self._job is not None:
+                self._job.employ(self._workers)
+        self._pending.append(
+            self._workers.submit(_work, self._function, self._name, self._job, self._taken, item)
+        )
+        self._taken += 1
+
+    def _next_done(self) -> Future[Result[T, R]]:
+        if self._in_order:
+            return self._pending.pop(0)
+        done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
+        first = next(one for one in self._pending if one in done)
+        self._pending.remove(first)
+        return first
+
+    def __del__(self) -> None:
+        if not getattr(self, "_has_begun", True):
+            warnings.warn(
+                "the results of process() were never asked for, so that nothing was done: iterate over them, or "
+                "call .run()", RuntimeWarning, stacklevel=2, source=self,
+            )
+        elif getattr(self, "_workers", None) is not None:
+            self._stop(False)
+
+
+def _work(function: Callable[[T], R], name: str, job: Job | None, index: int, item: T) -> Result[T, R]:
+    """In a thread. No method, as it is not to keep the results' iterator alive."""
+    try:
+        with Step(name, job, input=item) as step:
+            value = function(item)
+            step.set_output(value)
+    except Exception as error:  # noqa: BLE001 - it is in the result
+        return Result(index, item, error=error)
+    return Result(index, item, value)

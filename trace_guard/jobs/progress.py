@@ -1,0 +1,128 @@
+"""How far a job has come, on a terminal only: a bar where Rich is installed, else a line."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol, TextIO
+
+from ..contain import contain
+
+__all__ = ["Progress"]
+
+_REDRAW_SECONDS = 0.1
+
+
+class _Display(Protocol):
+    def show(self, counts: Mapping[str, int], expected: int) -> None: ...
+    def close(self) -> None: ...
+
+
+class Progress:
+    """Appears with the first step, and never in a pipe or a file. Any thread may call it.
+
+    Args:
+        name: of the job.
+        stream: where to; standard error by default.
+    """
+
+    def __init__(self, name: str, stream: TextIO | None = None) -> None:
+        self._name = name
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._display: _Display | None = None
+        self._drawn_at = 0.0
+        self._is_closed = False
+
+    def show(self, counts: Mapping[str, int], expected: int, *, is_last: bool = False) -> None:
+        """Draw it anew, unless that was done just now."""
+        now = time.monotonic()
+        if self._is_closed or (now - self._drawn_at < _REDRAW_SECONDS and not is_last):
+            return
+        with contain("show how far the job has come"):
+            # Whoever is second has nothing to add; and a signal may have come while somebody draws.
+            if not self._lock.acquire(blocking=False):
+                return
+            try:
+                self._drawn_at = now
+                if self._display is None:
+                    self._display = self._begun()
+                if self._display is None:
+                    self._is_closed = True
+                else:
+                    self._display.show(counts, expected)
+            finally:
+                self._lock.release()
+
+    def close(self) -> None:
+        """Leave it where it is, and the cursor behind it."""
+        self._is_closed = True
+        display, self._display = self._display, None
+        if display is not None:
+            with contain("put the terminal back in order"):
+                display.close()
+
+    def _begun(self) -> _Display | None:
+        stream = self._stream or sys.stderr
+        if stream is None or stream.closed or not stream.isatty() or os.environ.get("TERM") == "dumb":
+            return None
+        try:
+            return _Bar(self._name, stream)
+        except ImportError:
+            return _Line(self._name, stream)
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    rest = [f"{counts[end]} {end}" for end in ("failed", "skipped") if counts.get(end)]
+    return ", ".join([f"{counts['done']} done", *rest])
+
+
+class _Line:
+    """One line that is written over."""
+
+    def __init__(self, name: str, stream: TextIO) -> None:
+        self._name = name
+        self._stream = stream
+        self._width = 0
+
+    def show(self, counts: Mapping[str, int], expected: int) -> None:
+        line = f"{self._name}: {_told(counts)}" + (f" of {expected}" if expected else "")
+        self._stream.write("\r" + line.ljust(self._width))
+        self._stream.flush()
+        self._width = len(line)
+
+    def close(self) -> None:
+        self._stream.write("\n")
+        self._stream.flush()
+
+
+class _Bar:
+    """Rich's.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+
+    def __init__(self, name: str, stream: TextIO) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"),
+            TimeElapsedColumn(), console=Console(file=stream),
+            # What is printed to a file or a pipe must go on doing so.
+            redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+        )
+        self._task: Any = self._progress.add_task(name, total=None, told="")
+        self._progress.start()
+
+    def show(self, counts: Mapping[str, int], expected: int) -> None:
+        self._progress.update(
+            self._task, completed=sum(counts.values()), total=expected or None, told=_told(counts)
+        )
+
+    def close(self) -> None:
+        self._progress.stop()

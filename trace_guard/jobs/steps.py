@@ -1,0 +1,107 @@
+"""The steps of a job: a span for each, counted on the job's root."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ..contain import contain
+from ..deadline import Deadline
+from ..early_end import DRAIN_SECONDS
+from ..invocation import NOTHING, live_invocation
+from ..payload import Payload
+from ..this_process import PROCESS
+from .exits import failure
+
+if TYPE_CHECKING:
+    from .job import Job
+
+__all__ = ["Step", "current_step"]
+
+_current: contextvars.ContextVar[Step | None] = contextvars.ContextVar("trace_guard_step", default=None)
+
+
+def current_step() -> Step:
+    """The step that this code runs in; outside of any one that does nothing."""
+    return _current.get() or Step("no step", None)
+
+
+class Step:
+    """Made by :func:`trace_guard.step`; use it with ``with`` or ``async with``.
+
+    Its span lies below the one that is current, else directly below the job's root. An exception is logged on it and
+    raised on. None of its methods raises for a fault of ours.
+
+    Attributes:
+        span: its Braintrust span, which is current inside the block.
+    """
+
+    def __init__(
+        self, name: str, job: Job | None, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        self.name = name
+        self.span: Any = None
+        self._job = job
+        self._input = input
+        self._metadata = metadata
+        self._outer: Step | None = None
+        self._skipped: str | None = None
+
+    def skip(self, reason: str = "") -> None:
+        """Count it as skipped, and not as done; the code in the block goes on."""
+        self._skipped = reason
+
+    def set_output(self, value: Any) -> None:
+        """Log the output on its span, redacted and cut, if outputs are captured."""
+        with contain("log the output of a step"):
+            captures = self._job is None or self._job.invocation.guard.settings.capture_output
+            if captures and self.span is not None:
+                self.span.log(output=self._payload.copy(value))
+
+    def __enter__(self) -> Step:
+        with contain("begin a step"):
+            self.span = PROCESS.sdk.no_span
+            self._open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with contain("end a step"):
+            _current.set(self._outer)
+            if failure(error) is None:
+                kind = error = trace = None
+            if error is None and self._skipped is not None:
+                self.span.log(metadata={"step": {"skipped": self._skipped or True}})
+            self.span.__exit__(kind, error, trace)
+            if live_invocation() is None:
+                # No end of one sees to it, and a child of a pool is killed, or leaves without an exit.
+                PROCESS.sdk.drain(Deadline.after(DRAIN_SECONDS))
+        if self._job is not None:
+            self._job._stepped("failed" if error is not None else "done" if self._skipped is None else "skipped")
+
+    async def __aenter__(self) -> Step:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def _open(self) -> None:
+        self._outer = _current.get()
+        event: dict[str, Any] = {}
+        if self._input is not NOTHING and (self._job is None or self._job.invocation.guard.settings.capture_input):
+            event["input"] = self._payload.copy(self._input)
+        if self._metadata:
+            event["metadata"] = dict(self._metadata)
+        self.span = PROCESS.sdk.start_step(self.name, None if self._job is None else self._job.span, event)
+        self.span.__enter__()
+        self._input = NOTHING
+        _current.set(self)
+
+    @property
+    def _payload(self) -> Payload:
+        return Payload() if self._job is None else self._job.invocation.guard.payload

@@ -1,0 +1,58 @@
+"""The backend of Braintrust, loaded when there is something to send: libraries for HTTP would hold up the command."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..deadline import Deadline
+from ..identity import Identity, Organisation
+from ..settings import Settings
+
+if TYPE_CHECKING:
+    from ..backends.braintrust import BraintrustBackend
+    from ..journal.spooled import Content, SpooledAttachment
+
+__all__ = ["LaterBackend"]
+
+
+class LaterBackend:
+    """As :class:`trace_guard.backends.braintrust.BraintrustBackend`, which does the work.
+
+    Attributes:
+        identity: to be set before the first use.
+    """
+
+    name = "braintrust"
+    # Less than the backend's own, so that it can be said without that.
+    max_bytes = 1024 * 1024
+    identity: Identity
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @functools.cached_property
+    def _backend(self) -> BraintrustBackend:
+        from ..backends.braintrust import BraintrustBackend
+
+        return BraintrustBackend(self._settings, self.identity)
+
+    def send(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
+        return self._backend.send(rows, deadline)
+
+    def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
+        self._backend.attach(one, deadline)
+
+    def find_attachment(self, key: str) -> Content | None:
+        return self._backend.find_attachment(key)
+
+    def organisation(self, deadline: Deadline) -> Organisation:
+        return self._backend.organisation(deadline)
+
+    def resolve_project(self, name: str, deadline: Deadline) -> str:
+        return self._backend.resolve_project(name, deadline)
+
+    def close(self) -> None:
+        if "_backend" in self.__dict__:
+            self._backend.close()

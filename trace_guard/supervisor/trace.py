@@ -1,0 +1,198 @@
+"""The trace around a command: its root is on disk before the command runs, and whatever the command's processes have
+left open is closed when they are dead."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from ..contain import contain, warn_once
+from ..deadline import Deadline
+from ..errors import JournalError
+from ..jobs.heartbeat import HEARTBEAT_SECONDS, Heartbeat
+from ..jobs.platform import Platform
+from ..journal.directory import JOURNALS
+from ..journal.format import Flag
+from ..journal.locks import FileLock
+from ..open_spans import InvocationRecord
+from ..outcome import Outcome
+from ..payload import Payload
+from ..recovery import Death, close_orphans
+from ..rows import Row, closing_row
+from ..runtime import Runtime
+from ..settings import Settings
+from .deaths import Deaths
+from .end import End
+from .exported import ExportedSpan
+from .later import LaterBackend
+from .shown import shown
+
+__all__ = ["Trace"]
+
+# As much as an exit of the command may have to wait for it; the rest is found later, by and by.
+_RECOVERY_SECONDS = 0.5
+# How long the process of a journal must have been dead before it is closed while the command goes on.
+_CERTAIN_SECONDS = 1.5
+_KIND = {Outcome.ERROR: "Error", Outcome.TERMINATED: "Terminated"}
+
+
+class Trace:
+    """The root span of a command, and the journals of the command's processes.
+
+    Args:
+        name: of the root.
+        command: the words of the command line, which are logged without secrets, unless inputs are not captured.
+        pid: of the command.
+
+    Attributes:
+        exported: the root as another process is told of it.
+        exit_timeout: most seconds that the delivery at the end may take.
+
+    Raises:
+        Exception: whatever is wrong with settings, disk or network libraries; the command is to run without a trace.
+    """
+
+    def __init__(
+        self, settings: Settings, name: str, command: Sequence[str], pid: int, platform: Platform
+    ) -> None:
+        self._began = time.time()
+        self._runtime = runtime = _Runtime(settings)
+        runtime.announce()
+        self.exit_timeout = settings.exit_timeout
+        row_id, span_id, trace_id = str(uuid.uuid4()), os.urandom(8).hex(), os.urandom(16).hex()
+        parent = self._parent(settings)
+        span = parent.child(row_id, span_id, trace_id)
+        self.exported = span.encode()
+        self._deaths = runtime.deaths = Deaths(pid, str(span.root_span_id), self._began)
+        self._identity: Row = {
+            "id": row_id, "span_id": span_id, "root_span_id": span.root_span_id,
+            "span_parents": [parent.span_id] if parent.span_id else None, **span.owner,
+        }
+        facts: dict[str, Any] = {"process.pid": pid, **platform.metadata}
+        if settings.capture_input:
+            facts["process.command_args"] = shown(command, Payload(settings.redact, settings.max_payload_bytes))
+        row = {
+            **(parent.passed_on or {}), "_is_merge": True, **self._identity, "metrics": {"start": self._began},
+            "created": datetime.fromtimestamp(self._began, timezone.utc).isoformat(),
+            "span_attributes": {"name": name, "type": "task"}, "metadata": facts,
+        }
+        record = InvocationRecord(row_id, span_id, str(span.root_span_id), self._began)
+        runtime.begin(record, row)
+
+    def _parent(self, settings: Settings) -> ExportedSpan:
+        if settings.parent:
+            try:
+                return ExportedSpan.decode(settings.parent)
+            except ValueError as error:
+                warn_once("parent", "%s: the command begins a trace of its own", error)
+        project = settings.project or ""
+        return ExportedSpan.of_project(settings.project_id or self._runtime.project_id(project), project)
+
+    def go_on(self) -> None:
+        """What the command need not wait for: signs of life, the look-up of the project, and the recovery of what
+        other processes have left behind."""
+        self._runtime.watchdog.arm(Deadline.never(), lambda: None)
+        Heartbeat(self._runtime.watchdog, self._beat, HEARTBEAT_SECONDS).start()
+        settings = self._runtime.settings
+        self._runtime.look_up(None if settings.project_id else settings.project)
+        threading.Thread(target=self._recover_others, name="trace-guard-recovery", daemon=True).start()
+
+    def _beat(self) -> None:
+        """Tell whoever looks for traces that are stuck that this one is not."""
+        if self._runtime.spans.live():
+            self._runtime.append([
+                {**self._identity, "_is_merge": True, "metadata": {"trace_guard": {"heartbeat": time.time()}}}
+            ])
+
+    def _recover_others(self) -> None:
+        with contain("recover what other processes left behind"):
+            self._runtime.recover(Deadline.after(_RECOVERY_SECONDS))
+
+    def saw(self, pid: int, end: End) -> None:
+        """A process has ended whose end this one is told of, as its parent or for want of one."""
+        self._deaths.saw(pid, end)
+
+    def finish(self, end: End, outcome: Outcome, facts: Mapping[str, Any], deadline: Deadline) -> None:
+        """Close what the command's processes have left open, and the root, and deliver all. What is left at the
+        deadline is on disk, for the next start.
+
+        Args:
+            facts: metadata for the root.
+        """
+        runtime = self._runtime
+        with contain("close what the command left open"):
+            runtime.end = end
+            runtime.recover(deadline)
+        error = f"{_KIND[outcome]}: {end.words}" if outcome in _KIND else None
+        with contain("close the root span"):
+            closing = closing_row(self._identity, end=max(end.at, self._began), outcome=outcome, error=error)
+            closing["metadata"].update(facts)
+            runtime.spans.finish(self._identity["id"])
+            runtime.append([closing], Flag.FORCED)
+        with contain("deliver"):
+            runtime.close(deadline)
+
+
+class _Runtime(Runtime):
+    """Knows how the command's processes have ended, and closes what they have left behind accordingly.
+
+    A process that has died below a shell is only told of by what the shell does then: so a journal that is found to
+    be a dead one's is left alone until the command has ended, or it is found so once more.
+
+    Attributes:
+        deaths: those that the supervisor has seen.
+        end: that of the command; None while it runs.
+    """
+
+    deaths: Deaths
+    end: End | None = None
+
+    def __init__(self, settings: Settings) -> None:
+        later = LaterBackend(settings) if settings.backend_name == "braintrust" else None
+        super().__init__(settings, later)
+        if later is not None:
+            later.identity = self.identity
+        self._recovering = threading.Lock()
+        self._is_first = True
+        self._seen_dead: dict[Path, float] = {}
+        self._known = set() if self._room is None else set((self._room.directory / JOURNALS).glob("*"))
+
+    def recover(self, deadline: Deadline) -> int:
+        found = 0
+        with self._recovering:
+            if self._room is None:
+                return found
+            for orphan in close_orphans(self._room, self.settings.destination, deadline, self._death, self._is_due):
+                self.courier.add(orphan.journal, first=orphan.closing, orphan=True)
+                found += 1
+            self._is_first = False
+        return found
+
+    def _is_due(self, path: Path) -> bool:
+        if self.end is not None or (self._is_first and path in self._known):
+            return True
+        try:
+            if path.name.startswith(".") or not self.deaths.may_be_told(path) or _is_locked(path):
+                return False
+        except (OSError, JournalError):
+            return False  # it is being made, or removed
+        now = time.monotonic()
+        return now - self._seen_dead.setdefault(path, now) >= _CERTAIN_SECONDS
+
+    def _death(self, path: Path) -> Death | None:
+        return None if path in self._known else self.deaths.of(path, self.end)
+
+
+def _is_locked(path: Path) -> bool:
+    """True while the process of a journal lives."""
+    lock = FileLock(path / "lock")
+    try:
+        return not lock.acquire()
+    finally:
+        lock.release()
