@@ -1,0 +1,139 @@
+"""The decorator for classes that Ray makes actors of."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from trace_guard import FlushPolicy, Guard
+from trace_guard.contain import contain, contained
+
+from .call import Call
+from .context import sent
+from .options import Options
+from .task import CALL, guarded_function
+
+__all__ = ["guard_actor"]
+
+C = TypeVar("C", bound=type)
+
+_CALLED_BY_NAME = ("__init__", "__call__")
+_MARK = "_guarded_by_trace_guard"
+
+
+@overload
+def guard_actor(cls: C) -> C: ...
+
+
+@overload
+def guard_actor(
+    *,
+    guard: Guard | None = ...,
+    project: str | None = ...,
+    project_id: str | None = ...,
+    name: str | None = ...,
+    capture_input: bool | None = ...,
+    capture_output: bool | None = ...,
+    tags: Sequence[str] | None = ...,
+    metadata: Mapping[str, Any] | None = ...,
+    flush: FlushPolicy | str | None = ...,
+) -> Callable[[C], C]: ...
+
+
+def guard_actor(
+    cls: type | None = None,
+    *,
+    guard: Guard | None = None,
+    project: str | None = None,
+    project_id: str | None = None,
+    name: str | None = None,
+    capture_input: bool | None = None,
+    capture_output: bool | None = None,
+    tags: Sequence[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    flush: FlushPolicy | str | None = None,
+) -> Any:
+    """Guard an actor: each call of a public method, of ``__init__`` and of ``__call__``, is a span as that of a task,
+    below the span that was current where it was submitted. Methods may be plain, async, or generators.
+
+    Use it bare or with keywords, below ``@ray.remote``. A method that another one of the actor calls directly adds to
+    its caller's span; a restart of the actor is a span ``__init__`` of its own.
+
+    Args:
+        name: before the dot in the spans' names; by default the class's.
+        guard, project, project_id, capture_input, capture_output, tags, metadata, flush: as for
+            :func:`trace_guard_ray.guard_task`.
+
+    Raises:
+        TypeError: it is used on something else than a class.
+        SettingsError: a keyword's value is not accepted.
+    """
+    if cls is None:
+        return functools.partial(
+            guard_actor, guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
+            capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
+        )
+    if hasattr(cls, "__ray_metadata__"):
+        kind = cls.__ray_metadata__.class_name
+        raise TypeError(f"{kind} is Ray's already: put @guard_actor below @ray.remote, next to the class")
+    if not inspect.isclass(cls):
+        raise TypeError(f"{cls!r} is no class: use @guard_task for functions")
+    options = Options(
+        guard, name=name, tags=tags, metadata=metadata, project=project, project_id=project_id,
+        capture_input=capture_input, capture_output=capture_output, flush=flush,
+    )
+    if options.is_off:
+        return cls
+    with contain("guard an actor"):
+        options.start()
+        _guard_methods(cls, options, name or cls.__name__)
+        _send_with_creations(cls)
+    return cls
+
+
+def _guard_methods(cls: type, options: Options, name: str) -> None:
+    for method, function in inspect.getmembers(cls, inspect.isfunction):
+        if method.startswith("_") and method not in _CALLED_BY_NAME:
+            continue
+        if isinstance(inspect.getattr_static(cls, method), staticmethod):
+            continue  # it is called without the actor
+        # One that is inherited from a guarded class is guarded anew, under this name.
+        _, plain = getattr(function, CALL, (None, function))
+        setattr(cls, method, guarded_function(plain, Call(options, f"{name}.{method}", is_method=True)))
+
+
+def _send_with_creations(cls: type) -> None:
+    """Have the creation of an actor take the context along. For this Ray has no hook: what ``@ray.remote`` makes of a
+    class is a class below it, which Python tells it of, and each creation of Ray's goes through ``_remote``."""
+    before: Any = cls.__dict__.get("__init_subclass__")
+    above: Any = cls
+
+    def init_subclass(below: Any, /, **keywords: Any) -> None:
+        if before is not None:
+            before.__get__(None, below)(**keywords)
+        else:
+            super(above, below).__init_subclass__(**keywords)
+        with contain("follow the creation of an actor"):
+            plain = getattr(below, "_remote", None)
+            if plain is not None and hasattr(below, "options") and not hasattr(plain, _MARK):
+                below._remote = _sending(plain)
+
+    above.__init_subclass__ = classmethod(init_subclass)
+
+
+def _sending(plain: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(plain)
+    def create(self: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        if contained("look at an actor's class", lambda: _receives(self), False):
+            kwargs = sent(kwargs)
+        return plain(self, args, kwargs, **options)
+
+    setattr(create, _MARK, True)
+    return create
+
+
+def _receives(remote: Any) -> bool:
+    """False for a class without ``__init__``, and for one below a guarded class that has one of its own."""
+    return hasattr(remote.__ray_metadata__.modified_class.__init__, CALL)

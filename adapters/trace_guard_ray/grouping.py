@@ -1,0 +1,82 @@
+"""Closes and delivers the invocations of many short tasks together, while the worker is at its next ones.
+
+When a task ends all that is known of it is written to the journal at once, so that a worker that is killed at its next
+task takes nothing of it along. Closing what was left open, and sending, is done a moment later for all tasks that have
+ended until then, in one request.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from trace_guard import Deadline, FlushPolicy, Invocation
+from trace_guard.contain import contain
+from trace_guard.this_process import PROCESS
+
+from .facts import in_worker
+
+__all__ = ["GROUP", "GROUP_SECONDS"]
+
+GROUP_SECONDS = 0.2
+"""How long the rest of a task's end waits for company."""
+_SETTLE_SECONDS = 2.0
+_DRAIN_SECONDS = 1.0
+
+Settle = Callable[[Deadline, str], object]
+
+
+class Group:
+    """The invocations of this worker that have ended, and are still to be closed in full and delivered."""
+
+    def __init__(self) -> None:
+        self._ended: deque[Settle] = deque()
+        self._awake = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def takes(self, invocation: Invocation) -> None:
+        """Have this one wait for others when it ends, unless somebody is to wait for its delivery."""
+        if invocation.guard.flush_policy is FlushPolicy.AFTER_RESPONSE and in_worker():
+            invocation.after_response = self._put_off
+
+    def _put_off(self, settle: Settle) -> str | None:
+        with contain("empty the SDK's queue"):
+            if not PROCESS.sdk.is_quiet:
+                PROCESS.sdk.drain(Deadline.after(_DRAIN_SECONDS))
+        self._ended.append(settle)
+        if not self._awake.is_set():
+            self._start()
+            self._awake.set()
+        return "background"
+
+    def _start(self) -> None:
+        with self._lock:
+            if self._thread is None:
+                atexit.register(self._settle)
+                self._thread = threading.Thread(target=self._run, name="trace-guard-ray-group", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            self._awake.wait()
+            pause.wait(GROUP_SECONDS)
+            self._awake.clear()
+            self._settle()
+
+    def _settle(self) -> None:
+        while True:
+            try:
+                settle = self._ended.popleft()
+            except IndexError:
+                return
+            with contain("close and deliver what tasks have ended"):
+                # The courier is only told to send: nobody waits for an answer here.
+                settle(Deadline.after(_SETTLE_SECONDS), "before-response")
+
+
+GROUP = Group()
+"""That of this process."""

@@ -1,0 +1,182 @@
+"""Closes what was open on nodes that are gone with their disks, and so with the journals that would tell.
+
+What such a node has delivered before is in Braintrust, which is asked for it: the open spans of the traces in which
+this process has submitted tasks. Closed are those of tasks that ran on a node that Ray has declared dead, and what lies
+below them; never one of which nothing is known, nor one that ended meanwhile. Nothing is asked until a node is lost.
+
+https://docs.ray.io/en/latest/ray-core/api/doc/ray.nodes.html
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from trace_guard import Deadline
+from trace_guard.contain import contain
+from trace_guard.identity import is_placeholder, project_name
+from trace_guard.outcome import ClosedBy, Outcome
+from trace_guard.rows import Row, closing_row, started_at
+from trace_guard.runtime import Runtime
+from trace_guard.this_process import PROCESS
+
+if TYPE_CHECKING:
+    from trace_guard.backends.braintrust import BraintrustBackend
+
+__all__ = ["LOST_NODES"]
+
+_LOOK_SECONDS = 5.0
+# Ray calls a node dead that has not answered for some health checks, which takes it about 15 s with its own settings.
+_PROMPTED_SECONDS = 60.0
+_SOON_SECONDS = 1.0
+_QUERY_SECONDS = 10.0
+# What was under way when a node died may arrive a moment later.
+_AGAIN_SECONDS = 10.0
+_TRACES = 100
+_DIED = "node_died"
+
+
+class LostNodes:
+    """The nodes that have died since this process began to look, and the traces that they may have worked on."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._traces: OrderedDict[str, Any] = OrderedDict()
+        self._seen_alive: dict[str, float] = {}
+        self._died: dict[str, float] = {}
+        self._before: set[str] = set()
+        self._look_at = self._until = 0.0
+        self._ask_at: list[float] = []
+
+    def follow(self, span: Any) -> None:
+        """Tasks are submitted from this span: look into its trace if a node is lost. The latest are kept in mind."""
+        with self._lock:
+            self._traces[span.root_span_id] = span
+            self._traces.move_to_end(span.root_span_id)
+            if len(self._traces) > _TRACES:
+                self._traces.popitem(last=False)
+
+    def go_on(self, runtimes: Iterable[Runtime], *, prompted: bool = False) -> None:
+        """Ask Ray now and then which nodes live; called several times a second.
+
+        Args:
+            prompted: a task was lost, of which Ray may tell before it does so of the node: ask often for a while.
+        """
+        now = time.monotonic()
+        if prompted:
+            self._look_at, self._until = now, now + _PROMPTED_SECONDS
+        if now >= self._look_at:
+            self._look_at = now + (_SOON_SECONDS if now < self._until else _LOOK_SECONDS)
+            if self._look():
+                self._ask_at = [now, now + _AGAIN_SECONDS]
+        if self._ask_at and self._ask_at[0] <= now:
+            del self._ask_at[0]
+            self._close(runtimes, Deadline.after(_QUERY_SECONDS))
+
+    @property
+    def is_looking(self) -> bool:
+        """True while :meth:`go_on` is to be called although no task is under way."""
+        return bool(self._ask_at) or time.monotonic() < self._until
+
+    def finish(self, runtimes: Iterable[Runtime], deadline: Deadline) -> None:
+        """The last look, at the end of the program."""
+        self._look()
+        if self._died:
+            self._close(runtimes, deadline.capped(_QUERY_SECONDS))
+
+    def _look(self) -> bool:
+        """Note which nodes live; True if one does no more."""
+        import ray
+
+        if not self._traces or not ray.is_initialized():
+            return False
+        now, known = time.time(), len(self._died)
+        nodes = ray.nodes()
+        if not self._seen_alive:
+            self._before = {node["NodeID"] for node in nodes if not node["Alive"]}
+        for node in nodes:
+            name = node["NodeID"]
+            if node["Alive"]:
+                self._seen_alive[name] = now
+            elif name not in self._before:
+                self._died.setdefault(name, self._seen_alive.get(name, 0.0))
+        return len(self._died) > known
+
+    def _close(self, runtimes: Iterable[Runtime], deadline: Deadline) -> None:
+        from trace_guard.backends.braintrust import BraintrustBackend  # most processes never lose a node
+
+        with self._lock:
+            traces = list(self._traces.values())
+        for runtime in runtimes:
+            backend = runtime.backend
+            if not isinstance(backend, BraintrustBackend):
+                continue
+            for span in traces:
+                with contain("close what was open on a lost node"):
+                    rows = self._closing(runtime, backend, PROCESS.sdk.identity_of(span), deadline)
+                    if rows:
+                        runtime.append(rows)
+            return
+
+    def _closing(
+        self, runtime: Runtime, backend: BraintrustBackend, trace: Mapping[str, Any], deadline: Deadline
+    ) -> list[Row]:
+        project = trace.get("project_id")
+        if project is not None and is_placeholder(project):
+            project = runtime.project_id(project_name(project))
+        if project is None:
+            return []  # an experiment's, or a project that was never found, to which nothing was delivered
+        source = f"project_logs('{project}', shape => 'spans') WHERE root_span_id = '{trace['root_span_id']}'"
+        columns = "id, span_id, root_span_id, span_parents, metadata, metrics"
+        found = {
+            row["span_id"]: row
+            for row in backend.query(f"SELECT {columns} FROM {source} AND metrics.end IS NULL", deadline)
+        }
+        # A span may be open below one that has ended.
+        missing = sorted({parent for row in found.values() for parent in _parents(row)} - found.keys())
+        above = dict(found)
+        if missing:
+            wanted = ", ".join(f"'{one}'" for one in missing)
+            ended = backend.query(f"SELECT {columns} FROM {source} AND span_id IN ({wanted})", deadline)
+            above.update((row["span_id"], row) for row in ended)
+        rows = []
+        for span_id, row in found.items():
+            node = node_of(span_id, above)
+            if node in self._died and not runtime.spans.is_open(str(row["id"])):
+                identity = {**row, "project_id": project, "log_id": "g"}
+                rows.append(closing_row(
+                    identity, end=max(self._died[node], started_at(row) or 0.0), outcome=Outcome.ABANDONED,
+                    closed_by=ClosedBy.RECOVERY, reason=_DIED, notes={"ray.node_id": node},
+                    error="Abandoned: the node that the task ran on was lost" if _own_node(row) else None,
+                ))
+        return rows
+
+
+def node_of(span_id: str, spans: Mapping[str, Row]) -> str | None:
+    """The node that a span was on: that of the task which it lies in, the innermost one; None if that is not known."""
+    passed: Collection[str] = set()
+    while span_id in spans and span_id not in passed:
+        passed = {*passed, span_id}
+        own = _own_node(spans[span_id])
+        if own is not None:
+            return own
+        span_id = next(iter(_parents(spans[span_id])), "")
+    return None
+
+
+def _own_node(row: Row) -> str | None:
+    metadata = row.get("metadata")
+    found = metadata.get("ray.node_id") if isinstance(metadata, Mapping) else None
+    return found if isinstance(found, str) else None
+
+
+def _parents(row: Row) -> list[str]:
+    parents = row.get("span_parents")
+    return [str(one) for one in parents] if isinstance(parents, list) else []
+
+
+LOST_NODES = LostNodes()
+"""Those that this process knows of."""

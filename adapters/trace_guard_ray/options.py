@@ -1,0 +1,102 @@
+"""What a decorator was told, in whatever process: it travels to the workers with the function."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from trace_guard import FlushPolicy, Guard, SettingsError
+from trace_guard.adapters import guard_for
+from trace_guard.this_process import PROCESS
+
+from .facts import in_worker
+from .sweep import SWEEP
+
+__all__ = ["Options"]
+
+# What of a guard's settings goes along. Directory, destination and key are each node's own, from its environment.
+_PORTABLE = (
+    "project", "project_id", "flush", "flush_timeout", "capture_input", "capture_output", "redact",
+    "max_payload_bytes",
+)
+# Ray gives a worker that it has no use for a short time to exit, and kills it then; what is left is on disk, for the
+# next worker of that node.
+_EXIT_SECONDS = 2.0
+
+
+class Options:
+    """The guard of a decorated function or class, and what stands on its spans.
+
+    Args:
+        guard: by default the process's own. A guard can't travel: a worker has one with the same settings.
+        keywords: single settings, which beat those of the guard.
+
+    Raises:
+        SettingsError: a keyword is not accepted.
+    """
+
+    def __init__(
+        self,
+        guard: Guard | None = None,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **keywords: Any,
+    ) -> None:
+        self.name = name
+        self.tags = None if tags is None else list(tags)
+        self.metadata = None if metadata is None else dict(metadata)
+        self._keywords = keywords
+        self._given = guard
+        self._lock = threading.Lock()
+        self._guard: Guard | None = None
+        self.is_off = False
+        found = guard_for(guard, **keywords)
+        self._settle(found)
+
+    def _settle(self, found: Guard | None) -> None:
+        self.is_off = found is None or found.settings.disabled
+        if found is not None:
+            if found.settings.flush is FlushPolicy.AUTO:
+                # A worker outlives its task, and the next one waits for it: rows leave in the background, those of
+                # many tasks in one request.
+                found = found.like(replace(found.settings, flush=FlushPolicy.AFTER_RESPONSE))
+            self._guard = found
+
+    @property
+    def guard(self) -> Guard:
+        """The guard of this process, begun.
+
+        Raises:
+            SettingsError: the settings of this process's environment are not accepted.
+        """
+        if self._guard is None:
+            with self._lock:
+                if self._guard is None:
+                    self._settle(guard_for(None, **self._keywords))
+                    if in_worker():
+                        PROCESS.exits_within(_EXIT_SECONDS)
+                    if self._guard is not None:
+                        SWEEP.use(self._guard)
+        if self._guard is None:
+            raise SettingsError("the settings of this worker's environment are not accepted; they were reported")
+        return self._guard
+
+    def start(self) -> None:
+        """Do in the driver, when the decorator is used, what its first invocation would have to wait for."""
+        SWEEP.use(self.guard.start())
+
+    def __getstate__(self) -> dict[str, Any]:
+        settings = self.guard.settings
+        keywords = {name: getattr(settings, name) for name in _PORTABLE}
+        return {"name": self.name, "tags": self.tags, "metadata": self.metadata, "_keywords": keywords}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._given = self._guard = None
+        self._lock = threading.Lock()
+        self.is_off = False
+

@@ -1,0 +1,120 @@
+"""The decorator for functions that Ray runs as tasks."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from trace_guard import FlushPolicy, Guard
+from trace_guard.contain import contain
+from trace_guard.wrap import guarded
+
+from .call import Call
+from .context import WithoutContext, receives
+from .options import Options
+
+__all__ = ["CALL", "guard_task", "guarded_function"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+CALL = "__trace_guard_call__"
+"""A guarded function has its :class:`Call` and itself, unguarded, under this name."""
+
+
+@overload
+def guard_task(function: F) -> F: ...
+
+
+@overload
+def guard_task(
+    *,
+    guard: Guard | None = ...,
+    project: str | None = ...,
+    project_id: str | None = ...,
+    name: str | None = ...,
+    capture_input: bool | None = ...,
+    capture_output: bool | None = ...,
+    tags: Sequence[str] | None = ...,
+    metadata: Mapping[str, Any] | None = ...,
+    flush: FlushPolicy | str | None = ...,
+) -> Callable[[F], F]: ...
+
+
+def guard_task(
+    function: Callable[..., Any] | None = None,
+    *,
+    guard: Guard | None = None,
+    project: str | None = None,
+    project_id: str | None = None,
+    name: str | None = None,
+    capture_input: bool | None = None,
+    capture_output: bool | None = None,
+    tags: Sequence[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    flush: FlushPolicy | str | None = None,
+) -> Any:
+    """Guard a function that Ray runs as a task: each attempt is a span, below the span that was current where the
+    task was submitted, else a trace of its own; closed however the attempt ends.
+
+    Use it bare or with keywords, below ``@ray.remote``. A call without Ray is guarded like any function.
+
+    Args:
+        guard: by default the process's own, see :func:`trace_guard.configure`. Its settings go along to the workers,
+            but for directory, destination and key, which each worker takes from its environment: see
+            :func:`trace_guard_ray.runtime_env`.
+        project, project_id: the Braintrust project of tasks that are submitted outside of any span.
+        name: of the span; by default the function's.
+        capture_input, capture_output: whether arguments and result are logged; by default as the settings say.
+        tags, metadata: logged on the span; tags only where it has no parent.
+        flush: when rows are delivered. By default in the background, those of many tasks in one request, since the
+            worker goes on living; what a worker leaves behind that dies before is delivered by the next one on its
+            node, or by the driver. ``before-response`` has each task wait for its delivery.
+
+    Raises:
+        TypeError: it is used on something else than a function.
+        SettingsError: a keyword's value is not accepted.
+    """
+    if function is None:
+        return functools.partial(
+            guard_task, guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
+            capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
+        )
+    _check(function)
+    options = Options(
+        guard, name=name, tags=tags, metadata=metadata, project=project, project_id=project_id,
+        capture_input=capture_input, capture_output=capture_output, flush=flush,
+    )
+    if options.is_off:
+        return function
+    with contain("guard a task"):  # a fault of ours at import must not take the program down
+        options.start()
+        return guarded_function(function, Call(options, name or function.__qualname__))
+    return function
+
+
+def guarded_function(function: Callable[..., Any], call: Call) -> Callable[..., Any]:
+    """A function like ``function`` that Ray sends the context to, each of whose calls is a span."""
+    wrapper = guarded(WithoutContext(function), call)
+    receives(wrapper, function)
+    setattr(wrapper, CALL, (call, function))
+    return wrapper
+
+
+def _check(function: object) -> None:
+    if hasattr(function, "remote"):
+        raise TypeError(
+            f"{_name_of(function)} is Ray's already: put @guard_task below @ray.remote, next to the function"
+        )
+    if inspect.isclass(function):
+        raise TypeError(f"{function.__qualname__} is a class: use @guard_actor for actors")
+    if not inspect.isfunction(function):
+        raise TypeError(
+            f"{function!r} is no function: @guard_task takes what is made with def; for others, write a function "
+            "that calls it"
+        )
+
+
+def _name_of(remote: Any) -> str:
+    return str(getattr(remote, "_function_name", None) or getattr(remote, "__name__", None) or remote)
