@@ -1,0 +1,122 @@
+"""One call that guards all functions of an app, and what is done when the worker asks an app for its functions."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import weakref
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from trace_guard import FlushPolicy, Guard
+from trace_guard.contain import contain
+
+from .declaration import declared_by
+from .guarded import Guarded, guarded_in
+from .kinds import UNGUARDED, check_app
+from .options import Options
+from .shutdown import prepare_for_shutdown
+from .web_apps import watch_routes
+from .wrapping import taking_context, with_context
+
+__all__ = ["guard_app", "listen"]
+
+A = TypeVar("A")
+
+_apps: weakref.WeakKeyDictionary[Any, Options] = weakref.WeakKeyDictionary()
+_MARK = "_tells_trace_guard"
+
+
+def guard_app(
+    app: A,
+    *,
+    guard: Guard | None = None,
+    project: str | None = None,
+    project_id: str | None = None,
+    capture_input: bool | None = None,
+    capture_output: bool | None = None,
+    tags: Sequence[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    flush: FlushPolicy | str | None = None,
+) -> A:
+    """Guard every function of a FunctionApp: those that it has and those that it will get, of blueprints too, when the
+    worker asks for them::
+
+        app = func.FunctionApp()
+        guard_app(app, project="support-bot")
+
+    An ``AsgiFunctionApp`` or ``WsgiFunctionApp`` has one function for all requests; their traces are named after the
+    application's own routes. A function that has a :func:`guard_handler` keeps the keywords of that. Durable
+    orchestrators and entities are left alone, as they run anew each time that they go on; activities are guarded. What
+    the worker could not run is left as it is, for the worker to say so.
+
+    Args:
+        app: a ``FunctionApp``, ``AsgiFunctionApp``, ``WsgiFunctionApp``, or ``DFApp``.
+        keywords: as for :func:`guard_handler`.
+
+    Returns:
+        The app.
+
+    Raises:
+        TypeError: it is no app; the message says what would do.
+        SettingsError: a keyword's value is not accepted.
+    """
+    check_app(app)
+    options = Options(
+        guard=guard, project=project, project_id=project_id, capture_input=capture_input,
+        capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
+    )
+    with contain("guard an app"):
+        _apps[app] = options
+        prepare_for_shutdown()
+        listen(app)
+    return app
+
+
+def listen(app: Any = None) -> None:
+    """Have apps tell when the worker asks them for their functions: then it is known what is declared of each, and
+    what stands around it.
+
+    Args:
+        app: whose class is to tell; by default that of all apps, if it has been imported.
+    """
+    module = sys.modules.get("azure.functions.decorators.function_app")
+    kinds: tuple[Any, ...] = (getattr(module, "FunctionRegister", None), *type(app).__mro__)
+    for kind in kinds:
+        plain = kind.__dict__.get("get_functions") if isinstance(kind, type) else None
+        if plain is None or hasattr(plain, _MARK):
+            continue
+        kind.get_functions = _telling(plain)
+
+
+def _telling(plain: Any) -> Any:
+    @functools.wraps(plain)
+    def get_functions(app: Any, *args: Any, **keywords: Any) -> Any:
+        functions = plain(app, *args, **keywords)
+        with contain("guard the functions of an app"):
+            for function in functions:
+                with contain("guard a function of an app"):
+                    _complete(function, _apps.get(app))
+            if app in _apps:
+                watch_routes(app)
+        return functions
+
+    setattr(get_functions, _MARK, True)
+    return get_functions
+
+
+def _complete(function: Any, options: Options | None) -> None:
+    """Guard a function of a guarded app, and tell its guard what is declared of it."""
+    declared = declared_by(function)
+    guarded = guarded_in(function._func)
+    if guarded is None and options is not None and declared.kind not in UNGUARDED:
+        guarded = Guarded.of(function._func, options)
+        if guarded is not None:
+            function._func = guarded.wrapper
+    if guarded is not None:
+        guarded.declarations[declared.name] = declared
+        guarded.is_outermost = function._func is guarded.wrapper
+        if not guarded.is_outermost:
+            function._func = taking_context(function._func)
+        elif not guarded.adds_context:
+            guarded.adds_context = with_context(guarded.wrapper)

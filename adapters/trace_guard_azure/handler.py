@@ -1,0 +1,106 @@
+"""The decorator for functions of Azure Functions."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from trace_guard import FlushPolicy, Guard
+from trace_guard.contain import contain, contained
+
+from .app import listen
+from .declaration import declared_by
+from .guarded import Guarded
+from .kinds import check_function, check_trigger, function_in, is_builder
+from .options import Extract, Options
+from .shutdown import prepare_for_shutdown
+
+__all__ = ["guard_handler"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@overload
+def guard_handler(handler: F) -> F: ...
+
+
+@overload
+def guard_handler(
+    *,
+    guard: Guard | None = ...,
+    project: str | None = ...,
+    project_id: str | None = ...,
+    name: str | None = ...,
+    capture_input: bool | None = ...,
+    capture_output: bool | None = ...,
+    tags: Sequence[str] | None = ...,
+    metadata: Mapping[str, Any] | None = ...,
+    flush: FlushPolicy | str | None = ...,
+    extract: Extract | None = ...,
+) -> Callable[[F], F]: ...
+
+
+def guard_handler(
+    handler: Any = None,
+    *,
+    guard: Guard | None = None,
+    project: str | None = None,
+    project_id: str | None = None,
+    name: str | None = None,
+    capture_input: bool | None = None,
+    capture_output: bool | None = None,
+    tags: Sequence[str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    flush: FlushPolicy | str | None = None,
+    extract: Extract | None = None,
+) -> Any:
+    """Guard a function of Azure Functions: each invocation is one trace, closed and delivered however it ends.
+
+    Use it bare or with keywords, above or below the decorators of triggers and bindings, on functions of any trigger,
+    plain or async, of an app or a blueprint, and on ``main`` of the first programming model. The function keeps its
+    signature, and stays plain or async. It need not declare ``context`` for its trace to have the invocation's id.
+
+    Args:
+        guard: by default the process's own, see :func:`trace_guard.configure`.
+        project, project_id: the Braintrust project; by default that of the settings, else the app's name.
+        name: of the root span; by default the function's name, with the method before it for a request.
+        capture_input, capture_output: whether what triggered it and its result are logged; by default as the settings
+            say.
+        tags, metadata: logged on the root span.
+        flush: when rows are delivered. By default the function's result waits for it. With ``after-response`` it does
+            not: a worker goes on running, but one that the host removes at that very moment takes its disk with it.
+        extract: called with the trigger's value and the context, for triggers that carry their parent where it is not
+            looked for: an exported span, or headers with ``traceparent`` and ``baggage``; None for none.
+
+    Raises:
+        TypeError: the worker can't call what it is used on, or it makes no trace; the message says what would do.
+        SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as that
+            would take the app down: it is reported at the first invocation, and functions run unguarded.
+    """
+    if handler is None:
+        return functools.partial(
+            guard_handler, guard=guard, project=project, project_id=project_id, name=name,
+            capture_input=capture_input, capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
+            extract=extract,
+        )
+    function = function_in(handler) if is_builder(handler) else handler
+    if is_builder(handler):
+        declared = contained("read what is declared", lambda: declared_by(handler._function), None)
+        if declared is not None:
+            check_trigger(declared.kind, declared.name or str(getattr(function, "__name__", "the function")))
+    check_function(function)
+    options = Options(
+        guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
+        capture_output=capture_output, tags=tags, metadata=metadata, flush=flush, extract=extract,
+    )
+    with contain("guard the function"):  # a fault of ours at import must not take the app down
+        wrapper = Guarded(function, options).wrapper
+        with contain("prepare for the end of the worker"):
+            prepare_for_shutdown()
+        with contain("listen for what is declared"):
+            listen()
+        if not is_builder(handler):
+            return wrapper
+        handler._function._func = wrapper
+    return handler

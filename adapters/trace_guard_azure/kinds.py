@@ -1,0 +1,106 @@
+"""What the decorators are used on, and what can't work.
+
+The worker takes real functions only: it reads the file, the signature and the annotations of one. What it refuses it
+refuses when the app is deployed; what it would take and never run as a trace is refused here.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["UNGUARDED", "check_app", "check_function", "check_trigger", "function_in", "is_builder"]
+
+UNGUARDED = {"orchestrationTrigger": "orchestrator", "entityTrigger": "entity"}
+"""Triggers whose functions are run again from their beginning each time that they go on: a trace of one would be many.
+
+https://learn.microsoft.com/azure/azure-functions/durable/durable-functions-code-constraints
+"""
+
+_ORDER = "use guard_handler on a function, above or below its trigger's decorator"
+
+
+def is_builder(value: Any) -> bool:
+    """True for what the decorators of a FunctionApp or a Blueprint return."""
+    return type(value).__name__ == "FunctionBuilder" and hasattr(value, "_function")
+
+
+def is_app(value: Any) -> bool:
+    """True for a FunctionApp of any kind, and for a Blueprint."""
+    return hasattr(value, "_function_builders") and not isinstance(value, type)
+
+
+def function_in(builder: Any) -> Callable[..., Any]:
+    """The function in a builder.
+
+    Raises:
+        TypeError: it has none, as this release of azure-functions keeps it elsewhere.
+    """
+    found: Callable[..., Any] | None = getattr(builder._function, "_func", None)
+    if not callable(found):
+        raise TypeError(f"guard_handler can't find the function in {builder!r}: put it below the trigger's decorator")
+    return found
+
+
+def check_trigger(kind: str | None, name: str) -> None:
+    """
+    Raises:
+        TypeError: functions with this trigger are not to be guarded.
+    """
+    if kind in UNGUARDED:
+        raise TypeError(
+            f"{name} is a durable {UNGUARDED[kind]}, which runs anew each time that it goes on and so makes no trace: "
+            "take guard_handler off it, and guard its activities"
+        )
+
+
+def check_function(handler: object) -> None:
+    """
+    Raises:
+        TypeError: the worker can't call it, or it makes no trace; the message says what would do.
+    """
+    if is_app(handler):
+        raise TypeError(f"guard_handler is for functions: use guard_app({type(handler).__name__}) for all of an app's")
+    if inspect.isclass(handler) or isinstance(handler, (staticmethod, classmethod)):
+        raise TypeError(f"guard_handler can't guard {handler!r}, which is no function: {_ORDER}")
+    if isinstance(handler, functools.partial) or (callable(handler) and not _is_function(handler)):
+        raise TypeError(
+            f"guard_handler can't guard {handler!r}: the worker takes real functions only, so write one with def or "
+            "async def that calls it"
+        )
+    if not _is_function(handler):
+        raise TypeError(
+            f"guard_handler is used bare or with keywords, such as guard_handler(project=...), and not with {handler!r}"
+        )
+    name = getattr(handler, "__name__", "")
+    if inspect.isgeneratorfunction(handler):
+        raise TypeError(
+            f"{name} is a generator: if it is a durable orchestrator, take guard_handler off it and guard its "
+            "activities; the worker runs no other generators, so return a response, or a StreamingResponse around it"
+        )
+    if inspect.isasyncgenfunction(handler):
+        raise TypeError(
+            f"{name} is an asynchronous generator, which the worker does not run: return a StreamingResponse around it"
+        )
+
+
+def check_app(app: object) -> None:
+    """
+    Raises:
+        TypeError: it is no FunctionApp.
+    """
+    if is_builder(app) or _is_function(app):
+        raise TypeError("guard_app is for a FunctionApp, not for one of its functions: use guard_handler for that")
+    if not is_app(app):
+        raise TypeError(f"guard_app is for a FunctionApp, and not for {app!r}")
+    if not callable(getattr(app, "get_functions", None)):
+        raise TypeError(
+            f"guard_app is for the FunctionApp in which a {type(app).__name__} is registered: what is registered there "
+            "before or after is guarded too"
+        )
+
+
+def _is_function(value: object) -> bool:
+    return inspect.isfunction(value) or inspect.ismethod(value)

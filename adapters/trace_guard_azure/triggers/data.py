@@ -1,0 +1,93 @@
+"""What has changed in a store: blobs, documents of Cosmos DB, rows of SQL and MySQL.
+
+The terms: https://opentelemetry.io/docs/specs/semconv/faas/faas-spans/#datasource and
+https://opentelemetry.io/docs/specs/semconv/registry/attributes/db/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..declaration import Declaration
+from .description import Description, Trigger, inputs_of
+from .reading import attribute, content_of, mapping, number, text
+
+__all__ = ["Blob", "CosmosDb", "Sql"]
+
+
+class Blob(Trigger):
+    """A blob that is new or has changed. Its content is the function's to read, and is left alone.
+
+    https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-blob-trigger
+    """
+
+    kinds = ("blobtrigger",)
+    types = ("InputStream", "BlobClient", "StorageStreamDownloader")
+    trigger = "datasource"
+
+    @classmethod
+    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+        path = text(attribute(value, "name")) or text(attribute(value, "blob_name"))
+        container = text(attribute(value, "container_name")) or (path or "").partition("/")[0]
+        told = declared.told("path")
+        facts = {
+            "faas.document.collection": container or (told or "").partition("/")[0] or None,
+            "faas.document.name": path,
+            "azure.storage.blob.path": told,
+            "azure.storage.blob.length": number(attribute(value, "length")),
+        }
+        if isinstance(value, (str, bytes)):
+            return cls.said(facts, content_of(value, room), declared)
+        shown = {"name": path, "uri": text(attribute(value, "uri")), "length": number(attribute(value, "length"))}
+        return cls.said(facts, {key: one for key, one in shown.items() if one is not None}, declared)
+
+
+class CosmosDb(Trigger):
+    """Documents from the change feed.
+
+    https://learn.microsoft.com/azure/azure-functions/functions-bindings-cosmosdb-v2-trigger
+    """
+
+    kinds = ("cosmosdbtrigger",)
+    types = ("DocumentList",)
+    trigger = "datasource"
+
+    @classmethod
+    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+        messages = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else None
+        collection = declared.told("containerName", "collectionName")
+        facts: dict[str, Any] = {
+            "db.system.name": "azure.cosmosdb",
+            "db.namespace": declared.told("databaseName"),
+            "db.collection.name": collection,
+            "faas.document.collection": collection,
+            "azure.cosmosdb.document_count": None if messages is None else len(messages),
+        }
+        if messages is None:
+            return cls.said(facts, content_of(value, room), declared)
+        return cls.said(facts, inputs_of(cls, messages, room), declared, messages=messages)
+
+    @classmethod
+    def facts_of_message(cls, message: Any) -> dict[str, Any]:
+        return {"faas.document.name": text(mapping(message).get("id"))}
+
+    @classmethod
+    def input_of_message(cls, message: Any, room: int) -> Any:
+        return dict(message) if isinstance(message, Mapping) else message
+
+
+class Sql(Trigger):
+    """https://learn.microsoft.com/azure/azure-functions/functions-bindings-azure-sql-trigger"""
+
+    kinds = ("sqltrigger", "mysqltrigger")
+    types = ("SqlRowList", "MySqlRowList")
+    trigger = "datasource"
+
+    @classmethod
+    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+        facts = {
+            "db.system.name": "mysql" if "mysql" in (declared.kind or "").lower() else "microsoft.sql_server",
+            "db.collection.name": declared.told("tableName"),
+        }
+        return cls.said(facts, content_of(value, room), declared)

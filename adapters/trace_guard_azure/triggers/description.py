@@ -1,0 +1,91 @@
+"""What is said of a trigger's value, and the class that says it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
+
+from trace_guard.invocation import NOTHING
+
+from ..declaration import Declaration
+from .reading import LOOKED_AT, Carrier
+
+__all__ = ["Description", "Trigger", "inputs_of"]
+
+_LEAST_OF_A_MESSAGE = 1024
+
+
+class Description(NamedTuple):
+    """
+    Attributes:
+        trigger: ``faas.trigger`` of OpenTelemetry: ``http``, ``pubsub``, ``datasource``, ``timer`` or ``other``.
+        metadata: plain JSON, by OpenTelemetry's names where it has one, else by names in its style below ``azure.``.
+            Ids and names, never a header's value, a body or a query string.
+        input: what is to stand as the input.
+        carriers: the trace contexts in the value: one for each message of a batch, empty where it has none; none at
+            all if no message has any.
+        messages: those of a batch; None if it is none.
+    """
+
+    trigger: str = "other"
+    metadata: Mapping[str, Any] = MappingProxyType({})
+    input: Any = NOTHING
+    carriers: tuple[Carrier, ...] = ()
+    messages: Sequence[Any] | None = None
+
+
+class Trigger:
+    """One kind of trigger; the base of all, which takes any value and says nothing of it.
+
+    Attributes:
+        kinds: the types of binding that it is, in small letters.
+        types: the names of the classes of its values.
+        trigger: ``faas.trigger``.
+    """
+
+    kinds: ClassVar[tuple[str, ...]] = ()
+    types: ClassVar[tuple[str, ...]] = ()
+    trigger: ClassVar[str] = "other"
+
+    @classmethod
+    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+        """What a value says.
+
+        Args:
+            room: of a body, so many bytes are read.
+        """
+        return cls.said({}, value, declared)
+
+    @classmethod
+    def facts_of_message(cls, message: Any) -> dict[str, Any]:
+        """What one message of a batch says of itself."""
+        return {}
+
+    @classmethod
+    def input_of_message(cls, message: Any, room: int) -> Any:
+        """What of a message is to stand as an input."""
+        return message
+
+    @classmethod
+    def carrier_of_message(cls, message: Any) -> Carrier:
+        """The trace context in a message."""
+        return {}
+
+    @classmethod
+    def said(
+        cls, facts: Mapping[str, Any], input: Any, declared: Declaration, *, carriers: tuple[Carrier, ...] = (),
+        messages: Sequence[Any] | None = None,
+    ) -> Description:
+        """A description by this class, without the facts that are not known."""
+        known = {key: value for key, value in facts.items() if value is not None}
+        if declared.kind:
+            known["azure.functions.trigger.type"] = declared.kind
+        return Description(cls.trigger, known, input, carriers if any(carriers) else (), messages)
+
+
+def inputs_of(trigger: type[Trigger], messages: Sequence[Any], room: int) -> list[Any]:
+    """What of a batch is to stand as the input: of each message its share, as all have to do with one room."""
+    shown = messages[:LOOKED_AT]
+    share = min(room, max(room // max(len(shown), 1), _LEAST_OF_A_MESSAGE))
+    return [trigger.input_of_message(one, share) for one in shown]

@@ -1,0 +1,213 @@
+"""Messages, one or a batch: Queue storage, Service Bus, Event Hubs, Kafka, RabbitMQ.
+
+The terms: https://opentelemetry.io/docs/specs/semconv/registry/attributes/messaging/
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from ..declaration import Declaration
+from .description import Description, Trigger, inputs_of
+from .reading import LOOKED_AT, Carrier, attribute, carrier_in, content_of, mapping, number, text, time_of
+
+__all__ = ["EventHub", "Kafka", "Queue", "RabbitMq", "ServiceBus"]
+
+
+class _Messages(Trigger):
+    """
+    Attributes:
+        system: ``messaging.system``.
+        destination: what the binding calls where its messages come from.
+    """
+
+    trigger = "pubsub"
+    system: ClassVar[str]
+    destination: ClassVar[tuple[str, ...]] = ("queueName",)
+
+    @classmethod
+    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+        messages = _batch(value)
+        facts: dict[str, Any] = {
+            "messaging.system": cls.system,
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": declared.told(*cls.destination),
+            "messaging.destination.subscription.name": declared.told("subscriptionName"),
+        }
+        if messages is None:
+            facts |= cls.facts_of_message(value)
+            return cls.said(
+                facts, cls.input_of_message(value, room), declared, carriers=(cls.carrier_of_message(value),)
+            )
+        facts |= {**cls._common(messages), "messaging.batch.message_count": len(messages)}
+        carriers = tuple(cls.carrier_of_message(one) for one in messages[:LOOKED_AT])
+        given = inputs_of(cls, messages, room)
+        return cls.said(facts, given, declared, carriers=carriers, messages=messages)
+
+    @classmethod
+    def _common(cls, messages: Sequence[Any]) -> dict[str, Any]:
+        """What all messages of a batch have in common."""
+        return {}
+
+    @classmethod
+    def input_of_message(cls, message: Any, room: int) -> Any:
+        return content_of(_body_of(message), room)
+
+
+class Queue(_Messages):
+    """https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-queue-trigger"""
+
+    kinds = ("queuetrigger",)
+    types = ("QueueMessage",)
+    system = "azure_storage_queue"
+
+    @classmethod
+    def facts_of_message(cls, message: Any) -> dict[str, Any]:
+        return {
+            "messaging.message.id": text(attribute(message, "id")),
+            "azure.storage.queue.dequeue_count": number(attribute(message, "dequeue_count")),
+            "azure.storage.queue.insertion_time": time_of(attribute(message, "insertion_time")),
+        }
+
+
+class ServiceBus(_Messages):
+    """https://learn.microsoft.com/azure/azure-functions/functions-bindings-service-bus-trigger"""
+
+    kinds = ("servicebustrigger",)
+    types = ("ServiceBusMessage", "ServiceBusReceivedMessage")
+    system = "servicebus"
+    destination = ("queueName", "topicName")
+
+    @classmethod
+    def facts_of_message(cls, message: Any) -> dict[str, Any]:
+        return {
+            "messaging.message.id": text(attribute(message, "message_id")),
+            "messaging.message.conversation_id": text(attribute(message, "correlation_id")),
+            "messaging.servicebus.message.delivery_count": number(attribute(message, "delivery_count")),
+            "messaging.servicebus.message.enqueued_time": time_of(attribute(message, "enqueued_time_utc")),
+            "azure.servicebus.sequence_number": number(attribute(message, "sequence_number")),
+            "azure.servicebus.session_id": text(attribute(message, "session_id")),
+        }
+
+    @classmethod
+    def carrier_of_message(cls, message: Any) -> Carrier:
+        return carrier_in(attribute(message, "application_properties")) or carrier_in(
+            attribute(message, "user_properties")
+        )
+
+
+class EventHub(_Messages):
+    """https://learn.microsoft.com/azure/azure-functions/functions-bindings-event-hubs-trigger"""
+
+    kinds = ("eventhubtrigger",)
+    types = ("EventHubEvent", "EventData")
+    system = "eventhubs"
+    destination = ("eventHubName",)
+
+    @classmethod
+    def facts_of_message(cls, message: Any) -> dict[str, Any]:
+        return {
+            **cls._partition(message),
+            "messaging.eventhubs.message.enqueued_time": time_of(attribute(message, "enqueued_time")),
+            "azure.eventhubs.sequence_number": number(attribute(message, "sequence_number")),
+            "azure.eventhubs.offset": _shown(attribute(message, "offset")),
+            "azure.eventhubs.partition_key": text(attribute(message, "partition_key")),
+        }
+
+    @classmethod
+    def _common(cls, messages: Sequence[Any]) -> dict[str, Any]:
+        # A batch comes from one partition.
+        return cls._partition(messages[0]) if messages else {}
+
+    @classmethod
+    def _partition(cls, message: Any) -> dict[str, Any]:
+        context = mapping(mapping(attribute(message, "metadata")).get("PartitionContext"))
+        return {
+            "messaging.destination.partition.id": text(context.get("PartitionId")),
+            "messaging.consumer.group.name": text(context.get("ConsumerGroup")),
+        }
+
+    @classmethod
+    def carrier_of_message(cls, message: Any) -> Carrier:
+        # Of a batch each event has the metadata of all, and does not say which it is.
+        return carrier_in(attribute(message, "properties")) or carrier_in(
+            mapping(attribute(message, "metadata")).get("Properties")
+        )
+
+    @classmethod
+    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+        said = super().describe(value, declared, room)
+        if said.messages and not said.carriers:
+            told = mapping(attribute(said.messages[0], "metadata")).get("PropertiesArray")
+            properties = content_of(told, len(told)) if isinstance(told, str) else told
+            if isinstance(properties, list) and len(properties) == len(said.messages):
+                carriers = tuple(carrier_in(one) for one in properties[:LOOKED_AT])
+                return said._replace(carriers=carriers if any(carriers) else ())
+        return said
+
+
+class Kafka(_Messages):
+    """https://learn.microsoft.com/azure/azure-functions/functions-bindings-kafka-trigger"""
+
+    kinds = ("kafkatrigger",)
+    types = ("KafkaEvent", "KafkaRecord")
+    system = "kafka"
+    destination = ("topic",)
+
+    @classmethod
+    def facts_of_message(cls, message: Any) -> dict[str, Any]:
+        return {
+            "messaging.destination.partition.id": _shown(attribute(message, "partition")),
+            "messaging.kafka.offset": number(attribute(message, "offset")),
+            "messaging.kafka.message.key": text(attribute(message, "key")),
+        }
+
+    @classmethod
+    def carrier_of_message(cls, message: Any) -> Carrier:
+        headers = attribute(message, "headers")
+        found = {}
+        for one in headers if isinstance(headers, (list, tuple)) else ():
+            name, value = mapping(one).get("Key"), mapping(one).get("Value")
+            if isinstance(name, str):
+                found[name.lower()] = value
+        return carrier_in(found) or carrier_in({name: _decoded(value) for name, value in found.items()})
+
+
+class RabbitMq(_Messages):
+    """https://learn.microsoft.com/azure/azure-functions/functions-bindings-rabbitmq-trigger"""
+
+    kinds = ("rabbitmqtrigger",)
+    types = ("RabbitMQMessage",)
+    system = "rabbitmq"
+
+
+def _batch(value: Any) -> Sequence[Any] | None:
+    """The messages of a batch; None if it is one message."""
+    return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)) else None
+
+
+def _body_of(message: Any) -> Any:
+    """A message's body; what a function asks for as text or bytes is the body."""
+    read = attribute(message, "get_body")
+    if callable(read):
+        with contextlib.suppress(Exception):
+            return read()
+    if isinstance(message, (str, bytes, bytearray, Mapping)):
+        return message
+    body = attribute(message, "body")  # of types of the SDKs: bytes, or an iterator that must be left alone
+    return body if isinstance(body, (str, bytes)) else f"<{type(message).__name__}>"
+
+
+def _shown(value: Any) -> str | None:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text(value)
+
+
+def _decoded(value: Any) -> Any:
+    """The extension for Kafka has the values of headers in base64."""
+    with contextlib.suppress(ValueError, TypeError):
+        return base64.b64decode(value, validate=True)
+    return value

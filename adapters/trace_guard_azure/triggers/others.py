@@ -1,0 +1,103 @@
+"""Timers, events of Event Grid, and what is no more than a value: activities, tools, triggers of any other kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..declaration import Declaration
+from .description import Description, Trigger
+from .reading import attribute, carrier_in, content_of, parsed, text, time_of
+
+__all__ = ["EventGrid", "McpTool", "Other", "Timer", "Warmup"]
+
+
+class Timer(Trigger):
+    """https://learn.microsoft.com/azure/azure-functions/functions-bindings-timer"""
+
+    kinds = ("timertrigger",)
+    types = ("TimerRequest",)
+    trigger = "timer"
+
+    @classmethod
+    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+        if isinstance(value, str):  # as which a function may ask for it
+            found = parsed(value)
+            late = found.get("IsPastDue") if isinstance(found, dict) else None
+        else:
+            late = attribute(value, "past_due")
+        past_due = late if isinstance(late, bool) else None
+        facts = {"faas.cron": declared.told("schedule"), "azure.functions.timer.past_due": past_due}
+        return cls.said(facts, {"past_due": past_due}, declared)
+
+
+class EventGrid(Trigger):
+    """https://learn.microsoft.com/azure/azure-functions/functions-bindings-event-grid-trigger
+
+    Of the fields of Event Grid's own schema and those of CloudEvents, whose names are OpenTelemetry's, each has its
+    like: https://learn.microsoft.com/azure/event-grid/cloud-event-schema
+    """
+
+    kinds = ("eventgridtrigger",)
+    types = ("EventGridEvent", "CloudEvent")
+    trigger = "pubsub"
+
+    @classmethod
+    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+        if isinstance(value, (str, bytes)):
+            return cls.said({"messaging.system": "eventgrid"}, content_of(value, room), declared)
+        read = attribute(value, "get_json")
+        data = read() if callable(read) else attribute(value, "data")
+        kind = text(attribute(value, "event_type")) or text(attribute(value, "type"))
+        subject = text(attribute(value, "subject"))
+        facts = {
+            "messaging.system": "eventgrid",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "cloudevents.event_id": text(attribute(value, "id")),
+            "cloudevents.event_source": text(attribute(value, "topic")) or text(attribute(value, "source")),
+            "cloudevents.event_subject": subject,
+            "cloudevents.event_time": time_of(attribute(value, "event_time")) or time_of(attribute(value, "time")),
+            "cloudevents.event_type": kind,
+        }
+        carriers = (carrier_in(attribute(value, "extensions")) or carrier_in(data),)
+        shown = {"type": kind, "subject": subject, "data": data}
+        return cls.said(facts, {key: one for key, one in shown.items() if one is not None}, declared, carriers=carriers)
+
+
+class Warmup(Trigger):
+    """An instance that is to be made ready: https://learn.microsoft.com/azure/azure-functions/functions-bindings-warmup"""
+
+    kinds = ("warmuptrigger",)
+    types = ("WarmUpContext",)
+
+    @classmethod
+    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+        return cls.said({}, {}, declared)
+
+
+class McpTool(Trigger):
+    """A tool that a model calls. What came with the call stays out, as the caller's headers are among it.
+
+    https://learn.microsoft.com/azure/azure-functions/functions-bindings-mcp
+    """
+
+    kinds = ("mcptooltrigger",)
+
+    @classmethod
+    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+        # Below the tool's decorator a function gets the arguments alone.
+        call = parsed(value) if isinstance(value, str) else {"arguments": value}
+        told = call if isinstance(call, dict) else {}
+        facts = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": declared.told("toolName") or text(told.get("name")),
+        }
+        return cls.said(facts, told.get("arguments"), declared)
+
+
+class Other(Trigger):
+    """Any trigger of which no more is known than its value."""
+
+    @classmethod
+    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+        return cls.said({}, content_of(value, room), declared)

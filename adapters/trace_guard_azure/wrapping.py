@@ -1,0 +1,96 @@
+"""Functions that the worker takes for the user's own.
+
+It reads of a function its signature and annotations, to compare them with the bindings; whether it is a coroutine
+function; and the file of its code, whose directory becomes ``Context.function_directory``:
+https://github.com/Azure/azure-functions-python-worker/blob/dev/workers/azure_functions_worker/functions.py
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from trace_guard.contain import contain
+
+from .context import CONTEXT, passed
+
+__all__ = ["coroutine_like", "plain_like", "taking_context", "with_context"]
+
+Function = Callable[..., Any]
+Run = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+
+
+def plain_like(function: Function, run: Run) -> Function:
+    """A plain function like ``function`` that calls ``run`` with its arguments."""
+
+    # One line, see _placed.
+    def wrapper(*args: Any, **keywords: Any) -> Any: return run(args, keywords)
+
+    return _placed(wrapper, function)
+
+
+def coroutine_like(
+    function: Function, run: Callable[[tuple[Any, ...], dict[str, Any]], Awaitable[Any]]
+) -> Function:
+    """The same as a coroutine function."""
+
+    async def wrapper(*args: Any, **keywords: Any) -> Any: return await run(args, keywords)
+
+    return _placed(wrapper, function)
+
+
+def _placed(wrapper: Any, function: Any) -> Function:
+    """The wrapper with all that is read of the function. Its code is put where the function's begins, and is all on
+    one line: in a traceback it is the line of the function's first decorator."""
+    functools.wraps(function)(wrapper)
+    with contain("keep a function's annotations"):
+        # A dict of its own: durable functions write to it, and in Python 3.14 leave no other way to ask.
+        wrapper.__annotations__ = dict(function.__annotations__)
+    code = getattr(function, "__code__", None)
+    if code is not None:
+        with contain("keep a function's place"):
+            wrapper.__code__ = wrapper.__code__.replace(
+                co_filename=code.co_filename, co_firstlineno=code.co_firstlineno
+            )
+    return wrapper  # type: ignore[no-any-return]
+
+
+def with_context(function: Any) -> bool:
+    """Have the worker pass the context to a function that takes it and does not declare it; True if it will.
+
+    Not done where the function has a parameter of that name: it is the context already, or a binding.
+    """
+    signature = inspect.signature(function)
+    parameters = list(signature.parameters.values())
+    if CONTEXT in signature.parameters:
+        return False
+    own = inspect.Parameter(CONTEXT, inspect.Parameter.KEYWORD_ONLY, default=None)
+    rest = [one for one in parameters if one.kind is inspect.Parameter.VAR_KEYWORD]
+    before = [one for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    # No annotation: the worker asks for none, and typing.get_type_hints would look for it in the user's module.
+    function.__signature__ = signature.replace(parameters=[*before, own, *rest])
+    return True
+
+
+def taking_context(function: Any) -> Any:
+    """A function around one that other decorators have made: it takes the context from the worker and keeps it from
+    them, as any of them may look at its keywords. The function itself if it needs none around it."""
+    if not inspect.isfunction(function) or CONTEXT in inspect.signature(function).parameters:
+        return function
+    if inspect.iscoroutinefunction(function):
+
+        async def run_async(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            with passed(keywords.pop(CONTEXT, None)):
+                return await function(*args, **keywords)
+
+        outer = coroutine_like(function, run_async)
+    else:
+
+        def run(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            with passed(keywords.pop(CONTEXT, None)):
+                return function(*args, **keywords)
+
+        outer = plain_like(function, run)
+    return outer if with_context(outer) else function

@@ -1,0 +1,16 @@
+"""Fixtures of these tests: function apps in Microsoft's own runtime, in processes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from azure_host.deployment import Deployments
+from fixtures import *  # noqa: F403
+
+
+@pytest.fixture(scope="module")
+def deploy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployments]:
+    """Makes deployments for the tests of a module; a fault of ours in any of their workers is an error."""
+    with Deployments(tmp_path_factory.mktemp("azure")) as deployments:
+        yield deployments

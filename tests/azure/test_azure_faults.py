@@ -1,0 +1,33 @@
+"""Faults of the guard itself, which are nobody else's business."""
+
+from __future__ import annotations
+
+import pytest
+from azure_host import triggers
+from azure_host.deployment import Deployments
+from azure_host.installation import needs_runtime
+
+pytestmark = needs_runtime
+STEPS = [
+    "trace_guard_azure.call:Call.__init__", "trace_guard_azure.call:context_in", "trace_guard_azure.call:trigger_of",
+    "trace_guard_azure.call:parentage", "trace_guard_azure.call:retry_facts_of", "trace_guard_azure.call:streams",
+    "trace_guard_azure.call:invocation_id_of", "trace_guard_azure.environment:facts",
+    "trace_guard_azure.responses:judge", "trace_guard_azure.responses:answer_in", "trace_guard_azure.timeouts:_hosts",
+    "trace_guard_azure.triggers.http:Http.describe", "trace_guard.invocation:Invocation._open",
+    "trace_guard.ending:Ending.__init__", "trace_guard.runtime:Runtime.announce",
+]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_fault_of_ours_stays_ours(deploy: Deployments, step: str) -> None:
+    """Whichever step of the guard raises, functions get what they are due, return what they return, and raise what they
+    raise; the fault is said in the log."""
+    app = deploy("azure_faults", breaks=True)
+    host = app.host.start()
+    assert host.invoke("break_step", triggers.generic(step)).error == ""
+    for function in ("http", "http_async"):
+        answer = host.invoke(function, triggers.http("POST", body="?"))
+        assert (answer.error, answer.value["status"], answer.value["body"]) == ("", 202, b"fine")
+    assert host.invoke("queue", triggers.queue("one")).error == "LookupError: queue"
+    assert host.invoke("break_step", triggers.generic("")).value["raised"] > 0
+    assert "broken on purpose" in host.log

@@ -1,0 +1,22 @@
+"""What the host takes in ``host.json``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from trace_guard_azure import timeouts
+
+
+@pytest.mark.parametrize(("text", "seconds"), [
+    ('{"functionTimeout": -1}', None),
+    ('{"functionTimeout": "-1"}', None),
+    ('{"functionTimeout": "00:02:00", "logging": {"levels": ["a", "b",], },}', 120),
+    ('{"x": "a,]", /* , */ "functionTimeout": "00:01:00.5" // ,}\n,}', 60.5),
+])
+def test_the_hosts_json(tmp_path: Path, text: str, seconds: float | None) -> None:
+    """A timeout is read as the host reads it: without a bound also as a number, and from JSON with comments and with
+    commas at the end."""
+    (tmp_path / "host.json").write_text(text, encoding="utf-8")
+    assert timeouts._hosts(str(tmp_path), "") == seconds

@@ -1,0 +1,74 @@
+"""What comes of an invocation."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Answer", "WorkerEnded"]
+
+Message = dict[str, Any]
+
+
+class WorkerEnded(Exception):
+    """The worker process has ended, and what it was asked will not be answered.
+
+    Attributes:
+        status: what it ended with; negative: the signal.
+    """
+
+    def __init__(self, status: int, log: str) -> None:
+        super().__init__(f"the worker has ended with {status}; its log: {log[-4000:]}")
+        self.status = status
+
+
+@dataclass
+class Answer:
+    """What the worker says of one invocation.
+
+    Attributes:
+        ok: the function succeeded.
+        value: what it returned: text, bytes or parsed JSON; of an HTTP response ``{"status", "headers", "body"}``.
+        outputs: of its output bindings, likewise.
+        error: what it raised, as ``Name: text``; empty if it did not.
+        stack: the traceback of that.
+        invocation_id: of the invocation.
+    """
+
+    ok: bool
+    value: Any = None
+    outputs: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    stack: str = ""
+    invocation_id: str = ""
+
+    @classmethod
+    def read(cls, response: Message) -> Answer:
+        """
+        Args:
+            response: an ``InvocationResponse`` of :mod:`messages`.
+        """
+        status = response["result"]
+        exception = status.get("exception", {})
+        return cls(
+            ok=status.get("status") == "Success", value=_value(response.get("return_value")),
+            outputs={each["name"]: _value(each.get("data")) for each in response.get("output_data", [])},
+            error=exception.get("message", ""), stack=exception.get("stack_trace", ""),
+            invocation_id=response["invocation_id"],
+        )
+
+
+def _value(data: Message | None) -> Any:
+    if not data:
+        return None
+    ((kind, value),) = data.items()
+    if kind == "http":
+        return {
+            "status": int(value["status_code"]), "headers": value.get("headers", {}),
+            "body": _value(value.get("body")) or b"",
+        }
+    if kind == "bytes":
+        return base64.b64decode(value)
+    return json.loads(value) if kind == "json" else value

@@ -1,0 +1,5 @@
+"""What the placeholder loads."""
+
+from shared import app_of_it
+
+app = app_of_it()
