@@ -1,0 +1,168 @@
+"""What an event says of the invocation that it causes: a CloudEvent, or an event of the first generation.
+
+Attributes of CloudEvents: https://opentelemetry.io/docs/specs/semconv/registry/attributes/cloudevents/. An event of
+the first generation, with data and context, is told in the same terms:
+https://cloud.google.com/functions/1stgendocs/writing/write-event-driven-functions
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from trace_guard.contain import contained
+from trace_guard.payload import CUT
+
+from .propagation import carrier_of
+
+__all__ = ["Event", "background_event", "chosen", "cloud_event"]
+
+_LONGEST_TEXT = 1024
+_PUBSUB = "pubsub"
+
+# By the beginning of its type, what an event counts as for OpenTelemetry, where it is not "other".
+_TRIGGERS = {
+    "google.cloud.pubsub.": _PUBSUB,
+    "google.pubsub.": _PUBSUB,
+    "providers/cloud.pubsub/": _PUBSUB,
+    "google.cloud.storage.": "datasource",
+    "google.storage.": "datasource",
+    "providers/cloud.storage/": "datasource",
+    "google.cloud.firestore.": "datasource",
+    "providers/cloud.firestore/": "datasource",
+    "google.cloud.datastore.": "datasource",
+    "google.firebase.database.": "datasource",
+    "providers/google.firebase.database/": "datasource",
+    "google.cloud.scheduler.": "timer",
+}
+
+
+class Event(NamedTuple):
+    """
+    Attributes:
+        name: of the root span; None if the event does not say its type.
+        trigger: ``faas.trigger`` of OpenTelemetry.
+        metadata: plain JSON, ids and names only.
+        carriers: the trace contexts that it has, best first.
+        input: its data; the message of Pub/Sub decoded.
+    """
+
+    name: str | None
+    trigger: str
+    metadata: dict[str, Any]
+    carriers: tuple[Mapping[str, str], ...]
+    input: Any
+
+
+def cloud_event(event: Any, *, room: int) -> Event:
+    """What a CloudEvent says.
+
+    Args:
+        event: of the SDK of CloudEvents, or with its ``get_attributes`` and ``get_data``.
+        room: of a message, so many bytes are decoded.
+    """
+    attributes = event.get_attributes()
+    # The distributed tracing extension:
+    # https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/distributed-tracing.md
+    carriers = (contained("read the event's trace context", lambda: carrier_of(dict(attributes)), {}),)
+    return _event(attributes, _topic(attributes.get("source")), event.get_data(), carriers, room)
+
+
+def background_event(data: Any, context: Any, *, room: int) -> Event:
+    """What an event of the first generation says; ``room``: of a message, so many bytes are decoded."""
+    resource = getattr(context, "resource", None)
+    name = resource.get("name") if isinstance(resource, Mapping) else resource
+    service = resource.get("service") if isinstance(resource, Mapping) else None
+    attributes = {
+        "id": getattr(context, "event_id", None),
+        "type": getattr(context, "event_type", None),
+        "source": f"//{service}/{name}" if service and name else name,
+        "time": getattr(context, "timestamp", None),
+    }
+    return _event(attributes, _topic(name), data, (), room)
+
+
+def chosen(carriers: tuple[Mapping[str, str], ...]) -> Mapping[str, str] | None:
+    """The first trace context that names a span of Braintrust, else the first that there is."""
+    there = [one for one in carriers if one.get("traceparent")]
+    return next((one for one in there if "braintrust.parent" in one.get("baggage", "")), there[0] if there else None)
+
+
+def _event(
+    attributes: Mapping[str, Any], topic: str | None, data: Any, carriers: tuple[Mapping[str, str], ...], room: int
+) -> Event:
+    kind = _text(attributes.get("type"))
+    trigger = next((word for start, word in _TRIGGERS.items() if (kind or "").startswith(start)), "other")
+    metadata = {
+        "cloudevents.event_id": _text(attributes.get("id")),
+        "cloudevents.event_source": _text(attributes.get("source")),
+        "cloudevents.event_spec_version": _text(attributes.get("specversion")),
+        "cloudevents.event_subject": _text(attributes.get("subject")),
+        "cloudevents.event_time": _text(_written(attributes.get("time"))),
+        "cloudevents.event_type": kind,
+    }
+    if trigger == _PUBSUB:
+        message = _message(data)
+        metadata |= {
+            "messaging.system": "gcp_pubsub",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": topic,
+            "messaging.message.id": _text(message.get("messageId")),
+        }
+        carriers += contained("read the message's trace context", lambda: (_carrier_in(message),), ())
+        data = contained("read the message", lambda: _decoded(data, room), data)
+    return Event(
+        f"{kind} process" if kind else None, trigger,
+        {key: value for key, value in metadata.items() if value is not None}, carriers, data,
+    )
+
+
+# Pub/Sub: https://cloud.google.com/eventarc/docs/cloudevents#pubsub
+
+
+def _message(data: Any) -> Mapping[str, Any]:
+    """The message in the data of an event, which is the message itself in the first generation."""
+    found = data if isinstance(data, Mapping) else {}
+    return found["message"] if isinstance(found.get("message"), Mapping) else found
+
+
+def _carrier_in(message: Mapping[str, Any]) -> Mapping[str, str]:
+    attributes = message.get("attributes")
+    given = attributes if isinstance(attributes, Mapping) else {}
+    found = {name: value for name, value in given.items() if isinstance(value, str) and value}
+    if "googclient_traceparent" in found:
+        # So Google's clients write the context of their own publishing span:
+        # https://cloud.google.com/pubsub/docs/open-telemetry-tracing
+        found.setdefault("traceparent", found["googclient_traceparent"])
+    return carrier_of(found)
+
+
+def _decoded(data: Any, room: int) -> Any:
+    """The same event with its message as text: it comes in base64, in which no secret could be found."""
+    message = _message(data)
+    encoded = message.get("data")
+    if not isinstance(encoded, str):
+        return data
+    most = (room // 3 + 1) * 4
+    try:
+        plain = binascii.a2b_base64(encoded[:most])
+        text = plain.decode(errors="strict" if len(encoded) <= most else "ignore")
+    except (binascii.Error, UnicodeDecodeError):
+        text = f"<{len(encoded)} characters of base64>"
+    clear = {**message, "data": text if len(encoded) <= most else f"{text} {CUT}"}
+    return {**data, "message": clear} if message is not data else clear
+
+
+def _topic(source: Any) -> str | None:
+    """The topic in ``//pubsub.googleapis.com/projects/P/topics/T``."""
+    return _text(source.rpartition("/topics/")[2]) if isinstance(source, str) and "/topics/" in source else None
+
+
+def _text(value: Any) -> str | None:
+    return value[:_LONGEST_TEXT] if isinstance(value, str) and value else None
+
+
+def _written(time: Any) -> Any:
+    """Version 2 of the SDK of CloudEvents has times as such, version 1 as they came."""
+    return time.isoformat() if hasattr(time, "isoformat") else time

@@ -1,0 +1,100 @@
+"""What the two kinds of middleware do alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qs
+
+from trace_guard import FlushPolicy, Guard
+from trace_guard.adapters import guard_for
+from trace_guard.contain import contain, contained
+from trace_guard.http.exchange import Exchange
+from trace_guard.http.framing import Framing
+from trace_guard.http.requests import HttpRequest, NameOf, default_name, facts_of_request, is_excluded, noted_in
+from trace_guard.invocation import current_invocation
+
+from . import environment
+from .propagation import carrier_of
+from .shutdown import prepare_for_shutdown
+
+__all__ = ["Guarding"]
+
+
+class Guarding:
+    """How requests are guarded.
+
+    Args:
+        options: the keywords of the middleware, see :class:`.middleware.GuardMiddleware`.
+
+    Raises:
+        SettingsError: one of them is not accepted.
+    """
+
+    def __init__(
+        self,
+        *,
+        guard: Guard | None = None,
+        project: str | None = None,
+        project_id: str | None = None,
+        name: str | NameOf | None = None,
+        exclude: Sequence[str] = (),
+        capture_input: bool | None = None,
+        tags: Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        flush: FlushPolicy | str | None = None,
+    ) -> None:
+        self._exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        self._name: NameOf = default_name if name is None else name if callable(name) else _always(name)
+        self._tags, self._metadata = tags, metadata
+        self._guard: Guard | None = None
+        chosen = guard_for(guard, project=project, project_id=project_id, capture_input=capture_input, flush=flush)
+        if chosen is not None and not chosen.settings.disabled:
+            with contain("prepare to guard requests"):
+                self._guard = chosen.start()
+                prepare_for_shutdown()
+
+    def begin(
+        self, method: str, path: str, query: str, headers: Callable[[], Mapping[str, str]]
+    ) -> Exchange | None:
+        """The exchange that a request begins, its invocation opened; None if it is not to be guarded.
+
+        Args:
+            path: decoded, without the query.
+            headers: makes them, by their names in small letters.
+        """
+        guard = self._guard
+        if guard is None or is_excluded(path, self._exclude) or current_invocation() is not None:
+            return None
+        prepare_for_shutdown(is_serving=True)
+        request = HttpRequest(method, path, None, headers())
+        exchange = Exchange(
+            guard.invocation(
+                contained("name a request", lambda: self._name(request), None) or default_name(request),
+                deadline=environment.deadline(),
+                parent=carrier_of(request.headers),
+                input={"method": method, "path": path, "query": _query(query)},
+                metadata=self._metadata,
+                tags=self._tags,
+                platform={**environment.facts(), **_facts(request)},
+            ),
+            Framing(method), request=request, name=self._name,
+        )
+        exchange.invocation.open()
+        return exchange
+
+
+def _facts(request: HttpRequest) -> dict[str, Any]:
+    return {
+        **facts_of_request(request.method, request.path, request.route, request.headers),
+        "faas.trigger": "http", **noted_in(request.headers),
+    }
+
+
+def _query(text: str) -> dict[str, Any]:
+    """Single values as such, so that a key's name tells whether it is to be redacted."""
+    return {key: values[0] if len(values) == 1 else values for key, values in parse_qs(text, True).items()}
+
+
+def _always(name: str) -> NameOf:
+    return lambda request: name

@@ -1,0 +1,153 @@
+"""The middleware for WSGI applications: Flask, Django, Bottle, and what the Functions Framework serves."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from trace_guard import FlushPolicy, Guard
+from trace_guard.contain import contain, contained
+from trace_guard.http.body import Body
+from trace_guard.http.exchange import Exchange
+from trace_guard.http.requests import NameOf
+
+from . import flask_signals
+from .guarding import Guarding
+
+__all__ = ["GuardMiddleware"]
+
+Environ = dict[str, Any]
+Application = Callable[[Environ, Callable[..., Any]], Iterable[Any]]
+
+
+class GuardMiddleware:
+    """Guards each request of a WSGI application: one trace, closed and delivered before the response is complete::
+
+        app.wsgi_app = GuardMiddleware(app.wsgi_app)
+
+    In the module of a function, where the Functions Framework has the application, ``flask.current_app`` is it::
+
+        flask.current_app.wsgi_app = GuardMiddleware(flask.current_app.wsgi_app)
+
+    A streamed body is a part of the trace, to its end; what runs after the response, such as what Flask's
+    ``call_on_close`` is given, is not.
+
+    Args:
+        app: the application.
+        guard: by default the process's own, see :func:`trace_guard.configure`.
+        project, project_id: the Braintrust project; by default that of the settings, else the service's name.
+        name: of the root spans, or what makes it from an :class:`.requests.HttpRequest`; by default the method and
+            the route, such as ``GET /orders/<id>``.
+        exclude: paths that are not traced, such as those of health checks: ``("/healthz", "/internal/*")``. A
+            function that has the decorator as well is traced by that all the same.
+        capture_input: whether method, path and query are logged as the input; by default as the settings say.
+            Bodies are the application's: log them, or have the output set, with
+            :func:`trace_guard.current_invocation`.
+        tags, metadata: logged on the root spans.
+        flush: when rows are delivered. By default the last byte of the response waits for it, as the platform may
+            give a service no CPU after that. With ``after-response`` it does not; this is for instance-based billing
+            only: https://cloud.google.com/run/docs/configuring/billing-settings
+
+    Raises:
+        SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as that
+            would take the service down: it is reported, and requests go unguarded.
+    """
+
+    def __init__(
+        self,
+        app: Application,
+        *,
+        guard: Guard | None = None,
+        project: str | None = None,
+        project_id: str | None = None,
+        name: str | NameOf | None = None,
+        exclude: Sequence[str] = (),
+        capture_input: bool | None = None,
+        tags: Sequence[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        flush: FlushPolicy | str | None = None,
+    ) -> None:
+        self._app = app
+        self._guarding = Guarding(
+            guard=guard, project=project, project_id=project_id, name=name, exclude=exclude,
+            capture_input=capture_input, tags=tags, metadata=metadata, flush=flush,
+        )
+
+    def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[Any]:
+        exchange = contained("begin a request", lambda: self._begin(environ), None)
+        if exchange is None:
+            return self._app(environ, start_response)
+        start = _Start(exchange, start_response)
+        try:
+            items = self._app(environ, start)
+        except BaseException as error:
+            exchange.close(error)
+            raise
+        return contained("guard a response", lambda: self._guarded(items, environ, exchange, start.held), items)
+
+    def _begin(self, environ: Environ) -> Exchange | None:
+        flask_signals.connect()
+        exchange = self._guarding.begin(
+            environ.get("REQUEST_METHOD", "GET"), _path_of(environ), environ.get("QUERY_STRING", ""),
+            lambda: _headers_of(environ),
+        )
+        if exchange is not None:
+            environ[flask_signals.KEY] = exchange
+        return exchange
+
+    def _guarded(
+        self, items: Iterable[Any], environ: Environ, exchange: Exchange, held: deque[Any]
+    ) -> Iterable[Any]:
+        exchange.routed(flask_signals.route_of(environ))
+        file_wrapper = environ.get("wsgi.file_wrapper")
+        is_file = isinstance(file_wrapper, type) and isinstance(items, file_wrapper)
+        if not held and (is_file or isinstance(items, (list, tuple))):
+            # Nothing of the application's is left to run, and the server may have a better way for just this kind.
+            exchange.close()
+            return items
+        return Body(items, exchange, held)
+
+
+class _Start:
+    """The ``start_response`` of a request.
+
+    Attributes:
+        held: what was given to ``write`` and completes the response: it goes before all chunks.
+    """
+
+    def __init__(self, exchange: Exchange, start_response: Callable[..., Any]) -> None:
+        self._exchange = exchange
+        self._start_response = start_response
+        self.held: deque[Any] = deque()
+
+    def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[Any], object]:
+        with contain("take note of a status"):
+            self._exchange.responds(int(status[:3]), headers)
+            if exc_info:
+                self._exchange.caught(exc_info[1])
+        plain = self._start_response(status, headers, *([exc_info] if exc_info else []))
+
+        def write(data: Any) -> object:
+            completes = contained("count a chunk", lambda: self._exchange.framing.completes(data), False)
+            if not completes:
+                return plain(data)
+            self.held.append(data)
+            return None
+
+        return write
+
+
+def _path_of(environ: Environ) -> str:
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    # https://peps.python.org/pep-3333/#unicode-issues
+    return path.encode("latin-1", "replace").decode("utf-8", "replace") or "/"
+
+
+def _headers_of(environ: Environ) -> dict[str, str]:
+    headers = {
+        name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")
+    }
+    if environ.get("CONTENT_LENGTH"):
+        headers["content-length"] = environ["CONTENT_LENGTH"]
+    return headers

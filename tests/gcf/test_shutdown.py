@@ -1,0 +1,144 @@
+"""The end of an instance: SIGTERM, ten seconds, SIGKILL."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from gcf.services import GTHREAD, SYNC, UVICORN, named, roots, run
+from support import Program, environment, until
+
+from trace_guard.rows import Row
+from trace_guard.testing import BraintrustServer, HttpResponse, Termination
+
+PRELOADED = ("gunicorn --bind :$PORT --preload --threads 16 --workers 2 app:app", "gcf_apps_wsgi")
+GUNICORN_UVICORN = ("gunicorn --bind :$PORT --worker-class uvicorn_worker.UvicornWorker app:app", "gcf_apps_asgi")
+FRAMEWORK = ("functions-framework --target main --port $PORT", "gcf_apps_sync_function")
+ASYNC_FRAMEWORK = ("functions-framework --asgi --target main --port $PORT", "gcf_apps_async_function")
+SERVERS = {
+    "gunicorn sync": SYNC, "gunicorn gthread": GTHREAD, "gunicorn --preload": PRELOADED, "uvicorn": UVICORN,
+    "gunicorn with uvicorn": GUNICORN_UVICORN, "functions-framework": FRAMEWORK,
+    "functions-framework --asgi": ASYNC_FRAMEWORK,
+}
+GRACE_SECONDS = 10.0
+
+
+class Ended(NamedTuple):
+    """What came of a service that was ended in the middle of its requests."""
+
+    rows: list[Row]
+    quick: HttpResponse | None
+    termination: Termination
+
+
+def end(which: tuple[str, str]) -> Ended:
+    """Ask for what takes a minute and, where it can be answered beside that, for what takes three seconds, and end
+    the instance."""
+    with BraintrustServer(latency=0.05) as server, run(which, server) as sandbox, ThreadPoolExecutor(2) as clients:
+        sandbox.request("GET", "/orders/1")
+        server.clear()
+        slow = clients.submit(sandbox.request, "GET", "/sleeps/60.0")
+        until(lambda: roots(server.rows()))
+        quick: Future[HttpResponse] | None = None
+        if which is not SYNC:
+            quick = clients.submit(sandbox.request, "GET", "/sleeps/3.0")
+            until(lambda: len({row["id"] for row in roots(server.rows())}) == 2)
+        termination = sandbox.terminate(GRACE_SECONDS)
+        slow.result(20)
+        return Ended(server.span_rows(), quick.result(20) if quick else None, termination)
+
+
+@pytest.fixture(scope="module")
+def ended() -> Iterator[dict[str, Future[Ended]]]:
+    """All servers at once, as each takes ten seconds of waiting."""
+    with ThreadPoolExecutor(len(SERVERS)) as all_at_once:
+        yield {name: all_at_once.submit(end, which) for name, which in SERVERS.items()}
+
+
+def seconds_of(root: Row) -> float:
+    """What the request was asked to take."""
+    path = root["metadata"]["url.path"]
+    return float(path.rpartition("/")[2])
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_requests_that_do_not_end_in_time(ended: dict[str, Future[Ended]], name: str) -> None:
+    """What is still running shortly before the kill is closed as terminated, with its children, and delivered."""
+    rows, _, termination = ended[name].result(60)
+    assert termination.killed
+    (root,) = [row for row in roots(rows) if seconds_of(row) == 60]
+    trace = [row for row in rows if row["root_span_id"] == root["root_span_id"]]
+    assert len(trace) > 1
+    abouts = [row["metadata"]["trace_guard"] for row in trace]
+    assert {(one["outcome"], one["closed_by"], one["reason"]) for one in abouts} == {("terminated", "guard", "signal")}
+    assert root["error"].startswith("Terminated: SIGTERM came ")
+    lasted = root["metrics"]["end"] - root["metrics"]["start"]
+    assert 7.5 < lasted < 12
+
+
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "gunicorn sync"])
+def test_requests_that_end_in_time(ended: dict[str, Future[Ended]], name: str) -> None:
+    """A request that ends within the grace is answered, and its trace ends as it did."""
+    rows, quick, _ = ended[name].result(60)
+    assert quick is not None
+    assert (quick.status, quick.end) == (200, "complete")
+    (root,) = [row for row in roots(rows) if seconds_of(row) == 3]
+    assert root["metadata"]["trace_guard"] == {"outcome": "ok"}
+    assert 3 <= root["metrics"]["end"] - root["metrics"]["start"] < 6
+
+
+@pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread", "uvicorn", "functions-framework"])
+def test_the_servers_own_shutdown_is_not_changed(name: str) -> None:
+    """A server that has nothing under way ends as it does unguarded: by the same status, and as soon."""
+
+    def end_idle(**env: str) -> Termination:
+        with BraintrustServer() as server, run(SERVERS[name], server, **env) as sandbox:
+            assert sandbox.request("GET", "/orders/1").status == 200
+            return sandbox.terminate(GRACE_SECONDS)
+
+    with ThreadPoolExecutor(2) as both:
+        plain = both.submit(end_idle, TRACE_GUARD_DISABLED="true")
+        guarded = both.submit(end_idle)
+        expected, found = plain.result(60), guarded.result(60)
+    assert (found.exit_status, found.killed) == (expected.exit_status, expected.killed)
+    # A worker of gunicorn looks once a second whether it is to end.
+    assert abs(found.seconds - expected.seconds) < 2.0
+
+
+OTHER = """
+    import trace_guard, braintrust
+    from trace_guard_gcf.middleware import GuardMiddleware
+    def app(environ, start_response):
+        with braintrust.start_span(name="step"):
+            say("serving")
+            while True:
+                time.sleep(0.02)  # a signal just before a long one would be noticed after it
+    GuardMiddleware(app)({"REQUEST_METHOD": "GET", "PATH_INFO": "/path"}, None)
+"""
+
+
+def test_a_program_without_a_handler(server: BraintrustServer, directory: Path) -> None:
+    """A server that has no handler for the signal dies of it, at once, and what it was at is closed and delivered."""
+    with Program(OTHER, environment(server, directory)) as program:
+        program.expects("serving")
+        program.signal(signal.SIGTERM)
+        assert program.wait() == -signal.SIGTERM
+    assert named(server.span_rows()).keys() == {"GET /path", "step"}
+    assert server.open_spans() == []
+    assert named(server.span_rows())["GET /path"]["metadata"]["trace_guard"]["outcome"] == "terminated"
+
+
+def test_a_program_with_a_handler_of_its_own(server: BraintrustServer, directory: Path) -> None:
+    """A handler that was there before decides what happens, and the request goes on until then."""
+    handler = 'signal.signal(signal.SIGTERM, lambda *_: say("told"))'
+    code = OTHER.replace("    import trace_guard,", f"    {handler}\n    import trace_guard,")
+    with Program(code, environment(server, directory)) as program:
+        program.expects("serving")
+        program.signal(signal.SIGTERM)
+        program.expects("told")
+        assert not program.ended
+        assert [row for row in server.span_rows() if "end" in row["metrics"]] == []

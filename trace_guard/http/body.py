@@ -1,0 +1,209 @@
+"""Bodies that are made while they are sent: their invocation ends with them, just before the last byte leaves.
+
+What is delivered after the last byte may be delivered much later, or never, so the chunk that completes a response
+waits until its invocation is closed and delivered; no other one does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+from ..contain import contained
+from ..wrap import InContext
+from .abandoned import ABANDONED
+from .exchange import Exchange, left_early
+
+__all__ = ["AsyncBody", "Body"]
+
+
+class Body(Iterator[Any]):
+    """An iterable of chunks, in the exchange that it belongs to.
+
+    Args:
+        items: what user code or a framework has returned.
+        held: chunks that come before them, and complete the response already; an application that is a generator
+            adds to them while it runs.
+    """
+
+    def __init__(self, items: Iterable[Any], exchange: Exchange, held: deque[Any] | None = None) -> None:
+        self._items = items
+        self._iterator: Iterator[Any] | None = None
+        self._exchange = exchange
+        self._held: deque[Any] = deque() if held is None else held
+        self._is_over = False
+        self._error: BaseException | None = None
+        self._is_drained = False
+        self._is_closed = False
+
+    def __iter__(self) -> Body:
+        return self
+
+    def __next__(self) -> Any:
+        if self._held and not self._is_drained:
+            self._drain()
+        if self._held:
+            return self._held.popleft()
+        if self._is_over:
+            error, self._error = self._error, None
+            raise error or StopIteration
+        try:
+            item = self._step()
+        except StopIteration:
+            if self._held:
+                return self._held.popleft()
+            raise
+        if self._held and not self._is_drained:
+            self._held.extend([item] if item else [])
+            return self.__next__()
+        if self._is_drained or not self._completes(item):
+            return item
+        # With this one all is sent: what is left to do comes first.
+        self._held.append(item)
+        return self.__next__()
+
+    def _step(self) -> Any:
+        try:
+            if self._iterator is None:
+                self._iterator = self._exchange.run(lambda: iter(self._items))
+            iterator = self._iterator
+            return self._exchange.run(lambda: next(iterator))
+        except StopIteration:
+            self._is_over = True
+            self._exchange.close()
+            raise
+        except BaseException as error:
+            self._is_over = True
+            self._exchange.close(error)
+            raise
+
+    def _completes(self, item: Any) -> bool:
+        return contained("count a chunk", lambda: self._exchange.framing.completes(item), False)
+
+    def _drain(self) -> None:
+        """Run what comes after the last chunk, to its end, and close."""
+        self._is_drained = True
+        try:
+            while True:
+                item = self._step()
+                if item and not self._exchange.framing.is_bodyless:
+                    # More than it has promised. The server knows what to do about that.
+                    self._held.append(item)
+                    self._exchange.close()
+                    return
+        except StopIteration:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised on as soon as the held chunk has been sent
+            self._error = error
+        if self._exchange.framing.is_bodyless:
+            self._held.clear()  # no server sends it
+
+    def close(self) -> None:
+        """What servers call at the end, and early if they can't send the rest."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        # Servers call it in ``finally``.
+        reason = sys.exc_info()[1]
+        try:
+            plain = getattr(self._items, "close", None)
+            if plain is not None:
+                self._exchange.run(plain)
+        except BaseException as error:
+            self._exchange.close(error)
+            raise
+        if self._exchange.is_open:
+            if reason is not None and not left_early(reason):
+                self._exchange.close(reason)
+            else:
+                complete = self._exchange.framing.is_complete
+                self._exchange.close(None if complete else self._exchange.cut_off())
+
+    def __del__(self) -> None:
+        # Spans in it give the context back to the root as they end.
+        self._items, self._iterator = (), None
+        ABANDONED.take(self._exchange)
+
+
+class AsyncBody(AsyncIterator[Any]):
+    """The same for a body that is iterated in an event loop."""
+
+    def __init__(self, items: Any, exchange: Exchange) -> None:
+        self._items = items
+        self._iterator: Any = None
+        self._exchange = exchange
+        self._held: deque[Any] = deque()
+        self._is_over = False
+        self._error: BaseException | None = None
+        self._is_drained = False
+
+    def __aiter__(self) -> AsyncBody:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._held:
+            return self._held.popleft()
+        if self._is_over:
+            error, self._error = self._error, None
+            raise error or StopAsyncIteration
+        item = await self._step()
+        if self._is_drained or not contained(
+            "count a chunk", lambda: self._exchange.framing.completes(item), False
+        ):
+            return item
+        self._held.append(item)
+        await self._drain()
+        return self._held.popleft() if self._held else await self.__anext__()
+
+    async def _step(self) -> Any:
+        try:
+            if self._iterator is None:
+                self._iterator = self._exchange.run(lambda: aiter(self._items))
+            step = self._exchange.run(self._iterator.__anext__)
+            return await (InContext(step, self._exchange.context) if self._exchange.is_elsewhere else step)
+        except StopAsyncIteration:
+            self._is_over = True
+            await self._exchange.aclose()
+            raise
+        except (asyncio.CancelledError, GeneratorExit) as error:
+            # Servers end a body that nobody reads any more by cancelling it.
+            self._is_over = True
+            await self._exchange.aclose(self._exchange.cut_off(error))
+            raise
+        except BaseException as error:
+            self._is_over = True
+            await self._exchange.aclose(error)
+            raise
+
+    async def _drain(self) -> None:
+        self._is_drained = True
+        try:
+            while True:
+                item = await self._step()
+                if item and not self._exchange.framing.is_bodyless:
+                    self._held.append(item)
+                    await self._exchange.aclose()
+                    return
+        except StopAsyncIteration:
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised on as soon as the held chunk has been sent
+            self._error = error
+        if self._exchange.framing.is_bodyless:
+            self._held.clear()
+
+    async def aclose(self) -> None:
+        """What is left of it will not be asked for."""
+        try:
+            plain = getattr(self._iterator if self._iterator is not None else self._items, "aclose", None)
+            if plain is not None:
+                await plain()
+        finally:
+            if self._exchange.is_open:
+                await self._exchange.aclose(self._exchange.cut_off())
+
+    def __del__(self) -> None:
+        self._items = self._iterator = None
+        ABANDONED.take(self._exchange)
