@@ -8,5 +8,6 @@
 
 from .context import LambdaContext
 from .handler import guard_handler
+from .records import guard_record
 
-__all__ = ["LambdaContext", "guard_handler"]
+__all__ = ["LambdaContext", "guard_handler", "guard_record"]

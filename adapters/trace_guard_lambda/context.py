@@ -12,7 +12,17 @@ from typing import Any, Protocol
 
 from trace_guard import Deadline
 
-__all__ = ["ColdStart", "LambdaContext", "deadline_of", "facts_of", "name_of"]
+__all__ = [
+    "ColdStart", "LambdaContext", "deadline_of", "execution_facts_of", "facts_of", "initialization_type", "name_of",
+    "request_id_of",
+]
+
+# What differs between the invocations of one execution of a durable function.
+_OF_AN_INVOCATION = ("faas.instance", "faas.invocation_id", "faas.coldstart")
+
+# Environments that were made ready before there was an event for them:
+# https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html and lambda-managed-instances.html there.
+_READY_IN_ADVANCE = ("provisioned-concurrency", "lambda-managed-instances")
 
 
 class LambdaContext(Protocol):
@@ -45,6 +55,11 @@ def name_of(context: Any) -> str:
     return _text(context, "function_name") or os.environ.get("AWS_LAMBDA_FUNCTION_NAME") or "lambda"
 
 
+def request_id_of(context: Any) -> str | None:
+    """The id of the invocation."""
+    return _text(context, "aws_request_id")
+
+
 def facts_of(context: Any, *, cold: bool) -> dict[str, Any]:
     """The metadata of the root span; what is not known is left out."""
     arn = _text(context, "invoked_function_arn")
@@ -59,7 +74,7 @@ def facts_of(context: Any, *, cold: bool) -> dict[str, Any]:
         "faas.name": name_of(context),
         "faas.version": _text(context, "function_version") or os.environ.get("AWS_LAMBDA_FUNCTION_VERSION"),
         "faas.instance": _text(context, "log_stream_name") or os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME"),
-        "faas.invocation_id": _text(context, "aws_request_id"),
+        "faas.invocation_id": request_id_of(context),
         "faas.coldstart": cold,
         "faas.trigger": "other",
         "faas.max_memory": _megabytes(context),
@@ -67,8 +82,23 @@ def facts_of(context: Any, *, cold: bool) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if value is not None}
 
 
+def execution_facts_of(context: Any) -> dict[str, Any]:
+    """What of :func:`facts_of` holds for all invocations of an execution of a durable function."""
+    return {key: value for key, value in facts_of(context, cold=False).items() if key not in _OF_AN_INVOCATION}
+
+
+def initialization_type() -> str:
+    """How the environment came to be: ``on-demand``, ``provisioned-concurrency``, ``snap-start``, or
+    ``lambda-managed-instances``."""
+    return os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
+
+
 class ColdStart:
-    """Tells the first invocation of a process from later ones."""
+    """Tells the first invocation of an environment from later ones.
+
+    After the restore of a snapshot there is a first one too, as its caller has waited for the restore: Lambda adds
+    that to the billed time as it does with an init. https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
+    """
 
     def __init__(self) -> None:
         self._seen = False
@@ -76,7 +106,11 @@ class ColdStart:
     def take(self) -> bool:
         """True the first time, unless the environment was made ready in advance: then nobody waited for it."""
         first, self._seen = not self._seen, True
-        return first and os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") != "provisioned-concurrency"
+        return initialization_type() not in _READY_IN_ADVANCE and first
+
+    def renew(self) -> None:
+        """The environment was restored from a snapshot, before which a handler may have been called to warm it."""
+        self._seen = False
 
 
 def _text(context: Any, name: str) -> str | None:

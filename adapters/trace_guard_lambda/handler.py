@@ -5,22 +5,34 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import sys
+import weakref
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar, overload
+from types import ModuleType
+from typing import Any, TypeAlias, TypeVar, overload
 
-from trace_guard import FlushPolicy, Guard, Invocation
+from trace_guard import FlushPolicy, Guard, Invocation, current_invocation
 from trace_guard.adapters import guard_for
 from trace_guard.contain import contain, contained
+from trace_guard.invocation import NOTHING
 from trace_guard.wrap import guarded
 
-from .context import ColdStart, deadline_of, facts_of, name_of
+from .after_response import AfterResponse, is_managed_instance
+from .context import ColdStart, deadline_of, facts_of, initialization_type, name_of, request_id_of
+from .shutdown import prepare_for_shutdown
+from .triggers import Description, describe, judge, parentage
 
 __all__ = ["guard_handler"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+Parent: TypeAlias = "str | Mapping[str, str]"
+
+# Of tasks that were left behind, so many are named.
+_NAMES = 10
 
 _cold_start = ColdStart()
+_after_response = AfterResponse()
 
 
 @overload
@@ -39,6 +51,7 @@ def guard_handler(
     tags: Sequence[str] | None = ...,
     metadata: Mapping[str, Any] | None = ...,
     flush: FlushPolicy | str | None = ...,
+    extract: Callable[[Any, Any], Parent | None] | None = ...,
 ) -> Callable[[F], F]: ...
 
 
@@ -54,6 +67,7 @@ def guard_handler(
     tags: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
+    extract: Callable[[Any, Any], Parent | None] | None = None,
 ) -> Any:
     """Guard a Lambda handler: each invocation is one trace, closed and delivered however it ends.
 
@@ -63,11 +77,14 @@ def guard_handler(
     Args:
         guard: by default the process's own, see :func:`trace_guard.configure`.
         project, project_id: the Braintrust project; by default that of the settings, else the function's name.
-        name: of the root span; by default the function's name.
+        name: of the root span; by default what the event calls for, such as ``GET /items/{id}`` or
+            ``orders process``, else the function's name.
         capture_input, capture_output: whether event and result are logged; by default as the settings say.
         tags, metadata: logged on the root span.
-        flush: when rows are delivered. On Lambda that is before the response: what is sent after it is
-            frozen with the process, so that ``after-response`` is taken for ``before-response``.
+        flush: when rows are delivered: by default after the response and before the freeze, by the best way
+            that there is, which ``Invocation.delivery`` tells; with ``before-response`` the response waits.
+        extract: called with event and context, for events that carry their parent where no trigger of Lambda's
+            has it: an exported span, or headers with ``traceparent`` and ``baggage``; None for none.
 
     Raises:
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as
@@ -77,6 +94,7 @@ def guard_handler(
         return functools.partial(
             guard_handler, guard=guard, project=project, project_id=project_id, name=name,
             capture_input=capture_input, capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
+            extract=extract,
         )
     plain = _plain(handler) if inspect.iscoroutinefunction(handler) else handler
     chosen = guard_for(
@@ -86,25 +104,98 @@ def guard_handler(
     if chosen is None or chosen.settings.disabled:
         return plain
 
+    durable = contained("prepare for durable functions", _durable, None)
+
     def begin(args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation:
         event = args[0] if args else keywords.get("event")
         context = args[1] if len(args) > 1 else keywords.get("context")
         with contain("take note of the freeze before this invocation"):
-            ours.runtime.courier.thawed()
-        cold = _cold_start.take()
-        return ours.invocation(
-            name or contained("read the function's name", lambda: name_of(context), "lambda"),
-            deadline=contained("read the deadline", lambda: deadline_of(context), None),
-            input=event,
-            metadata=metadata,
-            tags=tags,
-            platform=contained("describe the invocation", lambda: facts_of(context, cold=cold), {}),
+            if not managed:
+                ours.runtime.courier.thawed()
+        run = durable and contained(
+            "look for a durable execution",
+            lambda: durable.run_of(event, context, name=name, metadata=metadata, tags=tags), None,
         )
+        if run:
+            event, context = run.input, run.context
+        cold = _cold_start.take()
+        facts = contained("describe the invocation", lambda: facts_of(context, cold=cold), {})
+        described = describe(event, context)
+        parent: Parent | None
+        parent, about = contained(
+            "find the parent",
+            # What is beside the event differs between the invocations of an execution, which have one parent.
+            lambda: parentage(described.carriers, () if run else described.fallbacks), (None, {}),
+        )
+        if extract is not None:
+            parent = contained("call extract", lambda: extract(event, context), None) or parent
+        chosen_name = run.name if run else name or described.name or contained(
+            "read the function's name", lambda: name_of(context), "lambda"
+        )
+        invocation = ours.invocation(
+            chosen_name,
+            deadline=contained("read the deadline", lambda: deadline_of(context), None),
+            parent=parent,
+            input=NOTHING if run else event,
+            metadata=None if run else metadata,
+            tags=None if run else tags,
+            platform={**facts, **described.metadata, **about, "faas.trigger": described.trigger},
+        )
+        if run:
+            invocation.execution = run.execution
+        invocation.judge = run.judge if run else functools.partial(_judge, described)
+        with contain("tell of an invocation"):
+            _after_response.begin(request_id_of(context), invocation)
+            if puts_off:
+                invocation.after_response = functools.partial(_after_response.hand_over, invocation)
+        return invocation
 
+    managed = is_managed_instance()
     with contain("guard the handler"):  # a fault of ours at import must not take the function down
-        ours = chosen.like(replace(chosen.settings, flush=FlushPolicy.BEFORE_RESPONSE)).start()
-        return guarded(plain, begin)
+        policy, puts_off = _policy(chosen)
+        ours = chosen.like(replace(chosen.settings, flush=policy)).start(is_waited_for=puts_off)
+        if puts_off:
+            with contain("prepare the delivery after the response"):
+                _after_response.prepare()
+                _after_response.at_last = ours.runtime.recover_rest
+        with contain("connect with the external extension"):
+            _after_response.connect(ours.runtime)
+        with contain("prepare for the end of the environment"):
+            prepare_for_shutdown()
+        with contain("prepare for the snapshot"):
+            if initialization_type() == "snap-start":
+                from .snapstart import prepare_for_snapshot
+
+                prepare_for_snapshot(ours, _cold_start.renew)
+        return (durable.guarded_durably if durable else guarded)(plain, begin)
     return plain
+
+
+def _durable() -> ModuleType | None:
+    """What durable functions need; None unless the function's code has imported their SDK."""
+    if "aws_durable_execution_sdk_python" not in sys.modules:
+        return None
+    from . import durable
+
+    return durable
+
+
+def _judge(described: Description, invocation: Invocation, result: Any) -> None:
+    """What the caller of the function makes of its result."""
+    judgement = judge(described, result)
+    if judgement.metadata:
+        invocation.note(judgement.metadata)
+    if judgement.error is not None:
+        invocation.fail(judgement.error)
+
+
+def _policy(guard: Guard) -> tuple[FlushPolicy, bool]:
+    """What is done where nothing can be put off, and whether that is to be tried."""
+    if guard.settings.flush is FlushPolicy.BEFORE_RESPONSE:
+        return FlushPolicy.BEFORE_RESPONSE, False
+    if is_managed_instance():
+        return FlushPolicy.AFTER_RESPONSE, False  # nothing is frozen, so that the courier's thread will do it
+    return FlushPolicy.BEFORE_RESPONSE, True
 
 
 def _plain(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
@@ -121,6 +212,20 @@ def _plain(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., An
         if loop is None or loop.is_closed():
             loop = asyncio.new_event_loop()
             asyncio.set_event_loop(loop)
-        return loop.run_until_complete(handler(*args, **keywords))
+            # With the function, as in tests, its loop goes too. A process that ends needs no such care.
+            weakref.finalize(run, loop.close).atexit = False
+        result = loop.run_until_complete(handler(*args, **keywords))
+        with contain("look for tasks that were left behind"):
+            _note_pending(loop)
+        return result
 
     return run
+
+
+def _note_pending(loop: asyncio.AbstractEventLoop) -> None:
+    """Tasks that outlive their handler are frozen with it, wherever they are."""
+    pending = asyncio.all_tasks(loop)
+    invocation = current_invocation()
+    if pending and invocation is not None:
+        names = sorted(task.get_name() for task in pending)
+        invocation.note({"asyncio.pending_tasks": {"count": len(names), "names": names[:_NAMES]}})

@@ -1,9 +1,12 @@
 """A support agent on AWS Lambda: it plans, calls two tools, and has a model write the answer.
 
-It is a user's code as any other: the decorator on ``handler`` is all that trace-guard asks for. The event's
-``scenario`` makes it fail as functions do.
+It is a user's code as any other: the decorator on ``handler`` is all that trace-guard asks for. The event is the
+question itself, or a request to the function's URL with the question as its body. Its ``scenario`` makes it fail as
+functions do.
 """
 
+import json
+import os
 import sys
 import time
 
@@ -17,12 +20,22 @@ llm = FakeLLM()
 
 @guard_handler(project="demo-agent")
 def handler(event, context):
+    if "requestContext" in event:
+        try:
+            return {"statusCode": 200, "body": json.dumps(answer(json.loads(event["body"])))}
+        except (KeyError, ValueError):
+            return {"statusCode": 400, "body": 'send {"question": "..."}'}
+    return answer(event)
+
+
+def answer(event):
     question, scenario = event["question"], event.get("scenario", "returns")
     facts = {}
     for tool in plan(question):
         facts |= TOOLS[tool](facts)
     go_wrong(scenario, facts)
-    return {"answer": ask("answer", f"{question} {facts}", seconds=30 if scenario == "slow" else None)}
+    said = ask("answer", f"{question} {facts}", seconds=30 if scenario == "slow" else None)
+    return {"answer": said, **({"facts": facts} if scenario == "returns_no_json" else {})}
 
 
 @braintrust.traced
@@ -62,5 +75,9 @@ def go_wrong(scenario, facts):
         braintrust.start_span(name="stream the answer")  # and nothing ever ends it
     if scenario == "exits":
         sys.exit(3)
+    if scenario == "crashes":
+        os._exit(7)  # as native code does that runs out of memory
+    if scenario == "returns_no_json":
+        facts["parcels"] = {facts["parcel"]}
     if scenario == "times_out":
         call_the_carrier(facts)

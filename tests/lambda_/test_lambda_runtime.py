@@ -42,8 +42,8 @@ def about(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_warm_invocation_costs_one_request(server: BraintrustServer) -> None:
-    """On the warm path each invocation makes one request, which has all its rows, before it answers."""
-    with sandbox(server) as function:
+    """On the warm path each invocation makes one request, which has all its rows; told to, before it answers."""
+    with sandbox(server, TRACE_GUARD_FLUSH="before-response") as function:
         function.invoke({"do": "answer"})
         for _ in range(5):
             before = len(server.requests)
@@ -256,3 +256,17 @@ def test_a_bad_variable_does_not_take_the_function_down(server: BraintrustServer
     assert (result.status, result.payload) == ("ok", {"answer": "YES"})
     assert "TRACE_GUARD_FLUSH_TIMEOUT is 'soon', which is not accepted" in log
     assert server.requests == []
+
+
+@pytest.mark.parametrize("fault", [Fault.black_hole(), Fault.status(503)], ids=["black hole", "503"])
+def test_an_exit_is_not_held_up_by_a_dead_backend(server: BraintrustServer, fault: Fault) -> None:
+    """A function that exits while the backend is down ends within its budget for delivery, as a crash and in time."""
+    with sandbox(server, timeout=10.0, TRACE_GUARD_FLUSH_TIMEOUT="0.5") as function:
+        function.invoke({"do": "answer"})
+        server.fail("/logs3", fault)
+        result = function.invoke({"do": "leave"})
+        assert (result.status, result.exit_status) == ("crashed", 3)
+        assert result.seconds < 2.5
+        server.heal()
+        function.invoke({"do": "answer"})
+        until(lambda: not server.open_spans() and len(server.span_rows()) == 5, what="all three traces")

@@ -65,7 +65,7 @@ def tell(context):
             "deadlineMs": context._epoch_deadline_time_in_ms,
             "requestId": context.aws_request_id,
             "invokedFunctionArn": context.invoked_function_arn,
-            "tracing": {"type": "X-Amzn-Trace-Id", "value": os.environ["_X_AMZN_TRACE_ID"]},
+            "tracing": {"type": "X-Amzn-Trace-Id", "value": os.environ.get("_X_AMZN_TRACE_ID")},
         },
         "at": at,
         "events": events,

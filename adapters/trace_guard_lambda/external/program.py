@@ -1,0 +1,268 @@
+"""What the layer's extension runs first: it registers, listens for the runtime, and asks for its first event.
+
+Run as a file, without its package, as the runtime is not started before every extension has registered: until then
+as good as nothing is imported, not even ``typing``, ``json`` or ``socket``, which double the time that it takes
+Python to start. Whatever goes wrong later, it goes on asking for
+events: the service ends an environment whose extension has exited, and waits for one that does not ask.
+
+https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
+"""
+
+from __future__ import annotations
+
+import _socket
+import os
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+__all__ = ["ExtensionsApi", "main", "reachable", "socket_path"]
+
+SOCKET = "extension.sock"
+_PREFIX = "/2020-01-01/extension/"
+_ANSWER_SECONDS = 5.0
+_PAUSE_SECONDS = 0.1
+# With nobody to answer for so long the environment is gone, and this process was forgotten.
+_FORGOTTEN_SECONDS = 20.0
+# What the address of a socket can hold, unix(7).
+_LONGEST_PATH = 107
+
+
+def socket_path(environ: Mapping[str, str]) -> str:
+    """Where the extension listens, from what the environments of both processes have in common."""
+    given = environ.get("TRACE_GUARD_DIR", "").strip()
+    # As in trace_guard.settings, which would have to be imported first.
+    directory = given or os.path.join(environ.get("TMPDIR") or "/tmp", "trace-guard")
+    return os.path.join(os.path.abspath(os.path.expanduser(directory)), SOCKET)
+
+
+def reachable(path: str, use: Callable[[str], T]) -> T:
+    """``use(path)``, by a shorter path to the same if this one does not fit into an address."""
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        return use(path)
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0))
+    try:
+        return use(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+    finally:
+        os.close(directory)
+
+
+def listen(path: str) -> _socket.socket:
+    """A socket for runtimes of the same user; one that an earlier extension left there is replaced.
+
+    Raises:
+        OSError: the directory can't be written.
+    """
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    if os.path.lexists(path):
+        os.unlink(path)
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        reachable(path, listener.bind)
+    finally:
+        os.umask(before)
+    listener.listen(16)
+    return listener
+
+
+class ExtensionsApi:
+    """The Extensions API, spoken over plain sockets.
+
+    Attributes:
+        identifier: what the service knows this by, from the registration on.
+        connection: on which the next event will come; None while it was not asked for.
+        told_of_invocations: False where only the end of the environment is told, as on managed instances.
+    """
+
+    def __init__(self, address: str, name: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._address = (host or address, int(port) if host else 80)
+        self._host = address
+        self._name = name
+        self.identifier = ""
+        self.connection: _socket.socket | None = None
+        self.told_of_invocations = False
+
+    def register(self, *events: str) -> bool:
+        """Take part; False if that was refused."""
+        body = b'{"events": [%s]}' % b", ".join(b'"%s"' % event.encode() for event in events)
+        connection = self._send("POST", "register", body, f"Lambda-Extension-Name: {self._name}")
+        status, headers, _ = _answer(connection, _ANSWER_SECONDS)
+        self.identifier = headers.get("lambda-extension-identifier", "")
+        self.told_of_invocations = "INVOKE" in events
+        return status == 200 and bool(self.identifier)
+
+    def ask(self) -> None:
+        """Ask for the next event, which means that this one is done with. The answer comes on ``connection``.
+
+        If nobody is there to be asked for a long time this process ends, as the environment has.
+        """
+        limit = time.monotonic() + _FORGOTTEN_SECONDS
+        while self.connection is None:
+            try:
+                header = f"Lambda-Extension-Identifier: {self.identifier}"
+                self.connection = self._send("GET", "event/next", b"", header)
+            except OSError as error:
+                if time.monotonic() > limit:
+                    raise SystemExit(0) from error
+                time.sleep(_PAUSE_SECONDS)
+
+    def take(self) -> dict[str, Any] | None:
+        """The event that has come, or will; None if the service has answered something else."""
+        import json
+
+        connection, self.connection = self.connection, None
+        if connection is None:
+            return None
+        try:
+            status, _, body = _answer(connection, None)
+            event = json.loads(body) if status == 200 else None
+        except (OSError, ValueError):
+            event = None
+        if not isinstance(event, dict):
+            time.sleep(_PAUSE_SECONDS)
+            return None
+        return event
+
+    def idle(self) -> None:
+        """Ask for events and do nothing about them until the environment ends."""
+        while True:
+            self.ask()
+            event = self.take()
+            if event is not None and event.get("eventType") == "SHUTDOWN":
+                return
+
+    def _send(self, method: str, path: str, body: bytes, header: str) -> _socket.socket:
+        connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+        try:
+            connection.settimeout(_ANSWER_SECONDS)
+            connection.connect(self._address)
+            head = f"{method} {_PREFIX}{path} HTTP/1.1\r\nHost: {self._host}\r\n{header}\r\nConnection: close\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection.sendall(head.encode() + body)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _answer(connection: _socket.socket, timeout: float | None) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers by their names in lower case, and body. Closes the connection.
+
+    Raises:
+        OSError, ValueError: it broke off, or is no HTTP.
+    """
+    try:
+        connection.settimeout(timeout)
+        head, body = _until(connection, b"", b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        pairs = (line.partition(":") for line in lines)
+        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        if headers.get("transfer-encoding", "").lower() != "chunked":
+            body = _up_to(connection, body, int(headers.get("content-length") or 0))
+            return int(first.split()[1]), headers, body
+        whole = b""
+        while True:
+            size, rest = _until(connection, body, b"\r\n")
+            length = int(size.split(b";")[0], 16)
+            rest = _up_to(connection, rest, length + 2)
+            if not length:
+                return int(first.split()[1]), headers, whole
+            whole, body = whole + rest[:length], rest[length + 2 :]
+    except IndexError as error:
+        raise ValueError("an answer without a status") from error
+    finally:
+        connection.close()
+
+
+def _until(connection: _socket.socket, data: bytes, mark: bytes) -> tuple[bytes, bytes]:
+    """What comes before a mark, and what was read behind it."""
+    while mark not in data:
+        data = _more(connection, data)
+    before, _, behind = data.partition(mark)
+    return before, behind
+
+
+def _up_to(connection: _socket.socket, data: bytes, length: int) -> bytes:
+    """At least so many bytes."""
+    while len(data) < length:
+        data = _more(connection, data)
+    return data
+
+
+def _more(connection: _socket.socket, data: bytes) -> bytes:
+    chunk = connection.recv(1 << 16)
+    if not chunk:
+        raise ConnectionResetError("the connection ended in the middle of an answer")
+    return data + chunk
+
+
+def main(script: str, identifier: str = "") -> None:
+    """Be the extension until the environment ends.
+
+    Args:
+        script: the executable in the layer, whose name is the extension's.
+        identifier: of one that has registered and died: nothing is done but to ask for events in its place.
+    """
+    api = ExtensionsApi(os.environ["AWS_LAMBDA_RUNTIME_API"], os.path.basename(script))
+    if identifier:
+        api.identifier = identifier
+        api.idle()
+        return
+    off = os.environ.get("TRACE_GUARD_DISABLED", "").strip().lower() in ("true", "1", "yes", "on")
+    listener = None
+    try:
+        # Before it registers: from then on the runtime may be there.
+        listener = None if off else listen(socket_path(os.environ))
+    except OSError as error:
+        say(f"the extension can't listen, and does nothing: {error}")
+    ways = [("INVOKE", "SHUTDOWN"), ("SHUTDOWN",), ()] if listener is not None else [()]
+    while not any(_tries(api, way) for way in ways):
+        time.sleep(_PAUSE_SECONDS)
+    _tell(api.identifier)
+    api.ask()
+    if listener is not None:
+        try:
+            packages = os.path.join(os.path.dirname(os.path.abspath(script)), "..", "python")
+            version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+            sys.path[:0] = [os.path.abspath(packages), os.path.abspath(f"{packages}/lib/{version}/site-packages")]
+            from trace_guard_lambda.external.process import Process
+
+            Process(api, listener).run()
+            return
+        except Exception as fault:  # noqa: BLE001 - whatever it is, the function must not notice
+            say(f"the extension does nothing from here on: {fault!r}")
+            listener.close()
+    api.idle()
+
+
+def _tries(api: ExtensionsApi, events: tuple[str, ...]) -> bool:
+    try:
+        return api.register(*events)
+    except (OSError, ValueError):
+        return False
+
+
+def _tell(identifier: str) -> None:
+    """Say it on stdout, which is for the script and for nothing else: what others write there goes to the log."""
+    try:
+        os.write(1, identifier.encode() + b"\n")
+        os.dup2(2, 1)
+    except OSError:
+        return  # nobody is there to be told
+
+
+def say(message: str) -> None:
+    """One line in the function's log."""
+    print(f"trace-guard: {message}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])

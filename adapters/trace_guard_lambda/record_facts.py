@@ -1,0 +1,42 @@
+"""What one record of a batch says of itself: what its event would say if it held no other record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .triggers import describe, parentage
+from .triggers.reading import mapping, number, text
+
+__all__ = ["facts_of_record", "plain_record"]
+
+
+def plain_record(record: Any) -> Mapping[str, Any]:
+    """A record as Lambda has it: a mapping with the names of the event. Data classes of Powertools are mappings
+    already; a pydantic model is dumped. Empty if it is neither."""
+    dump = None if isinstance(record, Mapping) else getattr(record, "model_dump", None)
+    return mapping(dump(by_alias=True) if callable(dump) and not isinstance(record, type) else record)
+
+
+def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a record's span: source, ids and attempt by the names of :mod:`.triggers`, never its content;
+    and as ``links`` the trace that the record comes from. The invocation's root stays the parent, as it is that of
+    the whole batch."""
+    # Lambda groups the records of Kafka by partition, and they don't say what they are.
+    kafka = "topic" in record and "offset" in record
+    event = {"eventSource": "aws:kafka", "records": {"": [record]}} if kafka else {"Records": [record]}
+    description = describe(event)
+    facts = {key: value for key, value in description.metadata.items() if key != "messaging.batch.message_count"}
+    attributes = mapping(record.get("attributes"))
+    more = {
+        "attempt": number(attributes.get("ApproximateReceiveCount")),
+        "aws.sqs.message_group_id": text(attributes.get("MessageGroupId")),
+        # By these a batch's result names the records of a stream that have failed.
+        "aws.kinesis.sequence_number": text(mapping(record.get("kinesis")).get("sequenceNumber")),
+        "aws.dynamodb.sequence_number": text(mapping(record.get("dynamodb")).get("SequenceNumber")),
+    }
+    facts.update((key, value) for key, value in more.items() if value is not None)
+    # Beside one that has none no carrier is adopted: what is left are links.
+    _, links = parentage((*description.carriers, {}))
+    facts.update((key, value) for key, value in links.items() if key == "links" and value)
+    return facts

@@ -1,0 +1,96 @@
+"""AppSync: resolvers, one by one and in batches, and the Events API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .batches import messaging_facts
+from .description import Carrier, Description, Trigger
+from .reading import carrier, carriers_of, first_record, mapping, records_of, sequence, text
+
+__all__ = ["AppSync", "AppSyncBatch", "AppSyncEvents"]
+
+
+class AppSync(Trigger):
+    """A resolver of a GraphQL field, also in the form in which Amplify hands it over.
+
+    https://docs.aws.amazon.com/appsync/latest/devguide/resolver-context-reference.html
+    """
+
+    source = "appsync"
+    trigger = "http"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        found = mapping(event)
+        return "fieldName" in mapping(found.get("info")) or ("fieldName" in found and "typeName" in found)
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        name, facts = _field(mapping(event))
+        return cls.said(facts, name=name, carriers=(_carrier(mapping(event)),))
+
+
+class AppSyncBatch(Trigger):
+    """The same field for several parents at once: a list of contexts, all of one request.
+
+    https://docs.aws.amazon.com/appsync/latest/devguide/tutorial-lambda-resolvers.html
+    """
+
+    source = "appsync_batch"
+    trigger = "http"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        return isinstance(event, list) and AppSync.infer(first_record(event), context)
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        records = records_of(event)
+        name, facts = _field(first_record(event))
+        facts["aws.appsync.batch_size"] = len(records)
+        return cls.said(facts, name=name, carriers=carriers_of(records, _carrier), records=len(records))
+
+
+class AppSyncEvents(Trigger):
+    """Something was published to a channel, or somebody subscribes to it. The namespace names it: the path of a
+    channel has ids in it.
+
+    https://docs.aws.amazon.com/appsync/latest/eventapi/runtime-reference-context-event-api.html
+    """
+
+    source = "appsync_events"
+    trigger = "pubsub"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        info = mapping(mapping(event).get("info"))
+        return "operation" in info and ("channel" in info or "channelNamespace" in info)
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        found = mapping(event)
+        info = mapping(found.get("info"))
+        namespace = text(mapping(info.get("channelNamespace")).get("name"))
+        operation = (text(info.get("operation")) or "").lower()
+        published = sequence(found.get("events"))
+        facts = {
+            **messaging_facts("aws_appsync", text(mapping(info.get("channel")).get("path")), len(published) or None),
+            "messaging.destination.template": f"/{namespace}/*" if namespace else None,
+            "aws.appsync.operation": operation or None,
+        }
+        name = f"{namespace} {operation}" if namespace and operation else None
+        return cls.said(facts, name=name, carriers=(_carrier(found),), records=len(published))
+
+
+def _field(found: Mapping[Any, Any]) -> tuple[str | None, dict[str, Any]]:
+    info = mapping(found.get("info"))
+    parent = text(info.get("parentTypeName")) or text(found.get("typeName"))
+    field = text(info.get("fieldName")) or text(found.get("fieldName"))
+    facts: dict[str, Any] = {"aws.appsync.parent_type": parent, "aws.appsync.field": field}
+    return ".".join(part for part in (parent, field) if part) or None, facts
+
+
+def _carrier(found: Mapping[Any, Any]) -> Carrier:
+    return carrier(mapping(found.get("request")).get("headers"))

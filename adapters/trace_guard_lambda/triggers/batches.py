@@ -1,0 +1,66 @@
+"""Batches whose results may name the records that have failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from .description import Description, Judgement, Trigger
+from .reading import MULTIPLE, first_record, mapping, same, text
+
+__all__ = ["Batch", "messaging_facts"]
+
+
+class Batch(Trigger):
+    """A batch of an event source mapping: SQS, Kinesis and DynamoDB take ``batchItemFailures`` as the result.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
+
+    Attributes:
+        event_source: what its records say of where they come from.
+    """
+
+    event_source: ClassVar[str]
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        return first_record(event).get("eventSource") == cls.event_source
+
+    @staticmethod
+    def arn_of(records: Sequence[Any]) -> str | None:
+        """The source that all records are of, MULTIPLE if there are several."""
+        return same(records, lambda record: text(record.get("eventSourceARN")))
+
+    @classmethod
+    def judge(cls, description: Description, result: Any) -> Judgement:
+        """Some failed records are no error; all are. As on the page above, one identifier that is none makes
+        Lambda take the whole batch as failed."""
+        failures = mapping(result).get("batchItemFailures")
+        total = description.records
+        if not isinstance(failures, (list, tuple)) or not total:
+            return Judgement()
+        identifiers = {_identifier(one) for one in failures}
+        failed = total if None in identifiers else min(len(identifiers), total)
+        metadata = {"batch": {"failed": failed, "count": total}}
+        if failed < total:
+            return Judgement(None, metadata)
+        error = f"all {total} records of the batch failed" if total > 1 else "the only record of the batch failed"
+        if None in identifiers:
+            error += ": batchItemFailures has an item without a usable itemIdentifier"
+        return Judgement(error, metadata)
+
+
+def _identifier(item: Any) -> str | None:
+    value = mapping(item).get("itemIdentifier")
+    return value if isinstance(value, str) and value else None
+
+
+def messaging_facts(system: str, destination: str | None, count: int | None) -> dict[str, Any]:
+    """What OpenTelemetry asks for of a consumer's span."""
+    return {
+        "messaging.system": system,
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": None if destination == MULTIPLE else destination,
+        "messaging.batch.message_count": count,
+    }

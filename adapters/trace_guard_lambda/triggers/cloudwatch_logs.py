@@ -1,0 +1,58 @@
+"""CloudWatch Logs: subscriptions to a log group."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .batches import messaging_facts
+from .description import Description, Trigger
+from .reading import mapping, parsed, sequence, text
+
+__all__ = ["CloudWatchLogs"]
+
+_ENCODED_HEAD = 4096  # a multiple of four, so that it is base64 by itself
+_HEAD = 4096
+
+
+class CloudWatchLogs(Trigger):
+    """Log events that a subscription filter has let through.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/SubscriptionFilters.html#LambdaFunctionExample
+    """
+
+    source = "cloudwatch_logs"
+    trigger = "pubsub"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        return "awslogs" in mapping(event)
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        head = _head(mapping(mapping(event).get("awslogs")).get("data"))
+        group, stream = text(head.get("logGroup")), text(head.get("logStream"))
+        filters = [name for one in sequence(head.get("subscriptionFilters"))[:4] if (name := text(one))]
+        facts = {
+            **messaging_facts("aws_cloudwatch_logs", group, None),
+            "messaging.destination.subscription.name": filters[0] if filters else None,
+            "aws.log.group.names": [group] if group else None,
+            "aws.log.stream.names": [stream] if stream else None,
+        }
+        return cls.said(facts, name=f"{group} process" if group else None)
+
+
+def _head(data: Any) -> Mapping[Any, Any]:
+    """What stands before the log events. Only the beginning is unpacked: there may be megabytes behind it."""
+    if not isinstance(data, str):
+        return {}
+    import binascii
+    import zlib
+
+    try:
+        packed = binascii.a2b_base64(data[:_ENCODED_HEAD])
+        unpacked = zlib.decompressobj(wbits=31).decompress(packed, _HEAD).decode(errors="replace")
+    except (ValueError, zlib.error):
+        return {}
+    head, found, _ = unpacked.partition('"logEvents"')
+    return parsed(head.rstrip().rstrip(",") + "}") if found else {}

@@ -1,0 +1,52 @@
+"""Direct invocations, and with them whatever no other entry of the table knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .description import Carrier, Description, Trigger
+from .reading import carrier, mapping
+
+__all__ = ["Direct", "Other", "fallbacks_of"]
+
+
+class Direct(Trigger):
+    """``Invoke`` with a client context.
+
+    https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+    """
+
+    source = "direct"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        return bool(_custom(context))
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        return cls.said(carriers=(carrier(event),))
+
+
+class Other(Trigger):
+    """Anything else: other services, plain invocations, warm-up pings. A parent can be at the top of the event."""
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        return cls.said(carriers=(carrier(event),))
+
+
+def fallbacks_of(context: Any) -> tuple[Carrier, ...]:
+    """The trace contexts beside the event, the one that the caller has put in its client context first."""
+    if context is None:
+        return ()
+    own = carrier(_custom(context))
+    # Lambda's runtime has it from 4.2 on.
+    w3c = getattr(context, "w3c", None)
+    found = carrier(w3c()) if callable(w3c) else {}
+    return tuple(one for one in (own, found) if one)
+
+
+def _custom(context: Any) -> Mapping[Any, Any]:
+    client = getattr(context, "client_context", None)
+    return mapping(getattr(client, "custom", None) or mapping(client).get("custom")) if client is not None else {}

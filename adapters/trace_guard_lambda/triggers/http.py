@@ -1,0 +1,207 @@
+"""HTTP: API Gateway in all its forms, Lambda function URLs and load balancers.
+
+Names and attributes: https://opentelemetry.io/docs/specs/semconv/http/http-spans/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .description import Carrier, Description, Judgement, Trigger
+from .reading import ARN, carrier, mapping, number, text
+
+__all__ = ["Authorizer", "FunctionUrl", "HttpApi", "LoadBalancer", "RestApi", "WebSocketApi", "http_facts", "judged"]
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
+
+
+class _Http(Trigger):
+    trigger = "http"
+
+    @classmethod
+    def judge(cls, description: Description, result: Any) -> Judgement:
+        return judged(number(mapping(result).get("statusCode")))
+
+
+class Authorizer(_Http):
+    """A Lambda authorizer of API Gateway: its event looks like a request, but its result is a policy.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-use-lambda-authorizer.html
+    """
+
+    source = "api_gateway_authorizer"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        found = mapping(event)
+        return ("methodArn" in found or "routeArn" in found) and "type" in found
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        return cls.said(_gateway_facts(_request(event)), carriers=_carriers(event))
+
+    @classmethod
+    def judge(cls, description: Description, result: Any) -> Judgement:
+        return Judgement()
+
+
+class RestApi(_Http):
+    """A REST API with proxy integration, and an HTTP API with payload format 1.0.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
+    """
+
+    source = "api_gateway_rest"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        found = mapping(event)
+        return "httpMethod" in found and ("resource" in found or bool(_request(found)))
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        found, request = mapping(event), _request(event)
+        route = text(found.get("resource")) or text(request.get("resourcePath"))
+        name, facts = http_facts(found.get("httpMethod"), route, found.get("path"))
+        return cls.said({**facts, **_gateway_facts(request)}, name=name, carriers=_carriers(found))
+
+
+class HttpApi(_Http):
+    """An HTTP API with payload format 2.0.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+    """
+
+    source = "api_gateway_http"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        return bool(mapping(_request(event).get("http")))
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        found, request = mapping(event), _request(event)
+        http = mapping(request.get("http"))
+        key = text(found.get("routeKey")) or text(request.get("routeKey")) or ""  # "GET /items/{id}" or "$default"
+        path = text(found.get("rawPath")) or http.get("path")
+        name, facts = http_facts(http.get("method"), key.partition(" ")[2], path)
+        return cls.said({**facts, **cls._ids(request)}, name=name, carriers=_carriers(found))
+
+    @classmethod
+    def judge(cls, description: Description, result: Any) -> Judgement:
+        """A result without a status is the body of a 200, by the page above."""
+        found = mapping(result)
+        return judged(number(found["statusCode"]) if "statusCode" in found else 200)
+
+    @classmethod
+    def _ids(cls, request: Mapping[Any, Any]) -> dict[str, Any]:
+        return _gateway_facts(request)
+
+
+class FunctionUrl(HttpApi):
+    """A function URL, whose events are those of an HTTP API.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/urls-invocation.html
+    """
+
+    source = "function_url"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        request = _request(event)
+        return ".lambda-url." in (text(request.get("domainName")) or "") and bool(mapping(request.get("http")))
+
+    @classmethod
+    def _ids(cls, request: Mapping[Any, Any]) -> dict[str, Any]:
+        return {"server.address": text(request.get("domainName")), "aws.request_id": text(request.get("requestId"))}
+
+
+class WebSocketApi(_Http):
+    """A route of a WebSocket API. Headers, and so a parent, come with ``$connect`` only.
+
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-mapping-template-reference.html
+    """
+
+    source = "api_gateway_websocket"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        request = _request(event)
+        return "connectionId" in request and ("eventType" in request or "routeKey" in request)
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        request = _request(event)
+        route = text(request.get("routeKey"))
+        facts = {
+            "network.protocol.name": "websocket",
+            "aws.api_gateway.route_key": route,
+            "aws.api_gateway.connection_id": text(request.get("connectionId")),
+            "aws.api_gateway.message_id": text(request.get("messageId")),
+            **_gateway_facts(request),
+        }
+        return cls.said(facts, name=f"WebSocket {route}" if route else None, carriers=_carriers(event))
+
+
+class LoadBalancer(_Http):
+    """An Application Load Balancer, with or without multi-value headers. It knows no routes.
+
+    https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
+    """
+
+    source = "alb"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        return "elb" in _request(event)
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        found = mapping(event)
+        name, facts = http_facts(found.get("httpMethod"), None, found.get("path"))
+        balancer = mapping(_request(found).get("elb"))
+        return cls.said({**facts, ARN: text(balancer.get("targetGroupArn"))}, name=name, carriers=_carriers(found))
+
+
+def http_facts(method: Any, route: str | None, path: Any) -> tuple[str | None, dict[str, Any]]:
+    """The span's name and the attributes of a request. Without a route there is no name: a path has ids in it, and
+    the method alone says less than the function's name."""
+    verb = (text(method) or "").upper()
+    known = verb in _METHODS
+    route = route if route and route.startswith("/") else None
+    # Not in `url.path`, where its values have no business, however they came there.
+    plain = (text(path) or "").partition("?")[0]
+    facts = {
+        "http.request.method": verb if known else "_OTHER" if verb else None,
+        "http.route": route,
+        "url.path": plain or None,
+    }
+    return f"{verb if known else 'HTTP'} {route}" if route else None, facts
+
+
+def judged(status: int | None) -> Judgement:
+    """What a status code says: 500 and above are errors of ours, as for OpenTelemetry's server spans."""
+    if status is None or not 100 <= status <= 599:
+        return Judgement()
+    error = f"HTTP {status}" if status >= 500 else None
+    return Judgement(error, {"http.response.status_code": status})
+
+
+def _request(event: Any) -> Mapping[Any, Any]:
+    return mapping(mapping(event).get("requestContext"))
+
+
+def _gateway_facts(request: Mapping[Any, Any]) -> dict[str, Any]:
+    return {
+        "server.address": text(request.get("domainName")),
+        "aws.api_gateway.api_id": text(request.get("apiId")),
+        "aws.api_gateway.stage": text(request.get("stage")),
+        "aws.request_id": text(request.get("requestId")),
+        "aws.extended_request_id": text(request.get("extendedRequestId")),
+    }
+
+
+def _carriers(event: Any) -> tuple[Carrier, ...]:
+    found = mapping(event)
+    return (carrier(found.get("headers")) or carrier(found.get("multiValueHeaders")),)

@@ -1,0 +1,72 @@
+"""S3: notifications of a bucket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .description import Description, Trigger
+from .reading import ARN, MULTIPLE, first_record, mapping, records_of, same, text
+
+__all__ = ["S3"]
+
+_OPERATIONS = (
+    ("ObjectCreated", "insert"), ("ObjectRemoved", "delete"), ("LifecycleExpiration", "delete"),
+    ("ObjectTagging", "edit"), ("ObjectAcl", "edit"),
+)
+
+
+class S3(Trigger):
+    """Something has happened to an object. What comes through SQS, SNS or EventBridge is theirs.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
+    """
+
+    source = "s3"
+    trigger = "datasource"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        return first_record(event).get("eventSource") == "aws:s3"
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        records = records_of(event)
+        bucket = same(records, lambda record: text(_in(record, "bucket").get("name")))
+        arn = same(records, lambda record: text(_in(record, "bucket").get("arn")))
+        happened = same(records, lambda record: text(record.get("eventName")))
+        known = None if bucket == MULTIPLE else bucket
+        only = mapping(records[0]) if len(records) == 1 else {}
+        key = _key(_in(only, "object").get("key"))
+        answer = mapping(only.get("responseElements"))
+        facts = {
+            "faas.document.collection": known,
+            "faas.document.name": key,
+            "faas.document.operation": _operation(happened or ""),
+            "faas.document.time": text(only.get("eventTime")),
+            "aws.s3.bucket": known,
+            "aws.s3.key": key,
+            "aws.s3.event_name": None if happened == MULTIPLE else happened,
+            "aws.request_id": text(answer.get("x-amz-request-id")),
+            "aws.extended_request_id": text(answer.get("x-amz-id-2")),
+            ARN: None if arn == MULTIPLE else arn,
+        }
+        name = f"{bucket} {happened}" if bucket and happened and happened != MULTIPLE else None
+        return cls.said(facts, name=name, records=len(records))
+
+
+def _in(record: Any, part: str) -> Any:
+    return mapping(mapping(mapping(record).get("s3")).get(part))
+
+
+def _key(value: Any) -> str | None:
+    """As it was given to S3: in the notification it is encoded as in a form."""
+    key = text(value)
+    if key is None or ("%" not in key and "+" not in key):
+        return key
+    from urllib.parse import unquote_plus
+
+    return unquote_plus(key)
+
+
+def _operation(happened: str) -> str | None:
+    return next((operation for kind, operation in _OPERATIONS if happened.startswith(kind)), None)

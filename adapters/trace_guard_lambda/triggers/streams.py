@@ -1,0 +1,165 @@
+"""Streams: Kinesis, DynamoDB and Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
+from typing import Any
+
+from .batches import Batch, messaging_facts
+from .description import Carrier, Description, Trigger
+from .reading import (
+    ARN,
+    LOOKED_AT,
+    MULTIPLE,
+    carrier,
+    carriers_of,
+    first_record,
+    mapping,
+    number,
+    parsed,
+    records_of,
+    same,
+    sequence,
+    text,
+)
+
+__all__ = ["DynamoDb", "Kafka", "Kinesis"]
+
+_LONGEST_DATA = 1 << 16
+_OPERATIONS = {"INSERT": "insert", "MODIFY": "edit", "REMOVE": "delete"}
+_CLUSTERS = frozenset({"aws:kafka", "aws:SelfManagedKafka", "SelfManagedKafka"})
+
+
+class Kinesis(Batch):
+    """A batch from one shard. Its records have no headers: a parent can only be in the data, as ``traceparent`` and
+    ``baggage`` of a JSON object.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html
+    """
+
+    source = "kinesis"
+    trigger = "pubsub"
+    event_source = "aws:kinesis"
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        records = records_of(event)
+        arn = cls.arn_of(records)
+        stream = _part(arn, "stream/")
+        identifier = text(first_record(event).get("eventID")) or ""  # shardId-000000000006:4959...
+        facts = {
+            **messaging_facts("aws_kinesis", stream, len(records)),
+            "messaging.destination.partition.id": identifier.partition(":")[0] or None,
+            "messaging.message.id": identifier or None if len(records) == 1 else None,
+            "aws.kinesis.stream_name": None if stream == MULTIPLE else stream,
+            ARN: None if arn == MULTIPLE else arn,
+        }
+        return cls.said(
+            facts, name=f"{stream} process" if stream else None, carriers=carriers_of(records, _data_carrier),
+            records=len(records),
+        )
+
+
+class DynamoDb(Batch):
+    """A batch of changes to a table.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/with-ddb.html
+    """
+
+    source = "dynamodb"
+    trigger = "datasource"
+    event_source = "aws:dynamodb"
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        records = records_of(event)
+        arn = cls.arn_of(records)
+        table = _part(arn, "table/")
+        known = None if table == MULTIPLE else table
+        operation = same(records, lambda record: text(record.get("eventName")))
+        facts = {
+            "faas.document.collection": known,
+            "faas.document.operation": _OPERATIONS.get(operation or ""),
+            "aws.dynamodb.table_names": [known] if known else None,
+            "aws.dynamodb.event_id": text(first_record(event).get("eventID")) if len(records) == 1 else None,
+            "messaging.batch.message_count": len(records),
+            ARN: None if arn == MULTIPLE else arn,
+        }
+        return cls.said(facts, name=f"{table} process" if table else None, records=len(records))
+
+
+class Kafka(Trigger):
+    """A batch from a cluster of MSK, or from one that is managed by its users.
+
+    https://docs.aws.amazon.com/lambda/latest/dg/with-msk.html and
+    https://opentelemetry.io/docs/specs/semconv/messaging/kafka/
+    """
+
+    source = "kafka"
+    trigger = "pubsub"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        kind = mapping(event).get("eventSource")
+        return isinstance(kind, str) and kind in _CLUSTERS
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        found = mapping(event)
+        partitions = [sequence(one) for one in mapping(found.get("records")).values()]
+        count = sum(map(len, partitions))
+        records: Sequence[Any] = list(islice(chain.from_iterable(partitions), LOOKED_AT))
+        topic = same(records, lambda record: text(record.get("topic")))
+        only = mapping(records[0]) if count == 1 else {}
+        partition = number(only.get("partition"))
+        facts = {
+            **messaging_facts("kafka", topic, count),
+            "messaging.destination.partition.id": None if partition is None else str(partition),
+            "messaging.kafka.offset": number(only.get("offset")),
+            ARN: text(found.get("eventSourceArn")),
+        }
+        return cls.said(
+            facts, name=f"{topic} process" if topic else None, carriers=carriers_of(records, _header_carrier),
+            records=count,
+        )
+
+
+def _part(arn: str | None, kind: str) -> str | None:
+    """The name in ``arn:aws:kinesis:eu-west-1:123456789012:stream/name/consumer/...``, and in a table's."""
+    if arn is None or arn == MULTIPLE:
+        return arn
+    return arn.partition(kind)[2].partition("/")[0] or None
+
+
+def _data_carrier(record: Mapping[Any, Any]) -> Carrier:
+    data = mapping(record.get("kinesis")).get("data")
+    if not isinstance(data, str) or not data.startswith("ey") or len(data) > _LONGEST_DATA:
+        return {}  # `{"` in base64 begins with these two letters
+    import binascii
+
+    try:
+        body = binascii.a2b_base64(data)
+        return carrier(parsed(body.decode())) if b'"traceparent"' in body else {}
+    except ValueError:
+        return {}
+
+
+def _header_carrier(record: Mapping[Any, Any]) -> Carrier:
+    """Each header is an object of one key, and its value a list of bytes, which Java writes with a sign."""
+    found = {}
+    for header in sequence(record.get("headers"))[:LOOKED_AT]:
+        for name, value in mapping(header).items():
+            if isinstance(name, str) and name.lower() in ("traceparent", "tracestate", "baggage"):
+                found[name] = _decoded(value)
+    return carrier(found)
+
+
+def _decoded(value: Any) -> str | None:
+    numbers = sequence(value)
+    if not all(isinstance(one, int) for one in numbers):
+        return None
+    try:
+        return bytes(one & 0xFF for one in numbers).decode()
+    except UnicodeDecodeError:
+        return None

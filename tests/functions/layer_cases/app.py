@@ -1,0 +1,145 @@
+"""A function whose code knows nothing of trace-guard, and ends as its event says."""
+
+import ctypes
+import hashlib
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import braintrust
+
+READ = os.environ.get("_HANDLER")
+
+
+@braintrust.traced
+def tool(word):
+    return word.upper()
+
+
+def handler(event, context):
+    with braintrust.start_span("work"):
+        return DO[event["do"]](event)
+
+
+def answer(event):
+    return {"answer": tool("yes"), "handler": READ}
+
+
+def fail(event):
+    raise ValueError("no such order")
+
+
+def sleep(event):
+    time.sleep(60)
+
+
+def spin(event):
+    while True:
+        pass
+
+
+def digest(event):
+    # Without the interpreter's lock, for minutes.
+    hashlib.pbkdf2_hmac("sha256", b"word", b"salt", (1 << 31) - 1)
+
+
+def leave(event):
+    sys.exit(3)
+
+
+def no_json(event):
+    return {1, 2}
+
+
+def too_much(event):
+    return "x" * (6 * 1024 * 1024 + 1000)
+
+
+def hold_the_lock(event):
+    # Of a PyDLL functions are called with the interpreter's lock held, and no signal ends the wait for a mutex.
+    library, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+    library.pthread_mutex_lock(mutex)
+    library.pthread_mutex_lock(mutex)
+
+
+def match(event):
+    re.match(r"(a+)+b", "a" * 60)
+
+
+def die(event):
+    os._exit(7)
+
+
+def kill(event):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave_children(event):
+    """Die, and leave a fork and a program behind, in groups of their own, for longer than anybody waits."""
+    subprocess.Popen(["sleep", "4"], start_new_session=True)
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(4)
+        os._exit(0)
+    os._exit(7)
+
+
+def leave_a_clone(event):
+    """Die, and leave a copy behind that Python knows nothing of, and that has all files open for a moment longer."""
+    parent = os.getpid()
+    if ctypes.PyDLL(None).fork() == 0:
+        os.setsid()
+        while os.getppid() == parent:
+            time.sleep(0.01)
+        time.sleep(0.3)
+        os._exit(0)
+    os._exit(7)
+
+
+def babble(event):
+    """Say nonsense to whoever listens in trace-guard's directory."""
+    for words in (b"nonsense\n", b"[1]\n", b'{"kind": "hello"}\n', b'{"kind": "end", "journal": 5}\n', b"\xff\n", b""):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(os.path.join(os.environ["TRACE_GUARD_DIR"], "extension.sock"))
+            connection.sendall(words)
+    return "said"
+
+
+def crash(event):
+    ctypes.string_at(0)
+
+
+def run_out_of_memory(event):
+    with open("/proc/self/statm") as pages:
+        limit = int(pages.read().split()[0]) * resource.getpagesize() + (64 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        held = []
+        while True:
+            held.append(bytearray(1 << 20))
+    except MemoryError:
+        os.abort()  # as native code does whose allocation fails
+
+
+def overwhelm(event):
+    # The kernel's killer takes this process first when the group is full.
+    with open(event["group"] + "/cgroup.procs", "w") as procs:
+        procs.write(str(os.getpid()))
+    held = []
+    while True:
+        held.append(os.urandom(1 << 22))
+
+
+DO = {
+    function.__name__: function
+    for function in (
+        answer, fail, sleep, spin, digest, hold_the_lock, match, leave, no_json, too_much, die, kill, leave_children,
+        leave_a_clone, babble, crash, run_out_of_memory, overwhelm,
+    )
+}

@@ -1,0 +1,358 @@
+"""The layer's external extension: what dies, times out or is put off is closed and delivered from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from layer import WRAPPER, built, sandbox, unpacked
+from support import Program, environment, settings_for, until
+
+from trace_guard import Settings
+from trace_guard.testing import BraintrustServer, InvokeResult, LambdaSandbox
+from trace_guard_lambda.external.program import SOCKET, listen, socket_path
+from trace_guard_lambda.external.protocol import Lines, encode, settings_from, settings_of
+
+ROUND_TRIP = 0.05
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
+
+
+@pytest.fixture(scope="module")
+def opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("layer")
+    built(place / "layer.zip", "--no-dependencies")
+    return unpacked(place / "layer.zip", place / "opt")
+
+
+@pytest.fixture(scope="module")
+def shared(opt: Path) -> Iterator[tuple[BraintrustServer, LambdaSandbox]]:
+    """A server, and a function with unmodified code that dies again and again."""
+    with (
+        BraintrustServer(latency=ROUND_TRIP) as server,
+        sandbox(server, opt, timeout=1.5, env=WRAPPER) as function,
+    ):
+        yield server, function
+
+
+def latest_root(server: BraintrustServer) -> dict[str, Any]:
+    roots = [row for row in server.span_rows() if not row["span_parents"]]
+    return max(roots, key=lambda row: row["metrics"]["start"])
+
+
+def sent_twice(server: BraintrustServer) -> list[str]:
+    """Rows that came more than once, to the byte."""
+    rows = Counter(json.dumps(row, sort_keys=True) for request in server.requests for row in request.rows)
+    return [row for row, times in rows.items() if times > 1]
+
+
+def seconds_from_death(server: BraintrustServer, result: InvokeResult) -> float:
+    """From the end of the process to when the backend had acknowledged the last row."""
+    return server.requests[-1].at + ROUND_TRIP - result.returned_at
+
+
+# How functions die
+
+
+CRASHES = {"die": 7, "kill": -9, "crash": -11, "run_out_of_memory": -6, "leave_children": 7}
+
+
+@pytest.mark.parametrize("death", CRASHES)
+def test_a_crash_is_closed_at_once(shared: tuple[BraintrustServer, LambdaSandbox], death: str) -> None:
+    """A process that exits, is killed, crashes or runs out of memory has its trace closed and delivered in 2 s."""
+    server, function = shared
+    server.clear()
+    result = function.invoke({"do": death})
+    assert (result.status, result.exit_status) == ("crashed", CRASHES[death])
+    assert (server.open_spans(), sent_twice(server)) == ([], [])
+    assert seconds_from_death(server, result) < 2
+    root = latest_root(server)
+    assert root["metadata"]["trace_guard"] == {
+        "outcome": "abandoned", "closed_by": "recovery", "reason": "process_ended", "shutdown": "failure",
+    }
+    assert root["error"].startswith("Abandoned: ")
+    assert 0 <= root["metrics"]["end"] - root["metrics"]["start"] < result.seconds + 1
+
+
+def test_the_kernels_killer_is_noticed(
+    shared: tuple[BraintrustServer, LambdaSandbox], memory_group: Path | None
+) -> None:
+    """A function that the kernel kills for its memory has its trace closed and delivered in 2 s."""
+    if memory_group is None:
+        pytest.skip("no memory control group can be made here, and so the kernel kills nobody for its memory")
+    server, function = shared
+    server.clear()
+    result = function.invoke({"do": "overwhelm", "group": str(memory_group)}, deadline=20)
+    assert (result.status, result.exit_status) == ("crashed", -9)
+    assert (server.open_spans(), sent_twice(server)) == ([], [])
+    assert seconds_from_death(server, result) < 2
+    assert latest_root(server)["metadata"]["trace_guard"]["shutdown"] == "failure"
+
+
+# A regular expression looks for signals now and then, so that it may be SIGTERM that is noticed first.
+@pytest.mark.parametrize(("way", "closed_by"), [("sleep", "watchdog"), ("match", None), ("hold_the_lock", "recovery")])
+def test_a_timeout_is_told_as_one(
+    shared: tuple[BraintrustServer, LambdaSandbox], way: str, closed_by: str | None
+) -> None:
+    """A function whose time is up is closed as timed out in 2 s, even in C code that lets nothing else run."""
+    server, function = shared
+    server.clear()
+    result = function.invoke({"do": way})
+    assert result.status == "timed_out"
+    assert (server.open_spans(), sent_twice(server)) == ([], [])
+    assert seconds_from_death(server, result) < 2
+    root = latest_root(server)
+    about = root["metadata"]["trace_guard"]
+    assert about["outcome"] == "timed_out"
+    assert root["error"].startswith("TimedOut: ")
+    if closed_by is not None:
+        assert about["closed_by"] == closed_by
+    if closed_by == "recovery":
+        assert about["shutdown"] == "timeout"
+        assert root["metrics"]["end"] - root["metrics"]["start"] >= 1.4
+
+
+def test_what_could_not_be_delivered_is_at_the_end(opt: Path) -> None:
+    """What the backend did not take while the function lived is delivered when its environment is spun down."""
+    env = {**WRAPPER, "TRACE_GUARD_FLUSH_TIMEOUT": "0.2"}
+    with BraintrustServer() as server, sandbox(server, opt, env=env) as function:
+        server.refuse_connections()
+        assert function.invoke({"do": "answer"}).status == "ok"
+        server.accept_connections()
+        function.shutdown()
+        assert (server.open_spans(), len(server.span_rows()), sent_twice(server)) == ([], 3, [])
+
+
+def test_without_invocations_to_hear_of_deaths_are_closed(opt: Path) -> None:
+    """On managed instances, where the extension is told of the end only, a crash is closed as well."""
+    with BraintrustServer() as server, sandbox(server, opt, env=WRAPPER, registration="managed") as function:
+        assert function.invoke({"do": "answer"}).status == "ok"
+        assert function.invoke({"do": "kill"}).exit_status == -9
+        assert (server.open_spans(), latest_root(server)["metadata"]["trace_guard"]["outcome"]) == ([], "abandoned")
+
+
+# Delivery after the response
+
+
+def test_it_delivers_after_the_response(opt: Path) -> None:
+    """Where no internal extension can be had it delivers between response and freeze, in one request each."""
+    with (
+        BraintrustServer(latency=ROUND_TRIP) as server,
+        sandbox(server, opt, code="layer_guarded", only_external=True) as function,
+    ):
+        function.invoke("warm up")
+        for _ in range(5):
+            server.clear()
+            result = function.invoke("go")
+            assert result.payload == ["deferred", "external-extension"]
+            assert [request.path for request in server.requests] == ["/logs3"]
+            assert (len(server.span_rows()), server.open_spans()) == (1, [])
+            assert result.seconds < ROUND_TRIP
+            assert result.billed_seconds < 4 * ROUND_TRIP
+            assert result.frozen_at is not None
+            assert server.requests[0].at < result.frozen_at
+
+
+def test_the_journal_does_not_grow(opt: Path) -> None:
+    """A journal that the extension alone delivers from stays small, and nothing is cut for its size."""
+    env = {"TRACE_GUARD_MAX_JOURNAL_BYTES": "262144", "TRACE_GUARD_LINGER": "0.05"}
+    with (
+        BraintrustServer() as server,
+        sandbox(server, opt, code="layer_guarded", only_external=True, env=env) as function,
+    ):
+        for _ in range(120):
+            assert function.invoke("x" * 1000).status == "ok"
+        kept = sum(path.stat().st_size for path in function.trace_guard_dir.rglob("*.seg"))
+        rows = server.span_rows()
+    assert (len(rows), server.open_spans(), sent_twice(server)) == (120, [], [])
+    assert [row for row in rows if row.get("input") != "x" * 1000] == []
+    assert kept < 131_072
+
+
+def test_it_leaves_other_destinations_to_the_runtime(opt: Path) -> None:
+    """What goes to another account than that of the first guard is delivered before the freeze as well."""
+    with (
+        BraintrustServer() as server,
+        sandbox(server, opt, code="two_destinations", only_external=True) as function,
+    ):
+        before = None
+        for number, which in enumerate(("first", "second", "first", "second", "second"), 1):
+            result = function.invoke(which)
+            assert (result.status, result.payload) == ("ok", before)
+            assert (len(server.span_rows()), server.open_spans()) == (number, [])
+            assert server.requests_to("/logs3")[-1].authorization == f"Bearer {which}"
+            before = {"first": ["deferred", "external-extension"], "second": ["delivered", "before-next-event"]}[which]
+
+
+def test_a_link_whose_end_comes_late(opt: Path) -> None:
+    """A runtime whose link is held open beyond its death, by what it has left behind, is closed all the same."""
+    with BraintrustServer() as server, sandbox(server, opt, env=WRAPPER) as function:
+        assert function.invoke({"do": "leave_a_clone"}).exit_status == 7
+        assert server.open_spans() == []
+        assert latest_root(server)["metadata"]["trace_guard"]["shutdown"] == "failure"
+
+
+def test_it_steps_aside_for_the_internal_one(opt: Path) -> None:
+    """Where the internal extension delivers, the external one holds nothing up."""
+    with BraintrustServer() as server, sandbox(server, opt, code="layer_guarded") as function:
+        function.invoke("warm up")
+        assert function.invoke("go").payload == ["delivered", "internal-extension"]
+
+
+def test_it_does_not_overstay(opt: Path) -> None:
+    """With a backend that never answers it lets go before the function's time is up, and nothing is lost."""
+    with (
+        BraintrustServer() as server,
+        sandbox(server, opt, code="layer_guarded", only_external=True, timeout=1.0) as function,
+    ):
+        function.invoke("warm up")
+        server.refuse_connections()
+        result = function.invoke("go")
+        assert result.frozen_at is not None
+        assert (result.status, result.billed_seconds < 0.9) == ("ok", True)
+        server.accept_connections()
+        function.invoke("go")
+        until(lambda: len(server.span_rows()) == 3)
+        assert server.open_spans() == []
+
+
+def test_a_login_of_the_program_is_followed(opt: Path) -> None:
+    """What the program has logged in with delivers its trace after its death, and is nowhere on disk."""
+    with BraintrustServer() as server, sandbox(server, opt, code="layer_guarded") as function:
+        function.invoke("login")
+        assert function.invoke("kill").exit_status == -9
+        assert server.open_spans() == []
+        assert server.requests_to("/logs3")[-1].authorization == "Bearer another key"
+        kept = [path for path in function.trace_guard_dir.rglob("*") if path.is_file()]
+        assert [path for path in kept if b"another key" in path.read_bytes()] == []
+
+
+# What goes wrong with the extension itself
+
+
+def without_programs(place: Path) -> str:
+    """A PATH with curl and no Python."""
+    for name in ("curl", "tr", "sed"):
+        program = shutil.which(name)
+        assert program, f"{name} is needed"
+        (place / name).symlink_to(program)
+    return str(place)
+
+
+@pytest.mark.parametrize("trouble", ["no python", "broken", "dead", "no directory", "disabled"])
+def test_it_fails_open(opt: Path, tmp_path: Path, trouble: str) -> None:
+    """Whatever keeps the extension from its work, the function does not notice."""
+    env, layer = {}, opt
+    if trouble == "no python":
+        (tmp_path / "bin").mkdir()
+        env = {"PATH": without_programs(tmp_path / "bin")}
+    elif trouble in ("broken", "dead"):
+        layer = tmp_path / "opt"
+        shutil.copytree(opt, layer, ignore=shutil.ignore_patterns("__pycache__"))
+        code = {"broken": "import nothing_like_it\n", "dead": "import os\nos.kill(os.getpid(), 9)\n"}[trouble]
+        (layer / "python" / "trace_guard_lambda" / "external" / "process.py").write_text(code)
+    elif trouble == "no directory":
+        (tmp_path / "file").touch()
+        env = {"TRACE_GUARD_DIR": str(tmp_path / "file" / "below")}
+    else:
+        env = {"TRACE_GUARD_DISABLED": "yes"}
+    said = {
+        "no python": "could not be run", "broken": "does nothing from here on", "dead": "has ended too early",
+        "no directory": "can't listen",
+    }
+    with BraintrustServer() as server, sandbox(server, layer, env=env | WRAPPER) as function:
+        results = [function.invoke({"do": "answer"}) for _ in range(2)]
+        assert [result.payload["answer"] for result in results] == ["YES"] * 2
+        assert said.get(trouble, "") in function.log
+        until(lambda: trouble == "disabled" or not server.open_spans())
+        assert len(server.span_rows()) == (0 if trouble == "disabled" else 6)
+
+
+def test_nonsense_does_it_no_harm(shared: tuple[BraintrustServer, LambdaSandbox]) -> None:
+    """Nonsense on its socket ends that connection, and deaths are closed as before."""
+    server, function = shared
+    server.clear()
+    assert function.invoke({"do": "babble"}).payload == "said"
+    assert function.invoke({"do": "kill"}).exit_status == -9
+    assert (server.open_spans(), sent_twice(server)) == ([], [])
+    assert latest_root(server)["metadata"]["trace_guard"]["outcome"] == "abandoned"
+
+
+def test_a_long_path_is_no_obstacle(opt: Path, tmp_path: Path) -> None:
+    """A directory whose path does not fit into a socket's address works as any other."""
+    deep = tmp_path / ("d" * 100) / "trace-guard"
+    with BraintrustServer() as server, sandbox(server, opt, env={**WRAPPER, "TRACE_GUARD_DIR": str(deep)}) as function:
+        assert function.invoke({"do": "kill"}).exit_status == -9
+        assert latest_root(server)["metadata"]["trace_guard"]["shutdown"] == "failure"
+        assert (deep / SOCKET).stat().st_mode & 0o777 == 0o600
+
+
+def test_its_death_does_not_end_the_runtime(tmp_path: Path) -> None:
+    """A runtime whose code has given SIGPIPE back its default outlives the extension, and knows that it is gone."""
+    code = """
+    import signal
+    from trace_guard import Guard
+    from trace_guard_lambda.external.link import connect
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    link = connect(Guard().runtime)
+    say(link.is_open)
+    listen()
+    link.begin("request", None)
+    say(link.is_open)
+    """
+    variables = environment(None, tmp_path)
+    with socket.socket(fileno=listen(socket_path(variables)).detach()) as listener, Program(code, variables) as program:
+        connection, _ = listener.accept()
+        program.expects(True)
+        connection.close()
+        program.tell()
+        program.expects(False)
+        program.ends_well()
+
+
+# Its parts
+
+
+@pytest.mark.parametrize("variables", [{}, {"TRACE_GUARD_DIR": "~/x/../y"}, {"TRACE_GUARD_DIR": " relative "}])
+def test_both_sides_meet_in_the_directory(variables: dict[str, str]) -> None:
+    """The extension, which may not import the settings first, finds the same directory as they do."""
+    environ = {"AWS_LAMBDA_FUNCTION_NAME": "f", "TMPDIR": os.environ.get("TMPDIR", ""), **variables}
+    assert Path(socket_path(environ)).parent == Settings.from_env(environ).dir
+
+
+def test_settings_come_over_whole(tmp_path: Path) -> None:
+    """The settings that the runtime tells are the same at the other end, and what a newer one adds is passed over."""
+    settings = settings_for(None, tmp_path, flush="before-response", redact="a,b", linger=0.25, sync="always")
+    line = encode("hello", settings=settings_of(settings) | {"of_tomorrow": 1})
+    lines = Lines()
+    told = [message for byte in line for message in lines.feed(bytes([byte]))]
+    assert [settings_from(message["settings"]) for message in told] == [settings]
+
+
+def test_it_does_without_the_sdk() -> None:
+    """The extension's program loads a few small modules before it has registered, and never the SDK."""
+    program = "import sys; before = set(sys.modules); {}; print(*sorted(set(sys.modules) - before))"
+    quick = "import trace_guard_lambda.external.program"
+    first, all_of_it = (
+        subprocess.run(
+            [sys.executable, "-c", program.format(code)], check=True, capture_output=True, text=True
+        ).stdout.split()
+        for code in (
+            "import importlib.util as u; from pathlib import Path; "
+            "s = u.spec_from_file_location('p', Path(u.find_spec('trace_guard_lambda').origin).parent / "
+            "'external' / 'program.py'); s.loader.exec_module(u.module_from_spec(s))",
+            quick.replace("program", "process"),
+        )
+    )
+    assert not {"trace_guard", "http.client", "selectors"} & set(first)
+    assert "trace_guard.runtime" in all_of_it
+    assert "braintrust" not in all_of_it

@@ -1,0 +1,116 @@
+"""Handlers that return after the watchdog has fired, and before Lambda ends them, under AWS's own runtime client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import PROJECT_ID, normal, pending_in, traces_in
+
+from trace_guard.rows import Row
+from trace_guard.testing import BraintrustServer, Fault, InvokeResult, LambdaSandbox
+
+CODE = Path(__file__).parents[1] / "functions" / "near_miss"
+FACTS = ("faas.invocation_id", "faas.coldstart")
+
+Setup = tuple[BraintrustServer, LambdaSandbox]
+
+
+def is_marked(row: Row) -> bool:
+    """Whether it says that the watchdog has closed its span."""
+    return (row.get("metadata") or {}).get("trace_guard", {}).get("closed_by") == "watchdog"
+
+
+@pytest.fixture(scope="module", params=["open", "closed"])
+def setup(request: pytest.FixtureRequest) -> Iterator[Setup]:
+    """A server, and a function that delivers to it: with an internal extension, and before its next event."""
+    with BraintrustServer() as server:
+        server.add_project("project", PROJECT_ID)
+        env = {
+            "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+            "TRACE_GUARD_PROJECT_ID": PROJECT_ID, "TRACE_GUARD_RESERVE": "0.3",
+        }
+        with LambdaSandbox("app.handler", code=CODE, env=env, timeout=1.5, registration=request.param) as function:
+            function.invoke({})
+            server.clear()
+            yield server, function
+
+
+@pytest.fixture(autouse=True)
+def healed(setup: Setup) -> Iterator[None]:
+    yield
+    setup[0].heal()
+    setup[1].invoke({})
+    setup[0].clear()
+
+
+def invoke(setup: Setup, event: Any, near: bool, fault: Any = lambda exchange: exchange.answer()) -> InvokeResult:
+    """Invoke the function; if it is to be a near miss, it goes on when the watchdog's request has come, which meets
+    this fault."""
+    server, function = setup
+    (function.tmp / "arrived").unlink(missing_ok=True)
+    (function.tmp / "near").unlink(missing_ok=True)
+    if near:
+        (function.tmp / "near").touch()
+
+        def injure(exchange: Any) -> Any:
+            (function.tmp / "arrived").touch()
+            return fault(exchange)
+
+        server.fail("/logs3", Fault("let go", injure, applies=lambda rows: any(map(is_marked, rows))), times=1)
+    return function.invoke(event)
+
+
+def plain(rows: list[Row]) -> list[Row]:
+    """The rows of a trace without what differs from one invocation to the next."""
+    return [
+        {**row, "metadata": {key: value for key, value in row.get("metadata", {}).items() if key not in FACTS}}
+        for row in normal(rows)
+    ]
+
+
+@pytest.mark.parametrize("event", [{}, {"fails": True}, {"async": True}], ids=json.dumps)
+def test_the_real_end_wins(setup: Setup, event: Any) -> None:
+    """A handler that returns or raises within the reserve has the trace that it would have had in good time, down to
+    each field of each span, although all of it had been sent as timed out."""
+    server, function = setup
+    results = [invoke(setup, event, near) for near in (False, True)]
+    assert [result.status for result in results] == ["error" if "fails" in event else "ok"] * 2
+    assert results[1].seconds >= 1.2
+    server.wait_for(lambda: not any(map(is_marked, server.span_rows())), 2)
+    in_time, near_miss = map(plain, traces_in(server.span_rows()))
+    assert near_miss == in_time
+    assert sum(is_marked(row) for request in server.requests for row in request.rows) == 4
+    assert server.open_spans() == []
+    assert "trace-guard" not in function.log
+    (root,) = (row for row in near_miss if row["span_id"] == "root")
+    assert root["metadata"]["trace_guard"] == {"outcome": "error" if "fails" in event else "ok"}
+
+
+def test_a_request_that_lands_late_has_not_the_last_word(setup: Setup) -> None:
+    """If the watchdog's request was never answered, and its rows land long after they were corrected, the correction
+    is sent once more with the next delivery, until no such request can be under way, and then no more."""
+    server, function = setup
+
+    def lands_late(exchange: Any) -> None:
+        exchange.over.wait()
+        exchange.answer()
+
+    invoke(setup, {}, True, lands_late)
+    invoke(setup, {}, False)
+    near_miss, in_time = map(plain, traces_in(server.span_rows()))
+    assert near_miss == in_time
+    server.heal()
+    server.wait_for(lambda: any(map(is_marked, server.span_rows())), 5)
+    for _ in range(2):
+        invoke(setup, {}, False)
+    assert [plain(trace) for trace in traces_in(server.span_rows())] == [in_time] * 4
+    for _ in range(3):
+        sent = len(server.requests)
+        invoke(setup, {}, False)
+    assert [row for request in server.requests[sent:] for row in request.rows if not row["_is_merge"]] == []
+    assert not any(map(is_marked, server.span_rows()))
+    assert pending_in(function.trace_guard_dir) == []

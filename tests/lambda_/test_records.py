@@ -1,0 +1,509 @@
+"""A span for each record of a batch, in this process: plain loops, and the batch processors of Powertools."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import copy
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import braintrust
+import pytest
+from aws_lambda_powertools.utilities.batch import (
+    AsyncBatchProcessor,
+    BatchProcessor,
+    EventType,
+    SqsFifoPartialProcessor,
+    async_process_partial_response,
+    process_partial_response,
+)
+from aws_lambda_powertools.utilities.parser.models import (
+    DynamoDBStreamRecordModel,
+    KinesisDataStreamRecord,
+    SqsRecordModel,
+)
+from pytest_mock import MockerFixture
+
+from trace_guard import Guard
+from trace_guard.backends.memory import MemoryBackend
+from trace_guard.invocation import current_invocation
+from trace_guard.payload import REDACTED
+from trace_guard_lambda import guard_handler
+from trace_guard_lambda.records import guard_record
+
+EVENTS = Path(__file__).parent / "events"
+Rows = list[dict[str, Any]]
+
+
+def event(name: str) -> Any:
+    return json.loads((EVENTS / f"{name}.json").read_text())
+
+
+def batch(*bodies: str, name: str = "sqs") -> Any:
+    """An event of SQS with one record for each body, received once, twice, ..."""
+    (record,) = event(name)["Records"][:1]
+    record["messageAttributes"] = {}
+    records = []
+    for number, body in enumerate(bodies, start=1):
+        one = copy.deepcopy(record)
+        one.update(messageId=f"message-{number}", body=body)
+        one["attributes"]["ApproximateReceiveCount"] = str(number)
+        records.append(one)
+    return {"Records": records}
+
+
+@pytest.fixture
+def backend() -> MemoryBackend:
+    return MemoryBackend()
+
+
+@pytest.fixture
+def guard(backend: MemoryBackend, directory: Path) -> Iterator[Guard]:
+    guard = Guard(backend=backend, dir=directory, project="p")
+    yield guard
+    guard.close()
+
+
+@pytest.fixture
+def invoke(guard: Guard) -> Callable[..., Any]:
+    """Runs a function of an event as a guarded handler."""
+    return lambda body, event, context=None: guard_handler(guard=guard, name="root")(
+        lambda event, context: body(event)
+    )(event, context)
+
+
+def root_of(rows: Rows) -> dict[str, Any]:
+    (root,) = [row for row in rows if row["span_attributes"]["name"] == "root"]
+    return root
+
+
+def records_of(rows: Rows) -> Rows:
+    """The spans below the root, by the message that they are of."""
+    children = [row for row in rows if row["span_parents"] == [root_of(rows)["span_id"]]]
+    return sorted(children, key=lambda row: str(row["metadata"].get("messaging.message.id")))
+
+
+def counted(rows: Rows) -> Any:
+    return root_of(rows)["metadata"].get("records")
+
+
+def take(record: Any) -> str:
+    """A record handler that knows records in all their forms."""
+    body = record["body"] if isinstance(record, dict) else record.body
+    with braintrust.start_span("work"):
+        if body == "bad":
+            raise ValueError(f"no order in {body}")
+    return str(body).upper()
+
+
+def check_take(rows: Rows, name: str = "take") -> None:
+    """One good record, one bad one, one good one; each with what it did below it."""
+    spans = records_of(rows)
+    assert [
+        (span["span_attributes"]["name"], span["metadata"]["attempt"], span.get("output"), "error" in span)
+        for span in spans
+    ] == [(name, 1, "ONE", False), (name, 2, None, True), (name, 3, "THREE", False)]
+    assert spans[1]["error"].startswith("Traceback (most recent call last):")
+    assert spans[1]["error"].rstrip().endswith("ValueError: no order in bad")
+    assert counted(rows) == {"done": 2, "failed": 1}
+    below = {row["span_parents"][0] for row in rows if row["span_attributes"]["name"] == "work"}
+    assert below == {span["span_id"] for span in spans}
+    assert {row["root_span_id"] for row in rows} == {root_of(rows)["root_span_id"]}
+    assert all(row["metrics"]["end"] >= row["metrics"]["start"] for row in rows)
+    assert all("trace_guard" not in span["metadata"] for span in spans)  # each was closed by its own code
+
+
+THREE = ("one", "bad", "three")
+
+
+def test_a_plain_loop(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
+    """In a plain loop each record has its span below the root, and what one raises reaches the loop unchanged."""
+    guarded, raised = guard_record(take), []
+
+    def handle(event: Any) -> Any:
+        for record in event["Records"]:
+            try:
+                guarded(record)
+            except ValueError as error:
+                raised.append((error, record["messageId"]))
+        return {"batchItemFailures": [{"itemIdentifier": message} for _, message in raised]}
+
+    assert invoke(handle, batch(*THREE)) == {"batchItemFailures": [{"itemIdentifier": "message-2"}]}
+    check_take(backend.rows())
+    assert root_of(backend.rows())["metadata"]["trace_guard"]["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("model", [None, SqsRecordModel], ids=["data class", "pydantic model"])
+@pytest.mark.parametrize("kind", ["plain", "async", "fifo, groups skipped"])
+def test_the_batch_processors_of_powertools(
+    invoke: Callable[..., Any], backend: MemoryBackend, kind: str, model: Any
+) -> None:
+    """Powertools' processors find the failed records as without the guard, and each record has its span."""
+
+    @guard_record
+    async def take_async(record: Any) -> str:
+        await asyncio.sleep(0)
+        return take(record)
+
+    def handle(event: Any) -> Any:
+        if kind == "plain":
+            return process_partial_response(
+                event, guard_record(take), BatchProcessor(EventType.SQS, model=model)
+            )
+        if kind == "async":
+            return async_process_partial_response(
+                event, take_async, AsyncBatchProcessor(EventType.SQS, model=model)
+            )
+        return process_partial_response(
+            event, guard_record(take), SqsFifoPartialProcessor(model=model, skip_group_on_error=True)
+        )
+
+    given = batch(*THREE, name="sqs_fifo" if "fifo" in kind else "sqs")
+    for number, record in enumerate(given["Records"]):
+        if "fifo" in kind:
+            record["attributes"]["MessageGroupId"] = f"group-{number}"
+    result = invoke(handle, given)
+    assert result == {"batchItemFailures": [{"itemIdentifier": "message-2"}]}
+    check_take(backend.rows(), "take_async" if kind == "async" else "take")
+
+
+def test_what_a_fifo_queue_skips_has_no_span(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
+    """A record that a FIFO queue's processor fails without having called its handler has no span and no count."""
+
+    def handle(event: Any) -> Any:
+        return process_partial_response(event, guard_record(take), SqsFifoPartialProcessor())
+
+    result = invoke(handle, batch("one", "bad", "three", name="sqs_fifo"))
+    assert [one["itemIdentifier"] for one in result["batchItemFailures"]] == ["message-2", "message-3"]
+    assert len(records_of(backend.rows())) == 2
+    assert counted(backend.rows()) == {"done": 1, "failed": 1}
+
+
+def test_the_lambda_context_is_handed_on(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
+    """A record handler that asks Powertools for the Lambda context gets it through the guard."""
+    context, seen = object(), []
+
+    @guard_record(name="mine")
+    def handler(record: Any, lambda_context: Any = None) -> None:
+        seen.append(lambda_context)
+
+    def handle(event: Any) -> Any:
+        return process_partial_response(event, handler, BatchProcessor(EventType.SQS), context)
+
+    invoke(handle, batch("one"))
+    assert seen == [context]
+    assert [row["span_attributes"]["name"] for row in records_of(backend.rows())] == ["mine"]
+
+
+def test_a_batch_all_of_whose_records_fail(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
+    """When all records fail Powertools' own error reaches the caller, and stands on the root beside the counts."""
+
+    def handle(event: Any) -> Any:
+        return process_partial_response(event, guard_record(take), BatchProcessor(EventType.SQS))
+
+    with pytest.raises(Exception, match="All records failed processing"):
+        invoke(handle, batch("bad", "bad"))
+    root = root_of(backend.rows())
+    assert (counted(backend.rows()), root["metadata"]["trace_guard"]["outcome"]) == ({"failed": 2}, "error")
+    assert "BatchProcessingError" in root["error"]
+
+
+# What a record says
+
+SAYS: dict[str, dict[str, Any]] = {
+    "sqs_batch": {
+        "messaging.system": "aws_sqs", "messaging.operation.name": "process", "messaging.operation.type": "process",
+        "messaging.destination.name": "tickets", "messaging.message.id": "0f3b0c4e-77a1-4d3b-9c53-6e1f0a9b8c01",
+        "aws.sqs.approximate_receive_count": 1, "attempt": 1,
+        "aws.lambda.event_source.arn": "arn:aws:sqs:eu-central-1:210987654321:tickets",
+        "aws.lambda.event_source.type": "sqs",
+        "links": [{
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "braintrust.parent": "project_id:7d1c0f8e-5a55-4b0e-9a3c-1f2e3d4c5b6a",
+        }],
+    },
+    "kinesis": {
+        "messaging.system": "aws_kinesis", "messaging.operation.name": "process",
+        "messaging.operation.type": "process", "messaging.destination.name": "clicks",
+        "messaging.destination.partition.id": "shardId-000000000007",
+        "messaging.message.id":
+            "shardId-000000000007:49603100000000000000000000000000000000000000000000000001",
+        "aws.kinesis.stream_name": "clicks",
+        "aws.kinesis.sequence_number": "49603100000000000000000000000000000000000000000000000001",
+        "aws.lambda.event_source.arn": "arn:aws:kinesis:eu-central-1:210987654321:stream/clicks",
+        "aws.lambda.event_source.type": "kinesis",
+        "links": [{
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "braintrust.parent": "project_id:7d1c0f8e-5a55-4b0e-9a3c-1f2e3d4c5b6a",
+        }],
+    },
+    "dynamodb": {
+        "faas.document.collection": "Tickets", "faas.document.operation": "edit",
+        "aws.dynamodb.table_names": ["Tickets"], "aws.dynamodb.event_id": "c81e728d9d4c2f636f067f89cc148621",
+        "aws.dynamodb.sequence_number": "421312120000000001",
+        "aws.lambda.event_source.arn":
+            "arn:aws:dynamodb:eu-central-1:210987654321:table/Tickets/stream/2025-10-01T00:00:00.000",
+        "aws.lambda.event_source.type": "dynamodb",
+    },
+    "msk": {
+        "messaging.system": "kafka", "messaging.operation.name": "process", "messaging.operation.type": "process",
+        "messaging.destination.name": "orders", "messaging.destination.partition.id": "0",
+        "messaging.kafka.offset": 1500, "aws.lambda.event_source.type": "kafka",
+        "links": [{
+            "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "braintrust.parent": "project_id:7d1c0f8e-5a55-4b0e-9a3c-1f2e3d4c5b6a",
+        }],
+    },
+}
+
+
+def first_of(given: Any) -> Any:
+    records = given.get("Records") or next(iter(given["records"].values()))
+    return records[0]
+
+
+@pytest.mark.parametrize("source", SAYS)
+def test_a_record_says_what_it_is(invoke: Callable[..., Any], backend: MemoryBackend, source: str) -> None:
+    """A record's span has its ids, its source and its attempt by OpenTelemetry's names, and links to the trace that
+    it comes from, while it stays below its invocation's root."""
+    invoke(lambda given: guard_record(lambda record: None)(first_of(event(source))), {})
+    (child,) = records_of(backend.rows())
+    assert child["metadata"] == SAYS[source]
+    assert "hunter2" not in json.dumps(child["metadata"])
+
+
+@pytest.mark.parametrize(
+    ("source", "model"),
+    [("sqs_batch", SqsRecordModel), ("kinesis", KinesisDataStreamRecord), ("dynamodb", DynamoDBStreamRecordModel)],
+)
+def test_a_model_says_the_same(
+    invoke: Callable[..., Any], backend: MemoryBackend, source: str, model: Any
+) -> None:
+    """A record that Powertools has parsed into a pydantic model says what the plain one says."""
+    parsed = model.model_validate(first_of(event(source)))
+    invoke(lambda event: guard_record(lambda record: None)(parsed), {})
+    (child,) = records_of(backend.rows())
+    expected = dict(SAYS[source])
+    if source == "kinesis":
+        expected.pop("links")  # the model has decoded the data, in which they were
+    assert child["metadata"] == expected
+
+
+@pytest.mark.parametrize("record", [None, 5, "text", [], {}, {"eventSource": 7}, {"Sns": []}, object(), SqsRecordModel])
+def test_odd_records_do_no_harm(invoke: Callable[..., Any], backend: MemoryBackend, record: Any) -> None:
+    """Whatever a record is, it reaches its handler as it is, and its span is closed."""
+    seen: list[Any] = []
+    invoke(lambda event: guard_record(seen.append)(record), {})
+    assert seen == [record]
+    assert [row["metrics"]["end"] > 0 for row in backend.rows()] == [True, True]
+    assert counted(backend.rows()) == {"done": 1}
+
+
+# What is captured
+
+
+def test_record_and_result_are_captured_as_the_guard_has_it(guard: Guard, backend: MemoryBackend) -> None:
+    """Record and result are logged redacted and cut, or not at all, as the invocation's guard has it, unless
+    guard_record says otherwise; metadata that it is given stands on each span."""
+    record = batch('{"password": "hunter2", "n": 1}')["Records"][0]
+
+    def handle(event: Any, context: Any) -> Any:
+        guard_record(lambda record: {"token": "hunter2"}, name="as the guard")(record)
+        guard_record(lambda record: 2, name="all", capture_input=True, capture_output=True)(record)
+        guard_record(lambda record: 3, name="none", capture_input=False, capture_output=False,
+                     metadata={"tenant": "acme"})(record)
+
+    guard_handler(handle, guard=guard)(None, None)
+    guard_handler(handle, guard=guard, capture_input=False, capture_output=False)(None, None)
+    spans = [row for row in backend.rows() if row["span_parents"]]
+    redacted = {**record, "body": f'{{"password": "{REDACTED}", "n": 1}}'}
+    found = [(row["span_attributes"]["name"], row.get("input"), row.get("output")) for row in spans]
+    assert found == [
+        ("as the guard", redacted, {"token": REDACTED}), ("all", redacted, 2), ("none", None, None),
+        ("as the guard", None, None), ("all", redacted, 2), ("none", None, None),
+    ]
+    assert [row["metadata"].get("tenant") for row in spans] == [None, None, "acme"] * 2
+
+
+# Kinds of handlers
+
+
+class Worker:
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+
+    @guard_record
+    def work(self, message: Any, *, dry: bool = False) -> None:
+        """Say what."""
+        self.seen.append((message, dry))
+
+
+def test_a_method_may_be_a_record_handler(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
+    """A method works as well, whatever its parameter is called, and keeps its name, documentation and signature."""
+    worker, record = Worker(), batch("one")["Records"][0]
+
+    def handle(event: Any) -> None:
+        worker.work(record)
+        worker.work(message=record, dry=True)
+
+    invoke(handle, None)
+    assert worker.seen == [(record, False), (record, True)]
+    assert [row["metadata"]["messaging.message.id"] for row in records_of(backend.rows())] == ["message-1"] * 2
+    assert (Worker.work.__name__, Worker.work.__doc__) == ("work", "Say what.")
+    assert list(inspect.signature(Worker.work).parameters) == ["self", "message", "dry"]
+    assert not inspect.iscoroutinefunction(Worker.work)
+
+
+def test_it_nests_below_what_is_current(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
+    """Below a span that the user has begun around the loop the records' spans are that span's children."""
+
+    def handle(event: Any) -> None:
+        with braintrust.start_span("loop"):
+            guard_record(take)(batch("one")["Records"][0])
+
+    invoke(handle, None)
+    names = {row["span_id"]: row["span_attributes"]["name"] for row in backend.rows()}
+    parents = {row["span_attributes"]["name"]: [names[one] for one in row["span_parents"] or ()]
+               for row in backend.rows()}
+    assert parents == {"root": [], "loop": ["root"], "take": ["loop"], "work": ["take"]}
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_threads_of_a_pool(invoke: Callable[..., Any], backend: MemoryBackend, given: bool) -> None:
+    """Records that are handled in threads have their spans below the root, given the handler's context or not."""
+    guarded, results = guard_record(take), []
+
+    def handle(event: Any) -> None:
+        with ThreadPoolExecutor(3) as pool:
+            futures = [
+                pool.submit(contextvars.copy_context().run, guarded, record) if given else pool.submit(guarded, record)
+                for record in event["Records"]
+            ]
+        results.extend(future.exception() or future.result() for future in futures)
+
+    invoke(handle, batch(*THREE))
+    check_take(backend.rows())
+    assert [str(one) for one in results] == ["ONE", "no order in bad", "THREE"]
+
+
+def test_outside_an_invocation_nothing_is_traced(guard: Guard, backend: MemoryBackend) -> None:
+    """Outside a guarded invocation, as in unit tests, a record handler is what it was."""
+    guarded = guard_record(lambda record: record)
+    assert guarded(record := object()) is record
+
+    @guard_record
+    async def slow(record: Any) -> Any:
+        return record
+
+    assert asyncio.run(slow(record)) is record
+    assert current_invocation() is None
+    assert guard.flush(5)
+    assert backend.rows() == []
+
+
+# How a record ends
+
+
+class Stop(BaseException):
+    """What no ``except Exception`` catches."""
+
+
+@pytest.mark.parametrize("error", [Stop(), SystemExit(3), KeyboardInterrupt(), ValueError("no")], ids=repr)
+@pytest.mark.parametrize("kind", ["plain", "async"])
+def test_whatever_is_raised_passes(
+    guard: Guard, backend: MemoryBackend, error: BaseException, kind: str
+) -> None:
+    """Whatever a record handler raises leaves it as the same object, after its span was closed with it."""
+
+    def handler(record: Any) -> None:
+        raise error
+
+    async def slow(record: Any) -> None:
+        raise error
+
+    def handle(event: Any, context: Any) -> Any:
+        if kind == "plain":
+            return guard_record(handler)(event)
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(guard_record(slow)(event))
+        finally:
+            loop.close()
+
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - which one it is is compared
+        guard_handler(handle, guard=guard, name="root")({}, None)
+    assert caught.value is error
+    (child,) = [row for row in backend.rows() if row["span_parents"]]
+    assert type(error).__name__ in child["error"].rstrip().splitlines()[-1]
+    assert counted(backend.rows()) == {"failed": 1}
+    assert "trace_guard" not in child["metadata"]
+
+
+def test_a_cancelled_record(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
+    """A record whose task is cancelled has a closed span that says so, and the cancellation goes on."""
+
+    @guard_record
+    async def wait(record: Any) -> None:
+        await asyncio.sleep(60)
+
+    async def handle() -> bool:
+        task = asyncio.ensure_future(wait({}))
+        await asyncio.sleep(0)
+        task.cancel()
+        return (await asyncio.gather(task, return_exceptions=True))[0].__class__ is asyncio.CancelledError
+
+    def run(event: Any) -> bool:
+        loop = asyncio.new_event_loop()
+        try:
+            return loop.run_until_complete(handle())
+        finally:
+            loop.close()
+
+    assert invoke(run, {}) is True
+    (child,) = [row for row in backend.rows() if row["span_parents"]]
+    assert "CancelledError" in child["error"]
+    assert "trace_guard" not in child["metadata"]
+
+
+STEPS = [
+    "trace_guard_lambda.record_facts.plain_record", "trace_guard_lambda.record_facts.facts_of_record",
+    "trace_guard.records.live_invocation", "trace_guard.payload.Payload.copy",
+    "braintrust.logger.SpanImpl.start_span", "braintrust.logger.SpanImpl.set_current",
+    "braintrust.logger.SpanImpl.log", "braintrust.logger.SpanImpl.unset_current", "braintrust.logger.SpanImpl.end",
+    "trace_guard.sdk.Sdk.error_text", "trace_guard.notes.Notes.count",
+]
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_our_faults_reach_no_record_handler(
+    guard: Guard, backend: MemoryBackend, mocker: MockerFixture, step: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever step of ours fails, record handlers return and raise what they would, and nothing stays open."""
+    error = ValueError("their own")
+
+    def bad(record: Any) -> None:
+        raise error
+
+    def handle(event: Any, context: Any) -> Any:
+        patched = mocker.patch(step, side_effect=RuntimeError("a fault of ours"))
+        try:
+            result = guard_record(lambda record: record)(event)
+            with pytest.raises(ValueError, match="their own") as caught:
+                guard_record(bad)(event)
+            assert patched.called
+        finally:
+            mocker.stopall()
+        return result, caught.value
+
+    given = {"messageId": "1"}
+    result, raised = guard_handler(handle, guard=guard)(given, None)
+    assert result is given
+    assert raised is error
+    assert guard.flush(5)
+    assert [row["span_attributes"]["name"] for row in backend.rows() if "end" not in row["metrics"]] == []
+    caplog.clear()  # the faults were made on purpose
