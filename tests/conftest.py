@@ -2,10 +2,42 @@
 
 from __future__ import annotations
 
+import compileall
+from pathlib import Path
+
 import pytest
+from hypothesis import settings
+
+REPOSITORY = Path(__file__).parent.parent
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("trace-guard", deadline=None)
+settings.load_profile("trace-guard")
+
+# Files that keep a worker for half a minute or more. They begin first, so that nobody waits for the last of them.
+LONG = (
+    "test_airflow", "test_ray", "test_gateway", "test_gcf_contract", "test_containment", "test_concurrency",
+    "test_sdk_releases", "test_deaths", "test_courier_outages", "test_lambda_runtime", "test_external_extension",
+    "test_demo", "test_cli", "test_after_response", "test_emulator", "test_shutdown", "test_entry", "test_chaos",
+    "test_layer", "test_supervised_deaths", "test_recovery",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos")
-    group.addoption("--chaos-runs", type=int, default=25, help="how many processes are killed at random instants")
+    group.addoption("--chaos-runs", type=int, default=15, help="how many processes are killed at random instants")
     group.addoption("--chaos-seed", type=int, default=None, help="repeat the run that printed this seed")
+    parser.addoption("--all-releases", action="store_true", help="all tests of the SDK with each of its releases")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Programs that tests start write no bytecode, and without any each of them compiles the package anew.
+    if not hasattr(config, "workerinput"):
+        for place in (REPOSITORY / "trace_guard", REPOSITORY / "adapters"):
+            if place.is_dir():
+                compileall.compile_dir(place, quiet=1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import settings_for
+from support import settings_for, until
 
 from trace_guard import Guard
 from trace_guard import contain as containment
 from trace_guard.journal.directory import Room, prepare
 from trace_guard.testing import BraintrustServer
 
-__all__ = ["directory", "make_guard", "no_faults", "room", "server"]
+__all__ = ["directory", "make_guard", "memory_group", "no_faults", "room", "server"]
 
 MakeGuard = Callable[..., Guard]
 
@@ -57,6 +59,26 @@ def no_faults(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     with caplog.at_level("DEBUG", "trace_guard"):
         yield
         faults = [
-            f"{record.getMessage()}: {record.exc_info[1]!r}" for record in caplog.get_records("call") if record.exc_info
+            f"{record.getMessage()}: {record.exc_info[1]!r}" for record in caplog.get_records("call")
+            if record.exc_info and record.name == "trace_guard"
         ]
     assert faults == []
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path | None]:
+    """A control group of 256 MB; None where this machine lets us make none."""
+    versions = {"memory": "memory.limit_in_bytes", "": "memory.max"}
+    for parent, limit in versions.items():
+        group = Path("/sys/fs/cgroup") / parent / f"trace-guard-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            group.mkdir()
+            try:
+                if (group / limit).exists():
+                    (group / limit).write_text(str(256 << 20))
+                    yield group
+                    return
+            finally:
+                until(lambda group=group: not (group / "cgroup.procs").read_text())
+                group.rmdir()
+    yield None

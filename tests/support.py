@@ -24,8 +24,8 @@ from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer
 
 __all__ = [
-    "PROJECT_ID", "Program", "delivered", "end_row", "environment", "journals", "normal", "pending_in", "rows_in",
-    "settings_for", "start_row", "still_open", "traces_in", "until",
+    "PROJECT_ID", "Program", "child_of", "delivered", "end_row", "environment", "is_alive", "journals", "normal",
+    "pending_in", "rows_in", "settings_for", "start_row", "still_open", "traces_in", "until",
 ]
 
 REPOSITORY = Path(__file__).parent.parent
@@ -137,6 +137,24 @@ def rows_in(entries: Iterable[Entry]) -> list[Row]:
 def pending_in(directory: Path) -> list[Row]:
     """Every row in the directory that is not known to be delivered."""
     return [row for path in journals(directory) for row in rows_in(read_entries(path, read_acked(path)))]
+
+
+# Processes
+
+
+def child_of(pid: int) -> int:
+    """The process id of a child of a process, as soon as it has one. Linux only."""
+    def found() -> list[str]:
+        with contextlib.suppress(OSError):  # a thread of it has just ended
+            return " ".join((task / "children").read_text() for task in Path(f"/proc/{pid}/task").iterdir()).split()
+        return []
+
+    return int(until(found, what="the child")[0])
+
+
+def is_alive(pid: int) -> bool:
+    """False for a process that is gone, or that waits only for its parent to ask how it has ended. Linux only."""
+    return _states(pid) - {"Z", "X"} != set()
 
 
 # Programs

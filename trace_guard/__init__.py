@@ -27,6 +27,11 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from .backends.local import LocalStore
+    from .jobs.current import current_job
+    from .jobs.handler import guard_job, process, step
+    from .jobs.job import Job
+    from .jobs.parallel import Result
+    from .jobs.steps import Step, current_step
     from .recovery import Recovery, recover
 
 __version__ = "0.1.0"
@@ -42,23 +47,35 @@ __all__ = [
     "FlushPolicy",
     "Guard",
     "Invocation",
+    "Job",
     "JournalDamaged",
     "JournalError",
     "JournalUnavailable",
     "LocalStore",
     "Outcome",
     "Recovery",
+    "Result",
     "Settings",
     "SettingsError",
+    "Step",
     "TraceGuardError",
     "configure",
     "current_invocation",
+    "current_job",
+    "current_step",
     "default_guard",
+    "guard_job",
+    "process",
     "recover",
+    "step",
 ]
 
 
-_LATER = {"LocalStore": "backends.local", "Recovery": "recovery", "recover": "recovery"}
+_LATER = {
+    "Job": "jobs.job", "LocalStore": "backends.local", "Recovery": "recovery", "Result": "jobs.parallel",
+    "Step": "jobs.steps", "current_job": "jobs.current", "current_step": "jobs.steps", "guard_job": "jobs.handler",
+    "process": "jobs.handler", "recover": "recovery", "step": "jobs.handler",
+}
 
 
 def __getattr__(name: str) -> Any:

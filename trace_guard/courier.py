@@ -10,20 +10,27 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from .backends.base import Backend
+from .backends.base import Backend, TakesAttachments
 from .batch import Batch
 from .breaker import Breaker
 from .contain import contain, report
 from .deadline import Deadline
 from .errors import BackendError, BackendUnauthorized
+from .flights import Flight, Run, Source
 from .journal.dead_letters import DeadLetters
 from .journal.format import Entry, Flag, Kind, Position
 from .journal.journal import Journal
+from .journal.reader import START
 from .outcome import Delivery, Verdict
 from .rows import Row, dump
 from .sender import Sender
+
+if TYPE_CHECKING:
+    from .journal.spooled import Content, SpooledAttachment
+    from .uploads import Uploads
 
 __all__ = ["Courier"]
 
@@ -39,80 +46,10 @@ _OTHERS_PAUSE = 0.05
 _OTHERS_SECONDS = 2.0
 # A wait shorter than this that ends without an answer says nothing about the backend.
 _TELLING_SECONDS = 0.5
+# Of so many spans it is kept in mind that a request may land late.
+_REMEMBERED = 10_000
 # What of a dead process's backlog may ride in a request that an invocation waits for.
 _RIDE_BYTES = 256 * 1024
-
-
-@dataclass(eq=False)
-class _Source:
-    """A journal to deliver from.
-
-    Attributes:
-        cursor: how far its rows have been taken into batches.
-        first: rows to send ahead of all others: the ends of spans whose payloads come later.
-        orphan: nobody writes to it any more: to be closed as soon as it is delivered.
-        retired: it is this process's own, which writes to another one by now.
-        due: when its rows are to be sent, on the monotonic clock, or None if nobody has asked.
-        done: runs of it that have been delivered, beyond ``acked``.
-        taken: another process delivers from it.
-    """
-
-    journal: Journal
-    cursor: Position
-    first: list[Row] = field(default_factory=list)
-    orphan: bool = False
-    retired: bool = False
-    due: float | None = None
-    done: list[_Run] = field(default_factory=list)
-    flights: int = 0
-    taken: bool = False
-
-    @property
-    def idle(self) -> bool:
-        return self.cursor >= self.journal.end and not self.flights and not self.first
-
-    @property
-    def delivered(self) -> bool:
-        return self.journal.acked >= self.journal.end and not self.first and not self.flights
-
-
-@dataclass(eq=False)
-class _Run:
-    """What of a journal is in one batch.
-
-    Attributes:
-        start, end: the entries between these positions.
-        first: rows that went ahead of them.
-        stale: rows before it are sent again, and so must it be, for their order: that it lands counts for nothing.
-    """
-
-    source: _Source
-    start: Position
-    end: Position
-    first: list[Row]
-    stale: bool = False
-
-    def __bool__(self) -> bool:
-        """False if nothing could be taken."""
-        return bool(self.first) or self.end > self.start
-
-
-@dataclass(eq=False)
-class _Flight:
-    """A batch under way.
-
-    Attributes:
-        frozen: it was under way while the process was frozen, so that it may never be answered.
-        void: given up: what comes of it no longer counts.
-        counted: somebody has waited for it in vain, which the breaker has counted.
-    """
-
-    batch: Batch
-    runs: list[_Run]
-    thread: threading.Thread
-    frozen: bool = False
-    void: bool = False
-    counted: bool = False
 
 
 class Courier:
@@ -133,14 +70,21 @@ class Courier:
     def after_fork(self) -> None:
         """Begin anew, as in a forked child: no threads, no journals, nothing under way."""
         self._dead_letters.after_fork()
+        self._uploads: Uploads | None = None
         self._sender = Sender(self.backend, self._dead_letters)
         self._changed = threading.Condition(threading.Lock())
         self._breaker = Breaker()
-        self._sources: list[_Source] = []
-        self._flights: list[_Flight] = []
+        self._sources: list[Source] = []
+        self._flights: list[Flight] = []
+        self._void: list[Flight] = []
         self._threads: list[threading.Thread] = []
+        # Spans of which a request was given up that says they were closed too early, or replaces them: it may land
+        # at any time. So what replaces them next is sent once more, with whatever is sent after it.
+        self._doubtful: dict[str, None] = {}
+        self._again: dict[str, Row] = {}
+        self._last_chance = False
         self._landings = self._failures = 0
-        self._unauthorized = 0
+        self._unauthorized = self._lasting = 0
         self._closed = False
 
     @property
@@ -161,7 +105,7 @@ class Courier:
             instead_of: the one that this process has written to until now: closed as soon as nobody will miss it.
         """
         with self._changed:
-            source = _Source(journal, journal.acked, list(first), orphan)
+            source = Source(journal, list(first), orphan=orphan)
             for one in self._sources:
                 one.retired = one.retired or one.journal is instead_of
                 one.orphan = one.orphan or one.retired
@@ -175,6 +119,10 @@ class Courier:
                 # It rides with the first delivery that somebody asks for, else leaves after the linger.
                 source.due = time.monotonic() + self._linger
                 self._wake()
+        if journal.attachments is not None and not journal.attachments.empty:
+            uploads = self._upload_lane()
+            if uploads is not None:
+                uploads.add(journal, backlog=orphan, linger=self._linger)
 
     def rows_arrived(self, journal: Journal) -> None:
         """Rows were appended; they leave after the linger, or with the next delivery."""
@@ -186,17 +134,47 @@ class Courier:
                 source.due = time.monotonic() + self._linger
                 self._wake()
 
+    @property
+    def takes_attachments(self) -> bool:
+        """True if attachments can be delivered from here."""
+        return isinstance(self.backend, TakesAttachments)
+
+    def attachments_arrived(self, journal: Journal) -> None:
+        """Attachments were put beside a journal; they leave at once."""
+        uploads = self._upload_lane()
+        if uploads is not None:
+            uploads.add(journal)
+
+    def upload_now(self, one: SpooledAttachment) -> str | None:
+        """Upload an attachment that can't be kept, and wait for it; why it could not be done, or None."""
+        uploads = self._upload_lane()
+        return "the backend takes no attachments" if uploads is None else uploads.now(one)
+
+    def attachment_lost(self, one: SpooledAttachment, error: str) -> None:
+        """An attachment will never be there: the deliveries of its trace say so."""
+        uploads = self._upload_lane()
+        if uploads is not None:
+            uploads.refuse(one, error)
+
+    def find_attachment(self, key: str) -> Content | None:
+        """The content of an attachment that the backend has at hand, in this process or on this disk."""
+        return self.backend.find_attachment(key) if isinstance(self.backend, TakesAttachments) else None
+
     def send_soon(self) -> None:
         """Send all there is without making anybody wait for it."""
         with self._changed:
             self._ask()
             self._wake()
+        if self._uploads is not None:
+            self._uploads.soon()
 
     def thawed(self) -> None:
         """The process was frozen: what was under way before may never be answered."""
         with self._changed:
             for flight in self._flights:
                 flight.frozen = True
+        if self._uploads is not None:
+            self._uploads.thawed()
 
     def deliver(
         self, journal: Journal, upto: Position, deadline: Deadline, *, roots: Iterable[str] = ()
@@ -205,11 +183,30 @@ class Courier:
 
         Args:
             deadline: bounds the wait, not the request, which others may be waiting for too.
-            roots: ids of the traces in question, to tell whether any of their rows was refused.
+            roots: ids of the traces in question, to tell whether any of their rows was refused, and which
+                attachments are theirs.
 
         Returns:
-            The verdict, and the seconds that it took.
+            The verdict, and the seconds that it took. Attachments count: only when the backend has those of the
+            traces too, it is DELIVERED; if they are all that is left, it is SPOOLED (LOST, if they are in memory
+            only); and if one can never be had, REFUSED.
         """
+        began, roots = time.monotonic(), list(roots)
+        delivery = self._deliver_rows(journal, upto, deadline, roots)
+        if self._uploads is None or delivery.verdict not in (Verdict.DELIVERED, Verdict.REFUSED):
+            return delivery
+        left, error = self._uploads.wait(journal, roots, deadline)
+        delivery = replace(delivery, seconds=time.monotonic() - began)
+        if left and delivery.verdict is Verdict.DELIVERED:
+            verdict = Verdict.SPOOLED if journal.durable else Verdict.LOST
+            what = "an attachment is" if left == 1 else f"{left} attachments are"
+            return replace(delivery, verdict=verdict, error=f"{what} yet to be uploaded: {error}")
+        refusal = self._uploads.refusal(roots)
+        if refusal is not None and delivery.verdict is Verdict.DELIVERED:
+            return replace(delivery, verdict=Verdict.REFUSED, error=f"an attachment is missing: {refusal}")
+        return delivery
+
+    def _deliver_rows(self, journal: Journal, upto: Position, deadline: Deadline, roots: list[str]) -> Delivery:
         began = time.monotonic()
         with self._changed:
             if journal.acked < upto and self._is_worth_waiting(deadline):
@@ -224,23 +221,32 @@ class Courier:
             return Delivery(Verdict.REFUSED if refusal else Verdict.DELIVERED, seconds=seconds, error=refusal)
 
     def drain(self, deadline: Deadline, *, force: bool = False) -> bool:
-        """Send everything from every journal; True if nothing is left.
+        """Send everything from every journal, and every attachment; True if nothing is left.
 
         Args:
             force: go on although the backend is known to be down.
         """
-        unauthorized, patience = self._unauthorized, Deadline.after(_OTHERS_SECONDS)
+        rows = self._drain_rows(deadline, force=force)
+        attachments = self._uploads is None or self._uploads.drain(deadline, force=force)
+        return rows and attachments
+
+    def _drain_rows(self, deadline: Deadline, *, force: bool) -> bool:
+        unauthorized, lasting = self._unauthorized, self._lasting
+        patience = Deadline.after(_OTHERS_SECONDS)
         with self._changed:
+            self._last_chance = force
             while not deadline.expired:
                 pending = [source for source in self._sources if not source.delivered]
-                if not pending:
+                if not pending and not (force and self._repeats):
                     return True
                 # Another process delivers from all of them: that is over soon, unless it was stopped over it.
-                others = all(source.taken for source in pending)
+                others = bool(pending) and all(source.taken for source in pending)
                 patience = patience if others else Deadline.after(_OTHERS_SECONDS)
                 if patience.expired:
                     return False
                 if (self._breaker.is_open and not force) or self._unauthorized - unauthorized >= 3:
+                    return False
+                if self._lasting != lasting:
                     return False
                 failures = self._failures
                 self._breaker.let_through()
@@ -255,12 +261,21 @@ class Courier:
                     self._changed.wait(min(deadline.remaining, _RETRY_SECONDS))
             return not any(not source.delivered for source in self._sources)
 
+    def last_call(self, journal: Journal, end: Position) -> None:
+        """Deliver from this journal up to here, and from others what they have by now: what comes later stays where it
+        is, whole, and not half of it with the backend."""
+        with self._changed:
+            for source in self._sources:
+                source.limit = end if source.journal is journal else source.journal.end
+
     def close(self) -> None:
         """Stop the threads once what is under way is done, and forget the journals, which stay as they are."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
             threads = list(self._threads)
+        if self._uploads is not None:
+            self._uploads.close()
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(_STALE_SECONDS)
@@ -278,9 +293,25 @@ class Courier:
         """The journals that rows are delivered from."""
         return [source.journal for source in tuple(self._sources)]
 
+    def _upload_lane(self) -> Uploads | None:
+        """Made with the first attachment; None if the backend takes none."""
+        if self._uploads is None and isinstance(self.backend, TakesAttachments):
+            from .uploads import Uploads
+
+            with self._changed:
+                if self._uploads is None:
+                    self._uploads = Uploads(self.backend, self._dead_letters, self._attachment_settled)
+        return self._uploads
+
+    def _attachment_settled(self) -> None:
+        """A journal that was only kept for its attachments may be finished."""
+        with self._changed:
+            self._close_finished()
+            self._changed.notify_all()
+
     # Under the lock
 
-    def _source(self, journal: Journal) -> _Source | None:
+    def _source(self, journal: Journal) -> Source | None:
         return next((source for source in tuple(self._sources) if source.journal is journal), None)
 
     def _ask(self) -> None:
@@ -334,18 +365,20 @@ class Courier:
     def _give_up_frozen(self) -> None:
         for flight in [flight for flight in self._flights if flight.frozen]:
             flight.void = True
+            self._void.append(flight)
             if flight.thread in self._threads:
                 self._threads.remove(flight.thread)
             self._landed(flight, None)
         self._wake()
 
-    def _take_off(self) -> _Flight | None:
+    def _take_off(self) -> Flight | None:
         """Put what is due into a batch, and mark it as under way."""
         now = time.monotonic()
         if not self._breaker.allows() or not any(one.due is not None and one.due <= now for one in self._sources):
             return None
         batch = Batch(self.backend.max_bytes)
-        runs: list[_Run] = []
+        again = self._take_again(batch)
+        runs: list[Run] = []
         for step in (self._take_first, self._take_entries):
             for source in self._sources:
                 try:
@@ -355,20 +388,37 @@ class Courier:
                     source.due = now + _RETRY_SECONDS
         for run in runs:
             source = run.source
-            if source.first or source.cursor < source.journal.end:
+            if source.first or source.cursor < source.end:
                 source.due = now if source.due is None else min(source.due, now)
             if not source.flights and not run:
                 source.journal.leave_delivery()
         runs = [run for run in runs if run]
-        if not runs:
+        if not runs and not (again and self._last_chance):
+            self._again.update(again)
             return None
         for run in runs:
             run.source.flights += 1
-        flight = _Flight(batch, runs, threading.current_thread())
+        self._last_chance = self._last_chance and bool(runs)
+        beside = {row_id for void in self._void for row_id in void.batch.marked}
+        flight = Flight(batch, runs, threading.current_thread(), again, beside)
         self._flights.append(flight)
         return flight
 
-    def _take_first(self, source: _Source, batch: Batch, runs: list[_Run]) -> None:
+    def _take_again(self, batch: Batch) -> dict[str, Row]:
+        """Before all others: what came about these spans since must not be replaced."""
+        taken: dict[str, Row] = {}
+        for row_id, row in list(self._again.items()):
+            if not batch.take(Entry(Kind.ROW, Flag.REPLACEMENT, 0.0, dump(row), START), self._is_busy):
+                break
+            taken[row_id] = self._again.pop(row_id)
+        return taken
+
+    @property
+    def _repeats(self) -> bool:
+        """True while a row that is to be sent once more is under way, or still can be."""
+        return bool(self._again and self._last_chance) or any(flight.again for flight in self._flights)
+
+    def _take_first(self, source: Source, batch: Batch, runs: list[Run]) -> None:
         """Begin to deliver from a journal, unless another process does, with the rows that go ahead of all others."""
         journal, now = source.journal, time.monotonic()
         source.due = None  # before looking: rows that arrive meanwhile set it again
@@ -386,20 +436,22 @@ class Courier:
                 self._changed.notify_all()  # another process has delivered what somebody here may be waiting for
             if journal.finished:
                 source.first.clear()
-        run = _Run(source, source.cursor, source.cursor, [])
+        run = Run(source)
         runs.append(run)
         while source.first and batch.take(
             Entry(Kind.ROW, Flag.NONE, 0.0, dump(source.first[0]), source.cursor), self._is_busy
         ):
             run.first.append(source.first.pop(0))
 
-    def _take_entries(self, source: _Source, batch: Batch, runs: list[_Run]) -> None:
+    def _take_entries(self, source: Source, batch: Batch, runs: list[Run]) -> None:
         run = next((run for run in runs if run.source is source), None)
         backlog = source.orphan and not source.retired
         if run is None or source.first or batch.full or (backlog and batch.size > _RIDE_BYTES):
             return
-        until, riding = source.journal.end, backlog and bool(batch.entries)
+        until, riding = source.end, backlog and bool(batch.entries)
         for entry in source.journal.read(source.cursor):
+            if source.limit is not None and entry.end > source.limit:
+                break
             if (riding and batch.size > _RIDE_BYTES) or not batch.take(entry, self._is_busy):
                 return
             source.cursor = run.end = entry.end
@@ -409,11 +461,12 @@ class Courier:
     def _is_busy(self, row_id: str) -> bool:
         return any(row_id in flight.batch.ids for flight in self._flights)
 
-    def _landed(self, flight: _Flight, error: BackendError | None) -> None:
+    def _landed(self, flight: Flight, error: BackendError | None) -> None:
         """Book what came of a flight; of one that is void nothing is known."""
         self._flights.remove(flight)
         if not flight.void:
             self._book(flight, error)
+        self._note_replacements(flight, error)
         for run in flight.runs:
             run.source.flights -= 1
             if flight.void or error is not None:
@@ -426,7 +479,22 @@ class Courier:
         self._close_finished()
         self._changed.notify_all()
 
-    def _send_again(self, run: _Run, pause: float) -> None:
+    def _note_replacements(self, flight: Flight, error: BackendError | None) -> None:
+        lost = flight.void or error is not None
+        if flight.batch.unsure or (lost and not isinstance(error, BackendUnauthorized)):
+            self._doubtful.update(dict.fromkeys(flight.batch.marked))
+            while len(self._doubtful) > _REMEMBERED:
+                del self._doubtful[next(iter(self._doubtful))]
+        if lost:
+            self._again.update(flight.again)
+            return
+        for row in flight.batch.replacements():
+            if row["id"] in self._doubtful:
+                self._again[row["id"]] = row
+                if row["id"] not in flight.beside and not flight.batch.unsure:
+                    del self._doubtful[row["id"]]
+
+    def _send_again(self, run: Run, pause: float) -> None:
         """A run has failed. All that comes behind it is sent again as well: the backend doesn't mind, and if it
         were not, an older row could land last."""
         source = run.source
@@ -450,7 +518,7 @@ class Courier:
                 with contain("remove a delivered journal"):
                     source.journal.close()
 
-    def _book(self, flight: _Flight, error: BackendError | None) -> None:
+    def _book(self, flight: Flight, error: BackendError | None) -> None:
         if not flight.batch.entries:
             return  # nothing was sent, which says nothing about the backend
         self._landings += 1
@@ -459,11 +527,12 @@ class Courier:
             return
         self._failures += 1
         self._unauthorized += isinstance(error, BackendUnauthorized)
+        self._lasting += getattr(error, "lasting", False)
         if not flight.counted:
             self._breaker.failed(str(error), getattr(error, "retry_after", None))
 
     @staticmethod
-    def _acknowledge(source: _Source) -> None:
+    def _acknowledge(source: Source) -> None:
         """Move ``acked`` over the runs that are done, without a gap."""
         acked = source.journal.acked
         for run in sorted(source.done, key=lambda run: run.start):
@@ -512,11 +581,13 @@ class Courier:
         finally:
             self._changed.acquire()
 
-    def _fly(self, flight: _Flight, deadline: Deadline) -> None:
+    def _fly(self, flight: Flight, deadline: Deadline) -> None:
         error: BackendError | None = BackendError("the request was broken off")
         try:
             error = self._sender.send(flight.batch, deadline)
         finally:
             with self._changed:
-                if not flight.void:
+                if flight.void:
+                    self._void.remove(flight)
+                else:
                     self._landed(flight, error)

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["Deadline"]
 
 
-@dataclass(frozen=True)
-class Deadline:
+class Deadline(NamedTuple):
     """An absolute point on the monotonic clock, in seconds; infinity is "no deadline"."""
 
     at: float
-
-    def __lt__(self, other: Deadline) -> bool:
-        return self.at < other.at
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:

@@ -47,11 +47,13 @@ class BackendUnavailable(BackendError):
 
     Attributes:
         retry_after: seconds for which the server asked to be left alone, or None.
+        lasting: true if trying again in a moment is of no use: a disk that can't be written.
     """
 
-    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after: float | None = None, lasting: bool = False) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.lasting = lasting
 
 
 class BackendUnauthorized(BackendError):

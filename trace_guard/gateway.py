@@ -2,18 +2,20 @@
 
 It is an adapter of ``requests``, put in with the SDK's public ``set_http_adapter``. What it does with a
 request is a table. Rows are answered with 200 as soon as the journal has them; logins and projects from what
-is configured or cached; all else goes to the network with a timeout, which the SDK leaves out once an adapter
-is set. It touches nothing of the SDK: that is :mod:`trace_guard.sdk`.
+is configured or cached; attachments go to files beside the journal. All else goes to the network with a timeout,
+which the SDK leaves out once an adapter is set. It touches nothing of the SDK: that is :mod:`trace_guard.sdk`.
 """
 
 from __future__ import annotations
 
+import functools
+import http
 import io
 import json
 import re
 import urllib.parse
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -29,18 +31,34 @@ from .identity import (
 )
 from .rows import split_rows
 
+if TYPE_CHECKING:
+    from .attachments import AttachmentDesk
+    from .runtime import Runtime
+
 __all__ = ["Gateway", "GatewayHost"]
 
-# (connect, read) seconds for what passes through: prompts, datasets, attachments, functions.
+# (connect, read) seconds for what passes through: prompts, datasets, functions, attachments of old.
 PASS_THROUGH_TIMEOUT = (5.0, 30.0)
 LOCAL_KEY = "trace-guard-local"
+# As it stands in the path of a URL that was given to the SDK for an attachment, see trace_guard.attachments, and in
+# a row that refers to one.
+_ATTACHMENTS = "/trace-guard/attachments/"
+_REFERENCE = b"braintrust_attachment"
 # Placeholders, see trace_guard.identity, as a JSON string and as a part of a URL.
 _ORGANISATION = (ORG_PLACEHOLDER, ORG_NAME_PLACEHOLDER)
-_IN_JSON = re.compile(rf'"(?:{placeholder("")}(?:[^"\\]|\\.)*|{"|".join(_ORGANISATION)})"'.encode())
-_IN_URL = re.compile("|".join([
-    urllib.parse.quote(placeholder(""), safe="") + "[^&#/?]*",
-    *(urllib.parse.quote(one, safe="") + r"(?![\w-])" for one in _ORGANISATION),
-]))
+
+
+@functools.cache  # for what passes through, which many a process has nothing of
+def _in_json() -> re.Pattern[bytes]:
+    return re.compile(rf'"(?:{placeholder("")}(?:[^"\\]|\\.)*|{"|".join(_ORGANISATION)})"'.encode())
+
+
+@functools.cache
+def _in_url() -> re.Pattern[str]:
+    return re.compile("|".join([
+        urllib.parse.quote(placeholder(""), safe="") + "[^&#/?]*",
+        *(urllib.parse.quote(one, safe="") + r"(?![\w-])" for one in _ORGANISATION),
+    ]))
 
 
 class GatewayHost(Protocol):
@@ -48,6 +66,9 @@ class GatewayHost(Protocol):
 
     def ingest(self, rows: list[tuple[dict[str, Any], bytes]]) -> None:
         """Put rows in the journal."""
+
+    def latest(self) -> Runtime | None:
+        """The runtime that look-ups are for."""
 
     def key_given(self, api_key: str, app_url: str, org_name: str | None) -> None:
         """The SDK logs in with this key."""
@@ -75,6 +96,10 @@ class GatewayHost(Protocol):
 
     def passes_through(self) -> bool:
         """False where there is no server to pass anything to."""
+
+    @property
+    def attachments(self) -> AttachmentDesk:
+        """Where the SDK's attachments go; made with the first one."""
 
 
 class Gateway(HTTPAdapter):
@@ -106,8 +131,10 @@ class Gateway(HTTPAdapter):
                     report(f"answer the SDK's {method} {url.path}", fault)
                     # Better past the journal than not at all, if there is a server.
                     reply = None if self.host.passes_through() else {}
+                if isinstance(reply, requests.Response):
+                    return reply
                 if reply is not None:
-                    return _response(request, reply)
+                    return _response(request, json.dumps(reply).encode())
         return self._pass_on(request, stream, timeout, options)
 
     def after_fork(self) -> None:
@@ -123,7 +150,11 @@ class Gateway(HTTPAdapter):
 
     def _rows(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         body = request.body or b""
-        self.host.ingest(list(split_rows(body.encode() if isinstance(body, str) else bytes(body))))
+        body = body.encode() if isinstance(body, str) else bytes(body)
+        rows = list(split_rows(body))
+        self.host.ingest(rows)
+        if _REFERENCE in body:
+            self.host.attachments.refer(row for row, _ in rows)
         return {}
 
     def _login(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
@@ -164,6 +195,28 @@ class Gateway(HTTPAdapter):
         # Never a payload limit: above it the SDK would leave rows in an object store and log only their key.
         return {}
 
+    def _attachment(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        return self.host.attachments.begin(json.loads(request.body or b"{}"))
+
+    def _attachment_content(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        return {} if self.host.attachments.put(url.path, request.body) else _response(request, b"", 404)
+
+    def _attachment_status(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        told = json.loads(request.body or b"{}")
+        return {} if self.host.attachments.conclude(told) else self._unless_passed(request)
+
+    def _find_attachment(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        key = urllib.parse.parse_qs(url.query).get("key")
+        return (self.host.attachments.find(key[0]) if key else None) or self._unless_passed(request)
+
+    def _get_attachment(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        content = self.host.attachments.get(url.path)
+        return _response(request, b"", 404) if content is None else _response(request, content)
+
+    def _unless_passed(self, request: requests.PreparedRequest) -> requests.Response | None:
+        """That there is no such thing, where there is no server to ask; else None."""
+        return None if self.host.passes_through() else _response(request, b'{"error":"not found"}', 404)
+
     def _ping(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         return None if self.host.passes_through() else {}
 
@@ -176,6 +229,11 @@ class Gateway(HTTPAdapter):
         ("GET", lambda path: path.endswith("/api/project"), _old_project_by_id),
         ("GET", lambda path: path.endswith("/version"), _version),
         ("GET", lambda path: path.endswith("/ping"), _ping),
+        ("POST", lambda path: path.endswith("/attachment"), _attachment),
+        ("PUT", lambda path: path.startswith(_ATTACHMENTS), _attachment_content),
+        ("POST", lambda path: path.endswith("/attachment/status"), _attachment_status),
+        ("GET", lambda path: path.endswith("/attachment"), _find_attachment),
+        ("GET", lambda path: path.startswith(_ATTACHMENTS), _get_attachment),
     )
 
     def id_of(self, name: str) -> str:
@@ -186,12 +244,12 @@ class Gateway(HTTPAdapter):
     def _resolve(self, request: requests.PreparedRequest) -> None:
         """Put the real ids for placeholders, which were given out before the ids were known, and memorised by the
         SDK. They are looked up if need be: the request waits for the network anyway."""
-        request.url = _IN_URL.sub(
+        request.url = _in_url().sub(
             lambda found: urllib.parse.quote(self._real(urllib.parse.unquote(found[0])), safe=""), request.url or ""
         )
         if isinstance(request.body, (bytes, str)):
             body = request.body.encode() if isinstance(request.body, str) else request.body
-            resolved = _IN_JSON.sub(lambda found: json.dumps(self._real(json.loads(found[0]))).encode(), body)
+            resolved = _in_json().sub(lambda found: json.dumps(self._real(json.loads(found[0]))).encode(), body)
             if resolved != body:
                 request.body = resolved
                 request.headers["Content-Length"] = str(len(resolved))
@@ -224,13 +282,13 @@ class Gateway(HTTPAdapter):
         return super().send(request, stream=stream, timeout=timeout, **options)
 
 
-def _response(request: requests.PreparedRequest, reply: object) -> requests.Response:
+def _response(request: requests.PreparedRequest, body: bytes, status: int = 200) -> requests.Response:
     response = requests.Response()
-    response.status_code = 200
-    response.reason = "OK"
+    response.status_code = status
+    response.reason = http.HTTPStatus(status).phrase
     response.url = request.url or ""
     response.request = request
     response.headers["Content-Type"] = "application/json"
     response.encoding = "utf-8"
-    response.raw = io.BytesIO(json.dumps(reply).encode())
+    response.raw = io.BytesIO(body)
     return response

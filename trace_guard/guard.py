@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .backends.base import Backend
 from .contain import contain
 from .deadline import Deadline
+from .drains import Drains
 from .invocation import NOTHING, Invocation
+from .jobs.heartbeat import HEARTBEAT_SECONDS
 from .outcome import FlushPolicy
 from .payload import Payload
-from .process import PROCESS
 from .runtime import Runtime
 from .settings import Settings
+from .this_process import PROCESS
 from .wrap import guarded
+
+if TYPE_CHECKING:
+    from .jobs.job import Job
+    from .jobs.parallel import Processing
+    from .jobs.steps import Step
 
 __all__ = ["Guard", "configure", "default_guard"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+D = TypeVar("D", bound=Callable[[], object])
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Guard:
@@ -43,8 +53,10 @@ class Guard:
         self.flush_policy = FlushPolicy.BEFORE_RESPONSE
         if self.settings.flush is FlushPolicy.AFTER_RESPONSE:
             self.flush_policy = FlushPolicy.AFTER_RESPONSE
+        self.drains = Drains()
         self._backend = backend
         self._base: Guard | None = None
+        self._is_waited_for = False
         self._runtime: Runtime | None = None
         self._lock = threading.Lock()
 
@@ -58,18 +70,45 @@ class Guard:
             with self._lock:
                 runtime = self._runtime
                 if runtime is None:
-                    runtime = self._runtime = PROCESS.runtime(self.settings, self._backend)
+                    runtime = self._runtime = PROCESS.runtime(
+                        self.settings, self._backend, quick=self._is_waited_for
+                    )
         return runtime
+
+    @property
+    def _origin(self) -> Guard:
+        return self if self._base is None else self._base._origin
 
     def like(self, settings: Settings) -> Guard:
         """A guard with other settings for its invocations, on the same journal and courier."""
         guard = Guard(settings)
         guard._base = self
+        guard.drains = self.drains
         return guard
 
-    def start(self) -> Guard:
+    def before_flush(self, function: D) -> D:
+        """Call ``function`` at the end of each invocation, before its rows are delivered; also as a decorator.
+
+        For libraries that hold spans back in threads, queues or batches of their own: see
+        :mod:`trace_guard.drains`. It is called on a thread, without parameters, with the root span current; what
+        it raises is logged, and what it takes is bounded by the time that the delivery has. After the response
+        where the platform allows that.
+
+        Raises:
+            TypeError: it is a coroutine function, or can't be called.
+        """
+        self.drains.add(function)
+        return function
+
+    def start(self, *, is_waited_for: bool = False) -> Guard:
         """Do now what would else be done at the first invocation: put the gateway in, recover what dead
-        processes left behind, begin to look up the project. Never raises; no network is waited for."""
+        processes left behind, begin to look up the project. Never raises; no network is waited for.
+
+        Args:
+            is_waited_for: somebody may be waiting already. A recovery that would take long is left to the
+                adapter, which has :meth:`Runtime.recover_rest` called when nobody is.
+        """
+        self._origin._is_waited_for = is_waited_for
         if not self.settings.disabled:
             with contain("start"):
                 # The runtime first: the SDK is answered from it as soon as the gateway is in place.
@@ -130,6 +169,47 @@ class Guard:
             )
 
         return guarded(function, begin)
+
+    def job(
+        self,
+        name: str | None = None,
+        *,
+        grace: float | None = None,
+        parent: str | Mapping[str, str] | None = None,
+        input: Any = NOTHING,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] | None = None,
+        heartbeat: float = HEARTBEAT_SECONDS,
+        progress: bool = True,
+    ) -> Job:
+        """A batch job, for ``with`` and ``async with``. It knows where it runs, and signals close it in time.
+
+        Args:
+            name: of the root span; by default what the platform calls the job, else the program's.
+            grace, parent, heartbeat, progress: as in :func:`trace_guard.guard_job`.
+            input, metadata, tags: as in :meth:`invocation`.
+        """
+        from .jobs.job import Job
+
+        return Job(
+            self, name, grace=grace, parent=parent, input=input, metadata=metadata, tags=tags, heartbeat=heartbeat,
+            progress=progress,
+        )
+
+    def step(self, name: str, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None) -> Step:
+        """A part of the job that runs: see :func:`trace_guard.step`."""
+        from .jobs.handler import step
+
+        return step(name, input=input, metadata=metadata)
+
+    def process(
+        self, items: Iterable[T], function: Callable[[T], R], *, workers: int = 8, name: str | None = None,
+        on_error: str = "continue", in_order: bool = True,
+    ) -> Processing[T, R]:
+        """Call a function with each item, in threads, each call a step: see :func:`trace_guard.process`."""
+        from .jobs.handler import process
+
+        return process(items, function, workers=workers, name=name, on_error=on_error, in_order=in_order)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Deliver everything; True if nothing is left. Waits at most ``timeout`` seconds, by default

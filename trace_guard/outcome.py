@@ -46,13 +46,13 @@ class Verdict(enum.Enum):
     """Where the rows of an invocation are."""
 
     DELIVERED = "delivered"
-    """Acknowledged by the backend, to the last row."""
+    """Acknowledged by the backend, to the last row, and with every attachment of the trace."""
     DEFERRED = "deferred"
     """In the journal; they will be sent after the response."""
     SPOOLED = "spooled"
-    """Safe in the journal on disk; the backend did not take them in time."""
+    """Safe in the journal on disk; the backend did not take them, or an attachment of theirs, in time."""
     REFUSED = "refused"
-    """The backend refused some for good; they are kept as dead letters."""
+    """The backend refused some for good, which are kept as dead letters, or an attachment can't be had."""
     LOST = "lost"
     """Not on disk and not delivered in time: no directory could be used, or the journal is full."""
 
@@ -66,12 +66,15 @@ class Delivery:
         rows: how many rows the invocation added to the journal.
         seconds: how long the caller waited for the verdict.
         error: why it is not ``DELIVERED``, in words, or None.
+        way: how it is delivered: ``before-response``, ``background``, or what the platform has for after the
+            response, such as ``internal-extension``.
     """
 
     verdict: Verdict
     rows: int = 0
     seconds: float = 0.0
     error: str | None = None
+    way: str | None = None
 
     DELIVERED: ClassVar[Verdict] = Verdict.DELIVERED
     DEFERRED: ClassVar[Verdict] = Verdict.DEFERRED

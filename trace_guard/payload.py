@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import binascii
 import dataclasses
+import functools
 import json
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-__all__ = ["CUT", "REDACTED", "Payload"]
+__all__ = ["CUT", "DECODED", "REDACTED", "Payload"]
 
 REDACTED = "[redacted]"
 CUT = "[cut by trace-guard]"
+DECODED = "[body decoded by trace-guard]"
+"""Marks an event whose body came in base64 and is kept as text. ``isBase64Encoded`` is false then, so that the copy
+is an event which means the same, and can be handed to a handler again."""
+_URL_ALPHABET = str.maketrans("-_", "+/")
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _DEPTH = 40
 _LONGEST_INTEGER = 4096
 
 SECRETS = frozenset({
     "authorization", "proxy_authorization", "cookie", "cookies", "set_cookie", "x_api_key", "api_key", "apikey",
     "password", "passwd", "secret", "client_secret", "token", "access_token", "refresh_token", "id_token",
-    "private_key",
+    "private_key", "x_amz_security_token", "x_amz_signature", "x_goog_signature",
 })
 """Keys whose values are never captured; ``max_tokens`` and its like are not among them, as keys match whole."""
 
@@ -30,6 +37,9 @@ class Payload:
     """Makes a plain, redacted and bounded copy of a value. It never raises, and never calls more of a user's
     objects than ``model_dump`` or ``__repr__``.
 
+    Text that an event or a result of AWS has in base64 (``isBase64Encoded``) is kept as text, with DECODED beside
+    it, since secrets in it could not be found otherwise; of such a body that is no text, only the size is kept.
+
     Args:
         redact: more keys whose values are replaced. Keys match whole, after lower-casing and turning ``-``
             into ``_``, at any depth, in objects, in strings that hold JSON, and in query strings.
@@ -39,9 +49,15 @@ class Payload:
     def __init__(self, redact: Iterable[str] = (), max_bytes: int = 65536) -> None:
         self._secrets = SECRETS | {_normal(key) for key in redact}
         self._max_bytes = max_bytes
+        # Those that hold no other one: what has none of them has none at all.
+        self._signs = [key for key in self._secrets if not any(one in key for one in self._secrets - {key})]
+
+    @functools.cached_property
+    def _in_text(self) -> re.Pattern[str]:
+        """Made when it is first needed, which takes some milliseconds."""
         # key=value of a query string or a form, "key": "value" of JSON that can't be parsed whole, also within a
         # string of JSON, and a header's line, whose value may be several words.
-        self._in_text = re.compile(
+        return re.compile(
             rf"""(?<![\w-])
             ((?:(?P<header>{_either(_HEADERS)})|{_either(self._secrets - _HEADERS)})
              (?P<quote>\\*["'])?\s*(?:(?P<colon>:)|=)\s*)
@@ -68,9 +84,17 @@ class Payload:
             if isinstance(parsed, (dict, list)):
                 clean = _Copy(self).of(parsed, 1)
                 return text if clean == parsed else json.dumps(clean)
-        cut = len(text) > room
-        clean_text = self._in_text.sub(lambda found: found[1] + REDACTED, text[:room])
-        return f"{clean_text} {CUT}" if cut else clean_text
+        kept = text[:room]
+        if self._may_tell(kept):
+            kept = self._in_text.sub(lambda found: found[1] + REDACTED, kept)
+        return f"{kept} {CUT}" if len(text) > room else kept
+
+    def _may_tell(self, text: str) -> bool:
+        """False for nearly all text, which can then do without the search."""
+        if not text.isascii():
+            return True  # of some letters beyond ASCII the small form is one of ASCII
+        plain = text.lower().replace("-", "_")
+        return any(sign in plain for sign in self._signs)
 
 
 class _Copy:
@@ -128,6 +152,10 @@ class _Copy:
         # {"name": "authorization", "value": "..."} and its like, as in recorded headers
         names_secret = any(self._payload.is_secret(value.get(key)) for key in ("name", "key", "Name", "Key"))
         copy: dict[str, Any] = {}
+        if value.get("isBase64Encoded") is True:
+            plain = _plain_body(value.get("body"), self._room)
+            if plain is not None:
+                value = {**value, **plain}
         for key, one in value.items():
             if self._room <= 0:
                 copy[CUT] = True
@@ -155,6 +183,29 @@ class _Copy:
         text = self._payload.text(value, self._room)
         self._room -= len(text)
         return text
+
+
+def _plain_body(body: object, room: int) -> dict[str, Any] | None:
+    """What an event with this body in base64 has instead; None if it is no base64, and so is text already. Only as
+    much is decoded as there is room for."""
+    if not isinstance(body, str) or not body:
+        return None
+    # The longest characters of UTF-8 have four bytes: so much text is either all of it, or more than fits.
+    most = (4 * max(room, 0)) // 3 * 4 + 8
+    # MIME has line breaks, and URLs an alphabet of their own.
+    encoded = "".join(body[: 2 * most].split()).translate(_URL_ALPHABET)
+    cut = len(body) > 2 * most or len(encoded) > most
+    encoded = encoded[:most].rstrip("=") if not cut else encoded[:most]
+    if _NOT_BASE64.search(encoded) or len(encoded) % 4 == 1:
+        return None
+    decoded = binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4))
+    try:
+        text = decoded.decode()
+    except UnicodeDecodeError as error:
+        if not cut or error.start < len(decoded) - 3:
+            return {"body": f"<{len(body)} characters of base64>" if cut else f"<{len(decoded)} bytes>"}
+        text = decoded[: error.start].decode()
+    return {"body": text, "isBase64Encoded": False, DECODED: True}
 
 
 def _either(keys: Iterable[str]) -> str:

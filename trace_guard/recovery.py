@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,10 +28,37 @@ from .settings import Settings
 if TYPE_CHECKING:
     from .journal.borrowed import BorrowedJournal
 
-__all__ = ["Orphan", "Recovery", "close_orphans", "is_ours", "recover"]
+__all__ = ["Death", "Orphan", "Recovery", "Witness", "close_orphans", "is_ours", "recover"]
 
 # How old a journal must be that has no name yet, or no longer: its maker or remover died in that millisecond.
 _UNFINISHED_SECONDS = 60.0
+_PROCESS_ENDED = "process_ended"
+
+
+class Death(NamedTuple):
+    """How a process ended that was at work, as told by somebody who saw it.
+
+    Attributes:
+        at: when, in seconds since the epoch.
+        timed_out: whether the platform ended it because its time was up.
+        notes: more facts for ``metadata.trace_guard`` of the spans that it left open.
+        outcome: of those spans; by default it is told from their deadline.
+        closed_by: who has seen it, and closes them.
+        reason: why they are closed, in one word.
+        error: of the roots among them, in words.
+    """
+
+    at: float
+    timed_out: bool
+    notes: Mapping[str, Any]
+    outcome: Outcome | None = None
+    closed_by: ClosedBy = ClosedBy.RECOVERY
+    reason: str = _PROCESS_ENDED
+    error: str | None = None
+
+
+Witness = Callable[[Path], "Death | None"]
+"""What is known of the death of the process whose journal this was; None if there is nothing but the journal."""
 
 
 class Orphan(NamedTuple):
@@ -103,24 +130,33 @@ def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recov
     )
 
 
-def close_orphans(room: Room, destination: Mapping[str, Any], deadline: Deadline) -> Iterator[Orphan]:
+def close_orphans(
+    room: Room, destination: Mapping[str, Any], deadline: Deadline, witness: Witness = lambda path: None,
+    wanted: Callable[[Path], bool] = lambda path: True,
+) -> Iterator[Orphan]:
     """Take over the journals of dead processes for this destination, and close their open spans in them.
 
     Local and quick; nothing is sent. Journals that are left at the deadline are another's to find.
+
+    Args:
+        witness: asked how the process of a journal died; what it says beats what the journal shows.
+        wanted: false for a journal that is to be left alone for now.
     """
     for path in sorted((room.directory / JOURNALS).glob("*")):
         if deadline.expired:
             return
+        if not wanted(path):
+            continue
         with contain(f"recover the journal {path.name}"):
             if path.name.startswith("."):
                 _remove_unfinished(path)
                 continue
-            orphan = _close(path, room, destination)
+            orphan = _close(path, room, destination, witness)
             if orphan is not None:
                 yield orphan
 
 
-def _close(path: Path, room: Room, destination: Mapping[str, Any]) -> Orphan | None:
+def _close(path: Path, room: Room, destination: Mapping[str, Any], witness: Witness) -> Orphan | None:
     try:
         if not is_ours(read_header(path), destination):
             return None
@@ -131,8 +167,9 @@ def _close(path: Path, room: Room, destination: Mapping[str, Any]) -> Orphan | N
     if journal is None:
         return None
     try:
-        alive = journal.last_sign_of_life or 0.0
-        closing = [_closing_row(span, journal.spans, alive) for span in journal.spans.all_open()]
+        death = witness(path)
+        alive = journal.last_sign_of_life = max(journal.last_sign_of_life or 0.0, death.at if death else 0.0)
+        closing = [_closing_row(span, journal.spans, alive, death) for span in journal.spans.all_open()]
         if closing:
             try:
                 journal.append([NewRow.of(row) for row in closing])
@@ -148,22 +185,25 @@ def _close(path: Path, room: Room, destination: Mapping[str, Any]) -> Orphan | N
     return Orphan(journal, closing)
 
 
-def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float) -> Row:
-    """A span ends when its process is last known to have lived. It timed out only if that was so late that the
-    platform may have ended it."""
+def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float, death: Death | None) -> Row:
+    """A span ends when its process is last known to have lived. It timed out only if the platform said so, or if
+    that was so late that the platform may have ended it."""
     record = spans.record_of(span.owner)
-    late = record is not None and record.deadline is not None and alive >= record.deadline - record.reserve
-    outcome = Outcome.TIMED_OUT if late else Outcome.ABANDONED
+    late = record is not None and record.deadline is not None and (
+        death.timed_out if death else alive >= record.deadline - record.reserve
+    )
+    outcome = (death and death.outcome) or (Outcome.TIMED_OUT if late else Outcome.ABANDONED)
     is_root = record is not None and record.root == span.row_id
     error = None
     if is_root and not span.has_error:
-        error = (
+        error = (death and death.error) or (
             "TimedOut: the process was alive until its deadline, and did not come back"
             if late else "Abandoned: the process ended without closing this span"
         )
     return closing_row(
-        span.identity, end=max(alive, span.start), outcome=outcome, closed_by=ClosedBy.RECOVERY,
-        reason="process_ended", error=error,
+        span.identity, end=max(alive, span.start), outcome=outcome, error=error,
+        closed_by=death.closed_by if death else ClosedBy.RECOVERY, reason=death.reason if death else _PROCESS_ENDED,
+        notes=death.notes if death else None,
     )
 
 
@@ -186,7 +226,8 @@ def _undelivered(room: Room, destination: Mapping[str, Any], ours: Collection[Pa
                 journal = BorrowedJournal(path)
             except (JournalError, FileNotFoundError):
                 continue
-            if journal.acked < journal.end:
+            waits = journal.attachments is not None and not journal.attachments.empty
+            if waits or journal.acked < journal.end:
                 yield journal
 
 

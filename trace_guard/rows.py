@@ -21,9 +21,13 @@ __all__ = [
     "Row",
     "RowKey",
     "closing_row",
+    "correction",
     "dump",
+    "durable",
     "has_ended",
     "identity",
+    "is_durable",
+    "is_merge",
     "is_span_row",
     "lifecycle",
     "merge",
@@ -41,6 +45,8 @@ OBJECT_KEYS = ("org_id", "project_id", "experiment_id", "dataset_id", "prompt_se
 _FIRST_WINS = ("created", "span_id", "root_span_id", "span_parents", "_parent_id")
 # Fields by which the server does something other than merge deeply. Such rows are never folded or rewritten.
 _SPECIAL = ("_object_delete", "_merge_paths", "_array_delete")
+# What says of a span that it was closed for its own code.
+_MARKS = ("closed_by", "reason", "running")
 _PAYLOAD = ("input", "output", "expected", "metadata", "context", "scores", "error")
 
 
@@ -139,6 +145,42 @@ def closing_row(
     if error is not None:
         row["error"] = error
     return row
+
+
+def is_merge(row: Mapping[str, Any]) -> bool:
+    """True for a row that the server merges by plain rules, so that it can be folded with others of its id."""
+    return row.get("_is_merge") is True and not any(key in row for key in _SPECIAL)
+
+
+def correction(row: Mapping[str, Any]) -> Row:
+    """What a merge can say in place of a row that replaces the stored one: how the span really ended, and null for
+    what was said wrongly. That a null clears a field is likely, and not documented."""
+    metadata, error = row.get("metadata"), row.get("error")
+    about = metadata.get("trace_guard") if isinstance(metadata, Mapping) else None
+    return {
+        **identity(row),
+        "_is_merge": True,
+        "metrics": {"end": _metric(row, "end")},
+        "error": error[:1000] if isinstance(error, str) else error,
+        "metadata": {"trace_guard": {"outcome": "error" if error else "ok", **dict.fromkeys(_MARKS), **(about or {})}},
+    }
+
+
+def durable(row: Row) -> Row:
+    """The row, marked as one of a span that outlives the processes that work below it.
+
+    Such a span is never open by oversight, so that nobody closes it for the end of a process. The mark is a field of
+    its own, written once: whichever of its rows arrives last, it undoes nothing.
+    """
+    metadata = row.get("metadata") or {}
+    return {**row, "metadata": {**metadata, "trace_guard": {**(metadata.get("trace_guard") or {}), "durable": True}}}
+
+
+def is_durable(row: Mapping[str, Any]) -> bool:
+    """True if the row carries the mark of :func:`durable`."""
+    metadata = row.get("metadata")
+    about = metadata.get("trace_guard") if isinstance(metadata, Mapping) else None
+    return isinstance(about, Mapping) and about.get("durable") is True
 
 
 def without_payload(row: Mapping[str, Any]) -> Row:

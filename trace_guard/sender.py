@@ -9,13 +9,13 @@ from hashlib import sha256
 from typing import Any
 
 from .backends.base import Backend
-from .batch import Batch, fold
+from .batch import Batch
 from .contain import report, warn_once
 from .deadline import Deadline
 from .errors import BackendError, BackendRefused, BackendUnauthorized
 from .identity import is_placeholder, project_name
 from .journal.dead_letters import DeadLetters
-from .rows import dump, is_span_row, lifecycle
+from .rows import correction, dump, is_span_row, lifecycle
 
 __all__ = ["Sender"]
 
@@ -39,12 +39,12 @@ class Sender:
         """Send a batch; None if all of it is with the backend, or else with the dead letters."""
         try:
             projects = self._projects(batch, deadline)
-            rows = fold(batch.entries, projects)
+            rows = batch.fold(projects)
             # With many bad rows the time may not suffice to find all: those that are found don't come again.
             if self._settled:
                 rows = [row for row in rows if sha256(row).digest() not in self._settled]
             if rows:
-                self._send_bisecting(rows, deadline)
+                batch.unsure = self._send_bisecting(rows, deadline)
         except BackendUnauthorized as error:
             warn_once("unauthorized", "%s. Rows are kept, and sent again later: `trace-guard status` "
                       "tells how many", error)
@@ -72,17 +72,18 @@ class Sender:
                         batch.entries.append((row, entry))
         return projects
 
-    def _send_bisecting(self, rows: list[bytes], deadline: Deadline) -> None:
-        """Send rows; of those that are refused find out which, so that they don't hold up the others."""
+    def _send_bisecting(self, rows: list[bytes], deadline: Deadline) -> bool:
+        """Send rows; of those that are refused find out which, so that they don't hold up the others. True if some
+        may arrive once more."""
         try:
-            self.backend.send(rows, deadline)
+            return bool(self.backend.send(rows, deadline))
         except BackendRefused as refusal:
-            if len(rows) > 1:
-                middle = len(rows) // 2
-                self._send_bisecting(rows[:middle], deadline)
-                self._send_bisecting(rows[middle:], deadline)
-            else:
+            if len(rows) == 1:
                 self._send_without_payload(rows[0], refusal, deadline)
+                return False
+            middle = len(rows) // 2
+            halves = [self._send_bisecting(half, deadline) for half in (rows[:middle], rows[middle:])]
+            return any(halves)
 
     def _send_without_payload(self, encoded: bytes, refusal: BackendRefused, deadline: Deadline) -> None:
         """A single row was refused. What its user logged is the likely reason; its start and end must get
@@ -91,7 +92,9 @@ class Sender:
         error = str(refusal)
         if is_span_row(row):
             try:
-                self.backend.send([dump(lifecycle(row))], deadline)
+                # A replacement without its payload would take that from the server as well.
+                kept = correction(row) if row.get("_is_merge") is False else lifecycle(row)
+                self.backend.send([dump(kept)], deadline)
                 error += " (sent without its payload)"
             except BackendRefused as second:
                 error = str(second)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from .errors import SettingsError
 from .outcome import FlushPolicy
+from .parentage import PARENT_VARIABLE
 
 __all__ = ["Settings"]
 
@@ -126,6 +127,9 @@ class Settings:
     reserve: float = _setting(0.3, "TRACE_GUARD_RESERVE", _seconds, _SECONDS)
     """Seconds kept back before the platform's deadline, never more than a fifth of the timeout."""
 
+    timeout: float | None = _setting(None, "TRACE_GUARD_TIMEOUT", _seconds, _SECONDS)
+    """Azure Functions: seconds that a function may take, instead of what its host's settings say; 0 for no bound."""
+
     linger: float = _setting(1.0, "TRACE_GUARD_LINGER", _seconds, _SECONDS)
     """Seconds that rows of a running invocation wait for company."""
 
@@ -141,6 +145,10 @@ class Settings:
     exit_timeout: float = _setting(30.0, "TRACE_GUARD_EXIT_TIMEOUT", _seconds, _SECONDS)
     """Most seconds that a normal exit waits for delivery."""
 
+    grace: float | None = _setting(None, "TRACE_GUARD_GRACE", _seconds, _SECONDS)
+    """Seconds between SIGTERM and SIGKILL, for jobs and ``trace-guard run``; by default what the platform is known
+    for."""
+
     max_payload_bytes: int = _setting(65536, "TRACE_GUARD_MAX_PAYLOAD_BYTES", _bytes, _BYTES)
     """Captured input and output are cut beyond this, and marked as cut."""
 
@@ -149,6 +157,10 @@ class Settings:
 
     sync: str = _setting("os", "TRACE_GUARD_SYNC", _one_of("os", "always"), "os or always")
     """``os`` survives the death of the process, ``always`` (fsync) that of the host."""
+
+    parent: str | None = _setting(None, PARENT_VARIABLE, _text, "an exported span")
+    """The span of another process, such as a supervisor's, below which this one's invocations are. What can't be
+    read as one is warned of once, and left out of account."""
 
     disabled: bool = _setting(False, "TRACE_GUARD_DISABLED", _flag, _FLAG)
     """Wrap nothing, cost nothing."""

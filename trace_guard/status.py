@@ -11,6 +11,7 @@ from typing import Any, Literal
 from .errors import JournalError
 from .journal.dead_letters import read_dead_letters
 from .journal.directory import JOURNALS
+from .journal.files import ATTACHMENTS
 from .journal.format import Kind
 from .journal.locks import FileLock
 from .journal.reader import read_acked, read_entries, read_header
@@ -32,6 +33,7 @@ class JournalStatus:
         open_spans: how many spans have no end in it.
         destination: where its rows go, in words.
         ours: True if that is the destination of the settings.
+        attachments: how many of them have not been uploaded.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class JournalStatus:
     open_spans: int
     destination: str
     ours: bool
+    attachments: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "path": str(self.path)}
@@ -86,7 +89,7 @@ def read_status(settings: Settings) -> Status:
         rows, spans = sum(one.pending_rows for one in orphans), sum(one.open_spans for one in orphans)
         problems.append(
             f"{_count(len(orphans), 'journal')} of dead processes, with {_count(rows, 'undelivered row')} and "
-            f"{_count(spans, 'open span')}: run `trace-guard recover`"
+            f"{_count(spans, 'open span')}{_and_attachments(orphans)}: run `trace-guard recover`"
         )
     strangers = [journal for journal in journals if journal.state == "orphan" and not journal.ours]
     if strangers:
@@ -120,7 +123,13 @@ def _journal(path: Path, settings: Settings) -> JournalStatus:
     return JournalStatus(
         path, header.get("pid"), "live" if _is_held(path / "lock") else "orphan", size, pending,
         len(spans.all_open()), _in_words(header), is_ours(header, settings.destination),
+        len(list((path / ATTACHMENTS).glob("*.json"))),
     )
+
+
+def _and_attachments(journals: list[JournalStatus]) -> str:
+    waiting = sum(journal.attachments for journal in journals)
+    return f" and {_count(waiting, 'attachment')}" if waiting else ""
 
 
 def _is_held(path: Path) -> bool:

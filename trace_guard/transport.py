@@ -7,7 +7,7 @@ import random
 import threading
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 # Not later, in the courier's thread: a process that forks while another thread imports has a child in which that
@@ -31,14 +31,19 @@ _ATTEMPTS = 3
 _BACKOFF = 0.1
 _IDLE_SECONDS = 60.0
 _POOL = 4
+_REDIRECTS_ONLY = Retry(3, connect=0, read=0, status=0, other=0, respect_retry_after_header=False)
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class Answer(NamedTuple):
-    """What a server said."""
+    """What a server said.
+
+    ``unsure`` is true if the request had been sent before without a good answer, so that it may arrive once more.
+    """
 
     status: int
     body: bytes
+    unsure: bool = False
 
     @property
     def text(self) -> str:
@@ -60,9 +65,14 @@ class Transport:
         self._used_at = 0.0
 
     def request(
-        self, method: str, url: str, body: bytes, headers: Mapping[str, str], deadline: Deadline
+        self, method: str, url: str, body: bytes | Iterable[bytes], headers: Mapping[str, str], deadline: Deadline,
+        *, follow: bool = False,
     ) -> Answer:
         """Send a request that may safely arrive twice, again if need be.
+
+        Args:
+            body: if it comes in pieces they are iterated over for each attempt, and the headers have their length.
+            follow: go where a redirect leads, with the same headers; not for requests that carry a key.
 
         Raises:
             BackendUnavailable: no answer before the deadline, or only answers that mean "later" (408, 425,
@@ -70,20 +80,22 @@ class Transport:
         """
         self._drop_idle()
         policy = Retry(total=_ATTEMPTS - 1, backoff_factor=_BACKOFF, allowed_methods=None)
-        reconnects = 1
+        reconnects, attempts = 1, 0
         while True:
+            attempts += 1
             left = deadline.remaining
             if left <= 0:
                 raise BackendUnavailable(f"no answer from {_host(url)} in time")
             retry_after: float | None = None
             try:
                 response = self._manager(url).urlopen(
-                    method, url, body=body, headers=dict(headers), retries=False, redirect=False,
+                    method, url, body=body, headers=dict(headers), redirect=follow,
+                    retries=_REDIRECTS_ONLY if follow else False,
                     timeout=Timeout(connect=min(left, _CONNECT_SECONDS), total=left),
                 )
                 self._used_at = time.time()
                 if response.status not in _RETRIED:
-                    return Answer(response.status, response.data)
+                    return Answer(response.status, response.data, unsure=attempts > 1)
                 retry_after = _retry_after(policy, response)
                 trouble = f"{_host(url)} answered {response.status}: {Answer(0, response.data).text}"
             except HTTPError as error:
@@ -149,7 +161,7 @@ def _retry_after(policy: Retry, response: BaseHTTPResponse) -> float | None:
 
 
 def _is_stale(error: BaseException) -> bool:
-    return isinstance(error, ProtocolError)
+    return isinstance(getattr(error, "reason", None) or error, ProtocolError)
 
 
 def _plain(error: BaseException) -> str:

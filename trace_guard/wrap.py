@@ -6,15 +6,33 @@ import contextvars
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from .contain import contain
-from .invocation import Invocation, current_invocation
+from .invocation import NOTHING, current_invocation
 
-__all__ = ["Begin", "guarded"]
+__all__ = ["Begin", "InContext", "UnitOfWork", "guarded"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-Begin = Callable[[tuple[Any, ...], dict[str, Any]], Invocation]
+
+
+class UnitOfWork(Protocol):
+    """What a call is: an :class:`~trace_guard.invocation.Invocation`, or what has one inside. None of its methods
+    raises for a fault of ours."""
+
+    def open(self) -> UnitOfWork: ...
+
+    def close(self, error: BaseException | None = None, *, output: Any = NOTHING) -> object: ...
+
+    async def aclose(self, error: BaseException | None = None, *, output: Any = NOTHING) -> object: ...
+
+    def leave(self) -> None: ...
+
+
+class Begin(Protocol):
+    """Makes the unit of work of a call from its arguments, and does not open it."""
+
+    def __call__(self, args: tuple[Any, ...], keywords: dict[str, Any], /) -> UnitOfWork: ...
 
 
 def guarded(function: F, begin: Begin) -> F:
@@ -23,7 +41,7 @@ def guarded(function: F, begin: Begin) -> F:
     A call from within an invocation belongs to that one: a function that is wrapped twice opens one root.
 
     Args:
-        begin: makes the invocation of a call from its arguments, and does not open it.
+        begin: makes the invocation of a call, and does not open it.
     """
     if inspect.isasyncgenfunction(function):
         wrapper = _async_generator(function, begin)
@@ -36,7 +54,7 @@ def guarded(function: F, begin: Begin) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-def opened(begin: Begin, args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation | None:
+def opened(begin: Begin, args: tuple[Any, ...], keywords: dict[str, Any]) -> UnitOfWork | None:
     """The opened invocation of a call; None if it belongs to another one, or if ours could not be begun."""
     with contain("begin an invocation"):
         return begin(args, keywords).open() if current_invocation() is None else None
@@ -54,10 +72,25 @@ def _plain(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
         except BaseException as error:
             invocation.close(error)
             raise
+        if inspect.iscoroutine(result):
+            # What a plain function has handed on is yet to be done, in the context in which the root is current.
+            context = contextvars.copy_context()
+            invocation.leave()
+            return _finished(result, invocation, context)
         invocation.close(output=result)
         return result
 
     return wrapper
+
+
+async def _finished(work: Awaitable[Any], invocation: UnitOfWork, context: contextvars.Context) -> Any:
+    try:
+        result = await InContext(work, context)
+    except BaseException as error:
+        await invocation.aclose(error)
+        raise
+    await invocation.aclose(output=result)
+    return result
 
 
 def _coroutine(function: Callable[..., Awaitable[Any]], begin: Begin) -> Callable[..., Any]:
@@ -127,11 +160,11 @@ def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], begin: B
             step: Callable[..., Awaitable[Any]] = generator.__anext__
             value: tuple[Any, ...] = ()
             while True:
-                item = await _InContext(step(*value), context)
+                item = await InContext(step(*value), context)
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    await _InContext(generator.aclose(), context)
+                    await InContext(generator.aclose(), context)
                     await _closed(invocation, context)
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - handed on to the function
@@ -148,13 +181,13 @@ def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], begin: B
 
 
 async def _closed(
-    invocation: Invocation | None, context: contextvars.Context, error: BaseException | None = None
+    invocation: UnitOfWork | None, context: contextvars.Context, error: BaseException | None = None
 ) -> None:
     if invocation is not None:
-        await _InContext(invocation.aclose(error), context)
+        await InContext(invocation.aclose(error), context)
 
 
-class _InContext:
+class InContext:
     """Awaits something each of whose steps runs in a context of its own."""
 
     def __init__(self, awaitable: Awaitable[Any], context: contextvars.Context) -> None:

@@ -152,9 +152,9 @@ def test_the_watchdog_never_fires_into_a_later_invocation(server: BraintrustServ
         program.tell()
         program.expects("hanging")
         server.wait_for(lambda: len(server.span_rows()) == 4 and delivered(server), timeout=10)
+        outcomes = {
+            (row["span_attributes"]["name"], row["metadata"]["trace_guard"]["outcome"]) for row in server.span_rows()
+        }
         program.tell()
         program.ends_well()
-    outcomes = {
-        (row["span_attributes"]["name"], row["metadata"]["trace_guard"]["outcome"]) for row in server.span_rows()
-    }
     assert outcomes == {("quick", "ok"), ("slow", "timed_out"), ("endless", "timed_out")}

@@ -13,9 +13,9 @@ from trace_guard import errors
 
 SURFACE = [
     "Backend", "BackendError", "BackendRefused", "BackendUnauthorized", "BackendUnavailable", "Deadline", "Delivery",
-    "FlushPolicy", "Guard", "Invocation", "JournalDamaged", "JournalError", "JournalUnavailable", "LocalStore",
-    "Outcome", "Recovery", "Settings", "SettingsError", "TraceGuardError", "configure", "current_invocation",
-    "default_guard", "recover",
+    "FlushPolicy", "Guard", "Invocation", "Job", "JournalDamaged", "JournalError", "JournalUnavailable", "LocalStore",
+    "Outcome", "Recovery", "Result", "Settings", "SettingsError", "Step", "TraceGuardError", "configure",
+    "current_invocation", "current_job", "current_step", "default_guard", "guard_job", "process", "recover", "step",
 ]
 
 
@@ -31,7 +31,15 @@ def test_the_surface_is_locked() -> None:
     [
         (trace_guard.Guard.invocation,
          "self name *deadline *parent *input *metadata *tags *platform"),
+        (trace_guard.Guard.job, "self name *grace *parent *input *metadata *tags *heartbeat *progress"),
+        (trace_guard.Guard.step, "self name *input *metadata"),
+        (trace_guard.Guard.process, "self items function *workers *name *on_error *in_order"),
         (trace_guard.Guard.wrap, "self function *name *metadata *tags"),
+        (trace_guard.guard_job,
+         "main *guard *project *project_id *name *capture_input *capture_output *tags *metadata *flush *grace *parent "
+         "*heartbeat *progress"),
+        (trace_guard.process, "items function *workers *name *on_error *in_order"),
+        (trace_guard.step, "name *input *metadata"),
         (trace_guard.Guard.__init__, "self settings *backend **keywords"),
         (trace_guard.Guard.flush, "self timeout"),
         (trace_guard.Guard.close, "self timeout"),
@@ -66,8 +74,8 @@ def test_the_tree_of_exceptions_is_as_drawn() -> None:
 
 
 def test_importing_the_core_imports_no_sdk() -> None:
-    """Importing trace_guard, as the command line does, loads neither the SDK nor SQLite nor Rich."""
-    heavy = ("braintrust", "sqlite3", "rich", "urllib3")
+    """Importing trace_guard, as the command line does, loads neither the SDK nor SQLite, Rich, or what jobs need."""
+    heavy = ("braintrust", "sqlite3", "rich", "urllib3", "trace_guard.jobs.job")
     code = f"import sys, trace_guard; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -17,9 +17,9 @@ from fixtures import MakeGuard
 from support import PROJECT_ID, end_row, start_row, until
 
 from trace_guard import Deadline
-from trace_guard.process import PROCESS
 from trace_guard.rows import row_key
 from trace_guard.testing import BraintrustServer, Fault
+from trace_guard.this_process import PROCESS
 
 
 def work() -> None:
@@ -271,8 +271,7 @@ def test_feedback_of_the_sdk_arrives_as_the_sdk_made_it(server: BraintrustServer
     guard = make_guard(linger=60)
     with guard.invocation("root") as invocation:
         current = braintrust.current_span()
-        logger = braintrust.current_logger()
-        assert logger is not None
+        logger = braintrust.init_logger(project_id=PROJECT_ID, set_current=False)
         logger.log_feedback(id=current.id, scores={"thumbs": 1}, comment="good", source="external")
     assert invocation.delivery is not None
     assert invocation.delivery.verdict.value == "delivered"

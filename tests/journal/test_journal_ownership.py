@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from pytest_mock import MockerFixture
 from support import (
     Program,
@@ -24,6 +26,7 @@ from support import (
 )
 
 from trace_guard import recover
+from trace_guard.journal.borrowed import BorrowedJournal
 from trace_guard.journal.directory import JOURNALS, Room
 from trace_guard.journal.journal import FileJournal, NewRow
 from trace_guard.journal.locks import FileLock
@@ -275,6 +278,49 @@ def test_journals_that_come_and_go_disturb_no_other(room: Room, mocker: MockerFi
         for other in others:
             other.result()
     assert len(rows_in(read_entries(journal.path))) == 1500
+    journal.abandon()
+
+
+@pytest.mark.parametrize("within", [False, True], ids=["before", "within"])
+def test_a_borrowed_journal_may_be_removed_at_any_moment(room: Room, mocker: MockerFixture, within: bool) -> None:
+    """If the owner removes its journal before another process begins to deliver from it, or while it begins, that one
+    finds nothing left to do."""
+    journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+    end = journal.append([NewRow.of(start_row("a")), NewRow.of(end_row("a"))])
+    borrowed = BorrowedJournal(journal.path)
+    assert (borrowed.acked < end, borrowed.end) == (True, end)
+
+    def finish() -> None:
+        journal.acknowledge(end)
+        journal.close()
+
+    acquire = borrowed._courier_lock.acquire
+
+    def acquire_in_vain() -> bool:
+        taken = acquire()
+        finish()
+        return taken
+
+    if within:
+        mocker.patch.object(borrowed._courier_lock, "acquire", acquire_in_vain)
+    else:
+        finish()
+    assert borrowed.take_delivery()
+    assert (borrowed.acked, list(borrowed.read(borrowed.acked))) == (end, [])
+    borrowed.leave_delivery()
+    assert not journal.path.exists()
+
+
+def test_what_was_delivered_from_a_removed_journal_need_not_be_noted(room: Room) -> None:
+    """If somebody clears a borrowed journal away while its rows are on their way, their arrival disturbs nobody."""
+    journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+    end = journal.append([NewRow.of(start_row("a"))])
+    borrowed = BorrowedJournal(journal.path)
+    assert borrowed.take_delivery()
+    shutil.rmtree(journal.path)
+    borrowed.acknowledge(end)
+    assert borrowed.acked == end
+    borrowed.close()
     journal.abandon()
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 from pathlib import Path
 
 import trace_guard
+import trace_guard_azure
+import trace_guard_gcf
 import trace_guard_lambda
+import trace_guard_ray
 
 BOTH = "import trace_guard, trace_guard_lambda"
 
@@ -30,14 +32,15 @@ def test_an_adapter_imports_no_sdk_of_its_platform() -> None:
 
 def test_importing_costs_next_to_nothing() -> None:
     """Importing trace_guard and its Lambda adapter takes a few milliseconds on top of importing braintrust."""
-    program = f"import time, braintrust\nbegan = time.perf_counter()\n{BOTH}\nprint(time.perf_counter() - began)"
+    program = f"import time, braintrust\nbegan = time.process_time()\n{BOTH}\nprint(time.process_time() - began)"
     took = [float(subprocess.check_output([sys.executable, "-c", program])) for _ in range(5)]
-    assert statistics.median(took) < 0.06, took  # a loose bound, for a busy machine; `make bench` measures it
+    # What others do on the machine only ever adds to it. A loose bound; `make bench` measures it.
+    assert min(took) < 0.06, took
 
 
 def test_the_packages_are_typed() -> None:
-    """Both packages tell type checkers that they are typed, and are imported by their own names."""
-    for package in (trace_guard, trace_guard_lambda):
+    """All packages tell type checkers that they are typed, and are imported by their own names."""
+    for package in (trace_guard, trace_guard_azure, trace_guard_gcf, trace_guard_lambda, trace_guard_ray):
         assert package.__file__ is not None
         assert (Path(package.__file__).parent / "py.typed").exists()
         assert package.__name__ == Path(package.__file__).parent.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -13,18 +14,34 @@ from support import REPOSITORY
 # The oldest that is supported, some between, of which 0.36 and 0.37 want the adapter before the login, and the newest
 # that installs.
 RELEASES = ["0.4.0", "0.26.0", "0.36.0", "newest"]
+UV = [sys.executable, "-m", "uv"]
 
 
-@pytest.fixture(scope="module", params=RELEASES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The tests of what makes releases differ run with each; the rest with the oldest and the newest of them, or each
+    with ``make releases``."""
+    if "python" in metafunc.fixturenames:
+        differ = metafunc.module.__name__ == "test_sdk_releases" or metafunc.config.getoption("all_releases")
+        metafunc.parametrize("python", RELEASES if differ else RELEASES[::len(RELEASES) - 1], indirect=True,
+                             scope="module")
+
+
+@pytest.fixture(scope="module")
 def python(request: pytest.FixtureRequest) -> Path:
     """An interpreter with that release; its environment is kept for the next run."""
     home = REPOSITORY / ".venv-sdk" / f"{sys.version_info.major}.{sys.version_info.minor}-{request.param}"
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests may be shared among processes
+        return _installed(home, "braintrust" if request.param == "newest" else f"braintrust=={request.param}")
+
+
+def _installed(home: Path, wanted: str) -> Path:
     done, interpreter = home / "installed", home / "bin" / "python"
     if not done.exists():
-        wanted = "braintrust" if request.param == "newest" else f"braintrust=={request.param}"
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        pip = [str(interpreter), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wanted]
-        installed = subprocess.run(pip, capture_output=True, text=True)
+        subprocess.run([*UV, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)], check=True)
+        install = [*UV, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(interpreter), wanted]
+        installed = subprocess.run(install, capture_output=True, text=True)
         assert installed.returncode == 0, f"{wanted} can't be installed here: {installed.stderr}"
         done.touch()
     return interpreter

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 import braintrust
@@ -23,14 +24,37 @@ def tool(word: str) -> str:
     return word.upper()
 
 
-def loggers_later() -> Any:
-    """Loggers that the user makes once the guard has started, by id and then by name."""
-    handler = guard_handler(name="root", project="guards own")(lambda event, context: tool(event))
-    handler("before", None)
-    braintrust.init_logger(project_id=PROJECT_ID)
-    handler("by id", None)
-    braintrust.init_logger(project="by name")
-    handler("by name", None)
+def logger_before() -> Any:
+    """A logger that is made once the guard has started, but before the first invocation; another in a handler."""
+    def body(event: str, context: Any) -> str:
+        if event == "second":
+            braintrust.init_logger(project="a customer's").start_span("customer's").end()
+        return tool(event)
+
+    handler = guard_handler(name="root", project="guards own")(body)
+    braintrust.init_logger(**{sys.argv[2]: sys.argv[3]})
+    return [handler(event, None) for event in ("first", "second", "third")]
+
+
+def logger_within() -> Any:
+    """Loggers that a handler makes, for a customer each."""
+    def body(event: str, context: Any) -> str:
+        braintrust.init_logger(project=f"{event}'s").start_span("customer's", input=event).end()
+        return tool(event)
+
+    handler = guard_handler(name="root", project="guards own")(body)
+    return [handler(event, None) for event in ("ann", "bob", "cyd")]
+
+
+def key_by_keyword() -> Any:
+    """Guards that are given a key as a keyword, one after the other, and what else the program asks the server."""
+    if len(sys.argv) > 2:
+        braintrust.login()
+    for key in ("first key", "second key"):
+        guard = Guard(project="project", api_key=key)
+        with guard.invocation(key), braintrust.start_span(name="step"), suppress(Exception):
+            _ = braintrust.load_prompt(project="project", slug="greeting").name  # there is none, but it is asked for
+        guard.close()
     return None
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 import braintrust
+from braintrust.logger import ReadonlyAttachment
 from requests.adapters import HTTPAdapter
 
 from trace_guard import Guard
@@ -84,11 +85,11 @@ def chains(early: bool) -> Any:
     guard = Guard().start()
     if not early:
         braintrust.set_http_adapter(adapter)
+    attachment = braintrust.Attachment(data=b"content", filename="a.txt", content_type="text/plain")
     with guard.invocation("root"):
-        braintrust.start_span(name="step", input=braintrust.Attachment(
-            data=b"content", filename="a.txt", content_type="text/plain",
-        )).end()
+        braintrust.start_span(name="step", input=attachment).end()
     braintrust.flush()
+    assert ReadonlyAttachment(attachment.reference).data == b"content"
     return sorted({tuple(one) for one in adapter.seen if "upload" not in one[1]})
 
 

@@ -50,19 +50,55 @@ def files_with(home: Path, *words: str) -> list[str]:
     ]
 
 
-def test_loggers_made_after_the_guard_are_heeded(python: Path, server: BraintrustServer, tmp_path: Path) -> None:
-    """Under each release an invocation belongs to the project of the logger that the user had made by then."""
-    run(python, "loggers_later", server, tmp_path)
-    assert (names(server), server.open_spans()) == ({"root": 3, "tool": 3}, [])
-    known = server._store.projects()
-    where = {row["input"]: known[row["project_id"]] for row in server.span_rows() if row["input"] and
-             row["span_attributes"]["name"] == "root"}
-    assert where == {"before": "guards own", "by id": known[PROJECT_ID], "by name": "by name"}
-    projects_of = {
-        name: sorted(row["project_id"] for row in server.span_rows() if row["span_attributes"]["name"] == name)
-        for name in ("root", "tool")
+def projects(server: BraintrustServer) -> dict[str, set[str]]:
+    """The names of the projects that spans of each name are in."""
+    known, found = server._store.projects(), dict[str, set[str]]()
+    for row in server.span_rows():
+        found.setdefault(row["span_attributes"]["name"], set()).add(known[row["project_id"]])
+    return found
+
+
+@pytest.mark.parametrize(("by", "what"), [("project_id", PROJECT_ID), ("project", "users")])
+def test_a_logger_made_before_the_first_invocation_is_heeded(
+    python: Path, server: BraintrustServer, tmp_path: Path, by: str, what: str
+) -> None:
+    """Under each release a logger that the user makes before the first invocation has the roots of all, also when a
+    handler makes another one."""
+    run(python, "logger_before", server, tmp_path, by, what)
+    mine = {"project_id": "project", "project": "users"}[by]
+    assert (names(server), server.open_spans()) == ({"root": 3, "tool": 3, "customer's": 1}, [])
+    assert projects(server) == {"root": {mine}, "tool": {mine}, "customer's": {"a customer's"}}
+
+
+def test_a_logger_made_within_a_handler_has_its_own_only(
+    python: Path, server: BraintrustServer, tmp_path: Path
+) -> None:
+    """Under each release a logger that a handler makes for one customer has what is logged with it, and no trace of the
+    next one's."""
+    run(python, "logger_within", server, tmp_path)
+    assert (names(server), server.open_spans()) == ({"root": 3, "tool": 3, "customer's": 3}, [])
+    assert projects(server) == {
+        "root": {"guards own"}, "tool": {"guards own"}, "customer's": {"ann's", "bob's", "cyd's"},
     }
-    assert projects_of["root"] == projects_of["tool"]
+
+
+@pytest.mark.parametrize(("key", "told"), [(KEY, ()), (KEY, ("logged in",)), ("", ())])
+def test_a_key_by_keyword_beats_the_environments(
+    python: Path, server: BraintrustServer, tmp_path: Path, key: str, told: tuple[str, ...]
+) -> None:
+    """Under each release all that is sent for a guard with a key of its own has that key, whatever the environment's
+    is, and no other one that came before it."""
+    run(python, "key_by_keyword", server, tmp_path, *told, BRAINTRUST_API_KEY=key)
+    assert (names(server), server.open_spans()) == ({"first key": 1, "second key": 1, "step": 2}, [])
+    roots = {
+        row["span_attributes"]["name"]: request.authorization
+        for request in server.requests_to("/logs3") for row in request.rows
+        if "span_attributes" in row and not row.get("span_parents")
+    }
+    assert roots == {key: f"Bearer {key}" for key in ("first key", "second key")}
+    asked = [request.authorization for request in server.requests_to("/v1/prompt")]
+    assert list(dict.fromkeys(asked)) == ["Bearer first key", "Bearer second key"]
+    assert files_with(tmp_path, "first key", "second key") == []
 
 
 @pytest.mark.parametrize("key", [KEY, ""])

@@ -37,7 +37,9 @@ class Server(BraintrustServer):
         projects = {self._store.add_project(name): name for name in {asked.get("project_name")} - {None}}
         known = {**self._store.projects(), **projects}
         project_id = asked.get("project_id") or next(iter(projects), None)
-        if project_id not in known or "trace-guard:" in json.dumps(asked):
+        # Of a checkout that is being worked on the SDK sends the difference as well, which may say anything.
+        told = {key: value for key, value in asked.items() if key != "repo_info"}
+        if project_id not in known or "trace-guard:" in json.dumps(told):
             return Response.json({"error": f"no such project: {asked}"}, 400)
         made = {"id": str(uuid.uuid5(uuid.NAMESPACE_DNS, kind)), "name": "made", "project_id": project_id}
         project = {"id": project_id, "name": known[project_id]}
@@ -142,12 +144,10 @@ def test_a_login_before_the_guard(python: Path, server: BraintrustServer, direct
 def test_an_adapter_of_the_users_own(
     python: Path, server: BraintrustServer, directory: Path, scenario: str
 ) -> None:
-    """An adapter that the user has set carries what passes through, such as attachments, with a timeout, and no
-    rows."""
+    """An adapter that the user has set carries what passes through, such as reading an attachment back, with a timeout,
+    and neither rows nor attachments."""
     seen = run(python, scenario, server, directory)
-    assert ["POST", "/attachment", True] in seen
-    assert {path for _, path, _ in seen} <= {"/attachment", "/attachment/status"}
-    assert {timed for _, _, timed in seen} == {True}
+    assert {tuple(one) for one in seen} == {("GET", "/attachment", True)}
     assert set(named(server)) == {"root", "step"}
     assert list(server.attachments.values()) == [b"content"]
     assert named(server)["step"]["input"]["key"] in server.attachments

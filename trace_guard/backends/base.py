@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from ..deadline import Deadline
 
-__all__ = ["Backend"]
+if TYPE_CHECKING:
+    from ..journal.spooled import Content, SpooledAttachment
+
+__all__ = ["Backend", "TakesAttachments"]
 
 
 @runtime_checkable
@@ -22,12 +25,15 @@ class Backend(Protocol):
     name: str
     max_bytes: int
 
-    def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+    def send(self, rows: Sequence[bytes], deadline: Deadline) -> bool | None:
         """Store rows by the merge rules of :mod:`trace_guard.rows`; sending them twice changes nothing.
 
         Args:
             rows: each one JSON object, in the order in which they take effect; no two span rows of one span.
             deadline: after it the call gives up.
+
+        Returns:
+            True if they may arrive once more, at any time, as an attempt before was not answered.
 
         Raises:
             BackendUnavailable: nothing is known to be stored; send them again later.
@@ -46,4 +52,22 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give back connections. The object may be used again afterwards."""
+        ...
+
+
+@runtime_checkable
+class TakesAttachments(Protocol):
+    """What a backend has that takes attachments too. Without it the SDK is left to upload them by itself."""
+
+    def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
+        """Store an attachment, or, if it has an error, tell that its content can't be had. Doing it twice changes
+        nothing.
+
+        Raises:
+            BackendError: as in :meth:`Backend.send`; refused for good is only the content, which is told.
+        """
+        ...
+
+    def find_attachment(self, key: str) -> Content | None:
+        """The content of an attachment, if it is at hand without a network; else None."""
         ...

@@ -6,14 +6,17 @@ import contextlib
 import json
 import threading
 import urllib.parse
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..deadline import Deadline
 from ..errors import BackendRefused, BackendUnauthorized, BackendUnavailable
-from ..identity import Identity, Organisation
+from ..identity import ORG_PLACEHOLDER, Identity, Organisation
 from ..settings import DEFAULT_API_URL, Settings
 from ..transport import Answer, Transport
+
+if TYPE_CHECKING:
+    from ..journal.spooled import Content, SpooledAttachment
 
 __all__ = ["BraintrustBackend"]
 
@@ -21,6 +24,8 @@ _API_VERSION = 2
 # The server takes 6 MiB by default (the SDK's DEFAULT_MAX_REQUEST_SIZE); half of it leaves room for slow links.
 _MAX_BYTES = 3 * 1024 * 1024
 _REFUSED = frozenset({400, 413, 422})
+_PAGE_ROWS = 1000
+_AZURE_BLOBS = "blob.core.windows.net"
 
 
 class BraintrustBackend:
@@ -38,10 +43,49 @@ class BraintrustBackend:
         self._settings = settings
         self._looking_up = threading.RLock()
 
-    def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+    def send(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
         body = b'{"rows":[' + b",".join(rows) + b'],"api_version":%d}' % _API_VERSION
         url = f"{self._api_url(deadline)}/logs3"
-        self._checked("POST", url, body, deadline)
+        return self._checked("POST", url, body, deadline).unsure
+
+    def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
+        """Ask for a signed URL, put the content there, and say how that went, as the SDK does."""
+        organisation = one.org_id if one.org_id not in ("", ORG_PLACEHOLDER) else self.organisation(deadline).id
+        url = f"{self._api_url(deadline)}/attachment"
+        about = {"key": one.key, "org_id": organisation}
+        asked = {**about, "filename": one.filename, "content_type": one.content_type}
+        signed = _json(self._checked("POST", url, json.dumps(asked).encode(), deadline), url)
+        error, refusal = one.error, None
+        if one.content is not None:
+            try:
+                self._put(signed, one.content, deadline)
+            except BackendRefused as caught:
+                error, refusal = str(caught), caught
+        status = {"upload_status": "done"} if error is None else {"upload_status": "error", "error_message": error}
+        self._checked("POST", f"{url}/status", json.dumps({**about, "status": status}).encode(), deadline)
+        if refusal is not None:
+            raise refusal
+
+    def find_attachment(self, key: str) -> Content | None:
+        return None
+
+    def _put(self, signed: Mapping[str, Any], content: Content, deadline: Deadline) -> None:
+        url, headers = signed.get("signedUrl"), signed.get("headers")
+        if not isinstance(url, str):
+            raise BackendUnavailable("the server answered without a signed URL for an attachment")
+        wanted = {str(name): str(value) for name, value in headers.items()} if isinstance(headers, Mapping) else {}
+        host = urllib.parse.urlsplit(url).netloc
+        if host.split(":")[0].endswith(_AZURE_BLOBS):
+            wanted["x-ms-blob-type"] = "BlockBlob"  # Azure takes no blob without it, and no URL can say it
+        wanted["Content-Length"] = str(content.size)
+        answer = self.transport.request("PUT", url, content, wanted, deadline, follow=True)
+        if 200 <= answer.status < 300:
+            return
+        said = f"the object store {host} answered {answer.status}: {answer.text}"
+        if answer.status in _REFUSED:
+            raise BackendRefused(said, status=answer.status)
+        # Signatures run out, and proxies answer in its place, none of which says anything about the content.
+        raise BackendUnavailable(said)
 
     def resolve_project(self, name: str, deadline: Deadline) -> str:
         with self._one_at_a_time(deadline):
@@ -83,6 +127,28 @@ class BraintrustBackend:
         organisation = Organisation(str(chosen.get("id")), str(chosen.get("name")), chosen.get("api_url"))
         self.identity.learn_organisation(organisation)
         return organisation
+
+    def query(self, text: str, deadline: Deadline) -> list[dict[str, Any]]:
+        """The rows that a query in SQL finds, page by page, the latest included.
+
+        Args:
+            text: without ``LIMIT``: https://www.braintrust.dev/docs/reference/sql
+
+        Raises:
+            BackendError: as in :meth:`send`.
+        """
+        url, found, cursor = f"{self._api_url(deadline)}/btql", [], ""
+        while True:
+            asked = {
+                "query": f"{text} LIMIT {_PAGE_ROWS}{cursor}", "fmt": "json", "use_columnstore": False,
+                "brainstore_realtime": True,
+            }
+            page = _json(self._checked("POST", url, json.dumps(asked).encode(), deadline), url)
+            rows = page.get("data")
+            found += [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+            if not rows or not isinstance(page.get("cursor"), str):
+                return found
+            cursor = f" OFFSET '{page['cursor']}'"
 
     def close(self) -> None:
         self.transport.close()

@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..deadline import Deadline
 from ..errors import BackendRefused, BackendUnavailable
+from ..journal.files import ATTACHMENTS, create_file
 from ..rows import Row, dump, merge, row_key
 from ..traces import SpanSummary, TraceSummary, project_of, root_id_of, spans_of, start_of, summarize
 
 if TYPE_CHECKING:
     import sqlite3
+
+    from ..journal.spooled import Content, SpooledAttachment
 
 __all__ = ["STORE_NAME", "LocalStore"]
 
@@ -76,6 +79,8 @@ class LocalStore:
     Thread-safe, safe across processes and after ``fork``. The file is made, readable by its owner only, when
     the first rows are sent; reading a store that is not there finds nothing and makes nothing.
 
+    Attachments are files in a directory beside it, each named by its key, with the ending of its file's name.
+
     Args:
         path: the file, by convention ``traces.db`` in trace-guard's directory.
 
@@ -107,6 +112,42 @@ class LocalStore:
     def resolve_project(self, name: str, deadline: Deadline) -> str:
         """The name itself: here a project needs no other id."""
         return name
+
+    def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
+        """Keep an attachment as a file; one whose content can't be had is only missing.
+
+        Raises:
+            BackendUnavailable: it can't be written.
+        """
+        from ..journal.spooled import file_name
+
+        if one.content is None:
+            return
+        directory, name = self.path.parent / ATTACHMENTS, file_name(one.key)
+        part = directory / f".{name}.{os.getpid()}.{threading.get_ident()}"
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part.unlink(missing_ok=True)
+            with open(create_file(part), "wb") as file:
+                file.writelines(one.content)
+            os.replace(part, directory / (name + _ending(one.filename)))
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise BackendUnavailable(f"an attachment can't be written to {directory}: {error}") from error
+
+    def find_attachment(self, key: str) -> Content | None:
+        from ..journal.spooled import Content
+
+        path = self.attachment_path(key)
+        return None if path is None else Content(path)
+
+    def attachment_path(self, key: str) -> Path | None:
+        """The file of the attachment to which rows refer by that key, or None."""
+        from ..journal.spooled import file_name
+
+        directory, name = self.path.parent / ATTACHMENTS, file_name(key)
+        return next((path for path in directory.glob(f"{name}*") if path.stem == name), None)
 
     def close(self) -> None:
         """Close the file. The store may be used again afterwards."""
@@ -259,7 +300,7 @@ class LocalStore:
             yield
         except (OSError, ImportError) as error:
             handle.close()
-            raise BackendUnavailable(f"{self.path} can't be used: {error}. {_advice(str(error))}") from error
+            raise self._unusable(error, lasting=True) from error
         except RecursionError as error:
             raise BackendRefused(f"a row is nested too deeply for {self.path}", status=400) from error
         except _sqlite3().Error as error:
@@ -267,7 +308,10 @@ class LocalStore:
                 raise BackendRefused(f"a row is too large for {self.path}: {error}", status=413) from error
             if not _is_busy(error):
                 handle.close()
-            raise BackendUnavailable(f"{self.path} can't be used: {error}. {_advice(str(error))}") from error
+            raise self._unusable(error, lasting=not _is_busy(error)) from error
+
+    def _unusable(self, error: Exception, *, lasting: bool) -> BackendUnavailable:
+        return BackendUnavailable(f"{self.path} can't be used: {error}. {_advice(str(error))}", lasting=lasting)
 
 
 def _parse(encoded: bytes) -> Row:
@@ -345,3 +389,9 @@ def _advice(message: str) -> str:
         if any(word in message for word in words):
             return advice
     return "Make it and its directory writable for this user, or point TRACE_GUARD_DIR to a directory that is"
+
+
+def _ending(filename: str) -> str:
+    """The ending of a file's name, so that what is kept opens with the right program."""
+    ending = Path(filename).suffix
+    return ending if ending[1:].isalnum() and len(ending) <= 16 else ""

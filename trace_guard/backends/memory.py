@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 
 from ..deadline import Deadline
+from ..journal.spooled import Content, SpooledAttachment
 from ..rows import Row, RowKey, merge, row_key
 
 __all__ = ["MemoryBackend"]
@@ -17,6 +18,7 @@ class MemoryBackend:
 
     Attributes:
         sends: how many times rows were sent.
+        attachments: what was stored, by key.
     """
 
     name = "memory"
@@ -24,6 +26,7 @@ class MemoryBackend:
 
     def __init__(self) -> None:
         self.sends = 0
+        self.attachments: dict[str, bytes] = {}
         self._rows: dict[RowKey, Row] = {}
         self._lock = threading.Lock()
 
@@ -38,6 +41,14 @@ class MemoryBackend:
 
     def resolve_project(self, name: str, deadline: Deadline) -> str:
         return name
+
+    def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
+        if one.content is not None:
+            self.attachments[one.key] = b"".join(one.content)
+
+    def find_attachment(self, key: str) -> Content | None:
+        found = self.attachments.get(key)
+        return None if found is None else Content(found)
 
     def close(self) -> None:
         """Nothing to give back: the rows stay readable."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import JournalError
 from ..open_spans import InvocationRecord, OpenSpans
+from .files import ATTACHMENTS
 from .format import Entry, Position, encode_acked
-from .journal import NewRow
+from .journal import NewRow, Revision
 from .locks import FileLock
 from .reader import read_acked, read_entries, read_header
+
+if TYPE_CHECKING:
+    from .attachments import FileSpool
 
 __all__ = ["BorrowedJournal"]
 
@@ -38,6 +43,12 @@ class BorrowedJournal:
         self._end = self._acked
         for entry in read_entries(path, self._acked):
             self._end = entry.end
+        self.attachments: FileSpool | None = None
+        if (path / ATTACHMENTS).is_dir():
+            from .attachments import FileSpool
+
+            # No room for new ones, which are its owner's to keep.
+            self.attachments = FileSpool(path, 0, lambda: 0)
 
     @property
     def end(self) -> Position:
@@ -48,20 +59,30 @@ class BorrowedJournal:
     def acked(self) -> Position:
         return self._acked
 
+    def make_room_for_attachments(self) -> FileSpool:
+        raise JournalError(f"{self.path} belongs to another process, which alone writes to it")
+
     def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position:
         raise JournalError(f"{self.path} belongs to another process, which alone writes to it")
 
     def append(self, rows: Sequence[NewRow]) -> Position:
         raise JournalError(f"{self.path} belongs to another process, which alone writes to it")
 
+    def revise(self, after: Position, make: Revision) -> Position:
+        raise JournalError(f"{self.path} belongs to another process, which alone writes to it")
+
     def read(self, after: Position) -> Iterator[Entry]:
         return read_entries(self.path, after, self._end)
 
     def take_delivery(self) -> bool:
-        if not self.path.exists() or not self._courier_lock.acquire():
-            return False
-        self._acked = max(self._acked, read_acked(self.path))
-        return True
+        with contextlib.suppress(FileNotFoundError):
+            if self._courier_lock.acquire():
+                self._acked = max(self._acked, read_acked(self.path))
+        # Looked for last of all, as its owner, who does not ask for this lock, may remove it at any moment before.
+        if not self.path.exists():
+            self._acked = self._end  # then all of it is delivered
+            return True
+        return self._courier_lock.held
 
     def leave_delivery(self) -> None:
         self._courier_lock.release()
@@ -69,17 +90,20 @@ class BorrowedJournal:
     def acknowledge(self, position: Position) -> None:
         if position > self._acked:
             self._acked = position
-            descriptor = os.open(self.path / "acked", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                os.pwrite(descriptor, encode_acked(position), 0)
-            finally:
-                os.close(descriptor)
+            with contextlib.suppress(FileNotFoundError):  # somebody has removed the files
+                descriptor = os.open(self.path / "acked", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                try:
+                    os.pwrite(descriptor, encode_acked(position), 0)
+                finally:
+                    os.close(descriptor)
 
     def touch(self) -> None:
         """A sign of life is the owner's to give."""
 
     def close(self) -> None:
-        self._courier_lock.release()
+        self.abandon()
 
     def abandon(self) -> None:
+        if self.attachments is not None:
+            self.attachments.abandon()
         self._courier_lock.release()

@@ -1,4 +1,4 @@
-"""Rows that the backend refused for good: kept for a person to look at, never sent again."""
+"""Rows and attachments that the backend refused for good: kept for a person to look at, never sent again."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import time
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..contain import warn_once
 from .directory import DEAD_LETTERS
+from .files import create_file
 from .format import MAGIC, Kind, decode_entries, encode_entry
+
+if TYPE_CHECKING:
+    from .spooled import SpooledAttachment
 
 __all__ = ["DeadLetters", "read_dead_letters"]
 
@@ -21,7 +25,9 @@ __all__ = ["DeadLetters", "read_dead_letters"]
 class DeadLetters:
     """Writes refused rows to a segment of their own, in the format of the journal.
 
-    Each entry's payload is ``{"row", "status", "error"}``, the row as it was before anything was cut.
+    Each entry's payload is ``{"row", "status", "error"}``, the row as it was before anything was cut; or, for an
+    attachment, ``{"attachment", "file", "status", "error"}``, with the name of the file beside it that has the
+    content, or None if there was no room for it.
 
     Args:
         directory: trace-guard's directory, or None without one: then they are only reported.
@@ -59,6 +65,35 @@ class DeadLetters:
             except OSError as fault:
                 warn_once("dead:unwritable", "refused rows can't be kept in %s: %s", self._directory, fault)
 
+    def keep_attachment(self, one: SpooledAttachment, status: int, error: str) -> None:
+        """Write down one refused attachment, and keep its content. Never raises for a disk that won't have it."""
+        warn_once(
+            f"dead:attachment:{status}", "an attachment was refused for good (%s); it is kept in %s", error,
+            self._directory or "memory only, as there is no directory",
+        )
+        if self._directory is None:
+            return
+        with self._lock:
+            try:
+                self._directory.mkdir(mode=0o700, exist_ok=True)
+                file = self._keep_content(self._directory, one)
+                letter = {"attachment": one.about, "file": file, "status": status, "error": error}
+                self._write(self._directory, json.dumps(letter))
+            except OSError as fault:
+                warn_once("dead:unwritable", "refused attachments can't be kept in %s: %s", self._directory, fault)
+
+    def _keep_content(self, directory: Path, one: SpooledAttachment) -> str | None:
+        from .spooled import file_name
+
+        kept = sum(file.stat().st_size for file in directory.glob("*.body"))
+        if one.content is None or kept + one.content.size > self._max_bytes:
+            return None
+        path = directory / f"{file_name(one.key)}.body"
+        if not path.exists():
+            with open(create_file(path), "wb") as file:
+                file.writelines(one.content)
+        return path.name
+
     def _write(self, directory: Path, text: str) -> None:
         directory.mkdir(mode=0o700, exist_ok=True)
         path = directory / f"{time.strftime('%Y%m%d')}-{os.getpid()}.seg"
@@ -74,7 +109,7 @@ class DeadLetters:
 
 
 def read_dead_letters(directory: Path) -> Iterator[dict[str, Any]]:
-    """The refused rows that are kept below trace-guard's ``directory``, oldest first."""
+    """The refused rows and attachments that are kept below trace-guard's ``directory``, oldest first."""
     for path in sorted((directory / DEAD_LETTERS).glob("*.seg")):
         data = path.read_bytes()
         if data.startswith(MAGIC):

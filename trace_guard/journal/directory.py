@@ -69,7 +69,8 @@ def _own(path: Path) -> None:
                 f"{path} belongs to user {found.st_uid}, not to this process's user {os.geteuid()}; "
                 "set TRACE_GUARD_DIR to a directory of its own"
             )
-        if stat.S_IMODE(found.st_mode) & 0o077:
+        # One like /tmp is everybody's, and stays so: what we make in it is ours alone.
+        if stat.S_IMODE(found.st_mode) & 0o077 and not found.st_mode & stat.S_ISVTX:
             os.chmod(path, 0o700)
     if not os.access(path, os.W_OK | os.X_OK):
         raise JournalUnavailable(f"{path} can't be written; set TRACE_GUARD_DIR to a directory that can")

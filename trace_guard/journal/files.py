@@ -7,7 +7,12 @@ import errno
 import os
 from pathlib import Path
 
-__all__ = ["bytes_of_journals", "create_file", "size_of", "sync_directory", "write_new"]
+__all__ = [
+    "ATTACHMENTS", "bytes_of_journals", "bytes_of_segments", "create_file", "size_of", "sync_directory", "write_new",
+]
+
+ATTACHMENTS = "attachments"
+"""The directory of attachments within a journal, and within trace-guard's directory where there is no server."""
 
 
 def create_file(path: Path) -> int:
@@ -51,14 +56,31 @@ def size_of(path: Path) -> int:
 
 
 def bytes_of_journals(directory: Path, *, but: str) -> int:
-    """Bytes of the segments of all journals in a directory but one. Others come and go meanwhile: what is not there
-    any longer takes no room."""
+    """Bytes of the segments and attachments of all journals in a directory but one. Others come and go meanwhile:
+    what is not there any longer takes no room."""
     total = 0
     with contextlib.suppress(OSError), os.scandir(directory) as journals:
         for journal in journals:
             if journal.name != but:
-                with contextlib.suppress(OSError), os.scandir(journal) as files:
-                    for file in files:
-                        if file.name.endswith(".seg"):
-                            total += file.stat().st_size
+                total += _bytes_in(journal.path)
+    return total
+
+
+def bytes_of_segments(directory: Path) -> int:
+    """Bytes of the segments of all journals in a directory."""
+    total = 0
+    for segment in directory.glob("*/*.seg"):
+        with contextlib.suppress(OSError):
+            total += segment.stat().st_size
+    return total
+
+
+def _bytes_in(directory: str) -> int:
+    total = 0
+    with contextlib.suppress(OSError), os.scandir(directory) as files:
+        for file in files:
+            if file.name.endswith((".seg", ".body", ".part")):
+                total += file.stat().st_size
+            elif file.name == ATTACHMENTS:
+                total += _bytes_in(file.path)
     return total

@@ -7,6 +7,7 @@ A journal is a directory::
     header          JSON: format, who writes, and for which destination
     acked           how far delivery has come: segment and offset (u64 each), CRC-32 (u32), big-endian
     00000001.seg    segments, in order; each begins with MAGIC, then entries
+    attachments/    what rows refer to and is yet to be uploaded, see attachments.py; only if there ever was any
 
 and an entry is::
 
@@ -65,6 +66,8 @@ class Flag(enum.IntFlag):
     """The row replaces what is stored: sent without ``_is_merge``."""
     VERBATIM = 2
     """Not a span row: sent byte for byte."""
+    FORCED = 4
+    """It closes a span whose code still runs: taken back if that comes to its end in time after all."""
 
 
 class Position(NamedTuple):

@@ -10,17 +10,17 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..contain import logger, warn_once
 from ..errors import JournalError
 from ..open_spans import InvocationRecord, OpenSpans
-from ..rows import Row, dump, has_ended, is_span_row, started_at, without_payload
+from ..rows import Row, correction, dump, has_ended, is_span_row, started_at, without_payload
 from .directory import JOURNALS, Room
-from .files import bytes_of_journals, create_file, size_of, sync_directory, write_new
+from .files import ATTACHMENTS, bytes_of_journals, create_file, size_of, sync_directory, write_new
 from .format import (
     ENTRY_OVERHEAD,
     FORMAT,
@@ -37,11 +37,18 @@ from .format import (
 from .locks import FileLock
 from .reader import START, read_acked, read_entries, read_header, segments
 
-__all__ = ["FileJournal", "Journal", "NewRow"]
+if TYPE_CHECKING:
+    from .attachments import FileSpool, Spool
+
+__all__ = ["FileJournal", "Journal", "NewRow", "Revision"]
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 _PAYLOAD_SHARE = 0.75
 _SPANS_SHARE = 0.9
+# Attachments may fill the directory up to here, so that they never cost a row.
+_ATTACHMENTS_SHARE = 0.5
+# What has been delivered is kept for spans that may have to be rebuilt, while the journal fills less than this.
+_KEPT_SHARE = 0.25
 # How much may be written by others in the same directory before the total is looked up again.
 _RECOUNT_BYTES = 1024 * 1024
 
@@ -58,6 +65,10 @@ class NewRow(NamedTuple):
         return cls(row, dump(row), flags)
 
 
+Revision = Callable[[Iterator[Entry], Position], Sequence[NewRow]]
+"""Makes rows of what is written behind a position; it is also told the position behind which nothing was removed."""
+
+
 class Journal(Protocol):
     """What the guard and the courier need of a journal, be it in files or in memory."""
 
@@ -72,8 +83,12 @@ class Journal(Protocol):
     def end(self) -> Position: ...
     @property
     def acked(self) -> Position: ...
+    @property
+    def attachments(self) -> Spool | None: ...
+    def make_room_for_attachments(self) -> Spool: ...
     def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position: ...
     def append(self, rows: Sequence[NewRow]) -> Position: ...
+    def revise(self, after: Position, make: Revision) -> Position: ...
     def read(self, after: Position) -> Iterator[Entry]: ...
     def acknowledge(self, position: Position) -> None: ...
     def take_delivery(self) -> bool: ...
@@ -91,6 +106,7 @@ class FileJournal:
         header: the destination and the writer, as in the file ``header``.
         dropped_spans: how many spans the size cap has cost.
         handed_over: True once a later journal of this process knows of every span that is open in this one.
+        attachments: those that are yet to be uploaded; None if there never was one.
         last_sign_of_life: for an adopted journal, the last moment at which its writer is known to have lived, in
             seconds since the epoch, never earlier than its last row; else None. What is added to an adopted
             journal is stamped with it, so that the next recoverer is not misled if we die in the middle.
@@ -105,6 +121,7 @@ class FileJournal:
         self.spans = spans
         self.dropped_spans = 0
         self.handed_over = False
+        self.attachments: FileSpool | None = None
         self.last_sign_of_life: float | None = None
         self._lock = lock
         self._courier_lock = FileLock(path / "courier.lock")
@@ -178,6 +195,8 @@ class FileJournal:
         try:
             journal = cls(path, lock, room, OpenSpans(), sync=sync)
             journal.last_sign_of_life = max(touched, journal._read_on())
+            if (path / ATTACHMENTS).is_dir():
+                journal.attachments = journal._attachments(orphaned=True)
         except BaseException:
             lock.release()
             raise
@@ -231,7 +250,7 @@ class FileJournal:
         with self._mutex:
             self._ready()
             fitting = self._fitting(rows)
-            self.spans.begin(record, Position(self._active(), 0))
+            self.spans.begin(record, Position(self._active(), self._end.offset))
             if fitting:
                 self._write([self._encoded(Kind.INVOCATION, dump(record.to_row())), *map(self._row, fitting)])
             self._book(fitting)
@@ -250,6 +269,33 @@ class FileJournal:
                 self._write([*map(self._row, fitting)])
             self._book(fitting)
             return self._end
+
+    def revise(self, after: Position, make: Revision) -> Position:
+        """Append what ``make`` makes of the entries behind a position; nothing is written in between.
+
+        Raises:
+            OSError, JournalError: as in :meth:`begin`.
+        """
+        with self._mutex:
+            self._ready()
+            oldest = Position(min(self._sizes, default=self._active()), 0)
+            return self.append(make(self.read(after), oldest))
+
+    def make_room_for_attachments(self) -> FileSpool:
+        """Where attachments are kept; made when there is a first one."""
+        with self._mutex:
+            if self.attachments is None:
+                self.attachments = self._attachments()
+            return self.attachments
+
+    def _attachments(self, *, orphaned: bool = False) -> FileSpool:
+        from .attachments import FileSpool  # most processes have none
+
+        def used() -> int:
+            return self.size + bytes_of_journals(self.path.parent, but=self.path.name)
+
+        most = int(self._room.max_bytes * _ATTACHMENTS_SHARE)
+        return FileSpool(self.path, most, used, sync=self._sync, orphaned=orphaned)
 
     def _ready(self) -> None:
         self._mend()
@@ -279,8 +325,11 @@ class FileJournal:
     def _fitting(self, rows: Sequence[NewRow]) -> list[NewRow]:
         """What of the rows the size cap lets in: payloads go first, then spans that have not begun, and never
         the end of one that has."""
-        cap = self._room.max_bytes
-        used = self.size + self._others
+        cap, more = self._room.max_bytes, sum(len(new.encoded) + ENTRY_OVERHEAD for new in rows)
+        used = self._used()
+        if used + more > cap * _PAYLOAD_SHARE:
+            self._remove_acked(even_kept=True)
+            used = self._used()
         fitting: list[NewRow] = []
         for new in rows:
             total = used + len(new.encoded) + ENTRY_OVERHEAD
@@ -294,10 +343,18 @@ class FileJournal:
                         continue
                     warn_once("cap:payload", "the journal in %s nears its cap (%d bytes): inputs and outputs are "
                               "dropped until deliveries succeed again", self.path, cap)
-                    new = NewRow(new.row, dump(without_payload(new.row)), new.flags)
+                    if new.flags & Flag.REPLACEMENT:
+                        # Without its payload it would take that from the server as well.
+                        new = NewRow.of(correction(new.row))
+                    else:
+                        new = NewRow(new.row, dump(without_payload(new.row)), new.flags)
             used += len(new.encoded) + ENTRY_OVERHEAD
             fitting.append(new)
         return fitting
+
+    def _used(self) -> int:
+        """Bytes that count against the cap."""
+        return self.size + self._others + (self.attachments.size if self.attachments is not None else 0)
 
     def _may_stay(self, row: Row, row_id: str, *, begun: bool, full: bool) -> bool:
         """Whether a row is still worth its room without its payload."""
@@ -404,7 +461,8 @@ class FileJournal:
                 return False
         except FileNotFoundError:
             return True  # somebody has removed the files: nobody else can deliver from them
-        self._acked = max(self._acked, read_acked(self.path))
+        # What another process has delivered takes up room that it may not free.
+        self.acknowledge(read_acked(self.path))
         return True
 
     def leave_delivery(self) -> None:
@@ -422,19 +480,29 @@ class FileJournal:
             if not self._lock.held:
                 return  # given up while a request was under way: it may be another's by now
             self._mend()
-            for step in (self._note_acked, self._drop_acked):
-                try:
-                    step()
-                except OSError as error:
-                    logger.debug("%s: what was delivered can't be noted or removed: %s", self.path, error)
+            try:
+                self._note_acked()
+            except OSError as error:
+                logger.debug("%s: what was delivered can't be noted: %s", self.path, error)
+            # Also if it could not be noted: this is what makes room on a full disk.
+            self._remove_acked()
 
-    def _drop_acked(self) -> None:
-        """Also if it could not be noted: this is what makes room on a full disk."""
-        for number in sorted(self._sizes):
-            if number < min(self._acked.segment, self._end.segment):
+    def _remove_acked(self, *, even_kept: bool = False) -> None:
+        """Remove segments that are delivered; those that spans may have to be rebuilt from only if ``even_kept``, or
+        if they have become too much."""
+        needed = None if even_kept or self.last_sign_of_life is not None else self.spans.needed_from
+        try:
+            for number in sorted(self._sizes):
+                if number >= min(self._acked.segment, self._end.segment) or (
+                    needed is not None and number >= needed.segment
+                    and self._used() <= self._room.max_bytes * _KEPT_SHARE
+                ):
+                    return
                 self._carry(number)
                 (self.path / segment_name(number)).unlink(missing_ok=True)
                 del self._sizes[number]
+        except OSError as error:
+            logger.debug("%s: what was delivered can't be removed: %s", self.path, error)
 
     def _note_acked(self) -> None:
         if self._acked_descriptor is None:
@@ -472,6 +540,8 @@ class FileJournal:
     @property
     def finished(self) -> bool:
         """True if all is delivered and no span is open: nobody will miss the journal."""
+        if self.attachments is not None and not self.attachments.empty:
+            return False
         return self._acked >= self._end and (self.handed_over or not self.spans.all_open())
 
     def close(self) -> None:
@@ -496,5 +566,7 @@ class FileJournal:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
         self._descriptor = self._acked_descriptor = None
+        if self.attachments is not None:
+            self.attachments.abandon()
         self._courier_lock.release()
         self._lock.release()

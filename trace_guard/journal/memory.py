@@ -5,17 +5,22 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..contain import warn_once
 from ..open_spans import InvocationRecord, OpenSpans
 from ..rows import has_ended, is_span_row, started_at
 from .format import ENTRY_OVERHEAD, Entry, Kind, Position
-from .journal import NewRow
+from .journal import NewRow, Revision
+
+if TYPE_CHECKING:
+    from .attachments import MemorySpool
 
 __all__ = ["MemoryJournal"]
 
 MEMORY_BYTES = 16 * 1024 * 1024
+# What has been delivered is kept for spans that may have to be rebuilt, up to this share.
+_KEPT_SHARE = 0.25
 # Above every segment number of a file, so that positions of spans that began in a file stay in order.
 _SEGMENT = 1 << 40
 
@@ -34,11 +39,12 @@ class MemoryJournal:
         self.spans = spans
         self.dropped_rows = 0
         self.handed_over = False
+        self.attachments: MemorySpool | None = None
         self._entries: deque[Entry] = deque()
         self._bytes = 0
         self._max_bytes = max_bytes
         self._count = 0
-        self._acked = Position(_SEGMENT, 0)
+        self._acked = self._removed = Position(_SEGMENT, 0)
         self._mutex = threading.RLock()
 
     @property
@@ -49,6 +55,14 @@ class MemoryJournal:
     def acked(self) -> Position:
         return self._acked
 
+    def make_room_for_attachments(self) -> MemorySpool:
+        from .attachments import MemorySpool
+
+        with self._mutex:
+            if self.attachments is None:
+                self.attachments = MemorySpool()
+            return self.attachments
+
     def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position:
         self.spans.begin(record, self.end)
         return self.append(rows)
@@ -58,6 +72,8 @@ class MemoryJournal:
             for new in rows:
                 self._count += 1
                 row_id = str(new.row.get("id"))
+                if self._bytes + len(new.encoded) > self._max_bytes:
+                    self._remove_acked(even_kept=True)
                 dropped = is_span_row(new.row) and self.spans.was_dropped(row_id)
                 ends = is_span_row(new.row) and has_ended(new.row)
                 if dropped or (self._bytes + len(new.encoded) > self._max_bytes and not ends):
@@ -72,6 +88,10 @@ class MemoryJournal:
                 self.spans.observe(new.row, self.end)
             return self.end
 
+    def revise(self, after: Position, make: Revision) -> Position:
+        with self._mutex:
+            return self.append(make(self.read(after), self._removed))
+
     def read(self, after: Position) -> Iterator[Entry]:
         with self._mutex:
             return iter([entry for entry in self._entries if entry.end > after])
@@ -79,8 +99,16 @@ class MemoryJournal:
     def acknowledge(self, position: Position) -> None:
         with self._mutex:
             self._acked = max(self._acked, position)
-            while self._entries and self._entries[0].end <= position:
-                self._bytes -= len(self._entries.popleft().payload) + ENTRY_OVERHEAD
+            self._remove_acked()
+
+    def _remove_acked(self, *, even_kept: bool = False) -> None:
+        needed = None if even_kept else self.spans.needed_from
+        while self._entries and self._entries[0].end <= self._acked:
+            if needed is not None and self._entries[0].end > needed and self._bytes <= self._max_bytes * _KEPT_SHARE:
+                return
+            gone = self._entries.popleft()
+            self._bytes -= len(gone.payload) + ENTRY_OVERHEAD
+            self._removed = gone.end
 
     def take_delivery(self) -> bool:
         return True
@@ -93,7 +121,7 @@ class MemoryJournal:
 
     @property
     def finished(self) -> bool:
-        return self._acked >= self.end
+        return self._acked >= self.end and (self.attachments is None or self.attachments.empty)
 
     def close(self) -> None:
         """Nothing to close."""
@@ -103,3 +131,5 @@ class MemoryJournal:
         self._mutex = threading.RLock()
         self._entries.clear()
         self._acked = self.end
+        if self.attachments is not None:
+            self.attachments.abandon()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,11 +29,13 @@ ROUTES: Sequence[Route] = (
     Route("POST", "/v1/project_logs/{id}/insert", "insert"),
     Route("POST", "/btql", "btql"),
     Route("POST", "/attachment", "attachment"),
+    Route("GET", "/attachment", "get_attachment"),
     Route("PUT", "/attachment/upload/{key}", "upload"),
+    Route("GET", "/attachment/upload/{key}", "download"),
     Route("POST", "/attachment/status", "attachment_status"),
 )
 
-_WITHOUT_KEY = ("version", "upload")
+_WITHOUT_KEY = ("version", "upload", "download")
 
 
 class BraintrustApi:
@@ -46,6 +49,7 @@ class BraintrustApi:
 
     Attributes:
         attachments: what was uploaded, by key.
+        attachment_statuses: what was told of attachments, by key; ``{"upload_status": "uploading"}`` until then.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class BraintrustApi:
         max_body_bytes: int,
     ) -> None:
         self.attachments: dict[str, bytes] = {}
+        self.attachment_statuses: dict[str, Mapping[str, Any]] = {}
+        self._secret = uuid.uuid4().hex
         self.max_body_bytes = max_body_bytes
         self._store = store
         self._url = url
@@ -134,15 +140,50 @@ class BraintrustApi:
 
     def attachment(self, request: Request) -> Response:
         key = _text(_object(request), "key")
-        return Response.json({"signedUrl": f"{self._url}/attachment/upload/{key}", "headers": {}})
+        with self._store.changed:
+            self.attachment_statuses.setdefault(key, {"upload_status": "uploading"})
+        return Response.json({"signedUrl": self._signed("PUT", key), "headers": {"x-amz-meta-signed": key}})
+
+    def get_attachment(self, request: Request) -> Response:
+        wanted = parse_qs(request.query).get("key", [""])[0]
+        status = self.attachment_statuses.get(wanted)
+        if status is None:
+            return _error(404, f"no attachment {wanted}")
+        return Response.json({"downloadUrl": self._signed("GET", wanted), "status": status})
 
     def upload(self, request: Request, key: str) -> Response:
-        self.attachments[key] = request.body
+        """The object store: it knows no API key, and goes by the signature in the URL."""
+        if not self._is_signed(request, key):
+            return _error(403, "SignatureDoesNotMatch")
+        with self._store.changed:
+            self.attachments[key] = request.body
+            self._store.changed.notify_all()
         return Response(200)
 
+    def download(self, request: Request, key: str) -> Response:
+        if not self._is_signed(request, key):
+            return _error(403, "SignatureDoesNotMatch")
+        found = self.attachments.get(key)
+        return _error(404, "NoSuchKey") if found is None else Response(200, found)
+
     def attachment_status(self, request: Request) -> Response:
-        _text(_object(request), "key")
+        told = _object(request)
+        key, status = _text(told, "key"), told.get("status")
+        if not isinstance(status, dict):
+            raise _Malformed("status must be an object")
+        with self._store.changed:
+            self.attachment_statuses[key] = status
+            self._store.changed.notify_all()
         return Response.json({})
+
+    def _signed(self, method: str, key: str) -> str:
+        return f"{self._url}/attachment/upload/{key}?signature={self._signature(method, key)}"
+
+    def _signature(self, method: str, key: str) -> str:
+        return hmac.new(self._secret.encode(), f"{method} {key}".encode(), "sha256").hexdigest()
+
+    def _is_signed(self, request: Request, key: str) -> bool:
+        return parse_qs(request.query).get("signature") == [self._signature(request.method, key)]
 
     def _project(self, id: str, name: str) -> dict[str, str]:
         return {"id": id, "name": name, "org_id": next(iter(self._organizations.values()))}

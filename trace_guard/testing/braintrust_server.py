@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -170,11 +170,17 @@ class BraintrustServer(LoopbackServer):
         """What was uploaded, by key."""
         return dict(self._api.attachments)
 
+    @property
+    def attachment_statuses(self) -> dict[str, Mapping[str, Any]]:
+        """What was told of each attachment, by key: ``upload_status`` is ``uploading``, ``done`` or ``error``."""
+        return dict(self._api.attachment_statuses)
+
     def clear(self) -> None:
         """Forget requests, rows and attachments; projects and faults stay."""
         with self._store.changed:
             self._requests.clear()
             self._api.attachments.clear()
+            self._api.attachment_statuses.clear()
             self._store.clear()
 
     # How it answers

@@ -63,10 +63,29 @@ class Environment:
             self.close()
             raise
 
-    def start_runtime(self) -> None:
-        """Start the runtime, which is not done before every external extension has registered."""
+    def start_runtime(self, timeout: float) -> None:
+        """Start the runtime as soon as every external extension has registered, unless that fails.
+
+        Args:
+            timeout: seconds that this may take from the start of the first process.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.api.everyone_registered() or self.first_dead,
+                self.started_at + timeout - time.monotonic(),
+            )
+            if not self.api.everyone_registered() or self.first_dead:
+                return
         command = runtime_command(self._function, self._env)
         self.runtime = self._start(command, runtime_variables, self._function.code)
+
+    def wait_idle(self, timeout: float, *, freeze: bool) -> bool:
+        """Wait for the end of the init, and for the freeze after it; False if that does not come."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self.first_dead or (self.api.ready_at is not None and (self.frozen or not freeze)), timeout
+            )
+            return self.api.ready_at is not None and self.first_dead is None
 
     @property
     def frozen(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 from .http_wire import Request, Response
 from .loopback import Route
-from .runtime_api import Invocation, RuntimeApi, refusal
+from .runtime_api import Invocation, RuntimeApi, no_transition, refusal
 
 __all__ = ["Extension", "ExtensionsApi", "Registration", "ShutdownReason"]
 
@@ -107,7 +107,7 @@ class ExtensionsApi(RuntimeApi):
             return _forbidden("InvalidExtensionName", "Empty extension name")
         events = _events(request.body)
         if events is None:
-            return refusal(400, "InvalidRequestFormat", "the body is not an object with a list of events")
+            return refusal(403, "InvalidRequestFormat", "the body is not an object with a list of events")
         with self.changed:
             extension = self._extensions.get(name) or Extension(name, external=False)
             refused = self._why_not(extension, events)
@@ -132,10 +132,10 @@ class ExtensionsApi(RuntimeApi):
                 return _forbidden("InvalidEventType", f"{event}: {why}")
         if self.runtime_asked and not extension.external:
             return _forbidden("RegistrationClosed", "Extension registration closed already")
-        if extension.events is not None:
-            return _forbidden("InvalidExtensionState", "Extension with this name already registered")
         if len(self._extensions) >= _MOST_EXTENSIONS and not extension.external:
             return _forbidden("TooManyExtensions", f"Extension limit ({_MOST_EXTENSIONS}) reached")
+        if extension.events is not None:
+            return _forbidden("InvalidExtensionState", "Extension with this name already registered")
         return None
 
     def next_extension_event(self, request: Request) -> Response | None:
@@ -144,7 +144,8 @@ class ExtensionsApi(RuntimeApi):
             return extension
         with self.changed:
             if extension.waits:
-                return _forbidden("InvalidExtensionState", f"{extension.name} is waiting for its next event already")
+                of = f"extension {extension.identifier}"
+                return no_transition("Ready", "Ready", of=of, kind="Extension.InvalidExtensionState")
             # One that was busy when its shutdown came finds that here.
             extension.waits = not extension.pending
         self.settle()
@@ -179,6 +180,10 @@ class ExtensionsApi(RuntimeApi):
         for each in self.extensions:
             if each.identifier == identifier and each.events is not None:
                 return each
+        try:
+            uuid.UUID(identifier)
+        except ValueError:
+            return _forbidden("InvalidExtensionIdentifier", "Invalid Lambda-Extension-Identifier")
         return _forbidden("UnknownExtensionIdentifier", f"Unknown extension {identifier}")
 
 

@@ -93,8 +93,8 @@ class FreezableProcess:
             # WNOWAIT looks without taking: an ended program keeps its id until the lock is held.
             seen = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             if seen is not None and seen.si_code == os.CLD_STOPPED:
-                with self._changed:
-                    # Nothing is there to take if it was continued in the meantime.
+                # Nothing is there to take if it was continued in the meantime, and no child if it was killed.
+                with self._changed, contextlib.suppress(ChildProcessError):
                     if os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG) is not None:
                         self.frozen = True
                         self._changed.notify_all()

@@ -14,6 +14,8 @@ from .runtime_api import Invocation
 
 __all__ = ["InvocationWatch"]
 
+# Within which a function must be restored: https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
+_RESTORE_SECONDS = 10.0
 # An upper bound of a wait that a notification ends.
 _A_WHILE = 60.0
 
@@ -37,16 +39,6 @@ class InvocationWatch:
     reset: Callable[[], None]
     kill_after: float | None = None
     kill_when: Callable[[], Any] | None = None
-
-    def until_registered(self) -> bool:
-        """Wait until the runtime may start, as every external extension has registered; False if that fails."""
-        environment = self.environment
-        with self.changed:
-            self.changed.wait_for(
-                lambda: environment.api.everyone_registered() or environment.first_dead,
-                environment.started_at + self.init_timeout - time.monotonic(),
-            )
-            return environment.api.everyone_registered() and environment.first_dead is None
 
     def until_over(self) -> bool:
         """Wait until everything is frozen, or something is dead; True if the time was up."""
@@ -77,6 +69,7 @@ class InvocationWatch:
             return math.inf
         if self.invocation.handed_at is not None:
             return self.invocation.handed_at + self.invocation.timeout
-        if self.environment.api.ready_at is None:
+        api = self.environment.api
+        if api.ready_at is None:
             return self.environment.started_at + self.init_timeout
-        return math.inf
+        return math.inf if api.restoring_since is None else api.restoring_since + _RESTORE_SECONDS

@@ -29,6 +29,7 @@ from .invocation_watch import InvocationWatch
 from .invoke_result import InvokeResult, result_of
 from .lambda_function import Function
 from .runtime_api import Invocation
+from .snapstart_api import SnapStartApi
 
 __all__ = ["LambdaSandbox"]
 
@@ -59,7 +60,7 @@ class LambdaSandbox:
         trace_guard_dir: what the function finds as ``TRACE_GUARD_DIR``; below ``tmp`` unless ``env`` sets it.
     """
 
-    api_class: ClassVar[type[ExtensionsApi]] = ExtensionsApi
+    api_class: ClassVar[type[ExtensionsApi]] = SnapStartApi
 
     init_timeout = 10.0
     """Seconds (https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html). The service then
@@ -138,6 +139,21 @@ class LambdaSandbox:
         """Everything that the function and its extensions wrote to stdout and stderr, in all of their lives."""
         return self._log_since(0)
 
+    def start(self) -> None:
+        """Init the function ahead of any event, and wait until it is frozen.
+
+        So it is done for provisioned concurrency, and before a snapshot, which the function is restored from with
+        its next event; ``AWS_LAMBDA_INITIALIZATION_TYPE`` in ``env`` says which it is.
+
+        Raises:
+            RuntimeError: it did not come so far; with what it has written.
+        """
+        with self._invoking:
+            environment = self._anew()
+            environment.start_runtime(self.init_timeout)
+            if not environment.wait_idle(self.init_timeout, freeze=self._freeze):
+                raise RuntimeError(f"the init has failed: {self.log}")
+
     def invoke(
         self,
         event: Any,
@@ -182,8 +198,8 @@ class LambdaSandbox:
                 kill_after=None if kill_after is None or kill_after < 0 else kill_after,
                 kill_when=kill_when,
             )
-            if environment.runtime is None and watch.until_registered():
-                environment.start_runtime()
+            if environment.runtime is None:
+                environment.start_runtime(self.init_timeout)
             timed_out = watch.until_over()
             if environment.first_dead:
                 environment.shut_down("failure", self.shutdown_seconds)

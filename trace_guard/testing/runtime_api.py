@@ -16,7 +16,7 @@ from typing import ClassVar
 from .http_wire import Request, Response
 from .loopback import LoopbackServer, Route, find_route
 
-__all__ = ["Invocation", "RuntimeApi", "refusal"]
+__all__ = ["Invocation", "RuntimeApi", "as_event", "no_transition", "refusal"]
 
 MOST_RESPONSE_BYTES = 6 * 1024 * 1024 + 100
 """6 MB (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html), and what comes on top."""
@@ -67,6 +67,7 @@ class RuntimeApi(LoopbackServer):
         runtime_asked: True once the runtime has asked for an event.
         ready_at: when the first event could have been handed over, on the monotonic clock; None during init.
         init_error: what it posted as the reason why it can't start.
+        restoring_since: when its restore from a snapshot began, on the monotonic clock, while that is under way.
     """
 
     ROUTES: ClassVar[Sequence[Route]] = (
@@ -82,6 +83,7 @@ class RuntimeApi(LoopbackServer):
         self.thaw: Callable[[], None] = lambda: None
         self.ready_at: float | None = None
         self.init_error: bytes | None = None
+        self.restoring_since: float | None = None
         self.runtime_asked = False
         self._runtime_waits = False
         self._retired = False
@@ -131,14 +133,16 @@ class RuntimeApi(LoopbackServer):
     def respond(self, request: Request) -> Response | None:
         found = find_route(self.ROUTES, request)
         if found is None:
-            return refusal(404, "NotFound", f"{request.method} {request.path}")
+            if any(route.match(route.method, request.path) is not None for route in self.ROUTES):
+                return Response(405)
+            return Response(404, b"404 page not found\n", {"Content-Type": "text/plain; charset=utf-8"})
         route, fields = found
         handler: Callable[..., Response | None] = getattr(self, route.name)
         return handler(request, **fields)
 
     def next_event(self, request: Request) -> Response | None:
         if self._current is not None and self._current.returned_at is None:
-            return refusal(403, "InvalidStateTransition", "the last invocation has no response yet")
+            return as_event(self._current)  # the same again, for a runtime that has lost it
         self.runtime_asked = True
         self._runtime_waits = True
         self.settle()
@@ -151,7 +155,7 @@ class RuntimeApi(LoopbackServer):
                 self._hand_over(invocation)
                 self.thaw()
             self.changed.notify_all()
-        return Response(200, invocation.event, _event_headers(invocation))
+        return as_event(invocation)
 
     def _hand_over(self, invocation: Invocation) -> None:
         """Note that this is the runtime's event from now on."""
@@ -163,28 +167,36 @@ class RuntimeApi(LoopbackServer):
     def response(self, request: Request, request_id: str) -> Response:
         if len(request.body) <= MOST_RESPONSE_BYTES:
             return self._take_result(request_id, request.body)
-        too_large = refusal(
-            413,
-            "Function.ResponseSizeTooLarge",
-            f"Response payload size exceeded maximum allowed payload size ({MOST_RESPONSE_BYTES} bytes).",
-        )
-        self._take_result(request_id, too_large.body, failed=True)
-        return too_large
+        limit = f"maximum allowed payload size ({MOST_RESPONSE_BYTES} bytes)."
+        told = refusal(413, "Function.ResponseSizeTooLarge", f"Response payload size exceeded {limit}")
+        taken = self._take_result(request_id, told.body, failed=True)
+        return refusal(413, "RequestEntityTooLarge", f"Exceeded {limit}") if taken.status == 202 else taken
 
     def error(self, request: Request, request_id: str) -> Response:
-        return self._take_result(request_id, request.body, failed=True)
+        return self._take_result(request_id, request.body, failed=True, kind="InvocationErrorResponse")
 
     def initialization_error(self, request: Request) -> Response:
         with self.changed:
+            if self._current is not None:
+                return no_transition(self._state, "InitError")
             self.init_error = request.body
             self.changed.notify_all()
         return Response.json({"status": "OK"}, 202)
 
-    def _take_result(self, request_id: str, result: bytes, failed: bool = False) -> Response:
+    @property
+    def _state(self) -> str:
+        """Of a runtime that has got an event, as the service calls it."""
+        return "Running" if self._current and self._current.returned_at is None else "RuntimeResponseSentState"
+
+    def _take_result(
+        self, request_id: str, result: bytes, *, failed: bool = False, kind: str = "InvocationResponse"
+    ) -> Response:
         with self.changed:
             current = self._current
-            if current is None or current.request_id != request_id or current.returned_at is not None:
+            if current is None or current.request_id != request_id:
                 return refusal(400, "InvalidRequestID", "Invalid request ID")
+            if current.returned_at is not None:
+                return no_transition(self._state, kind)
             current.returned_at = time.monotonic()
             current.result = result
             current.failed = failed
@@ -192,7 +204,8 @@ class RuntimeApi(LoopbackServer):
         return Response.json({"status": "OK"}, 202)
 
 
-def _event_headers(invocation: Invocation) -> dict[str, str]:
+def as_event(invocation: Invocation) -> Response:
+    """What a runtime is answered that has asked for an event."""
     headers = {
         "Content-Type": "application/json",
         "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
@@ -202,7 +215,7 @@ def _event_headers(invocation: Invocation) -> dict[str, str]:
     }
     if invocation.client_context is not None:
         headers["Lambda-Runtime-Client-Context"] = invocation.client_context
-    return headers
+    return Response(200, invocation.event, headers)
 
 
 def _trace_header() -> str:
@@ -213,3 +226,11 @@ def _trace_header() -> str:
 def refusal(status: int, kind: str, message: str) -> Response:
     """An error as the service puts it."""
     return Response.json({"errorType": kind, "errorMessage": message}, status)
+
+
+def no_transition(
+    before: str, after: str, *, of: str = "runtime", kind: str = "InvalidStateTransition"
+) -> Response:
+    """The refusal of what can't follow on what was before."""
+    why = "State transition is not allowed"
+    return refusal(403, kind, f"State transition from {before} to {after} failed for {of}. Error: {why}")

@@ -1,0 +1,121 @@
+"""A program that logs in again and again, as one that serves several customers does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import Program, environment, journals
+
+from trace_guard.testing import BraintrustServer, Fault
+
+PROGRAM = """
+    import threading, braintrust, trace_guard.runtime
+    from trace_guard import Deadline, Guard
+    guard = Guard().start()
+
+    def use():
+        return threading.active_count(), len(os.listdir("/proc/self/fd"))
+
+    def serve(customer):
+        with guard.invocation("root", input=customer, deadline=Deadline.after(20)) as invocation:
+            braintrust.login(api_key=customer, force_login=True)  # for the next one
+        return invocation.delivery.verdict.value
+"""
+
+
+def senders(server: BraintrustServer) -> dict[str, str]:
+    """The key that the root of each input was sent with."""
+    return {
+        str(row["input"]): str(request.authorization).removeprefix("Bearer ")
+        for request in server.requests_to("/logs3") for row in request.rows if row.get("input")
+    }
+
+
+@pytest.mark.parametrize("customers", [2, 12])
+def test_logins_cost_what_a_few_do(server: BraintrustServer, directory: Path, customers: int) -> None:
+    """However often a program logs in, and with however many keys, it has the threads, connections and files of a few
+    logins, and each trace is delivered with the key that was in force when it began."""
+    with Program(f"""{PROGRAM}
+    serve("k0")
+    before = use()
+    for turn in range(1, 40):
+        assert serve(f"k{{turn % {customers}}}") == "delivered"
+    after = use()
+    say(after[0] - before[0] <= 2 * 4, after[1] - before[1] <= 5 * 4, *before, *after)
+    guard.close(10)
+    """, environment(server, directory, TRACE_GUARD_LINGER="60")) as program:
+        assert program.hears().split()[:2] == ["True", "True"]
+        program.ends_well()
+    assert len(server.span_rows()) == 40
+    assert server.open_spans() == []
+    expected = {f"k{number}": f"k{(number - 1) % customers}" for number in range(customers)}
+    assert senders(server) == expected
+    assert journals(directory) == []
+
+
+def test_a_destination_that_comes_back_is_taken_up_again(server: BraintrustServer, directory: Path) -> None:
+    """A program that logs in to and fro has one journal for each key, and no more connections than keys."""
+    with Program(f"""{PROGRAM}
+    made = set()
+    for turn in range(20):
+        serve(f"k{{turn % 2}}")
+        made |= {{guard.runtime.journal().path}}
+    say(len(made))
+    guard.close(10)
+    """, environment(server, directory, BRAINTRUST_API_KEY="k1")) as program:
+        program.expects(2)
+        program.ends_well()
+    assert len(server.span_rows()) == 20
+
+
+def test_what_an_earlier_login_had_is_let_go_of(server: BraintrustServer, directory: Path) -> None:
+    """Threads, connections and files of a login that was the first of two are gone once nothing is left to be sent."""
+    with Program(f"""{PROGRAM}
+    trace_guard.runtime._RETIRED_SECONDS = 0.0
+    serve("another key")
+    before = use()
+    serve("another key")
+    serve("another key")
+    say(*[now - then for now, then in zip(use(), before)])
+    listen()
+    guard.close(10)
+    """, environment(server, directory)) as program:
+        program.expects(0, 0)
+        assert len(journals(directory)) == 1
+        program.tell()
+        program.ends_well()
+    assert len(server.span_rows()) == 3
+
+
+def test_what_could_not_be_delivered_waits_on_disk(server: BraintrustServer, directory: Path) -> None:
+    """While the server is down many logins cost no more than a few, and what each has left behind is delivered once its
+    key is there again, with that key."""
+    server.fail("/logs3", Fault.status(503))
+    with Program(f"""{PROGRAM}
+    serve("k0")
+    before = use()
+    for turn in range(1, 12):
+        serve(f"k{{turn}}")
+    after = use()
+    say(after[0] - before[0] <= 2 * 4, after[1] - before[1] <= 5 * 4, *before, *after)
+    listen()
+    for turn in range(12):
+        braintrust.login(api_key=f"k{{turn}}", force_login=True)
+        with guard.invocation("later"):
+            pass
+        guard.runtime.recover(Deadline.after(10))
+        say(guard.flush(20))
+    guard.close(10)
+    """, environment(
+        server, directory, BRAINTRUST_API_KEY="k11", TRACE_GUARD_FLUSH_TIMEOUT="0.05", TRACE_GUARD_EXIT_TIMEOUT="5",
+    )) as program:
+        assert program.hears().split()[:2] == ["True", "True"]
+        server.heal()
+        program.tell()
+        for _ in range(12):
+            program.expects(True)
+        program.ends_well()
+    assert server.open_spans() == []
+    assert senders(server) == {f"k{number}": f"k{(number - 1) % 12}" for number in range(12)}
+    assert journals(directory) == []

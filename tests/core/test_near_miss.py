@@ -1,0 +1,453 @@
+"""Code that comes to its own end after a watchdog or a signal has closed its spans."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import braintrust
+import pytest
+from fixtures import MakeGuard
+from support import PROJECT_ID, Program, environment, normal, traces_in, until
+
+from trace_guard import Deadline, Guard, LocalStore, Outcome, current_invocation
+from trace_guard.backends.memory import MemoryBackend
+from trace_guard.journal.reader import segments
+from trace_guard.rows import Row, dump
+from trace_guard.testing import BraintrustServer, Fault
+
+Way = Callable[[], Any]
+
+
+def mark(row: Row) -> Any:
+    """Who has closed the row's span, if that was not its own code."""
+    return (row.get("metadata") or {}).get("trace_guard", {}).get("closed_by")
+
+
+def about(server: BraintrustServer) -> dict[str, Any]:
+    """What the guard has to say of each span."""
+    return {
+        row["span_attributes"]["name"]: (row.get("metadata") or {}).get("trace_guard") for row in server.span_rows()
+    }
+
+
+def replacements(server: BraintrustServer, since: int = 0) -> list[Row]:
+    """The rows that were sent to replace what is stored."""
+    return [row for request in server.requests[since:] for row in request.rows if row["_is_merge"] is False]
+
+
+def work(early: Way, *, fails: bool = False) -> str:
+    """User code that goes on after ``early``, with spans that are open by then in every way."""
+    with braintrust.start_span("outer", input="question") as outer:
+        outer.log(metadata={"kept": {"a": 1}}, scores={"early": 0.5})
+        inner = outer.start_span("inner")
+        outer.start_span("forgotten", input="never ended")
+        failing = outer.start_span("failing")
+        early()
+        with outer.start_span("late") as late:
+            braintrust.flush()
+            late.log(output="at the last moment")
+        failing.log(error="its own")
+        failing.end()
+        inner.log(output="thought", metadata={"tokens": 7})
+        inner.end()
+        outer.log(output="answer", metadata={"kept": {"b": 2}})
+    if fails:
+        raise ValueError("no such order")
+    return "result"
+
+
+def run(guard: Guard, early: Way, *, fails: bool = False, kind: str = "sync", deadline: float | None = None) -> Any:
+    """Run it guarded; its invocation."""
+    found: list[Any] = []
+
+    def body() -> str:
+        found.append(current_invocation())
+        current_invocation().count("calls", "model")  # type: ignore[union-attr]
+        return work(early, fails=fails)
+
+    async def coroutine() -> str:
+        return body()
+
+    limit = Deadline.never() if deadline is None else Deadline.after(deadline)
+    invocation = guard.invocation("root", deadline=limit, input={"question": 1}, metadata={"a": 1}, tags=["t"])
+    try:
+        if kind == "sync":
+            with invocation:
+                invocation.set_output(body())
+        else:
+            async def main() -> None:
+                async with invocation:
+                    invocation.set_output(await coroutine())
+
+            asyncio.run(main())
+    except ValueError:
+        assert fails
+    return found[0]
+
+
+def terminated(guard: Guard, server: BraintrustServer) -> Way:
+    """What a signal does, and then has arrived."""
+    def early() -> None:
+        guard.runtime.terminate("SIGTERM", Deadline.after(5))
+        assert current_invocation().outcome is Outcome.TERMINATED  # type: ignore[union-attr]
+        until(lambda: [mark(row) for row in server.span_rows() if mark(row)])
+
+    return early
+
+
+def nothing() -> None:
+    """All goes well."""
+
+
+# The real end
+
+
+def test_the_real_end_wins_over_the_watchdog(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """Code that returns or raises within the reserve, sync or async, has the trace that it would have had in good time,
+    to the last field, although the server had been told that all of it timed out."""
+    guard = make_guard(linger=60, reserve=1.0)
+    ways = [{"fails": fails, "kind": kind} for fails in (False, True) for kind in ("sync", "async")]
+    marked: list[set[str]] = []
+
+    def early() -> None:
+        invocation = current_invocation()
+        assert invocation is not None
+        trace = invocation.span.root_span_id
+        until(lambda: invocation.outcome is Outcome.TIMED_OUT)
+        until(lambda: sum(mark(row) == "watchdog" for row in server.span_rows() if row["root_span_id"] == trace) == 5)
+        marked.append({row["error"] for row in server.span_rows() if row["id"] == invocation.span.id})
+
+    with ThreadPoolExecutor(len(ways)) as pool:
+        misses = list(pool.map(lambda way: run(guard, early, deadline=5.0, **way), ways))
+    near = {one.span.id: one for one in misses}
+    assert all(error.startswith("TimedOut: ") for (error,) in marked)
+    until(lambda: not any(mark(row) == "watchdog" for row in server.span_rows()))
+    found = {trace[0]["root_span_id"]: normal(trace) for trace in traces_in(server.span_rows())}
+    assert len(found) == len(near) == 4
+    for way, miss in zip(ways, misses, strict=True):
+        plain = run(guard, nothing, deadline=5.0, **way)
+        assert miss.outcome is plain.outcome is (Outcome.ERROR if way["fails"] else Outcome.OK)
+        (expected,) = (
+            normal(trace) for trace in traces_in(server.span_rows())
+            if trace[0]["root_span_id"] == plain.span.root_span_id
+        )
+        assert found[miss.span.root_span_id] == expected
+    assert server.open_spans() == []
+
+
+def test_a_signal_that_is_survived_is_taken_back(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """Code that returns although a signal was to end its process has its real end too, and is delivered."""
+    guard = make_guard(linger=60)
+    miss = run(guard, terminated(guard, server))
+    plain = run(guard, nothing)
+    assert (miss.outcome, miss.delivery.verdict) == (plain.outcome, plain.delivery.verdict)
+    assert miss.delivery.rows > plain.delivery.rows
+    near_miss, in_time = map(normal, traces_in(server.span_rows()))
+    assert near_miss == in_time
+    assert len(replacements(server)) == 6
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_what_a_signal_raises_is_no_end_of_its_own(
+    server: BraintrustServer, make_guard: MakeGuard, error: type[BaseException]
+) -> None:
+    """Code that a signal ends by what its handler raises stays terminated."""
+    guard = make_guard(linger=60)
+    invocation = guard.invocation("root")
+
+    def ended() -> None:
+        with invocation:
+            terminated(guard, server)()
+            raise error
+
+    with pytest.raises(error):
+        ended()
+    assert invocation.outcome is Outcome.TERMINATED
+    assert about(server) == {"root": {"outcome": "terminated", "closed_by": "guard", "reason": "signal"}}
+    assert replacements(server) == []
+
+
+def test_an_end_after_the_deadline_is_too_late(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """Code that comes to its end after its deadline stays timed out, and its output is there all the same."""
+    guard = make_guard(linger=60)
+    deadline = Deadline.after(0.4)
+    with guard.invocation("root", deadline=deadline) as invocation:
+        until(lambda: deadline.expired)
+        until(lambda: any(map(mark, server.span_rows())))
+        invocation.set_output("late")
+    assert invocation.outcome is Outcome.TIMED_OUT
+    assert guard.flush(10)
+    (root,) = server.span_rows()
+    assert root["metadata"]["trace_guard"] == {"outcome": "timed_out", "closed_by": "watchdog", "reason": "deadline"}
+    assert root["output"] == "late"
+
+
+# What a replacement must not take
+
+
+def test_a_replacement_takes_nothing_with_it(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """Feedback that was given on a span before it is replaced stays, and so does what is logged on it afterwards."""
+    guard = make_guard(linger=60)
+    logger = braintrust.init_logger(project="project", project_id=PROJECT_ID, set_current=False)
+    with guard.invocation("root") as invocation:
+        logger.log_feedback(id=invocation.span.id, scores={"before": 1.0})
+        terminated(guard, server)()
+        logger.log_feedback(id=invocation.span.id, scores={"between": 0.5})
+    assert len(replacements(server)) == 1
+    logger.log_feedback(id=invocation.span.id, scores={"after": 0.0})
+    invocation.span.log(metadata={"later": True})
+    assert guard.flush(10)
+    (root,) = (row for row in server.span_rows() if row["id"] == invocation.span.id)
+    assert root["scores"] == {"before": 1.0, "between": 0.5, "after": 0.0}
+    assert root["metadata"] == {"later": True, "trace_guard": {"outcome": "ok"}}
+
+
+def test_rows_that_were_delivered_are_kept_for_it(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """While an invocation has a deadline, the segments that its spans would be rebuilt from are kept after delivery,
+    up to a part of the cap, and removed after its end."""
+    guard = make_guard(linger=60, max_journal_bytes=1 << 20)
+    invocation = guard.invocation("root", deadline=Deadline.after(60))
+    with invocation, braintrust.start_span("first") as first:
+        first.log(output="x" * 1000)
+        for _ in range(3):
+            with braintrust.start_span("large") as large:
+                large.log(output="y" * 50_000)
+            assert flushed(guard)
+        journal: Any = guard.runtime.journal()
+        assert len(segments(journal.path)) == 3
+        terminated(guard, server)()
+    assert about(server) == {"root": {"outcome": "ok"}, "first": None, "large": None}
+    assert {row["id"] for row in replacements(server)} == {invocation.span.id, first.id}
+    with guard.invocation("next"):
+        pass
+    assert len(segments(journal.path)) == 1
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_what_is_gone_from_the_journal_is_not_replaced(
+    server: BraintrustServer, make_guard: MakeGuard, memory: bool, tmp_path: Path
+) -> None:
+    """A span some of whose rows are no longer in the journal is corrected by a merge, which leaves all that the server
+    has where it is; a span that is still there whole is replaced."""
+    (tmp_path / "file").touch()
+    guard = make_guard(linger=60, max_journal_bytes=1 << 20, **({"directory": tmp_path / "file"} if memory else {}))
+    journal: Any = guard.runtime.journal()
+    assert journal.durable is not memory
+    if memory:
+        journal._max_bytes = 1 << 20
+    invocation = guard.invocation("root", deadline=Deadline.after(60), input="input")
+    with invocation, braintrust.start_span("first", input="x" * 1000) as first:
+        first.log(metadata={"kept": True})
+        for _ in range(8):
+            with braintrust.start_span("large") as large:
+                large.log(output="y" * 50_000)
+            assert flushed(guard)
+        with braintrust.start_span("whole", output="z"):
+            terminated(guard, server)()
+        first.log(output="first's")
+    assert {row["span_attributes"]["name"] for row in replacements(server)} == {"whole"}
+    rows = {row["id"]: row for row in server.span_rows()}
+    wrong = {"closed_by": None, "reason": None, "running": None}
+    for row_id in (invocation.span.id, first.id):
+        assert rows[row_id]["metadata"]["trace_guard"] == {"outcome": "ok", **wrong}
+        assert rows[row_id]["error"] is None
+    assert rows[invocation.span.id]["input"] == "input"
+    assert (rows[first.id]["input"], rows[first.id]["output"]) == ("x" * 1000, "first's")
+    assert rows[first.id]["metadata"]["kept"] is True
+    assert about(server)["whole"] is None
+
+
+def flushed(guard: Guard) -> bool:
+    """Have all that the SDK has delivered, from within an invocation."""
+    braintrust.flush()
+    return guard.runtime.flush(Deadline.after(10))
+
+
+def test_memory_is_rebuilt_from_too(server: BraintrustServer, make_guard: MakeGuard, tmp_path: Path) -> None:
+    """Where no directory can be used a near miss is corrected as well."""
+    (tmp_path / "file").touch()
+    guard = make_guard(linger=60, directory=tmp_path / "file")
+    run(guard, terminated(guard, server))
+    run(guard, nothing)
+    near_miss, in_time = map(normal, traces_in(server.span_rows()))
+    assert near_miss == in_time
+
+
+def test_a_journal_that_is_full_cuts_no_replacement(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """Where the cap leaves no room for a span's payload, the span is corrected without it, and what the server has of
+    it stays."""
+    guard = make_guard(linger=60, max_journal_bytes=1 << 20)
+    with guard.invocation("root", input="i" * 1000) as invocation:
+        terminated(guard, server)()
+        assert flushed(guard)
+        server.refuse_connections()
+        while not journal_is_nearly_full(guard):
+            with braintrust.start_span("large") as large:
+                large.log(output="y" * 20_000)
+            braintrust.flush()
+    server.accept_connections()
+    assert guard.flush(10)
+    (root,) = (row for row in server.span_rows() if row["id"] == invocation.span.id)
+    assert root["input"] == "i" * 1000
+    assert root["metadata"]["trace_guard"] == {"outcome": "ok", "closed_by": None, "reason": None, "running": None}
+    assert server.open_spans() == []
+
+
+def journal_is_nearly_full(guard: Guard) -> bool:
+    journal: Any = guard.runtime.journal()
+    return journal.size > 0.76 * (1 << 20)
+
+
+def test_a_replacement_that_is_refused_is_said_as_a_merge(
+    server: BraintrustServer, make_guard: MakeGuard
+) -> None:
+    """A replacement that the server won't have, as it is too large in one piece, becomes a merge that says the real
+    end, and what the server has stays."""
+    guard = make_guard(linger=60)
+    with guard.invocation("root") as invocation:
+        invocation.span.log(metadata={"one": "x" * 3000})
+        assert flushed(guard)
+        invocation.span.log(metadata={"two": "y" * 3000})
+        terminated(guard, server)()
+        server.max_body_bytes = 5000
+    assert invocation.delivery is not None
+    assert invocation.delivery.verdict is invocation.delivery.REFUSED
+    (root,) = server.span_rows()
+    assert (len(root["metadata"]["one"]), len(root["metadata"]["two"])) == (3000, 3000)
+    assert root["metadata"]["trace_guard"] == {"outcome": "ok", "closed_by": None, "reason": None, "running": None}
+    assert root["error"] is None
+
+
+def test_what_can_t_be_merged_here_is_not_replaced(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """A span of which something was said that only the server knows how to carry out is corrected by a merge."""
+    guard = make_guard(linger=60)
+    with guard.invocation("root"), braintrust.start_span("child") as child:
+        row = {"id": child.id, "project_id": PROJECT_ID, "log_id": "g", "_is_merge": True, "_array_delete": [["tags"]]}
+        guard.runtime.ingest([(row, dump(row))])
+        terminated(guard, server)()
+        child.log(output="its own")
+    assert {row["span_attributes"]["name"] for row in replacements(server)} == {"root"}
+    assert about(server)["child"] == {"outcome": "ok", "closed_by": None, "reason": None, "running": None}
+
+
+def test_a_fault_of_ours_leaves_it_as_it_is(
+    server: BraintrustServer, make_guard: MakeGuard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """If a near miss can't be corrected, as something of ours fails, its code does not notice, and no span is open."""
+    def fails(*_: Any) -> None:
+        raise LookupError("a fault of ours")
+
+    monkeypatch.setattr("trace_guard.near_miss.NearMiss.rows", fails)
+    guard = make_guard(linger=60)
+    assert guard.wrap(lambda: work(terminated(guard, server)), name="root")() == "result"
+    assert [record.message for record in caplog.records if record.exc_info] == [
+        "trace-guard could not close the root span; your code is not affected"
+    ]
+    caplog.clear()
+    assert guard.flush(10)
+    assert server.open_spans() == []
+    assert replacements(server) == []
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("puts_off", [False, True])
+def test_an_end_after_the_deadline_changes_nothing(
+    server: BraintrustServer, make_guard: MakeGuard, fails: bool, puts_off: bool
+) -> None:
+    """Code that returns or raises after its deadline, where the platform has not ended it, leaves the root's end,
+    outcome and error as the watchdog has told them, also if the delivery is put off until after the response."""
+    guard = make_guard(linger=60, reserve=0.2)
+    invocation = guard.invocation("root", deadline=Deadline.after(0.4))
+    jobs: list[Callable[[Deadline, str], object]] = []
+    if puts_off:
+        invocation.after_response = lambda job: jobs.append(job) or "later"
+    with contextlib.suppress(ValueError), invocation:
+        until(lambda: invocation.deadline.expired and any(map(mark, server.span_rows())))
+        (closed,) = server.span_rows()
+        if fails:
+            raise ValueError("too late")
+    for job in jobs:
+        job(Deadline.after(5), "later")
+    assert (invocation.outcome, len(jobs)) == (Outcome.TIMED_OUT, puts_off)
+    assert guard.flush(10)
+    (root,) = server.span_rows()
+    told = ("metrics", "metadata", "error")
+    assert [root[key] for key in told] == [closed[key] for key in told]
+
+
+# Requests that may land late
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_it_is_sent_once_more_after_a_request_that_failed(
+    server: BraintrustServer, make_guard: MakeGuard, times: int
+) -> None:
+    """If a request with the wrong mark has failed, so that it may land late, the replacement is sent once more with the
+    next delivery, with what has come since, and never again; be it that a delivery has failed, or that its next attempt
+    has not."""
+    guard = make_guard(linger=60)
+    server.fail("/logs3", Fault.status(504), times=times)
+    with guard.invocation("root") as invocation:
+        invocation.span.log(input="input")
+        guard.runtime.terminate("SIGTERM", Deadline.after(5))
+    invocation.span.log(output="afterwards")
+    assert [row["id"] for row in replacements(server)] == [invocation.span.id]
+    late = server.requests_to("/logs3")[0].rows
+    server._store.write([*late])
+    assert any(map(mark, server.span_rows()))
+    for number in range(3):
+        with guard.invocation(f"next {number}"):
+            pass
+        assert len(replacements(server)) == 2
+        (root,) = (row for row in server.span_rows() if row["id"] == invocation.span.id)
+        assert root["metadata"]["trace_guard"] == {"outcome": "ok"}
+        assert (root["input"], root["output"]) == ("input", "afterwards")
+        assert "error" not in root
+
+
+def test_the_exit_is_a_next_delivery_too(server: BraintrustServer, directory: Path) -> None:
+    """A process that ends before there is a next delivery sends the replacement once more at its exit."""
+    code = """
+    from trace_guard import Deadline, Guard
+    guard = Guard(linger=60)
+    with guard.invocation("root") as invocation:
+        guard.runtime.terminate("SIGTERM", Deadline.after(5))
+    say(invocation.delivery.verdict.value)
+    listen()
+    """
+    server.fail("/logs3", Fault.status(504), times=3)
+    with Program(code, environment(server, directory)) as program:
+        program.expects("delivered")
+        assert len(replacements(server)) == 1
+        server._store.write([*server.requests_to("/logs3")[0].rows])
+        assert any(map(mark, server.span_rows()))
+        program.tell()
+        program.ends_well()
+    assert len(replacements(server)) == 2
+    assert about(server) == {"root": {"outcome": "ok"}}
+
+
+# Other backends
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_every_backend_replaces(directory: Path, kind: str) -> None:
+    """The local store and the memory of tests hold the real end too."""
+    backend: Any = LocalStore(directory / "traces.db") if kind == "local" else MemoryBackend()
+    guard = Guard(backend=backend, dir=directory, project="p", linger=60)
+    rows = backend.all_rows if kind == "local" else backend.rows
+
+    def early() -> None:
+        guard.runtime.terminate("SIGTERM", Deadline.after(5))
+        until(lambda: any(map(mark, rows())))
+
+    run(guard, early)
+    run(guard, nothing)
+    near_miss, in_time = map(normal, traces_in(rows()))
+    guard.close()
+    assert near_miss == in_time

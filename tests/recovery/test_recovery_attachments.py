@@ -1,0 +1,157 @@
+"""Attachments that dead and living processes left: delivered once, whoever looks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import braintrust
+import pytest
+from fixtures import MakeGuard
+from support import Program, environment, journals, settings_for, until
+
+from trace_guard import Deadline, recover
+from trace_guard.status import _is_held
+from trace_guard.testing import BraintrustServer, Fault
+
+DONE = {"upload_status": "done"}
+BUSY = """
+    import braintrust
+    from trace_guard import Guard
+    guard = Guard(linger=60, flush_timeout=0.05)
+    with guard.invocation("root") as invocation:
+        one = braintrust.Attachment(data=b"content" * 100_000, filename="a.bin", content_type="text/plain")
+        invocation.span.log(input=one)
+        braintrust.flush()
+        if os.environ.get("WITHIN"):
+            say(one.reference["key"])
+            listen()
+    say(one.reference["key"])
+    listen()
+"""
+CONTENT = b"content" * 100_000
+
+
+def spools(directory: Path) -> list[Path]:
+    return [journal / "attachments" for journal in journals(directory) if (journal / "attachments").exists()]
+
+
+def stops_between_attempts(program: Program, directory: Path) -> bool:
+    """Stop a program, and let it go on if it was just about to upload something."""
+    program.stop()
+    if not any(_is_held(spool / "lock") for spool in spools(directory)):
+        return True
+    program.go_on()
+    return False
+
+
+@pytest.mark.parametrize("within", ["1", ""])
+def test_the_next_start_delivers_them(server: BraintrustServer, directory: Path, within: str) -> None:
+    """A process that is killed with an attachment on its disk, in its invocation or after it, leaves it to the next
+    start, which delivers it and then removes the journal."""
+    server.fail("/attachment", Fault.status(503))
+    with Program(BUSY, environment(server, directory, WITHIN=within)) as program:
+        key = program.hears()
+        program.kill()
+    server.heal()
+    recover(settings_for(server, directory))
+    assert (server.attachments, server.attachment_statuses) == ({key: CONTENT}, {key: DONE})
+    assert (len(server.span_rows()), server.open_spans(), journals(directory)) == (1, [], [])
+
+
+def test_one_that_was_being_read_is_told_of(server: BraintrustServer, directory: Path) -> None:
+    """If the process is killed before the SDK has read an attachment, its status says so, and not "uploading" for
+    ever."""
+    server.fail("/attachment", Fault.status(503))
+    with Program(BUSY, environment(server, directory)) as program:
+        key = program.hears()
+        program.kill()
+    (spool,) = spools(directory)
+    (spool / f"{key}.body").rename(spool / f"{key}.part")  # as it is for a moment
+    server.heal()
+    recover(settings_for(server, directory))
+    status = server.attachment_statuses[key]
+    assert (status["upload_status"], "ended before" in status["error_message"]) == ("error", True)
+    assert (server.attachments, journals(directory)) == ({}, [])
+
+
+def test_a_damaged_description_holds_nothing_up(server: BraintrustServer, directory: Path) -> None:
+    """What can't be read among the attachments of a dead process is passed over, and removed with its journal."""
+    server.fail("/attachment", Fault.status(503))
+    with Program(BUSY, environment(server, directory)) as program:
+        key = program.hears()
+        program.kill()
+    (spool,) = spools(directory)
+    (spool / "torn.json").write_text('{"key": "to')
+    (spool / "newer.json").write_text(json.dumps({"key": "k", "unknown": 1}))
+    server.heal()
+    recover(settings_for(server, directory))
+    assert (set(server.attachments), journals(directory)) == ({key}, [])
+
+
+def test_a_living_process_can_be_helped(server: BraintrustServer, directory: Path) -> None:
+    """What a process that still lives could not upload is uploaded for it, and it then does not do so again."""
+    server.fail("/attachment", Fault.status(503))
+    with Program(BUSY, environment(server, directory)) as program:
+        key = program.hears()
+        until(lambda: stops_between_attempts(program, directory), what="a pause between two attempts")
+        server.heal()
+        recover(settings_for(server, directory))
+        assert (server.attachments, server.attachment_statuses) == ({key: CONTENT}, {key: DONE})
+        assert [list(spool.glob("*.*")) for spool in spools(directory)] == [[]]
+        program.go_on()
+        program.tell()
+        program.ends_well()
+    until(lambda: journals(directory) == [], what="the end of the journal")
+    assert len([one for one in server.requests if one.method == "PUT"]) == 1
+
+
+def test_a_forked_child_leaves_them_to_its_parent(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path
+) -> None:
+    """What waits in a process that forks is the parent's: the child neither uploads nor removes it."""
+    code = BUSY.rstrip().removesuffix("listen()") + """
+    pid = os.fork()
+    if pid == 0:
+        with guard.invocation("child") as invocation:
+            two = braintrust.Attachment(data=b"of the child", filename="b", content_type="text/plain")
+            invocation.span.log(input=two)
+        say(two.reference["key"])
+        sys.exit()
+    say("ended", os.waitpid(pid, 0)[1])
+    listen()
+"""
+    server.fail("/attachment", Fault.status(503))
+    with Program(code, environment(server, directory, TRACE_GUARD_EXIT_TIMEOUT="0.2")) as program:
+        keys = [program.hears(), program.hears()]
+        program.expects("ended", 0)
+        assert len([path for spool in spools(directory) for path in spool.glob("*.body")]) == 2
+        server.heal()
+        program.tell()
+        program.ends_well()
+    recover(settings_for(server, directory))
+    assert server.attachments == dict(zip(keys, [CONTENT, b"of the child"], strict=True))
+    assert journals(directory) == []
+
+
+def test_a_cleared_directory_is_no_disaster(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path
+) -> None:
+    """If somebody removes the files of a living process, what waited there is gone; what comes next is delivered."""
+    server.fail("/attachment", Fault.status(503))
+    guard = make_guard(flush_timeout=0.05)
+
+    def log(content: bytes) -> str:
+        one = braintrust.Attachment(data=content, filename="a", content_type="text/plain")
+        with guard.invocation("root") as invocation:
+            invocation.span.log(input=one)
+        return str(one.reference["key"])
+
+    log(os.urandom(1000))
+    shutil.rmtree(directory)
+    server.heal()
+    key = log(b"after it")
+    assert guard.runtime.courier.drain(Deadline.after(20), force=True)
+    assert server.attachments[key] == b"after it"

@@ -1,0 +1,79 @@
+"""Processes that die in the middle of a near miss: what they have corrected stays corrected, and nothing else is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from support import Program, environment, journals, normal, pending_in, settings_for, traces_in, until
+
+from trace_guard import Recovery, recover
+from trace_guard.rows import Row
+from trace_guard.testing import BraintrustServer
+
+CODE = """
+    import braintrust
+    from trace_guard import Deadline, Guard
+    guard = Guard(linger=60, flush_timeout=0.1)
+    with guard.invocation("root", deadline=Deadline.after(60)) as invocation:
+        with braintrust.start_span("outer", input=1) as outer:
+            inner = outer.start_span("inner")
+            outer.start_span("forgotten")
+            say("open")
+            if listen() == "early":
+                guard.runtime.terminate("SIGTERM", Deadline.after(5))
+                say("marked")
+                listen()
+            inner.log(output=2)
+            inner.end()
+        invocation.set_output("result")
+    say(invocation.delivery.verdict.value)
+    listen()
+"""
+
+
+def marked(server: BraintrustServer) -> list[Row]:
+    """The spans that stand as ended by the signal."""
+    outcomes = [(row, (row.get("metadata") or {}).get("trace_guard", {}).get("outcome")) for row in server.span_rows()]
+    return [row for row, outcome in outcomes if outcome == "terminated"]
+
+
+def test_a_correction_that_was_not_delivered_is_by_another(server: BraintrustServer, directory: Path) -> None:
+    """A process that is killed right after it has written its replacements, before any was delivered, has the trace of
+    one that came to its end in good time, once its journal is recovered."""
+    env = environment(server, directory)
+    with Program(CODE, env) as program:
+        program.expects("open")
+        program.tell("early")
+        program.expects("marked")
+        assert len(marked(server)) == 4
+        server.refuse_connections()
+        program.tell()
+        program.expects("spooled")
+        program.kill()
+    server.accept_connections()
+    pending = len(pending_in(directory))
+    assert recover(settings_for(server, directory)) == Recovery(1, 0, pending, 0, None)
+    with Program(CODE, env) as program:
+        program.expects("open")
+        program.tell()
+        program.expects("delivered")
+        program.tell()
+        program.ends_well()
+    near_miss, in_time = map(normal, traces_in(server.span_rows()))
+    assert near_miss == in_time
+    assert journals(directory) == []
+
+
+def test_a_process_that_dies_before_its_own_end_stays_as_it_is(server: BraintrustServer, directory: Path) -> None:
+    """A process that is killed after a signal, and before its code came to its end, stays terminated."""
+    with Program(CODE, environment(server, directory)) as program:
+        program.expects("open")
+        program.tell("early")
+        program.expects("marked")
+        until(lambda: len(marked(server)) == 4)
+        program.kill()
+    assert recover(settings_for(server, directory)).error is None
+    assert len(marked(server)) == 4
+    assert server.open_spans() == []
+    assert [row for request in server.requests for row in request.rows if not row["_is_merge"]] == []
+    assert journals(directory) == []

@@ -1,0 +1,269 @@
+"""Attachments on their way: kept beside the rows that refer to them until the backend has them.
+
+In the directory of a journal::
+
+    attachments/lock         held (flock) by whoever uploads
+    attachments/NAME.json    what is known of one: key, file name, content type, trace; why it can't be had, if so
+    attachments/NAME.body    its content, which gets this name once it is whole
+
+One that has no content yet was just being read by the SDK; if its process is gone, it never will have. The
+description is removed first, so that what is left of a removal that was broken off is nobody's attachment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from ..rows import dump
+from .files import ATTACHMENTS, create_file, sync_directory
+from .locks import FileLock
+from .spooled import Content, SpooledAttachment, file_name, known_size, pieces
+
+__all__ = ["FileSpool", "MemorySpool", "Spool"]
+
+_MEMORY_BYTES = 16 * 1024 * 1024
+_CUT_SHORT = "the process ended before it had read this attachment"
+
+
+class Spool(Protocol):
+    """What the gateway and the courier need of a place for attachments, be it in files or in memory. Thread-safe."""
+
+    durable: bool
+
+    @property
+    def most(self) -> int: ...
+    @property
+    def waiting(self) -> list[SpooledAttachment]: ...
+    @property
+    def empty(self) -> bool: ...
+    def begin(self, one: SpooledAttachment) -> None: ...
+    def store(self, one: SpooledAttachment, body: object) -> bool: ...
+    def fail(self, one: SpooledAttachment, error: str) -> None: ...
+    def remove(self, one: SpooledAttachment) -> None: ...
+    def find(self, key: str) -> SpooledAttachment | None: ...
+    def take_delivery(self) -> bool: ...
+    def leave_delivery(self) -> None: ...
+
+
+class MemorySpool:
+    """Attachments of a process that has no directory to write to: they live and die with it.
+
+    Attributes:
+        most: bytes of the largest attachment that may be kept.
+    """
+
+    durable = False
+
+    def __init__(self, most: int = _MEMORY_BYTES) -> None:
+        self.most = most
+        self._kept: dict[str, SpooledAttachment] = {}
+        self._mutex = threading.RLock()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the contents that are kept."""
+        return sum(one.content.size for one in tuple(self._kept.values()) if one.content is not None)
+
+    @property
+    def waiting(self) -> list[SpooledAttachment]:
+        """Those that can be delivered now, oldest first."""
+        return [one for one in tuple(self._kept.values()) if one.content is not None or one.error is not None]
+
+    @property
+    def empty(self) -> bool:
+        """True if nothing is kept, nor to come."""
+        return not self._kept
+
+    def begin(self, one: SpooledAttachment) -> None:
+        """The SDK is about to hand one over.
+
+        Raises:
+            OSError: the disk won't have it.
+        """
+        with self._mutex:
+            self._kept[one.key] = one
+
+    def store(self, one: SpooledAttachment, body: object) -> bool:
+        """Keep the content of one; False if there is no room for it.
+
+        Args:
+            body: the body of a request: bytes, a text, a file, pieces, or None for an empty one.
+
+        Raises:
+            OSError: as in :meth:`begin`.
+        """
+        with self._mutex:
+            left = self.most - self.size
+            if known_size(body) > left:
+                return False
+            data = body if isinstance(body, bytes) else b"".join(pieces(body))
+            if len(data) > left:
+                return False
+            self._kept.setdefault(one.key, one).content = Content(data)
+            return True
+
+    def fail(self, one: SpooledAttachment, error: str) -> None:
+        """The content of one can't be had: only that is left to be told.
+
+        Raises:
+            OSError: as in :meth:`begin`.
+        """
+        with self._mutex:
+            one.content, one.error = None, error
+            self._kept[one.key] = one
+
+    def remove(self, one: SpooledAttachment) -> None:
+        """One has been delivered, or is kept elsewhere."""
+        with self._mutex:
+            self._kept.pop(one.key, None)
+
+    def find(self, key: str) -> SpooledAttachment | None:
+        """The one with that key, if it is kept."""
+        return self._kept.get(key)
+
+    def take_delivery(self) -> bool:
+        """Become the one that uploads; False while another process does."""
+        return True
+
+    def leave_delivery(self) -> None:
+        """Let others upload what is left."""
+
+    def abandon(self) -> None:
+        """In a forked child: they are the parent's to deliver, and a thread that held the lock is not there."""
+        self._mutex = threading.RLock()
+        self._kept.clear()
+
+
+class FileSpool(MemorySpool):
+    """Attachments in the directory of a journal.
+
+    Args:
+        journal: the journal's directory.
+        most: bytes up to which attachments may fill trace-guard's directory.
+        used: tells how many bytes all else in there takes up, the attachments of other processes among it.
+        sync: attachments are to outlive the host.
+        orphaned: the process that has written them is gone.
+    """
+
+    durable = True
+
+    def __init__(
+        self, journal: Path, most: int, used: Callable[[], int], *, sync: bool = False, orphaned: bool = False
+    ) -> None:
+        super().__init__(most)
+        self.path = journal / ATTACHMENTS
+        self._used = used
+        self._sync = sync
+        self._lock = FileLock(self.path / "lock")
+        for path in sorted(self.path.glob("*.json"), key=_made_at):
+            one = _read(path)
+            if one is not None:
+                if orphaned and one.content is None and one.error is None:
+                    one.error = _CUT_SHORT
+                self._kept[one.key] = one
+
+    def begin(self, one: SpooledAttachment) -> None:
+        with self._mutex:
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            self._describe(one)
+            super().begin(one)
+
+    def store(self, one: SpooledAttachment, body: object) -> bool:
+        with self._mutex:
+            left = self.most - self.size - self._used()
+            if known_size(body) > left:
+                return False
+            part, whole = self._file(one, ".part"), self._file(one, ".body")
+            part.unlink(missing_ok=True)
+            try:
+                with open(create_file(part), "wb", buffering=0) as file:
+                    for piece in pieces(body):
+                        left -= len(piece)
+                        if left < 0:
+                            return False
+                        _write_whole(file.fileno(), piece)
+                    if self._sync:
+                        os.fsync(file.fileno())
+                os.rename(part, whole)
+                if self._sync:
+                    sync_directory(self.path)
+            finally:
+                part.unlink(missing_ok=True)
+            self._kept.setdefault(one.key, one).content = Content(whole)
+            return True
+
+    def fail(self, one: SpooledAttachment, error: str) -> None:
+        with self._mutex:
+            super().fail(one, error)
+            self._describe(one)
+            self._file(one, ".body").unlink(missing_ok=True)
+
+    def remove(self, one: SpooledAttachment) -> None:
+        with self._mutex:
+            super().remove(one)
+            for ending in (".json", ".body"):
+                with contextlib.suppress(OSError):  # the journal was removed, or is on a disk that is gone
+                    self._file(one, ending).unlink(missing_ok=True)
+
+    def take_delivery(self) -> bool:
+        if self._lock.held:
+            return True
+        try:
+            if not self._lock.acquire():
+                return False
+        except FileNotFoundError:
+            return True  # somebody has removed the files: nobody else can deliver them
+        with self._mutex:
+            for one in self.waiting:
+                if not self._file(one, ".json").exists():
+                    super().remove(one)  # another process has delivered it meanwhile
+        return True
+
+    def leave_delivery(self) -> None:
+        self._lock.release()
+
+    def abandon(self) -> None:
+        super().abandon()
+        self._lock.release()
+
+    def _file(self, one: SpooledAttachment, ending: str) -> Path:
+        return self.path / (file_name(one.key) + ending)
+
+    def _describe(self, one: SpooledAttachment) -> None:
+        part, whole = self._file(one, ".new"), self._file(one, ".json")
+        part.unlink(missing_ok=True)
+        with open(create_file(part), "wb", buffering=0) as file:
+            _write_whole(file.fileno(), dump(one.about))
+            if self._sync:
+                os.fsync(file.fileno())
+        os.replace(part, whole)
+
+
+def _read(path: Path) -> SpooledAttachment | None:
+    try:
+        one = SpooledAttachment(**json.loads(path.read_bytes()))
+        body = path.with_suffix(".body")
+        if one.error is None and body.exists():
+            one.content = Content(body)
+    except (OSError, ValueError, TypeError):
+        return None  # removed meanwhile, or damaged
+    return one
+
+
+def _made_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _write_whole(descriptor: int, data: bytes | memoryview) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,93 @@
+"""One attachment on its way, and its content."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Content", "SpooledAttachment", "file_name", "known_size", "pieces"]
+
+_PIECE = 256 * 1024
+_SAFE = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+class Content:
+    """The bytes of an attachment, in a file or in memory. Iterating over it gives them piece by piece, as often as
+    they are wanted, so that a request can be sent again and a large file never is in memory whole."""
+
+    def __init__(self, source: Path | bytes) -> None:
+        self.source = source
+        self.size = len(source) if isinstance(source, bytes) else source.stat().st_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        if isinstance(self.source, bytes):
+            yield self.source
+            return
+        with open(self.source, "rb", buffering=0) as file:
+            while piece := file.read(_PIECE):
+                yield piece
+
+
+@dataclass(eq=False)
+class SpooledAttachment:
+    """One attachment.
+
+    Attributes:
+        key: by which rows refer to it.
+        org_id: as the SDK gave it; a placeholder if it did not know better.
+        root: the ``root_span_id`` of the trace that refers to it, or None if that is not known.
+        error: why its content can't be had, which is then all that is to be told about it.
+        content: None if there is an error, or as long as the SDK has not handed it over.
+    """
+
+    key: str
+    filename: str = ""
+    content_type: str = ""
+    org_id: str = ""
+    root: str | None = None
+    error: str | None = None
+    content: Content | None = None
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """All but the content."""
+        return {name: value for name, value in vars(self).items() if name != "content"}
+
+    @property
+    def vanished(self) -> bool:
+        """True if its file is gone: another process has delivered it, or somebody has cleared it away."""
+        source = self.content.source if self.content else None
+        return isinstance(source, Path) and not source.exists()
+
+
+def file_name(key: str) -> str:
+    """A name for the file of an attachment. Keys come from the SDK, which takes UUIDs; any other must not lead out
+    of the directory."""
+    return key if _SAFE.fullmatch(key) else sha256(key.encode()).hexdigest()
+
+
+def known_size(body: object) -> int:
+    """Bytes of a request's body, as far as that shows without reading it; else 0."""
+    return len(body) if isinstance(body, (bytes, bytearray, str)) else 0
+
+
+def pieces(body: object) -> Iterator[memoryview]:
+    """A request's body in pieces, without a copy of it."""
+    if body is None:
+        return
+    if isinstance(body, str):
+        body = body.encode()
+    if isinstance(body, (bytes, bytearray)):
+        view = memoryview(body)
+        for start in range(0, len(view), _PIECE):
+            yield view[start : start + _PIECE]
+    elif hasattr(body, "read"):
+        while piece := body.read(_PIECE):
+            yield memoryview(piece)
+    else:
+        for piece in body:  # type: ignore[attr-defined]
+            yield memoryview(piece)
