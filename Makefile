@@ -10,8 +10,8 @@ export UV_SYSTEM_CERTS := true
 demo: $(VENV)/.installed
 	@$(BIN)/trace-guard demo
 
-# Tests wait for processes and clocks for half of their time: three at a time keep two cores busy.
-WORKERS ?= 3
+# Tests wait for processes and clocks for half of their time: four at a time keep two cores busy.
+WORKERS ?= 4
 test: $(VENV)/.installed
 	$(MAKE) --no-print-directory -j 2 lint environments
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder

@@ -13,10 +13,12 @@ from support import settings_for, until
 
 from trace_guard import Guard
 from trace_guard import contain as containment
+from trace_guard import invocation as invocations
+from trace_guard.jobs import current as jobs
 from trace_guard.journal.directory import Room, prepare
 from trace_guard.testing import BraintrustServer
 
-__all__ = ["directory", "make_guard", "memory_group", "no_faults", "room", "server"]
+__all__ = ["directory", "make_guard", "memory_group", "no_faults", "none_live", "room", "server"]
 
 MakeGuard = Callable[..., Guard]
 
@@ -63,6 +65,13 @@ def no_faults(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
             if record.exc_info and record.name == "trace_guard"
         ]
     assert faults == []
+
+
+@pytest.fixture(autouse=True)
+def none_live() -> Iterator[None]:
+    """What a test leaves live fails it: threads of a later one would not know which invocation or job is theirs."""
+    yield
+    assert [one for one in (*invocations._live, *jobs._live) if one.is_live] == []
 
 
 @pytest.fixture

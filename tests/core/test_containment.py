@@ -24,6 +24,7 @@ from support import pending_in, still_open
 
 import trace_guard
 from trace_guard import Deadline, Guard, current_invocation
+from trace_guard import invocation as invocations
 from trace_guard.backends.memory import MemoryBackend
 from trace_guard.gateway import Gateway
 from trace_guard.sdk import Sdk
@@ -330,6 +331,7 @@ def left_by(guard: Guard, directory: Path) -> Iterator[str]:
     """Close the guard, as an exit does, and start another one, as the next process does, if spans are open still."""
     braintrust.flush()  # what the SDK still tries to send belongs to this step, not to the next
     guard.close()
+    invocations._live.clear()  # that of a step of closing it stays live, for this process and all that follows in it
     backend: Any = guard._backend
     if still_open(backend.rows() + pending_in(directory)):
         following = Guard(backend=backend, dir=directory, project="p").start()

@@ -60,7 +60,7 @@ def test_a_long_job_stays_small(server: BraintrustServer, directory: Path) -> No
         program.tell()
         grown = int(program.hears(60))
         program.ends_well()
-    assert grown < MORE / 5
+    assert grown < MORE / 2  # a single object that each span leaves would make it MORE
     assert server.open_spans() == []
     rows = server.span_rows()
     assert len(rows) == OUTAGE + MORE + 1
