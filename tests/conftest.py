@@ -25,7 +25,7 @@ LONG = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos")
-    group.addoption("--chaos-runs", type=int, default=15, help="how many processes are killed at random instants")
+    group.addoption("--chaos-runs", type=int, default=10, help="how many processes are killed at random instants")
     group.addoption("--chaos-seed", type=int, default=None, help="repeat the run that printed this seed")
     parser.addoption("--all-releases", action="store_true", help="all tests of the SDK with each of its releases")
 
