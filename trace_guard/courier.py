@@ -72,7 +72,9 @@ class Courier:
         self._dead_letters.after_fork()
         self._uploads: Uploads | None = None
         self._sender = Sender(self.backend, self._dead_letters)
-        self._changed = threading.Condition(threading.Lock())
+        # Of one lock, so that rows that arrive wake a thread of ours, and not everybody who waits for a delivery.
+        lock = threading.Lock()
+        self._changed, self._asked = threading.Condition(lock), threading.Condition(lock)
         self._breaker = Breaker()
         self._sources: list[Source] = []
         self._flights: list[Flight] = []
@@ -273,6 +275,7 @@ class Courier:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+            self._asked.notify_all()
             threads = list(self._threads)
         if self._uploads is not None:
             self._uploads.close()
@@ -350,7 +353,7 @@ class Courier:
         self._threads = [thread for thread in self._threads if thread.is_alive()]
         if not self._threads and not self._start_thread():
             return False
-        self._changed.notify_all()
+        self._asked.notify_all()
         return True
 
     def _start_thread(self) -> bool:
@@ -478,6 +481,7 @@ class Courier:
                 run.source.journal.leave_delivery()
         self._close_finished()
         self._changed.notify_all()
+        self._asked.notify_all()
 
     def _note_replacements(self, flight: Flight, error: BackendError | None) -> None:
         lost = flight.void or error is not None
@@ -563,7 +567,7 @@ class Courier:
                     flight = self._take_off()
                     pause = self._pause()
                 if flight is None:
-                    self._changed.wait(pause)
+                    self._asked.wait(pause)
                     continue
                 if flight.batch.full and len(self._threads) < _IN_FLIGHT:
                     self._start_thread()

@@ -150,12 +150,15 @@ class Gateway(HTTPAdapter):
 
     def _rows(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         body = request.body or b""
-        body = body.encode() if isinstance(body, str) else bytes(body)
+        self.take_rows(body.encode() if isinstance(body, str) else bytes(body))
+        return {}
+
+    def take_rows(self, body: bytes) -> None:
+        """Put the rows of a request's body in the journal."""
         rows = list(split_rows(body))
         self.host.ingest(rows)
         if _REFERENCE in body:
             self.host.attachments.refer(row for row, _ in rows)
-        return {}
 
     def _login(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         key = str(request.headers.get("Authorization", "")).removeprefix("Bearer ").strip()

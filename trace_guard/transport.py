@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import threading
@@ -31,6 +32,11 @@ _ATTEMPTS = 3
 _BACKOFF = 0.1
 _IDLE_SECONDS = 60.0
 _POOL = 4
+# What requests looks at, see urllib.request.getproxies_environment.
+_PROXY_VARIABLES = (
+    *(f"{name}_proxy" for name in ("http", "https", "all", "no")),
+    *(f"{name}_PROXY" for name in ("HTTP", "HTTPS", "ALL", "NO")), "REQUEST_METHOD",
+)
 _REDIRECTS_ONLY = Retry(3, connect=0, read=0, status=0, other=0, respect_retry_after_header=False)
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -136,7 +142,8 @@ class Transport:
             self.close()
 
     def _manager(self, url: str) -> PoolManager:
-        proxy = select_proxy(url, get_environ_proxies(url)) or ""
+        parts = urllib.parse.urlsplit(url)
+        proxy = _proxy(f"{parts.scheme}://{parts.netloc}/", tuple(map(os.environ.get, _PROXY_VARIABLES)))
         with self._lock:
             manager = self._managers.get(proxy)
             if manager is None:
@@ -150,6 +157,12 @@ class Transport:
                     manager = PoolManager(num_pools=_POOL, maxsize=_POOL, **_certificates())
                 self._managers[proxy] = manager
             return manager
+
+
+@functools.lru_cache(maxsize=128)  # it goes through the whole environment several times over
+def _proxy(root: str, environment: tuple[str | None, ...]) -> str:
+    """The proxy to a server as the environment has it, empty for none."""
+    return select_proxy(root, get_environ_proxies(root)) or ""
 
 
 def _retry_after(policy: Retry, response: BaseHTTPResponse) -> float | None:

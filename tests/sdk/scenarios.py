@@ -15,6 +15,7 @@ from braintrust.logger import ReadonlyAttachment
 from requests.adapters import HTTPAdapter
 
 from trace_guard import Guard
+from trace_guard.gateway import Gateway
 
 
 def guarded() -> Any:
@@ -122,11 +123,26 @@ def takes_out() -> Any:
     return ["POST", "/logs3"] in [one[:2] for one in adapter.seen]
 
 
+def requests_of_rows() -> Any:
+    """How many requests the SDK makes of the rows of an invocation."""
+    guard = Guard().start()
+    made, plain = [], Gateway.send
+
+    def send(self: Gateway, request: Any, **options: Any) -> Any:
+        made.append(request.url)
+        return plain(self, request, **options)
+
+    Gateway.send = send  # type: ignore[method-assign,assignment]
+    with guard.invocation("root"), braintrust.start_span(name="step"):
+        pass
+    return len([url for url in made if url.endswith("/logs3")])
+
+
 PROJECT_ID = "11111111-2222-3333-4444-555555555555"
 SCENARIOS = {
     "guarded": guarded, "by_name": by_name, "own_logger": own_logger, "logs_in": logs_in,
     "chains_early": lambda: chains(True), "chains_late": lambda: chains(False),
-    "experiments": experiments, "takes_out": takes_out,
+    "experiments": experiments, "takes_out": takes_out, "requests_of_rows": requests_of_rows,
 }
 
 if __name__ == "__main__":

@@ -107,6 +107,17 @@ def test_spans_are_closed_and_delivered(python: Path, server: BraintrustServer, 
     assert paths(server) <= {"/logs3", "/api/apikey/login"}
 
 
+def test_no_requests_are_made_of_rows(
+    python: Path, server: BraintrustServer, directory: Path, tmp_path: Path
+) -> None:
+    """The SDK's rows take the short way to the journal, unless it is to keep copies of its requests."""
+    assert run(python, "requests_of_rows", server, directory) == 0
+    assert set(named(server)) == {"root", "step"}
+    copies = tmp_path / "copies"
+    assert run(python, "requests_of_rows", server, directory, BRAINTRUST_ALL_PUBLISH_PAYLOADS_DIR=str(copies)) > 0
+    assert any(b'"step"' in copy.read_bytes() for copy in copies.iterdir())
+
+
 def test_a_project_by_name(python: Path, server: BraintrustServer, directory: Path) -> None:
     """A project that is given by name is made and its rows have its id; links name the real organisation."""
     link, row_id, organisation = run(python, "by_name", server, directory, **NO_ID)
