@@ -297,7 +297,10 @@ def test_each_step_may_fail_in_every_way(steps: list[str], tmp_path: Path) -> No
 
 
 # The SDK asks these once in the life of a process.
-ONCE = {"trace_guard.gateway:Gateway._version", "trace_guard.sdk:_Login.__call__"}
+ONCE = {
+    *(f"trace_guard.gateway:{name}" for name in ("Gateway.send", "Gateway._version", "_response")),
+    "trace_guard.sdk:_Login.__call__",
+}
 OF_EACH_WAY = tuple(f"trace_guard.{name}:" for name in ("beginning", "ending", "invocation", "wrap"))
 
 
