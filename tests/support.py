@@ -175,11 +175,13 @@ class Program:
             return sys.stdin.readline().strip()
     """
 
-    def __init__(self, code: str, env: Mapping[str, str], *, user: int | None = None) -> None:
+    def __init__(
+        self, code: str, env: Mapping[str, str], *, user: int | None = None, python: str | Path = sys.executable
+    ) -> None:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "adapters"), str(REPOSITORY / "tests")])
         self._process = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(self._PRELUDE) + textwrap.dedent(code)],
+            [python, "-c", textwrap.dedent(self._PRELUDE) + textwrap.dedent(code)],
             env={**kept, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **env},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1,
             start_new_session=True, **({} if user is None else {"user": user, "group": user, "extra_groups": []}),

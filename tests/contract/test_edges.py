@@ -15,6 +15,7 @@ from typing import Any
 
 import braintrust
 import pytest
+from azure_host.installation import MISSING, azure_python
 from contract.suite import outcomes, parents
 from fixtures import MakeGuard
 from support import Program, delivered, environment, journals, rows_in, until
@@ -306,19 +307,30 @@ def test_an_invocation_is_opened_once(guard: Guard, server: BraintrustServer) ->
     assert guard.runtime.spans.live() == []
 
 
-@pytest.mark.skipif(sys.version_info < (3, 13), reason="close() returns nothing before Python 3.13")
-def test_closing_a_generator_returns_what_it_returns(guard: Guard) -> None:
+NEWER = sys.executable if sys.version_info >= (3, 13) else azure_python()
+
+
+@pytest.mark.skipif(NEWER is None, reason=f"close() returns nothing before Python 3.13. {MISSING}")
+def test_closing_a_generator_returns_what_it_returns(server: BraintrustServer, directory: Path) -> None:
     """What a generator returns when it is closed comes out of close(), as without the guard."""
+    code = """
+        from trace_guard import default_guard
 
-    def work() -> Any:
-        try:
-            yield 1
-        except GeneratorExit:
-            return "closed"
+        def work():
+            try:
+                yield 1
+            except GeneratorExit:
+                return "closed"
 
-    generator = guard.wrap(work, name="root")()
-    next(generator)
-    assert generator.close() == "closed"
+        generator = default_guard().wrap(work, name="root")()
+        next(generator)
+        say(generator.close())
+    """
+    assert NEWER is not None
+    with Program(code, environment(server, directory), python=NEWER) as program:
+        assert program.hears() == "closed"
+        program.ends_well()
+    assert outcomes(server.span_rows()) == {"root": {"outcome": "ok"}}
 
 
 class Interrupted(BaseException):
