@@ -25,7 +25,7 @@ from trace_guard.testing import BraintrustServer, CloudRunSandbox, LambdaSandbox
 HERE = Path(__file__).parent
 ROUND_TRIP = 0.050
 WARM = 100
-IMPORTS = 15
+IMPORTS = 60
 CLIENTS = 64
 REQUESTS = 2000
 SPANS_OF_A_JOB = 100_000
