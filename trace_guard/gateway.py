@@ -1,9 +1,11 @@
 """Stands between the Braintrust SDK and the network: rows go to the journal, and nobody waits for a look-up.
 
 It is an adapter of ``requests``, put in with the SDK's public ``set_http_adapter``. What it does with a
-request is a table. Rows are answered with 200 as soon as the journal has them; logins and projects from what
-is configured or cached; attachments go to files beside the journal. All else goes to the network with a timeout,
-which the SDK leaves out once an adapter is set. It touches nothing of the SDK: that is :mod:`trace_guard.sdk`.
+request is a table. Rows, of which the SDK need not make a request, are done with as soon as the journal has them;
+logins and projects are answered from what is configured or cached; attachments go to files beside the journal.
+All else goes
+to the network with a timeout, which the SDK leaves out once an adapter is set. It touches nothing of the SDK: that
+is :mod:`trace_guard.sdk`.
 """
 
 from __future__ import annotations

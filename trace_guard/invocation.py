@@ -203,29 +203,35 @@ class Invocation:
             error: what user code raised; it is tagged, and raising it further is the caller's part.
             output: what user code returned.
         """
-        with contain("close an invocation"):
-            if self._claim():
-                try:
-                    self.leave()
-                finally:
-                    self._finish(error, output)
+        try:
+            with contain("close an invocation"):
+                if self._claim():
+                    try:
+                        self.leave()
+                    finally:
+                        self._finish(error, output)
+        finally:
+            _live.discard(self)  # whatever failed: threads of later invocations must not take it for theirs
         return self.delivery
 
     async def aclose(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
         """:meth:`close` without holding up the event loop: closing and delivering is done in a thread, and
         goes on there if the task that waits for it is cancelled."""
-        with contain("close an invocation"):
-            if self._claim():
-                try:
-                    self.leave()
-                except BaseException:
-                    self._finish(error, output)  # a signal's handler has raised: nobody else would
-                    raise
-                done = aside(lambda: self._finish(error, output))
-                if done is None:
-                    self._finish(error, output)
-                else:
-                    await asyncio.shield(done)
+        try:
+            with contain("close an invocation"):
+                if self._claim():
+                    try:
+                        self.leave()
+                    except BaseException:
+                        self._finish(error, output)  # a signal's handler has raised: nobody else would
+                        raise
+                    done = aside(lambda: self._finish(error, output))
+                    if done is None:
+                        self._finish(error, output)
+                    else:
+                        await asyncio.shield(done)
+        finally:
+            _live.discard(self)
         return self.delivery
 
     def _claim(self) -> bool:
@@ -236,7 +242,6 @@ class Invocation:
             if self._closed or not self._opened:
                 return False
             self._closed = True
-        _live.discard(self)
         return True
 
     def leave(self) -> None:
