@@ -3,9 +3,8 @@
 It is an adapter of ``requests``, put in with the SDK's public ``set_http_adapter``. What it does with a
 request is a table. Rows, of which the SDK need not make a request, are done with as soon as the journal has them;
 logins and projects are answered from what is configured or cached; attachments go to files beside the journal.
-All else goes
-to the network with a timeout, which the SDK leaves out once an adapter is set. It touches nothing of the SDK: that
-is :mod:`trace_guard.sdk`.
+All else goes to the network with a timeout, which the SDK leaves out once an adapter is set. It touches nothing of
+the SDK: that is :mod:`trace_guard.sdk`.
 """
 
 from __future__ import annotations
