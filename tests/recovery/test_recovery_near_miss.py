@@ -13,7 +13,7 @@ from trace_guard.testing import BraintrustServer
 CODE = """
     import braintrust
     from trace_guard import Deadline, Guard
-    guard = Guard(linger=60, flush_timeout=0.1)
+    guard = Guard(linger=60)
     with guard.invocation("root", deadline=Deadline.after(60)) as invocation:
         with braintrust.start_span("outer", input=1) as outer:
             inner = outer.start_span("inner")
@@ -40,8 +40,7 @@ def marked(server: BraintrustServer) -> list[Row]:
 def test_a_correction_that_was_not_delivered_is_by_another(server: BraintrustServer, directory: Path) -> None:
     """A process that is killed right after it has written its replacements, before any was delivered, has the trace of
     one that came to its end in good time, once its journal is recovered."""
-    env = environment(server, directory)
-    with Program(CODE, env) as program:
+    with Program(CODE, environment(server, directory, TRACE_GUARD_FLUSH_TIMEOUT="0.1")) as program:
         program.expects("open")
         program.tell("early")
         program.expects("marked")
@@ -53,7 +52,7 @@ def test_a_correction_that_was_not_delivered_is_by_another(server: BraintrustSer
     server.accept_connections()
     pending = len(pending_in(directory))
     assert recover(settings_for(server, directory)) == Recovery(1, 0, pending, 0, None)
-    with Program(CODE, env) as program:
+    with Program(CODE, environment(server, directory, TRACE_GUARD_FLUSH_TIMEOUT="30")) as program:
         program.expects("open")
         program.tell()
         program.expects("delivered")
