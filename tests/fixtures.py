@@ -13,7 +13,7 @@ from support import settings_for, until
 
 from trace_guard import Guard
 from trace_guard import contain as containment
-from trace_guard import invocation as invocations
+from trace_guard.invocation import invocation as invocations
 from trace_guard.jobs import current as jobs
 from trace_guard.journal.directory import Room, prepare
 from trace_guard.testing import BraintrustServer

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from trace_guard.traces import SpanSummary, TraceSummary, spans_of, summarize
+from trace_guard.backends.summaries import SpanSummary, TraceSummary, spans_of, summarize
 
 Row = dict[str, Any]
 

@@ -21,7 +21,7 @@ from .errors import (
     TraceGuardError,
 )
 from .guard import Guard, configure, default_guard
-from .invocation import Invocation, current_invocation
+from .invocation.invocation import Invocation, current_invocation
 from .outcome import Delivery, FlushPolicy, Outcome
 from .settings import Settings
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .jobs.job import Job
     from .jobs.parallel import Result
     from .jobs.steps import Step, current_step
-    from .recovery import Recovery, recover
+    from .runtime.recover import Recovery, recover
 
 __version__ = "0.1.0"
 
@@ -72,9 +72,9 @@ __all__ = [
 
 
 _LATER = {
-    "Job": "jobs.job", "LocalStore": "backends.local", "Recovery": "recovery", "Result": "jobs.parallel",
+    "Job": "jobs.job", "LocalStore": "backends.local", "Recovery": "runtime.recover", "Result": "jobs.parallel",
     "Step": "jobs.steps", "current_job": "jobs.current", "current_step": "jobs.steps", "guard_job": "jobs.handler",
-    "process": "jobs.handler", "recover": "recovery", "step": "jobs.handler",
+    "process": "jobs.handler", "recover": "runtime.recover", "step": "jobs.handler",
 }
 
 

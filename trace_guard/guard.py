@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .backends.base import Backend
 from .contain import contain
 from .deadline import Deadline
-from .drains import Drains
-from .invocation import NOTHING, Invocation
+from .invocation.flush_hooks import Drains
+from .invocation.invocation import NOTHING, Invocation
+from .invocation.wrap import guarded
 from .jobs.heartbeat import HEARTBEAT_SECONDS
 from .outcome import FlushPolicy
 from .payload import Payload
-from .runtime import Runtime
+from .runtime.pipeline import Runtime
+from .runtime.state import PROCESS
 from .settings import Settings
-from .this_process import PROCESS
-from .wrap import guarded
 
 if TYPE_CHECKING:
     from .jobs.job import Job

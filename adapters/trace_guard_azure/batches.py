@@ -19,10 +19,10 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 from trace_guard import Invocation
-from trace_guard.carriers import parentage
 from trace_guard.contain import contain, contained
-from trace_guard.invocation import current_invocation
-from trace_guard.records import Record, RecordOptions, RecordSpan
+from trace_guard.invocation.invocation import current_invocation
+from trace_guard.invocation.propagation import parentage
+from trace_guard.invocation.records import Record, RecordOptions, RecordSpan
 
 from .triggers.description import Trigger
 from .triggers.reading import Carrier

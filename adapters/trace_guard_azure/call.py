@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from trace_guard import Guard, Invocation, current_invocation
-from trace_guard.carriers import parentage
 from trace_guard.contain import contain, contained
 from trace_guard.http import content
 from trace_guard.http.answers import streams
 from trace_guard.http.requests import shown
 from trace_guard.http.streaming import guard_async_result, guard_result
-from trace_guard.invocation import NOTHING
+from trace_guard.invocation.invocation import NOTHING
+from trace_guard.invocation.propagation import parentage
 
 from . import environment, responses, timeouts
 from .batches import Batch, batch_of

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
 
 from trace_guard.contain import contain, contained
-from trace_guard.records import Record, RecordOptions, guarded_record
+from trace_guard.invocation.records import Record, RecordOptions, guarded_record
 
 from . import batches
 from .declaration import NOTHING_DECLARED

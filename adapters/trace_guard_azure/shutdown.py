@@ -13,8 +13,8 @@ import threading
 
 from trace_guard import Deadline
 from trace_guard.contain import contain
-from trace_guard.termination import Termination
-from trace_guard.this_process import PROCESS
+from trace_guard.runtime.state import PROCESS
+from trace_guard.runtime.termination import Termination
 
 from .environment import is_worker
 

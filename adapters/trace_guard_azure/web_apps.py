@@ -12,7 +12,7 @@ from typing import Any
 
 from trace_guard import Invocation
 from trace_guard.contain import contain
-from trace_guard.invocation import current_invocation
+from trace_guard.invocation.invocation import current_invocation
 
 from .declaration import Declaration
 from .timeouts import host_file

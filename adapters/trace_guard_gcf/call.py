@@ -13,7 +13,7 @@ from trace_guard.http import answers, content
 from trace_guard.http.closing import close
 from trace_guard.http.requests import facts_of_request, noted_in, shown
 from trace_guard.http.streaming import guard_async_result, guard_result
-from trace_guard.invocation import NOTHING
+from trace_guard.invocation.invocation import NOTHING
 
 from . import environment, events
 from .propagation import carrier_of

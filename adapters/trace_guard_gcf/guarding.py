@@ -12,7 +12,7 @@ from trace_guard.contain import contain, contained
 from trace_guard.http.exchange import Exchange
 from trace_guard.http.framing import Framing
 from trace_guard.http.requests import HttpRequest, NameOf, default_name, facts_of_request, is_excluded, noted_in
-from trace_guard.invocation import current_invocation
+from trace_guard.invocation.invocation import current_invocation
 
 from . import environment
 from .propagation import carrier_of

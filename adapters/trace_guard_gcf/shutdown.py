@@ -7,7 +7,7 @@ uvicorn: a request that takes longer than the platform's ten never comes to its 
 shortly before the kill is closed and delivered then. Requests that end before are left alone, and so is the server.
 
 gunicorn and uvicorn have handlers for the signal. To hear of it with nothing else changed, theirs are called by ours;
-all others are left in place, see :mod:`trace_guard.termination`.
+all others are left in place, see :mod:`trace_guard.runtime.termination`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from typing import Any
 
 from trace_guard import Deadline
 from trace_guard.contain import contain
-from trace_guard.termination import Termination
-from trace_guard.this_process import PROCESS
+from trace_guard.runtime.state import PROCESS
+from trace_guard.runtime.termination import Termination
 
 __all__ = ["finish", "prepare_for_shutdown"]
 
@@ -225,7 +225,7 @@ def _other_end(number: int) -> None:
 async def finish() -> None:
     """The server has ended all requests: deliver what is left, and after the signal close what no request owns, as
     uvicorn lets the signal kill the process, without handlers of its exit."""
-    from trace_guard.ending import aside
+    from trace_guard.invocation.closing import aside
 
     def work() -> None:
         deadline = Deadline.after(_FINISH_SECONDS)

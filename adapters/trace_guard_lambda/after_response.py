@@ -17,7 +17,7 @@ from trace_guard import Deadline, Invocation
 from trace_guard.contain import contain, logger
 
 if TYPE_CHECKING:
-    from trace_guard.runtime import Runtime
+    from trace_guard.runtime.pipeline import Runtime
 
     from .extension import Extension
     from .external.link import Link

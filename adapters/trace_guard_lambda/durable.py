@@ -25,10 +25,10 @@ from typing import Any, NamedTuple
 
 from trace_guard import Invocation, Outcome, current_invocation
 from trace_guard.contain import contain
-from trace_guard.execution import Execution
-from trace_guard.invocation import NOTHING
-from trace_guard.this_process import PROCESS
-from trace_guard.wrap import Begin, guarded
+from trace_guard.invocation.execution import Execution
+from trace_guard.invocation.invocation import NOTHING
+from trace_guard.invocation.wrap import Begin, guarded
+from trace_guard.runtime.state import PROCESS
 
 from .context import execution_facts_of, name_of
 
@@ -162,7 +162,7 @@ class _Suspension(dict):  # type: ignore[type-arg]
 
 
 def guarded_durably(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
-    """:func:`trace_guard.wrap.guarded`, for a handler of a durable function, or what stands below its decorator."""
+    """Guard the handler of a durable function, or what its decorator wraps, as :func:`guarded` does."""
     with contain("share the context with the threads of durable functions"):
         _share_context()
     with contain("tell waits from errors"):

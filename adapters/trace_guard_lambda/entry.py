@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from trace_guard import default_guard, wrap
+from trace_guard import default_guard
 from trace_guard.contain import contain
+from trace_guard.invocation import wrap
 
 from .context import facts_of, name_of
 from .handler import guard_handler

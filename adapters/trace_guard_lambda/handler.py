@@ -15,8 +15,8 @@ from typing import Any, TypeAlias, TypeVar, overload
 from trace_guard import FlushPolicy, Guard, Invocation, current_invocation
 from trace_guard.adapters import guard_for
 from trace_guard.contain import contain, contained
-from trace_guard.invocation import NOTHING
-from trace_guard.wrap import guarded
+from trace_guard.invocation.invocation import NOTHING
+from trace_guard.invocation.wrap import guarded
 
 from .after_response import AfterResponse, is_managed_instance
 from .context import ColdStart, deadline_of, facts_of, initialization_type, name_of, request_id_of

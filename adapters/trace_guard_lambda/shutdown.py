@@ -12,8 +12,8 @@ import os
 import signal
 
 from trace_guard import Deadline
-from trace_guard.termination import Termination
-from trace_guard.this_process import PROCESS
+from trace_guard.runtime.state import PROCESS
+from trace_guard.runtime.termination import Termination
 
 __all__ = ["prepare_for_shutdown"]
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from trace_guard import Deadline, Guard
 from trace_guard.contain import contain, logger
-from trace_guard.this_process import PROCESS
+from trace_guard.runtime.state import PROCESS
 
 __all__ = ["prepare_for_snapshot"]
 

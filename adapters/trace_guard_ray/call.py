@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from trace_guard import Invocation
-from trace_guard.invocation import NOTHING
+from trace_guard.invocation.invocation import NOTHING
 
 from .context import KEYWORD
 from .facts import facts

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from trace_guard import Deadline, FlushPolicy, Invocation
 from trace_guard.contain import contain
-from trace_guard.this_process import PROCESS
+from trace_guard.runtime.state import PROCESS
 
 from .facts import in_worker
 

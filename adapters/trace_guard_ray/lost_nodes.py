@@ -16,12 +16,12 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from trace_guard import Deadline
+from trace_guard.backends.project_ids import is_placeholder, project_name
 from trace_guard.contain import contain
-from trace_guard.identity import is_placeholder, project_name
 from trace_guard.outcome import ClosedBy, Outcome
 from trace_guard.rows import Row, closing_row, started_at
-from trace_guard.runtime import Runtime
-from trace_guard.this_process import PROCESS
+from trace_guard.runtime.pipeline import Runtime
+from trace_guard.runtime.state import PROCESS
 
 if TYPE_CHECKING:
     from trace_guard.backends.braintrust import BraintrustBackend

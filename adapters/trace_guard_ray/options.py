@@ -9,7 +9,7 @@ from typing import Any
 
 from trace_guard import FlushPolicy, Guard, SettingsError
 from trace_guard.adapters import guard_for
-from trace_guard.this_process import PROCESS
+from trace_guard.runtime.state import PROCESS
 
 from .facts import in_worker
 from .sweep import SWEEP

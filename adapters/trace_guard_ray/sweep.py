@@ -16,7 +16,7 @@ from typing import Any
 
 from trace_guard import Deadline, Guard, default_guard, recover
 from trace_guard.contain import contain
-from trace_guard.runtime import Runtime
+from trace_guard.runtime.pipeline import Runtime
 
 from .facts import in_worker
 from .grouping import GROUP_SECONDS

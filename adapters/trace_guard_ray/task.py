@@ -9,7 +9,7 @@ from typing import Any, TypeVar, overload
 
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain
-from trace_guard.wrap import guarded
+from trace_guard.invocation.wrap import guarded
 
 from .call import Call
 from .context import WithoutContext, receives

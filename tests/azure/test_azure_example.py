@@ -12,7 +12,7 @@ from azure_host.deployment import Deployment, Deployments, root_of
 from azure_host.installation import needs_runtime
 
 from trace_guard import LocalStore
-from trace_guard.traces import TraceSummary, spans_of, summarize
+from trace_guard.backends.summaries import TraceSummary, spans_of, summarize
 
 pytestmark = needs_runtime
 EXAMPLE = Path(__file__).parents[2] / "examples" / "azure_functions"

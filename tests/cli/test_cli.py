@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from trace_guard import Deadline, LocalStore, __version__
-from trace_guard.journal.dead_letters import DeadLetters
+from trace_guard.delivery.dead_letters import DeadLetters
 from trace_guard.testing import BraintrustServer, Fault
 
 ASK, BAD = "a1b2c3d4e5f60718", "a1ff00ff00ff00ff"

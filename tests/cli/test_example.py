@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from trace_guard import LocalStore
+from trace_guard.backends.summaries import SpanSummary, spans_of, summarize
 from trace_guard.testing import BraintrustServer, LambdaSandbox
-from trace_guard.traces import SpanSummary, spans_of, summarize
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AWS's runtime client runs on Linux only")
 

@@ -338,11 +338,12 @@ class Interrupted(BaseException):
 
 
 STEPS = [
-    "trace_guard.sdk.Sdk.start_row", "trace_guard.journal.journal.FileJournal.begin",
-    "trace_guard.watchdog.Watchdog.arm", "trace_guard.payload.Payload.copy", "trace_guard.watchdog.Watchdog.disarm",
-    "trace_guard.invocation.Invocation._leave",
-    "trace_guard.invocation.Invocation._log_end", "trace_guard.sdk.Sdk.drain",
-    "trace_guard.runtime.Runtime.close_spans", "trace_guard.courier.Courier.deliver",
+    "trace_guard.sdk.sdk.Sdk.start_row", "trace_guard.journal.journal.FileJournal.begin",
+    "trace_guard.runtime.watchdog.Watchdog.arm", "trace_guard.payload.Payload.copy",
+    "trace_guard.runtime.watchdog.Watchdog.disarm",
+    "trace_guard.invocation.invocation.Invocation._leave",
+    "trace_guard.invocation.invocation.Invocation._log_end", "trace_guard.sdk.sdk.Sdk.drain",
+    "trace_guard.runtime.pipeline.Runtime.close_spans", "trace_guard.delivery.courier.Courier.deliver",
 ]
 
 

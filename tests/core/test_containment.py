@@ -24,11 +24,11 @@ from support import pending_in, still_open
 
 import trace_guard
 from trace_guard import Deadline, Guard, current_invocation
-from trace_guard import invocation as invocations
 from trace_guard.backends.memory import MemoryBackend
-from trace_guard.gateway import Gateway
-from trace_guard.sdk import Sdk
-from trace_guard.this_process import PROCESS
+from trace_guard.invocation import invocation as invocations
+from trace_guard.runtime.state import PROCESS
+from trace_guard.sdk.gateway import Gateway
+from trace_guard.sdk.sdk import Sdk
 from trace_guard_lambda import guard_handler
 
 OURS = tuple(str(Path(place).parent) for place in (trace_guard.__file__, sys.modules["trace_guard_lambda"].__file__))
@@ -211,20 +211,20 @@ OUTERMOST = {
     "trace_guard.contain:contain.__init__",
     "trace_guard.contain:contain.__enter__",
     "trace_guard.contain:contain.__exit__",
-    "trace_guard.wrap:opened",
-    "trace_guard.invocation:Invocation.close",
+    "trace_guard.invocation.wrap:opened",
+    "trace_guard.invocation.invocation:Invocation.close",
 }
 # The same of those ways that a handler is not guarded in.
 OUTERMOST_OF_WAYS = OUTERMOST | {
     "trace_guard.deadline:Deadline.never",
     "trace_guard.guard:Guard.invocation",
     *(
-        f"trace_guard.invocation:Invocation.{name}"
+        f"trace_guard.invocation.invocation:Invocation.{name}"
         for name in ("__init__", "__enter__", "__exit__", "__aenter__", "__aexit__", "open", "aclose", "set_output")
     ),
-    "trace_guard.wrap:_closed",
-    "trace_guard.wrap:InContext.__init__",
-    "trace_guard.wrap:InContext.__await__",
+    "trace_guard.invocation.wrap:_closed",
+    "trace_guard.invocation.wrap:InContext.__init__",
+    "trace_guard.invocation.wrap:InContext.__await__",
 }
 
 
@@ -255,7 +255,7 @@ def replace(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[..., Any] 
         for other in list(sys.modules.values()):
             if other is not owner and is_ours(other) and vars(other).get(last) is original:
                 monkeypatch.setattr(other, last, wrapper)
-    elif module == "trace_guard.gateway":
+    elif module == "trace_guard.sdk.gateway":
         routes = [(*route[:2], wrapper if route[2] is original else route[2]) for route in Gateway._routes]
         monkeypatch.setattr(Gateway, "_routes", tuple(routes))
     return calls
@@ -298,8 +298,8 @@ def test_each_step_may_fail_in_every_way(steps: list[str], tmp_path: Path) -> No
 
 # The SDK asks these once in the life of a process.
 ONCE = {
-    *(f"trace_guard.gateway:{name}" for name in ("Gateway.send", "Gateway._version", "_response")),
-    "trace_guard.sdk:_Login.__call__",
+    *(f"trace_guard.sdk.gateway:{name}" for name in ("Gateway.send", "Gateway._version", "_response")),
+    "trace_guard.sdk.sdk:_Login.__call__",
 }
 OF_EACH_WAY = tuple(f"trace_guard.{name}:" for name in ("beginning", "ending", "invocation", "wrap"))
 
@@ -373,7 +373,7 @@ def test_a_fault_while_it_opens_leaves_no_trace_open(directory: Path, monkeypatc
     """If ours fails after the root's start was written, the root is closed all the same."""
     guard = make(directory)
     handler = handler_of(guard)
-    replace(monkeypatch, "trace_guard.watchdog:Watchdog.arm")
+    replace(monkeypatch, "trace_guard.runtime.watchdog:Watchdog.arm")
     handler({"raises": False}, None)
     rows = guard.runtime.backend.rows()  # type: ignore[attr-defined]
     assert rows
@@ -417,7 +417,7 @@ def test_broken_logging_does_no_harm(directory: Path, monkeypatch: pytest.Monkey
     """A fault of ours whose report fails too still does not reach the handler."""
     guard = make(directory)
     handler = handler_of(guard)
-    replace(monkeypatch, "trace_guard.runtime:Runtime.begin")
+    replace(monkeypatch, "trace_guard.runtime.pipeline:Runtime.begin")
 
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -479,7 +479,7 @@ def test_a_signal_during_our_code_is_the_programs(directory: Path, monkeypatch: 
     def interrupted(*args: Any, **keywords: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trace_guard.runtime.Runtime.begin", interrupted)
+    monkeypatch.setattr("trace_guard.runtime.pipeline.Runtime.begin", interrupted)
     with pytest.raises(KeyboardInterrupt):
         handler({"raises": False}, None)
     monkeypatch.undo()

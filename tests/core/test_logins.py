@@ -10,7 +10,7 @@ from support import Program, environment, journals
 from trace_guard.testing import BraintrustServer, Fault
 
 PROGRAM = """
-    import threading, braintrust, trace_guard.runtime
+    import threading, braintrust, trace_guard.runtime.pipeline
     from trace_guard import Deadline, Guard
     guard = Guard().start()
 
@@ -72,7 +72,7 @@ def test_a_destination_that_comes_back_is_taken_up_again(server: BraintrustServe
 def test_what_an_earlier_login_had_is_let_go_of(server: BraintrustServer, directory: Path) -> None:
     """Threads, connections and files of a login that was the first of two are gone once nothing is left to be sent."""
     with Program(f"""{PROGRAM}
-    trace_guard.runtime._RETIRED_SECONDS = 0.0
+    trace_guard.runtime.pipeline._RETIRED_SECONDS = 0.0
     serve("another key")
     before = use()
     serve("another key")

@@ -342,7 +342,7 @@ def test_a_fault_of_ours_leaves_it_as_it_is(
     def fails(*_: Any) -> None:
         raise LookupError("a fault of ours")
 
-    monkeypatch.setattr("trace_guard.near_miss.NearMiss.rows", fails)
+    monkeypatch.setattr("trace_guard.invocation.late_return.NearMiss.rows", fails)
     guard = make_guard(linger=60)
     assert guard.wrap(lambda: work(terminated(guard, server)), name="root")() == "result"
     assert [record.message for record in caplog.records if record.exc_info] == [

@@ -13,8 +13,8 @@ from trace_guard.testing import BraintrustServer
 GUARDED = """
     import braintrust, hashlib, trace_guard
     from trace_guard import Deadline, Guard
-    from trace_guard.this_process import PROCESS
-    from trace_guard.termination import Termination
+    from trace_guard.runtime.state import PROCESS
+    from trace_guard.runtime.termination import Termination
 
     guard = Guard().start()
 
@@ -55,7 +55,7 @@ def test_what_is_open_is_closed_and_delivered(server: BraintrustServer, director
 def test_the_handler_before_is_called_after_it() -> None:
     """A handler that was there is called once our own part is done, and decides what becomes of the process."""
     with Program("""
-    from trace_guard.termination import Termination
+    from trace_guard.runtime.termination import Termination
     ours = []
     signal.signal(signal.SIGTERM, lambda number, frame: say("theirs", number, *ours))
     assert Termination(ours.append, 1.0).install()
@@ -73,7 +73,7 @@ def test_a_handler_that_comes_later_is_left_in_force() -> None:
     """A handler that the program installs afterwards replaces ours, and our part is done all the same."""
     with Program("""
     import threading
-    from trace_guard.termination import Termination
+    from trace_guard.runtime.termination import Termination
     done = threading.Event()
     assert Termination(lambda number: done.set(), 1.0).install()
     signal.signal(signal.SIGTERM, lambda number, frame: say("theirs", done.wait(10)))
@@ -93,7 +93,7 @@ def test_who_listened_before_goes_on_hearing() -> None:
     """What had the wakeup descriptor before is told of every signal; an ignored signal stays ignored."""
     with Program("""
     import socket
-    from trace_guard.termination import Termination
+    from trace_guard.runtime.termination import Termination
     hearing, speaking = socket.socketpair()
     speaking.setblocking(False)
     signal.set_wakeup_fd(speaking.fileno())
@@ -116,7 +116,7 @@ def test_a_loop_that_takes_the_descriptor_does_no_harm() -> None:
     """An event loop of asyncio, which takes the wakeup descriptor for itself, keeps nothing from being done."""
     with Program("""
     import asyncio
-    from trace_guard.termination import Termination
+    from trace_guard.runtime.termination import Termination
     assert Termination(lambda number: say("ours", number), 1.0).install()
 
     async def main():
@@ -135,7 +135,7 @@ def test_a_loop_that_takes_the_descriptor_does_no_harm() -> None:
 def test_a_forked_childs_signals_are_its_own() -> None:
     """A signal to a forked child ends the child as it would have, and is not taken for one to the parent."""
     with Program("""
-    from trace_guard.termination import Termination
+    from trace_guard.runtime.termination import Termination
     assert Termination(lambda number: say("ours", os.getpid() == parent), 1.0).install()
     parent = os.getpid()
     child = os.fork()
@@ -163,7 +163,7 @@ def test_a_forked_child_dies_of_its_signal(busy: str) -> None:
     """A signal that ends a forked child does so at once, whatever its main thread is at, and not its parent."""
     with Program(f"""
     import hashlib
-    from trace_guard.termination import Termination
+    from trace_guard.runtime.termination import Termination
     assert Termination(lambda number: say("ours"), 1.0).install()
     child = os.fork()
     if child == 0:
@@ -183,7 +183,7 @@ def test_a_forked_child_dies_of_its_signal(busy: str) -> None:
 def test_a_handler_that_a_child_inherits_is_in_force() -> None:
     """A forked child has the handler that was there before ours, or the one that came after it."""
     with Program("""
-    from trace_guard.termination import Termination
+    from trace_guard.runtime.termination import Termination
     signal.signal(signal.SIGTERM, lambda number, frame: say("before"))
     assert Termination(lambda number: say("ours"), 1.0).install([signal.SIGTERM, signal.SIGUSR2])
     signal.signal(signal.SIGUSR2, lambda number, frame: say("after"))
@@ -203,7 +203,7 @@ def test_what_holds_a_lock_of_ours_is_let_go_on() -> None:
     there; once the lock is free all is done, and the process ends of the signal wherever it is."""
     with Program("""
     import threading
-    from trace_guard.termination import Termination
+    from trace_guard.runtime.termination import Termination
     lock = threading.Lock()
     def act(number):
         with lock:
@@ -224,7 +224,7 @@ def test_a_further_signal_ends_the_wait() -> None:
     nowhere."""
     with Program("""
     import threading, traceback
-    from trace_guard.termination import Termination
+    from trace_guard.runtime.termination import Termination
     main = threading.get_ident()
     def act(number):
         while "_is_time" not in [frame.name for frame in traceback.extract_stack(sys._current_frames()[main])]:
@@ -250,7 +250,7 @@ def test_a_stranger_s_file_gets_nothing(tmp_path: Path) -> None:
     """A wakeup descriptor that its owner has closed, and whose number is another file's by now, is not written to."""
     with Program("""
     import socket
-    from trace_guard.termination import Termination
+    from trace_guard.runtime.termination import Termination
     hearing, speaking = socket.socketpair()
     speaking.setblocking(False)
     signal.set_wakeup_fd(speaking.fileno())
@@ -277,7 +277,7 @@ def test_only_the_main_thread_can() -> None:
     """Where Python does not let a handler be installed nothing is done, and that is told."""
     with Program("""
     import threading
-    from trace_guard.termination import Termination
+    from trace_guard.runtime.termination import Termination
     before = signal.getsignal(signal.SIGTERM)
     thread = threading.Thread(target=lambda: say(Termination(print, 1.0).install()))
     thread.start()

@@ -18,7 +18,7 @@ from support import Program, environment, journals, until
 
 from trace_guard import Deadline, Delivery, Guard, LocalStore, Settings
 from trace_guard.backends.memory import MemoryBackend
-from trace_guard.journal.dead_letters import read_dead_letters
+from trace_guard.delivery.dead_letters import read_dead_letters
 from trace_guard.testing import BraintrustServer, Fault
 from trace_guard.testing.faults import Exchange
 from trace_guard.testing.http_wire import Response

@@ -18,8 +18,8 @@ from support import PROJECT_ID, end_row, start_row, until
 
 from trace_guard import Deadline
 from trace_guard.rows import row_key
+from trace_guard.runtime.state import PROCESS
 from trace_guard.testing import BraintrustServer, Fault
-from trace_guard.this_process import PROCESS
 
 
 def work() -> None:

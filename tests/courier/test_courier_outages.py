@@ -23,7 +23,7 @@ from support import (
 )
 
 from trace_guard import Deadline, Delivery, recover
-from trace_guard.journal.dead_letters import read_dead_letters
+from trace_guard.delivery.dead_letters import read_dead_letters
 from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer, Fault
 

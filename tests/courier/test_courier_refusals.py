@@ -14,9 +14,9 @@ from pytest_mock import MockerFixture
 from support import end_row, pending_in, settings_for, start_row
 
 from trace_guard import Deadline, Delivery
-from trace_guard.breaker import Breaker
-from trace_guard.journal.dead_letters import read_dead_letters
-from trace_guard.status import read_status
+from trace_guard.delivery.breaker import Breaker
+from trace_guard.delivery.dead_letters import read_dead_letters
+from trace_guard.runtime.status import read_status
 from trace_guard.testing import BraintrustServer, Fault
 
 
@@ -90,7 +90,7 @@ def test_many_bad_rows_are_all_found_in_the_end(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path, mocker: MockerFixture
 ) -> None:
     """With more bad rows than can be found in the time of one delivery, each delivery gets further, to the last."""
-    mocker.patch("trace_guard.courier._SEND_SECONDS", 0.3)
+    mocker.patch("trace_guard.delivery.courier._SEND_SECONDS", 0.3)
     server.latency = 0.01
     server.fail("/logs3", Fault.refuse_rows(lambda row: row.get("input") == "bad"))
     guard = make_guard(linger=60)
@@ -237,7 +237,7 @@ def test_a_long_wish_delays_no_invocation_and_is_heeded(server: BraintrustServer
 def test_the_breaker_waits_longer_each_time_but_never_too_long(mocker: MockerFixture) -> None:
     """The breaker opens at the third failure in a row, lets a probe through after 1, 2, 4 and then every 5 seconds, and
     heeds Retry-After for a minute at most."""
-    clock = mocker.patch("trace_guard.breaker.time.monotonic", return_value=1000.0)
+    clock = mocker.patch("trace_guard.delivery.breaker.time.monotonic", return_value=1000.0)
     breaker = Breaker()
     pauses = []
     for count in range(1, 8):

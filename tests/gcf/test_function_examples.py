@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from trace_guard import LocalStore
+from trace_guard.backends.summaries import spans_of, summarize
 from trace_guard.testing import BraintrustServer, CloudRunSandbox
-from trace_guard.traces import spans_of, summarize
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
 

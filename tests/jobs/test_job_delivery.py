@@ -9,8 +9,8 @@ from support import Program, environment
 
 from trace_guard import Guard
 from trace_guard.outcome import Verdict
+from trace_guard.runtime.state import PROCESS
 from trace_guard.testing import BraintrustServer, Fault
-from trace_guard.this_process import PROCESS
 
 
 def test_the_end_of_a_job_waits_as_an_exit_does(make_guard: Callable[..., Guard], server: BraintrustServer) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support import Program, end_row, environment, start_row
 
-from trace_guard import open_spans
-from trace_guard.open_spans import InvocationRecord, OpenSpans
+from trace_guard.journal import open_spans
+from trace_guard.journal.open_spans import InvocationRecord, OpenSpans
 from trace_guard.testing import BraintrustServer, Fault
 
 CAP = 8_000_000
@@ -18,7 +18,8 @@ OUTAGE, MORE = 1_000, 2_500
 PROGRAM = f"""
     import gc, sys
     from pathlib import Path
-    from trace_guard import default_guard, open_spans
+    from trace_guard import default_guard
+    from trace_guard.journal import open_spans
 
 
     open_spans._REMEMBERED = 500

@@ -15,22 +15,22 @@ from support import Program, end_row, environment, journals, rows_in, settings_f
 
 from trace_guard import Settings, recover
 from trace_guard.backends.memory import MemoryBackend
-from trace_guard.courier import Courier
 from trace_guard.deadline import Deadline
-from trace_guard.journal.dead_letters import DeadLetters
+from trace_guard.delivery.courier import Courier
+from trace_guard.delivery.dead_letters import DeadLetters
 from trace_guard.journal.directory import JOURNALS, Room, prepare
 from trace_guard.journal.format import Entry, Flag, Kind
 from trace_guard.journal.journal import FileJournal, NewRow
+from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.reader import read_acked, read_entries, segments
-from trace_guard.open_spans import OpenSpans
-from trace_guard.recovery import close_orphans
 from trace_guard.rows import row_key
+from trace_guard.runtime.recover import close_orphans
 from trace_guard.testing import BraintrustServer
 
 RECORDER = """
     import braintrust, requests
     from trace_guard import Deadline, Guard
-    from trace_guard.this_process import PROCESS
+    from trace_guard.runtime.state import PROCESS
 
     guard = Guard(max_journal_bytes=1 << 17)
     with guard.invocation("done", deadline=Deadline.after(60), input={"n": 1}) as invocation:

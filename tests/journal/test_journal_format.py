@@ -25,8 +25,8 @@ from trace_guard.journal.format import (
     segment_name,
 )
 from trace_guard.journal.journal import FileJournal, NewRow
+from trace_guard.journal.open_spans import InvocationRecord, OpenSpans
 from trace_guard.journal.reader import START, read_acked, read_entries, read_header
-from trace_guard.open_spans import InvocationRecord, OpenSpans
 from trace_guard.rows import dump
 
 ENTRIES = st.lists(

@@ -30,9 +30,9 @@ from trace_guard.journal.borrowed import BorrowedJournal
 from trace_guard.journal.directory import JOURNALS, Room
 from trace_guard.journal.journal import FileJournal, NewRow
 from trace_guard.journal.locks import FileLock
+from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.reader import read_entries
-from trace_guard.open_spans import OpenSpans
-from trace_guard.status import read_status
+from trace_guard.runtime.status import read_status
 from trace_guard.testing import BraintrustServer
 
 HOLDER = """
@@ -146,7 +146,7 @@ def test_a_fork_in_the_middle_of_work_harms_neither(server: BraintrustServer, di
         import os, threading
         from support import end_row, start_row
         from trace_guard import Deadline, Guard
-        from trace_guard.open_spans import InvocationRecord
+        from trace_guard.journal.open_spans import InvocationRecord
         runtime = Guard(linger=0).runtime
         def one(name):
             record = InvocationRecord(f"id-{name}", name, name, started=1.0)
@@ -208,7 +208,7 @@ def test_an_interrupted_write_is_booked_or_cut_off(server: BraintrustServer, dir
         import signal
         from trace_guard.journal.directory import prepare
         from trace_guard.journal.journal import FileJournal, NewRow
-        from trace_guard.open_spans import OpenSpans
+        from trace_guard.journal.open_spans import OpenSpans
         from support import start_row
         from pathlib import Path
         class Interrupted(BaseException):

@@ -19,7 +19,7 @@ from trace_guard.errors import JournalUnavailable
 from trace_guard.journal import directory as places
 from trace_guard.journal.directory import JOURNALS, Room, prepare
 from trace_guard.journal.journal import FileJournal, NewRow
-from trace_guard.open_spans import OpenSpans
+from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.testing import BraintrustServer, Fault
 
 AS_ROOT = os.geteuid() == 0
@@ -204,9 +204,9 @@ def test_files_are_their_owners_alone(server: BraintrustServer, directory: Path)
 
 
 MIDWAY = """
-    import braintrust, trace_guard.runtime
+    import braintrust, trace_guard.runtime.pipeline
     from trace_guard import Deadline, Guard
-    trace_guard.runtime._DISK_RETRY_SECONDS = float(os.environ.get("RETRY", "60"))
+    trace_guard.runtime.pipeline._DISK_RETRY_SECONDS = float(os.environ.get("RETRY", "60"))
     guard = Guard(linger=60)
     def handler():
         with braintrust.start_span("before"):

@@ -29,8 +29,8 @@ from trace_guard import Delivery, Guard, recover
 from trace_guard.journal.directory import Room
 from trace_guard.journal.format import Kind
 from trace_guard.journal.journal import FileJournal, NewRow
+from trace_guard.journal.open_spans import InvocationRecord, OpenSpans
 from trace_guard.journal.reader import read_entries, segments
-from trace_guard.open_spans import InvocationRecord, OpenSpans
 from trace_guard.testing import BraintrustServer
 
 # The size cap

@@ -354,5 +354,5 @@ def test_it_does_without_the_sdk() -> None:
         )
     )
     assert not {"trace_guard", "http.client", "selectors"} & set(first)
-    assert "trace_guard.runtime" in all_of_it
+    assert "trace_guard.runtime.pipeline" in all_of_it
     assert "braintrust" not in all_of_it

@@ -31,7 +31,7 @@ from pytest_mock import MockerFixture
 
 from trace_guard import Guard
 from trace_guard.backends.memory import MemoryBackend
-from trace_guard.invocation import current_invocation
+from trace_guard.invocation.invocation import current_invocation
 from trace_guard.payload import REDACTED
 from trace_guard_lambda import guard_handler
 from trace_guard_lambda.records import guard_record
@@ -472,10 +472,10 @@ def test_a_cancelled_record(invoke: Callable[..., Any], backend: MemoryBackend) 
 
 STEPS = [
     "trace_guard_lambda.record_facts.plain_record", "trace_guard_lambda.record_facts.facts_of_record",
-    "trace_guard.records.live_invocation", "trace_guard.payload.Payload.copy",
+    "trace_guard.invocation.records.live_invocation", "trace_guard.payload.Payload.copy",
     "braintrust.logger.SpanImpl.start_span", "braintrust.logger.SpanImpl.set_current",
     "braintrust.logger.SpanImpl.log", "braintrust.logger.SpanImpl.unset_current", "braintrust.logger.SpanImpl.end",
-    "trace_guard.sdk.Sdk.error_text", "trace_guard.notes.Notes.count",
+    "trace_guard.sdk.sdk.Sdk.error_text", "trace_guard.invocation.root_metadata.Notes.count",
 ]
 
 

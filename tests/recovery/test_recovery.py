@@ -27,16 +27,16 @@ from support import (
 from trace_guard import Delivery, LocalStore, Recovery, Settings, recover
 from trace_guard.journal.directory import JOURNALS, Room
 from trace_guard.journal.journal import FileJournal, NewRow
+from trace_guard.journal.open_spans import InvocationRecord, OpenSpans
 from trace_guard.journal.reader import read_entries
-from trace_guard.open_spans import InvocationRecord, OpenSpans
 from trace_guard.rows import Row
-from trace_guard.status import read_status
+from trace_guard.runtime.status import read_status
 from trace_guard.testing import BraintrustServer, Fault
 
 BUSY = """
     import braintrust
     from trace_guard import Deadline, Guard
-    from trace_guard.watchdog import Watchdog
+    from trace_guard.runtime.watchdog import Watchdog
     if os.environ.get("WITHOUT_ALARM"):  # as if C code held the interpreter when it was time
         Watchdog._take_due = lambda self: []
     guard = Guard(linger=60)

@@ -13,7 +13,7 @@ from fixtures import MakeGuard
 from support import Program, environment, journals, settings_for, until
 
 from trace_guard import Deadline, recover
-from trace_guard.status import _is_held
+from trace_guard.runtime.status import _is_held
 from trace_guard.testing import BraintrustServer, Fault
 
 DONE = {"upload_status": "done"}

@@ -15,7 +15,7 @@ from braintrust.logger import ReadonlyAttachment
 from requests.adapters import HTTPAdapter
 
 from trace_guard import Guard
-from trace_guard.gateway import Gateway
+from trace_guard.sdk.gateway import Gateway
 
 
 def guarded() -> Any:

@@ -9,7 +9,7 @@ import pytest
 from trace_guard.cli import main
 from trace_guard.payload import Payload
 from trace_guard.supervisor.command import name_of_command
-from trace_guard.supervisor.shown import shown
+from trace_guard.supervisor.redact_command import shown
 
 
 @pytest.mark.parametrize(("command", "name"), [

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..deadline import Deadline
 from ..errors import BackendRefused, BackendUnauthorized, BackendUnavailable
-from ..identity import ORG_PLACEHOLDER, Identity, Organisation
 from ..settings import DEFAULT_API_URL, Settings
-from ..transport import Answer, Transport
+from .project_ids import ORG_PLACEHOLDER, Identity, Organisation
+from .transport import Answer, Transport
 
 if TYPE_CHECKING:
     from ..journal.spooled import Content, SpooledAttachment

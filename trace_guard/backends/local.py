@@ -22,7 +22,7 @@ from ..deadline import Deadline
 from ..errors import BackendRefused, BackendUnavailable
 from ..journal.files import ATTACHMENTS, create_file
 from ..rows import Row, dump, merge, row_key
-from ..traces import SpanSummary, TraceSummary, project_of, root_id_of, spans_of, start_of, summarize
+from .summaries import SpanSummary, TraceSummary, project_of, root_id_of, spans_of, start_of, summarize
 
 if TYPE_CHECKING:
     import sqlite3
@@ -171,7 +171,7 @@ class LocalStore:
         return self._use(read, [])
 
     def spans(self, root_span_id: str) -> list[SpanSummary]:
-        """The spans of a trace as a tree; see :func:`trace_guard.traces.spans_of`."""
+        """The spans of a trace as a tree; see :func:`trace_guard.backends.summaries.spans_of`."""
         return spans_of(self.rows(root_span_id), root_span_id)
 
     def rows(self, root_span_id: str) -> list[Row]:

@@ -17,7 +17,7 @@ from .traces import print_traces
 from .words import count, outcome
 
 if TYPE_CHECKING:
-    from ..traces import TraceSummary
+    from ..backends.summaries import TraceSummary
     from .demo_stage import Act, Observed
 
 __all__ = ["run_demo"]

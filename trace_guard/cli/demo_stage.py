@@ -15,11 +15,11 @@ from statistics import median
 from types import TracebackType
 from typing import Any
 
+from ..backends.summaries import TraceSummary, root_id_of, spans_of, summarize
 from ..rows import Row, has_ended
+from ..runtime.status import read_status
 from ..settings import Settings
-from ..status import read_status
 from ..testing import BraintrustServer, InvokeResult, LambdaSandbox
-from ..traces import TraceSummary, root_id_of, spans_of, summarize
 
 __all__ = ["ROUND_TRIP", "Act", "Observed", "Stage"]
 

@@ -6,9 +6,9 @@ import argparse
 import json
 
 from ..backends.local import STORE_NAME
-from ..recovery import Recovery, recover
+from ..runtime.recover import Recovery, recover
+from ..runtime.status import JournalStatus, Status, read_status
 from ..settings import Settings
-from ..status import JournalStatus, Status, read_status
 from .tables import Column, Styled, print_table, say
 from .words import count, size
 

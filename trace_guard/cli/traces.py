@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 
 from ..backends.local import STORE_NAME, LocalStore
+from ..backends.summaries import SpanSummary, TraceSummary, summarize
 from ..settings import Settings
-from ..traces import SpanSummary, TraceSummary, summarize
 from .tables import Cell, Column, Styled, print_table, say
 from .words import clock, duration, outcome
 
@@ -20,7 +20,7 @@ _MOST_CANDIDATES = 10
 
 
 def list_traces(arguments: argparse.Namespace, settings: Settings) -> int:
-    """The newest traces as a table, or as ``{"traces": [...]}``; see :class:`trace_guard.traces.TraceSummary`."""
+    """The newest traces as a table, or as ``{"traces": [...]}``; see :class:`TraceSummary`."""
     store = LocalStore(settings.dir / STORE_NAME)
     traces = store.traces(arguments.limit, arguments.project)
     if arguments.json:
@@ -34,7 +34,7 @@ def list_traces(arguments: argparse.Namespace, settings: Settings) -> int:
 
 def show_trace(arguments: argparse.Namespace, settings: Settings) -> int:
     """One trace as a tree of spans, or as ``{"trace": {...}, "spans": [...]}``; see
-    :class:`trace_guard.traces.SpanSummary`."""
+    :class:`trace_guard.backends.summaries.SpanSummary`."""
     store = LocalStore(settings.dir / STORE_NAME)
     roots = store.find_root(arguments.root)
     if len(roots) != 1:

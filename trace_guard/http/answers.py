@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ..invocation import NOTHING
+from ..invocation.invocation import NOTHING
 from .content import content_type_of, is_text, parsed
 
 __all__ = ["implied_status", "output_of", "status_of", "status_of_error", "streams"]

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from ..contain import contained
-from ..wrap import InContext
+from ..invocation.wrap import InContext
 from .abandoned import ABANDONED
 from .exchange import Exchange, left_early
 

@@ -15,7 +15,7 @@ import threading
 from typing import Any
 
 from ..contain import contain, logger
-from ..invocation import NOTHING, Invocation
+from ..invocation.invocation import NOTHING, Invocation
 
 __all__ = ["close"]
 

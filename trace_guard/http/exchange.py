@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..contain import contain
-from ..invocation import Invocation, current_invocation
+from ..invocation.invocation import Invocation, current_invocation
 from .answers import status_of_error
 from .closing import close
 from .framing import Framing

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from ..contain import contained
-from ..invocation import Invocation
+from ..invocation.invocation import Invocation
 from .body import AsyncBody, Body
 from .closing import close
 from .exchange import Exchange

@@ -9,9 +9,9 @@ from typing import Any, TypeVar, overload
 
 from ..adapters import guard_for
 from ..guard import Guard
-from ..invocation import NOTHING
+from ..invocation.invocation import NOTHING
+from ..invocation.wrap import guarded
 from ..outcome import FlushPolicy
-from ..wrap import guarded
 from .current import running_job
 from .heartbeat import HEARTBEAT_SECONDS
 from .job import Job

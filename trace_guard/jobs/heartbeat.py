@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ..contain import contain
 from ..deadline import Deadline
-from ..watchdog import Watchdog
+from ..runtime.watchdog import Watchdog
 
 __all__ = ["HEARTBEAT_SECONDS", "Heartbeat"]
 

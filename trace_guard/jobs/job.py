@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from ..contain import contain, contained
 from ..guard import Guard
-from ..invocation import NOTHING, current_invocation
+from ..invocation.invocation import NOTHING, current_invocation
 from ..outcome import Delivery, Outcome, Verdict
-from ..this_process import PROCESS
+from ..runtime.state import PROCESS
 from . import current
 from .counters import StepCounters
 from .exits import exit_code, failure, is_end_by

@@ -20,8 +20,8 @@ from collections.abc import Callable
 
 from ..contain import contain
 from ..deadline import Deadline
-from ..termination import Termination
-from ..this_process import PROCESS
+from ..runtime.state import PROCESS
+from ..runtime.termination import Termination
 
 __all__ = ["JobSignals"]
 

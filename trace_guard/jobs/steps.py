@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..contain import contain
 from ..deadline import Deadline
-from ..early_end import DRAIN_SECONDS
-from ..invocation import NOTHING, live_invocation
+from ..invocation.forced_close import DRAIN_SECONDS
+from ..invocation.invocation import NOTHING, live_invocation
 from ..payload import Payload
-from ..this_process import PROCESS
+from ..runtime.state import PROCESS
 from .exits import failure
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import JournalError
-from ..open_spans import InvocationRecord, OpenSpans
 from .files import ATTACHMENTS
 from .format import Entry, Position, encode_acked
 from .journal import NewRow, Revision
 from .locks import FileLock
+from .open_spans import InvocationRecord, OpenSpans
 from .reader import read_acked, read_entries, read_header
 
 if TYPE_CHECKING:

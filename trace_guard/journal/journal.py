@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..contain import logger, warn_once
 from ..errors import JournalError
-from ..open_spans import InvocationRecord, OpenSpans
 from ..rows import Row, correction, dump, has_ended, is_span_row, started_at, without_payload
 from .directory import JOURNALS, Room
 from .files import ATTACHMENTS, bytes_of_journals, create_file, size_of, sync_directory, write_new
@@ -35,6 +34,7 @@ from .format import (
     segment_name,
 )
 from .locks import FileLock
+from .open_spans import InvocationRecord, OpenSpans
 from .reader import START, read_acked, read_entries, read_header, segments
 
 if TYPE_CHECKING:

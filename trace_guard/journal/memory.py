@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..contain import warn_once
-from ..open_spans import InvocationRecord, OpenSpans
 from ..rows import has_ended, is_span_row, started_at
 from .format import ENTRY_OVERHEAD, Entry, Kind, Position
 from .journal import NewRow, Revision
+from .open_spans import InvocationRecord, OpenSpans
 
 if TYPE_CHECKING:
     from .attachments import MemorySpool

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..journal.format import Kind
 from ..journal.reader import read_entries, read_header
 from ..outcome import ClosedBy, Outcome
-from ..recovery import Death
+from ..runtime.recover import Death
 from .end import End
 
 __all__ = ["Deaths"]

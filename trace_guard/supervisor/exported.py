@@ -12,7 +12,7 @@ import json
 import uuid
 from typing import Any, NamedTuple
 
-from ..identity import placeholder
+from ..backends.project_ids import placeholder
 from ..rows import Row
 
 __all__ = ["ExportedSpan"]

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..backends.project_ids import Identity, Organisation
 from ..deadline import Deadline
-from ..identity import Identity, Organisation
 from ..settings import Settings
 
 if TYPE_CHECKING:

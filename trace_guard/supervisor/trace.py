@@ -20,18 +20,18 @@ from ..jobs.platform import Platform
 from ..journal.directory import JOURNALS
 from ..journal.format import Flag
 from ..journal.locks import FileLock
-from ..open_spans import InvocationRecord
+from ..journal.open_spans import InvocationRecord
 from ..outcome import Outcome
 from ..payload import Payload
-from ..recovery import Death, close_orphans
 from ..rows import Row, closing_row
-from ..runtime import Runtime
+from ..runtime.pipeline import Runtime
+from ..runtime.recover import Death, close_orphans
 from ..settings import Settings
 from .deaths import Deaths
 from .end import End
 from .exported import ExportedSpan
 from .later import LaterBackend
-from .shown import shown
+from .redact_command import shown
 
 __all__ = ["Trace"]
 

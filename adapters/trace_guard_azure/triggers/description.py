@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
-from trace_guard.invocation import NOTHING
+from trace_guard.invocation.invocation import NOTHING
 
 from ..declaration import Declaration
 from .reading import LOOKED_AT, Carrier

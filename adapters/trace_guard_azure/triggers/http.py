@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from trace_guard.http import content
 from trace_guard.http.requests import facts_of_request
-from trace_guard.invocation import NOTHING
+from trace_guard.invocation.invocation import NOTHING
 from trace_guard.payload import REDACTED
 
 from ..declaration import Declaration

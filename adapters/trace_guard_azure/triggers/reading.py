@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from trace_guard.carriers import Carrier
+from trace_guard.invocation.propagation import Carrier
 from trace_guard.payload import CUT
 
 __all__ = [

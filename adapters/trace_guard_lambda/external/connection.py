@@ -13,8 +13,8 @@ from trace_guard import Deadline
 from trace_guard.journal.borrowed import BorrowedJournal
 from trace_guard.journal.directory import prepare
 from trace_guard.journal.format import Position
-from trace_guard.recovery import Death, close_orphans
-from trace_guard.runtime import Runtime
+from trace_guard.runtime.pipeline import Runtime
+from trace_guard.runtime.recover import Death, close_orphans
 
 from .protocol import Lines, settings_from
 

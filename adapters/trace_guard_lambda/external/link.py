@@ -11,7 +11,7 @@ from trace_guard.contain import contain, logger
 if TYPE_CHECKING:
     import socket
 
-    from trace_guard.runtime import Runtime
+    from trace_guard.runtime.pipeline import Runtime
     from trace_guard.settings import Settings
 
 __all__ = ["Link", "connect"]

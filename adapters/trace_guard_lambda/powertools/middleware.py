@@ -10,7 +10,7 @@ from typing import Any
 
 from trace_guard import Invocation, current_invocation
 from trace_guard.contain import contain
-from trace_guard.this_process import PROCESS
+from trace_guard.runtime.state import PROCESS
 
 from ..triggers.reading import mapping, number
 from .judging import judge_also

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from trace_guard import Invocation
 from trace_guard.contain import contain
-from trace_guard.invocation import live_invocation
-from trace_guard.this_process import PROCESS
+from trace_guard.invocation.invocation import live_invocation
+from trace_guard.runtime.state import PROCESS
 
 from ..handler import guard_handler
 from .judging import judge_also

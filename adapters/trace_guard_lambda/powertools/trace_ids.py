@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from trace_guard.contain import contain, contained
-from trace_guard.invocation import live_invocation
-from trace_guard.this_process import PROCESS
+from trace_guard.invocation.invocation import live_invocation
+from trace_guard.runtime.state import PROCESS
 
 __all__ = ["SPAN_ID", "TRACE_ID", "inject_trace_context"]
 

@@ -9,7 +9,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from trace_guard.carriers import parentage
+from trace_guard.invocation.propagation import parentage
 
 from .description import Carrier, Description, Judgement, Trigger
 from .table import describe, judge

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
-from trace_guard.carriers import Carrier
+from trace_guard.invocation.propagation import Carrier
 
 __all__ = ["Carrier", "Description", "Judgement", "Trigger"]
 

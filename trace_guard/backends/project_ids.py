@@ -1,0 +1,135 @@
+"""Which organisation and project rows belong to, without ever waiting for the network to find out.
+
+The SDK wants a project id in every row, and the user usually gives a name. The answer comes, in order, from
+the settings, from a cache on disk, from a look-up that was started early, and last it is a *placeholder*
+with the name in it, which the courier replaces by the real id when it delivers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..contain import contain, logger
+
+__all__ = ["Identity", "Organisation", "is_placeholder", "placeholder", "project_name"]
+
+_PROJECT = "trace-guard:project:"
+ORG_PLACEHOLDER = "trace-guard:organisation"
+ORG_NAME_PLACEHOLDER = "trace-guard:name-of-organisation"
+
+
+def placeholder(name: str) -> str:
+    """What stands in a row for the id of the project of that name."""
+    return _PROJECT + name
+
+
+def is_placeholder(project_id: object) -> bool:
+    return isinstance(project_id, str) and project_id.startswith(_PROJECT)
+
+
+def project_name(project_id: str) -> str:
+    """The project's name in a placeholder."""
+    return project_id[len(_PROJECT) :]
+
+
+class Organisation(NamedTuple):
+    """The organisation of a key, as the login names it."""
+
+    id: str
+    name: str
+    api_url: str | None = None
+
+
+class Identity:
+    """What is known of the organisation and its projects, kept on disk for the next process.
+
+    Args:
+        path: the cache's file, or None to keep it in memory only. It holds names and ids, never a key; one
+            file for each destination.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._organisation: Organisation | None = None
+        self._projects: dict[str, str] = {}
+        self._listeners: list[Callable[[], None]] = []
+        self._load()
+
+    @property
+    def organisation(self) -> Organisation | None:
+        return self._organisation
+
+    def project_id(self, name: str) -> str | None:
+        """The id of a project, if it is known."""
+        return self._projects.get(name)
+
+    def name_of(self, project_id: str) -> str | None:
+        """The name of a project, if its id is known."""
+        return next((name for name, known in self._projects.items() if known == project_id), None)
+
+    def learn_organisation(self, organisation: Organisation) -> None:
+        if organisation != self._organisation:
+            self._organisation = organisation
+            self._learned()
+
+    def learn_project(self, name: str, project_id: str) -> None:
+        if self._projects.get(name) != project_id:
+            self._projects[name] = project_id
+            self._learned()
+
+    def forget_project(self, name: str) -> None:
+        """The server no longer knows the id: it is to be looked up again."""
+        if self._projects.pop(name, None) is not None:
+            self._save()
+
+    def after_fork(self) -> None:
+        """In a forked child: a thread that held the lock is not there."""
+        self._lock = threading.Lock()
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever something has been learned."""
+        self._listeners.append(listener)
+
+    def _learned(self) -> None:
+        self._save()
+        for listener in self._listeners:
+            with contain("make known what a look-up has found"):
+                listener()
+
+    def _load(self) -> None:
+        if self._path is None:
+            return
+        try:
+            cached: Any = json.loads(self._path.read_bytes())
+            organisation, projects = cached["organisation"], dict(cached["projects"])
+            self._organisation = Organisation(**organisation) if organisation else None
+            self._projects = {str(name): str(known) for name, known in projects.items()}
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            logger.debug("the cache %s can't be read and is made anew: %s", self._path, error)
+
+    def _save(self) -> None:
+        """Write the cache. It is only ever a short cut: a disk that won't have it costs a look-up, no more."""
+        if self._path is None:
+            return
+        organisation = self._organisation._asdict() if self._organisation else None
+        text = json.dumps({"organisation": organisation, "projects": self._projects})
+        with self._lock:
+            temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+            try:
+                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                temporary.write_text(text)
+                os.chmod(temporary, 0o600)
+                os.replace(temporary, self._path)
+            except OSError as error:
+                logger.debug("the cache %s can't be written: %s", self._path, error)
+                with contextlib.suppress(OSError):
+                    temporary.unlink()

@@ -1,0 +1,116 @@
+"""What goes into one request: rows from one or more journals, folded so that no span is named twice.
+
+Two rows of one span in one request get the same transaction id on the server, which then can't tell which
+came later. So rows of a span are merged here, by the server's own rules, and sent as one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from ..backends.project_ids import is_placeholder, project_name
+from ..journal.format import Entry, Flag, Kind
+from ..rows import Row, RowKey, dump, is_span_row, merge, row_key
+
+__all__ = ["Batch"]
+
+_MAX_ROWS = 1000
+
+
+class Batch:
+    """A run of entries of one or more journals, for one request.
+
+    Attributes:
+        entries: the rows in it, parsed and as they were written.
+        ids: their row ids; no other batch with one of them may be under way.
+        size: bytes of the rows.
+        full: more is waiting than could be taken.
+        unsure: it was sent, and may arrive once more.
+        marked: ids of spans in it that are closed while their code runs, or replaced.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.entries: list[tuple[Row, Entry]] = []
+        self.ids: set[str] = set()
+        self.size = 0
+        self.full = False
+        self.unsure = False
+        self.marked: set[str] = set()
+        self._verbatim: set[str] = set()
+        self._spans: dict[RowKey, Row] = {}
+
+    def take(self, entry: Entry, busy: Callable[[str], bool]) -> bool:
+        """Add an entry; False if it has to wait for another batch.
+
+        Args:
+            busy: tells whether a row of that id is under way.
+        """
+        if entry.kind != Kind.ROW:
+            return True
+        row = json.loads(entry.payload)
+        row_id = str(row.get("id"))
+        too_much = self.entries and (
+            self.size + len(entry.payload) > self.max_bytes or len(self.entries) >= _MAX_ROWS
+        )
+        # A row that is sent as it is can't be folded with another of the same id: their order must show.
+        verbatim = bool(entry.flags & Flag.VERBATIM)
+        clash = row_id in self._verbatim or (verbatim and row_id in self.ids)
+        if too_much or clash or busy(row_id):
+            self.full = True
+            return False
+        self.entries.append((row, entry))
+        self.ids.add(row_id)
+        if verbatim:
+            self._verbatim.add(row_id)
+        if entry.flags & (Flag.FORCED | Flag.REPLACEMENT):
+            self.marked.add(row_id)
+        self.size += len(entry.payload)
+        return True
+
+    def project_names(self) -> set[str]:
+        """The names of projects whose ids are yet to be looked up."""
+        return {
+            project_name(row["project_id"])
+            for row, entry in self.entries
+            if is_placeholder(row.get("project_id"))
+        }
+
+    def fold(self, projects: Mapping[str, str]) -> list[bytes]:
+        """The rows to send: placeholders replaced, span rows as merges, one for each span.
+
+        A replacement entry stands for all that came before it and is sent without ``_is_merge``. What is no
+        span row is passed on byte for byte, unless a placeholder had to be replaced in it.
+
+        Args:
+            projects: the ids of :meth:`project_names`.
+        """
+        spans: dict[RowKey, Row] = {}
+        self._spans = spans
+        rows: list[Row | bytes] = []
+        for row, entry in self.entries:
+            unresolved = is_placeholder(row.get("project_id"))
+            if unresolved:
+                row["project_id"] = projects[project_name(row["project_id"])]
+            if entry.flags & Flag.VERBATIM or not is_span_row(row):
+                rows.append(dump(row) if unresolved else entry.payload)
+                continue
+            key = row_key(row)
+            replace = bool(entry.flags & Flag.REPLACEMENT)
+            row["_is_merge"] = not replace
+            folded = spans.get(key)
+            if folded is None:
+                spans[key] = row
+                rows.append(row)
+            elif replace:
+                folded.clear()
+                folded.update(row)
+            else:
+                row["_is_merge"] = folded["_is_merge"]
+                merge(folded, row)
+        return [row if isinstance(row, bytes) else dump(row) for row in rows]
+
+    def replacements(self) -> list[Row]:
+        """The rows, as they were folded, that replace what is stored."""
+        return [row for row in self._spans.values() if not row["_is_merge"]]

@@ -1,0 +1,597 @@
+"""Takes rows from journals to the backend: at least once, in order for each span, never in anybody's way.
+
+This is the relay of the transactional-outbox pattern. What is under way is decided under one lock; requests
+are made outside of it. ``acked`` of a journal only ever moves over rows that the backend has acknowledged
+(or refused for good, when they are kept as dead letters), without a gap.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..backends.base import Backend, TakesAttachments
+from ..contain import contain, report
+from ..deadline import Deadline
+from ..errors import BackendError, BackendUnauthorized
+from ..journal.format import Entry, Flag, Kind, Position
+from ..journal.journal import Journal
+from ..journal.reader import START
+from ..outcome import Delivery, Verdict
+from ..rows import Row, dump
+from .batch import Batch
+from .breaker import Breaker
+from .dead_letters import DeadLetters
+from .lanes import Flight, Run, Source
+from .sender import Sender
+
+if TYPE_CHECKING:
+    from ..journal.spooled import Content, SpooledAttachment
+    from .uploads import Uploads
+
+__all__ = ["Courier"]
+
+_IN_FLIGHT = 4
+_SEND_SECONDS = 10.0
+# How long an invocation waits for a probe of a backend that is known to be down.
+_PROBE_SECONDS = 0.25
+# How long a request that was under way when the process was frozen may still turn out to have been answered.
+_STALE_SECONDS = 0.1
+_RETRY_SECONDS = 0.5
+# How often, and how long, to look again while another process delivers from the same journals.
+_OTHERS_PAUSE = 0.05
+_OTHERS_SECONDS = 2.0
+# A wait shorter than this that ends without an answer says nothing about the backend.
+_TELLING_SECONDS = 0.5
+# Of so many spans it is kept in mind that a request may land late.
+_REMEMBERED = 10_000
+# What of a dead process's backlog may ride in a request that an invocation waits for.
+_RIDE_BYTES = 256 * 1024
+
+
+class Courier:
+    """One for each destination of a process. Its threads start when there is something to send.
+
+    Args:
+        backend: where rows go.
+        dead_letters: where rows go that the backend refuses for good.
+        linger: seconds that rows wait for company while nobody waits for them.
+    """
+
+    def __init__(self, backend: Backend, dead_letters: DeadLetters, *, linger: float = 1.0) -> None:
+        self.backend = backend
+        self._dead_letters = dead_letters
+        self._linger = linger
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin anew, as in a forked child: no threads, no journals, nothing under way."""
+        self._dead_letters.after_fork()
+        self._uploads: Uploads | None = None
+        self._sender = Sender(self.backend, self._dead_letters)
+        # Of one lock, so that rows that arrive wake a thread of ours, and not everybody who waits for a delivery.
+        lock = threading.Lock()
+        self._changed, self._asked = threading.Condition(lock), threading.Condition(lock)
+        self._breaker = Breaker()
+        self._sources: list[Source] = []
+        self._flights: list[Flight] = []
+        self._void: list[Flight] = []
+        self._threads: list[threading.Thread] = []
+        # Spans of which a request was given up that says they were closed too early, or replaces them: it may land
+        # at any time. So what replaces them next is sent once more, with whatever is sent after it.
+        self._doubtful: dict[str, None] = {}
+        self._again: dict[str, Row] = {}
+        self._last_chance = False
+        self._landings = self._failures = 0
+        self._unauthorized = self._lasting = 0
+        self._closed = False
+
+    @property
+    def last_error(self) -> str | None:
+        """Why the last delivery failed, or None if it did not."""
+        return self._breaker.last_error
+
+    # What others ask for
+
+    def add(
+        self, journal: Journal, *, first: Iterable[Row] = (), orphan: bool = False, instead_of: Journal | None = None
+    ) -> None:
+        """Deliver from this journal too.
+
+        Args:
+            first: rows to be sent before all others of it.
+            orphan: its process is gone: close it as soon as it is delivered.
+            instead_of: the one that this process has written to until now: closed as soon as nobody will miss it.
+        """
+        with self._changed:
+            source = Source(journal, list(first), orphan=orphan)
+            for one in self._sources:
+                one.retired = one.retired or one.journal is instead_of
+                one.orphan = one.orphan or one.retired
+                if one.retired and instead_of is not None:
+                    # One on disk has begun with the spans that are open in those before.
+                    one.journal.handed_over = one.journal.handed_over or journal.durable
+            self._sources.append(source)
+            # A retired one before its successor, which may have the end of what has begun in it.
+            self._sources.sort(key=lambda one: one.orphan and not one.retired)
+            if orphan or instead_of is not None:
+                # It rides with the first delivery that somebody asks for, else leaves after the linger.
+                source.due = time.monotonic() + self._linger
+                self._wake()
+        if journal.attachments is not None and not journal.attachments.empty:
+            uploads = self._upload_lane()
+            if uploads is not None:
+                uploads.add(journal, backlog=orphan, linger=self._linger)
+
+    def rows_arrived(self, journal: Journal) -> None:
+        """Rows were appended; they leave after the linger, or with the next delivery."""
+        source = self._source(journal)
+        if source is None or source.due is not None:
+            return
+        with self._changed:
+            if source.due is None:
+                source.due = time.monotonic() + self._linger
+                self._wake()
+
+    @property
+    def takes_attachments(self) -> bool:
+        """True if attachments can be delivered from here."""
+        return isinstance(self.backend, TakesAttachments)
+
+    def attachments_arrived(self, journal: Journal) -> None:
+        """Attachments were put beside a journal; they leave at once."""
+        uploads = self._upload_lane()
+        if uploads is not None:
+            uploads.add(journal)
+
+    def upload_now(self, one: SpooledAttachment) -> str | None:
+        """Upload an attachment that can't be kept, and wait for it; why it could not be done, or None."""
+        uploads = self._upload_lane()
+        return "the backend takes no attachments" if uploads is None else uploads.now(one)
+
+    def attachment_lost(self, one: SpooledAttachment, error: str) -> None:
+        """An attachment will never be there: the deliveries of its trace say so."""
+        uploads = self._upload_lane()
+        if uploads is not None:
+            uploads.refuse(one, error)
+
+    def find_attachment(self, key: str) -> Content | None:
+        """The content of an attachment that the backend has at hand, in this process or on this disk."""
+        return self.backend.find_attachment(key) if isinstance(self.backend, TakesAttachments) else None
+
+    def send_soon(self) -> None:
+        """Send all there is without making anybody wait for it."""
+        with self._changed:
+            self._ask()
+            self._wake()
+        if self._uploads is not None:
+            self._uploads.soon()
+
+    def thawed(self) -> None:
+        """The process was frozen: what was under way before may never be answered."""
+        with self._changed:
+            for flight in self._flights:
+                flight.frozen = True
+        if self._uploads is not None:
+            self._uploads.thawed()
+
+    def deliver(
+        self, journal: Journal, upto: Position, deadline: Deadline, *, roots: Iterable[str] = ()
+    ) -> Delivery:
+        """Send all there is, and wait until a journal is acknowledged up to a position.
+
+        Args:
+            deadline: bounds the wait, not the request, which others may be waiting for too.
+            roots: ids of the traces in question, to tell whether any of their rows was refused, and which
+                attachments are theirs.
+
+        Returns:
+            The verdict, and the seconds that it took. Attachments count: only when the backend has those of the
+            traces too, it is DELIVERED; if they are all that is left, it is SPOOLED (LOST, if they are in memory
+            only); and if one can never be had, REFUSED.
+        """
+        began, roots = time.monotonic(), list(roots)
+        delivery = self._deliver_rows(journal, upto, deadline, roots)
+        if self._uploads is None or delivery.verdict not in (Verdict.DELIVERED, Verdict.REFUSED):
+            return delivery
+        left, error = self._uploads.wait(journal, roots, deadline)
+        delivery = replace(delivery, seconds=time.monotonic() - began)
+        if left and delivery.verdict is Verdict.DELIVERED:
+            verdict = Verdict.SPOOLED if journal.durable else Verdict.LOST
+            what = "an attachment is" if left == 1 else f"{left} attachments are"
+            return replace(delivery, verdict=verdict, error=f"{what} yet to be uploaded: {error}")
+        refusal = self._uploads.refusal(roots)
+        if refusal is not None and delivery.verdict is Verdict.DELIVERED:
+            return replace(delivery, verdict=Verdict.REFUSED, error=f"an attachment is missing: {refusal}")
+        return delivery
+
+    def _deliver_rows(self, journal: Journal, upto: Position, deadline: Deadline, roots: list[str]) -> Delivery:
+        began = time.monotonic()
+        with self._changed:
+            if journal.acked < upto and self._is_worth_waiting(deadline):
+                if self._breaker.is_open:
+                    deadline = deadline.capped(_PROBE_SECONDS)
+                self._await(journal, upto, deadline, began)
+            seconds = time.monotonic() - began
+            if journal.acked < upto:
+                verdict = Verdict.SPOOLED if journal.durable else Verdict.LOST
+                return Delivery(verdict, seconds=seconds, error=self._breaker.last_error or "no answer in time")
+            refusal = self._sender.refusal(roots)
+            return Delivery(Verdict.REFUSED if refusal else Verdict.DELIVERED, seconds=seconds, error=refusal)
+
+    def drain(self, deadline: Deadline, *, force: bool = False) -> bool:
+        """Send everything from every journal, and every attachment; True if nothing is left.
+
+        Args:
+            force: go on although the backend is known to be down.
+        """
+        rows = self._drain_rows(deadline, force=force)
+        attachments = self._uploads is None or self._uploads.drain(deadline, force=force)
+        return rows and attachments
+
+    def _drain_rows(self, deadline: Deadline, *, force: bool) -> bool:
+        unauthorized, lasting = self._unauthorized, self._lasting
+        patience = Deadline.after(_OTHERS_SECONDS)
+        with self._changed:
+            self._last_chance = force
+            while not deadline.expired:
+                pending = [source for source in self._sources if not source.delivered]
+                if not pending and not (force and self._repeats):
+                    return True
+                # Another process delivers from all of them: that is over soon, unless it was stopped over it.
+                others = bool(pending) and all(source.taken for source in pending)
+                patience = patience if others else Deadline.after(_OTHERS_SECONDS)
+                if patience.expired:
+                    return False
+                if (self._breaker.is_open and not force) or self._unauthorized - unauthorized >= 3:
+                    return False
+                if self._lasting != lasting:
+                    return False
+                failures = self._failures
+                self._breaker.let_through()
+                if self._breaker.retry_at > deadline.at:
+                    return False  # so long the server wants to be left alone
+                self._ask()
+                if self._wake():
+                    self._changed.wait(min(deadline.remaining, _OTHERS_PAUSE if others else _RETRY_SECONDS))
+                else:
+                    self._work_inline(deadline)
+                if self._failures != failures:
+                    self._changed.wait(min(deadline.remaining, _RETRY_SECONDS))
+            return not any(not source.delivered for source in self._sources)
+
+    def last_call(self, journal: Journal, end: Position) -> None:
+        """Deliver from this journal up to here, and from others what they have by now: what comes later stays where it
+        is, whole, and not half of it with the backend."""
+        with self._changed:
+            for source in self._sources:
+                source.limit = end if source.journal is journal else source.journal.end
+
+    def close(self) -> None:
+        """Stop the threads once what is under way is done, and forget the journals, which stay as they are."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            self._asked.notify_all()
+            threads = list(self._threads)
+        if self._uploads is not None:
+            self._uploads.close()
+        for thread in threads:
+            if thread is not threading.current_thread():
+                thread.join(_STALE_SECONDS)
+        with self._changed:
+            self._close_finished()
+            for source in self._sources:
+                if not source.flights:
+                    source.journal.leave_delivery()
+                if source.orphan:
+                    source.journal.abandon()
+            self._sources = []
+        self.backend.close()
+
+    def journals(self) -> list[Journal]:
+        """The journals that rows are delivered from."""
+        return [source.journal for source in tuple(self._sources)]
+
+    def _upload_lane(self) -> Uploads | None:
+        """Made with the first attachment; None if the backend takes none."""
+        if self._uploads is None and isinstance(self.backend, TakesAttachments):
+            from .uploads import Uploads
+
+            with self._changed:
+                if self._uploads is None:
+                    self._uploads = Uploads(self.backend, self._dead_letters, self._attachment_settled)
+        return self._uploads
+
+    def _attachment_settled(self) -> None:
+        """A journal that was only kept for its attachments may be finished."""
+        with self._changed:
+            self._close_finished()
+            self._changed.notify_all()
+
+    # Under the lock
+
+    def _source(self, journal: Journal) -> Source | None:
+        return next((source for source in tuple(self._sources) if source.journal is journal), None)
+
+    def _ask(self) -> None:
+        now = time.monotonic()
+        for source in self._sources:
+            source.due = now if source.due is None else min(source.due, now)
+
+    def _is_worth_waiting(self, deadline: Deadline) -> bool:
+        """False while the backend is known to be down, or has asked to be left alone for longer than there is."""
+        return self._breaker.allows() or (not self._breaker.is_open and self._breaker.retry_at < deadline.at)
+
+    def _await(self, journal: Journal, upto: Position, deadline: Deadline, began: float) -> None:
+        landings, failures = self._landings, self._failures
+        self._ask()
+        threaded = self._wake()
+        while journal.acked < upto and not deadline.expired:
+            if self._failures != failures:
+                return  # it was tried, and failed: the time that is left is the caller's
+            if not threaded:
+                self._work_inline(deadline)
+            elif any(flight.frozen for flight in self._flights):
+                self._changed.wait(min(_STALE_SECONDS, deadline.remaining))
+                self._give_up_frozen()
+            else:
+                self._changed.wait(min(deadline.remaining, threading.TIMEOUT_MAX))
+        # A probe is known to be one; another wait that was short says nothing about the backend.
+        telling = self._breaker.is_open or time.monotonic() - began >= _TELLING_SECONDS
+        if journal.acked < upto and self._flights and self._landings == landings and telling:
+            # To whoever comes next the backend is as good as down.
+            self._breaker.failed(f"no answer within {time.monotonic() - began:.2f} s")
+            for flight in self._flights:
+                flight.counted = True
+
+    def _wake(self) -> bool:
+        """See to it that a thread looks at what is due; False if none can be had."""
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        if not self._threads and not self._start_thread():
+            return False
+        self._asked.notify_all()
+        return True
+
+    def _start_thread(self) -> bool:
+        thread = threading.Thread(target=self._run, name="trace-guard-courier", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False  # the interpreter is shutting down: whoever waits does the work
+        self._threads.append(thread)
+        return True
+
+    def _give_up_frozen(self) -> None:
+        for flight in [flight for flight in self._flights if flight.frozen]:
+            flight.void = True
+            self._void.append(flight)
+            if flight.thread in self._threads:
+                self._threads.remove(flight.thread)
+            self._landed(flight, None)
+        self._wake()
+
+    def _take_off(self) -> Flight | None:
+        """Put what is due into a batch, and mark it as under way."""
+        now = time.monotonic()
+        if not self._breaker.allows() or not any(one.due is not None and one.due <= now for one in self._sources):
+            return None
+        batch = Batch(self.backend.max_bytes)
+        again = self._take_again(batch)
+        runs: list[Run] = []
+        for step in (self._take_first, self._take_entries):
+            for source in self._sources:
+                try:
+                    step(source, batch, runs)
+                except Exception as fault:  # noqa: BLE001 - a journal that can't be read must not hold up the others
+                    report("take rows from a journal", fault)
+                    source.due = now + _RETRY_SECONDS
+        for run in runs:
+            source = run.source
+            if source.first or source.cursor < source.end:
+                source.due = now if source.due is None else min(source.due, now)
+            if not source.flights and not run:
+                source.journal.leave_delivery()
+        runs = [run for run in runs if run]
+        if not runs and not (again and self._last_chance):
+            self._again.update(again)
+            return None
+        for run in runs:
+            run.source.flights += 1
+        self._last_chance = self._last_chance and bool(runs)
+        beside = {row_id for void in self._void for row_id in void.batch.marked}
+        flight = Flight(batch, runs, threading.current_thread(), again, beside)
+        self._flights.append(flight)
+        return flight
+
+    def _take_again(self, batch: Batch) -> dict[str, Row]:
+        """Before all others: what came about these spans since must not be replaced."""
+        taken: dict[str, Row] = {}
+        for row_id, row in list(self._again.items()):
+            if not batch.take(Entry(Kind.ROW, Flag.REPLACEMENT, 0.0, dump(row), START), self._is_busy):
+                break
+            taken[row_id] = self._again.pop(row_id)
+        return taken
+
+    @property
+    def _repeats(self) -> bool:
+        """True while a row that is to be sent once more is under way, or still can be."""
+        return bool(self._again and self._last_chance) or any(flight.again for flight in self._flights)
+
+    def _take_first(self, source: Source, batch: Batch, runs: list[Run]) -> None:
+        """Begin to deliver from a journal, unless another process does, with the rows that go ahead of all others."""
+        journal, now = source.journal, time.monotonic()
+        source.due = None  # before looking: rows that arrive meanwhile set it again
+        if source.idle:
+            return
+        if not source.flights:
+            acked = journal.acked
+            source.taken = not journal.take_delivery()
+            if source.taken:
+                source.due = now + 2 * _OTHERS_PAUSE
+                return
+            source.cursor = journal.acked
+            source.done.clear()
+            if journal.acked > acked:
+                self._changed.notify_all()  # another process has delivered what somebody here may be waiting for
+            if journal.finished:
+                source.first.clear()
+        run = Run(source)
+        runs.append(run)
+        while source.first and batch.take(
+            Entry(Kind.ROW, Flag.NONE, 0.0, dump(source.first[0]), source.cursor), self._is_busy
+        ):
+            run.first.append(source.first.pop(0))
+
+    def _take_entries(self, source: Source, batch: Batch, runs: list[Run]) -> None:
+        run = next((run for run in runs if run.source is source), None)
+        backlog = source.orphan and not source.retired
+        if run is None or source.first or batch.full or (backlog and batch.size > _RIDE_BYTES):
+            return
+        until, riding = source.end, backlog and bool(batch.entries)
+        for entry in source.journal.read(source.cursor):
+            if source.limit is not None and entry.end > source.limit:
+                break
+            if (riding and batch.size > _RIDE_BYTES) or not batch.take(entry, self._is_busy):
+                return
+            source.cursor = run.end = entry.end
+        # What can't be read, as it was damaged, or dropped from a full memory, is passed over.
+        source.cursor = run.end = max(source.cursor, until)
+
+    def _is_busy(self, row_id: str) -> bool:
+        return any(row_id in flight.batch.ids for flight in self._flights)
+
+    def _landed(self, flight: Flight, error: BackendError | None) -> None:
+        """Book what came of a flight; of one that is void nothing is known."""
+        self._flights.remove(flight)
+        if not flight.void:
+            self._book(flight, error)
+        self._note_replacements(flight, error)
+        for run in flight.runs:
+            run.source.flights -= 1
+            if flight.void or error is not None:
+                self._send_again(run, 0.0 if flight.void else _RETRY_SECONDS)
+            elif not run.stale:
+                run.source.done.append(run)
+                self._acknowledge(run.source)
+            if not run.source.flights:
+                run.source.journal.leave_delivery()
+        self._close_finished()
+        self._changed.notify_all()
+        self._asked.notify_all()
+
+    def _note_replacements(self, flight: Flight, error: BackendError | None) -> None:
+        lost = flight.void or error is not None
+        if flight.batch.unsure or (lost and not isinstance(error, BackendUnauthorized)):
+            self._doubtful.update(dict.fromkeys(flight.batch.marked))
+            while len(self._doubtful) > _REMEMBERED:
+                del self._doubtful[next(iter(self._doubtful))]
+        if lost:
+            self._again.update(flight.again)
+            return
+        for row in flight.batch.replacements():
+            if row["id"] in self._doubtful:
+                self._again[row["id"]] = row
+                if row["id"] not in flight.beside and not flight.batch.unsure:
+                    del self._doubtful[row["id"]]
+
+    def _send_again(self, run: Run, pause: float) -> None:
+        """A run has failed. All that comes behind it is sent again as well: the backend doesn't mind, and if it
+        were not, an older row could land last."""
+        source = run.source
+        source.due = max(time.monotonic() + pause, self._breaker.retry_at)
+        source.first = run.first + source.first
+        if run.stale:
+            return
+        source.cursor = min(source.cursor, run.start)
+        source.done = [one for one in source.done if one.start < run.start]
+        for flight in self._flights:
+            for one in flight.runs:
+                one.stale = one.stale or (one.source is source and one.start >= run.start)
+
+    def _close_finished(self) -> None:
+        """Close the journals that nobody writes to and nobody will miss."""
+        settled = all(source.delivered for source in self._sources if not source.orphan)
+        for source in [source for source in self._sources if source.orphan and source.idle and source.delivered]:
+            # The end of a span in a retired one may stand in that which this process writes to now.
+            if source.journal.finished and (settled or source.journal.handed_over or not source.retired):
+                self._sources.remove(source)
+                with contain("remove a delivered journal"):
+                    source.journal.close()
+
+    def _book(self, flight: Flight, error: BackendError | None) -> None:
+        if not flight.batch.entries:
+            return  # nothing was sent, which says nothing about the backend
+        self._landings += 1
+        if error is None:
+            self._breaker.succeeded()
+            return
+        self._failures += 1
+        self._unauthorized += isinstance(error, BackendUnauthorized)
+        self._lasting += getattr(error, "lasting", False)
+        if not flight.counted:
+            self._breaker.failed(str(error), getattr(error, "retry_after", None))
+
+    @staticmethod
+    def _acknowledge(source: Source) -> None:
+        """Move ``acked`` over the runs that are done, without a gap."""
+        acked = source.journal.acked
+        for run in sorted(source.done, key=lambda run: run.start):
+            if run.start <= acked:
+                acked = max(acked, run.end)
+        source.done = [run for run in source.done if run.end > acked]
+        with contain("note in the journal how far delivery has come"):
+            source.journal.acknowledge(acked)
+
+    def _pause(self) -> float | None:
+        """Seconds until something is due; None to wait for somebody to ask, or for a flight to land."""
+        due = min((source.due for source in self._sources if source.due is not None), default=None)
+        if due is None or (self._flights and due <= time.monotonic()):
+            return None
+        return max(0.0, max(due, self._breaker.retry_at) - time.monotonic())
+
+    # Outside the lock
+
+    def _run(self) -> None:
+        """A thread's life: take a batch, send it, book it."""
+        while True:
+            with self._changed:
+                if self._closed or threading.current_thread() not in self._threads:
+                    return
+                pause: float | None = _RETRY_SECONDS
+                flight = None
+                with contain("take rows from the journal"):
+                    flight = self._take_off()
+                    pause = self._pause()
+                if flight is None:
+                    self._asked.wait(pause)
+                    continue
+                if flight.batch.full and len(self._threads) < _IN_FLIGHT:
+                    self._start_thread()
+            self._fly(flight, Deadline.after(_SEND_SECONDS))
+
+    def _work_inline(self, deadline: Deadline) -> None:
+        """Do a thread's work in the caller's: at the interpreter's exit there are no new threads."""
+        flight = self._take_off()
+        if flight is None:
+            self._changed.wait(min(deadline.remaining, self._pause() or _STALE_SECONDS))
+            return
+        self._changed.release()
+        try:
+            self._fly(flight, deadline.capped(_SEND_SECONDS))
+        finally:
+            self._changed.acquire()
+
+    def _fly(self, flight: Flight, deadline: Deadline) -> None:
+        error: BackendError | None = BackendError("the request was broken off")
+        try:
+            error = self._sender.send(flight.batch, deadline)
+        finally:
+            with self._changed:
+                if flight.void:
+                    self._void.remove(flight)
+                else:
+                    self._landed(flight, error)

@@ -1,0 +1,117 @@
+"""Rows and attachments that the backend refused for good: kept for a person to look at, never sent again."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..contain import warn_once
+from ..journal.directory import DEAD_LETTERS
+from ..journal.files import create_file
+from ..journal.format import MAGIC, Kind, decode_entries, encode_entry
+
+if TYPE_CHECKING:
+    from ..journal.spooled import SpooledAttachment
+
+__all__ = ["DeadLetters", "read_dead_letters"]
+
+
+class DeadLetters:
+    """Writes refused rows to a segment of their own, in the format of the journal.
+
+    Each entry's payload is ``{"row", "status", "error"}``, the row as it was before anything was cut; or, for an
+    attachment, ``{"attachment", "file", "status", "error"}``, with the name of the file beside it that has the
+    content, or None if there was no room for it.
+
+    Args:
+        directory: trace-guard's directory, or None without one: then they are only reported.
+        max_bytes: past this, refused rows are reported but not kept.
+    """
+
+    def __init__(self, directory: Path | None, max_bytes: int) -> None:
+        self._directory = directory / DEAD_LETTERS if directory else None
+        self._max_bytes = max_bytes
+        self._written: set[bytes] = set()
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """In a forked child: a thread that held the lock is not there."""
+        self._lock = threading.Lock()
+
+    def keep(self, row: bytes, status: int, error: str) -> None:
+        """Write one refused row; a row that comes again, as a part of a batch that is sent anew, is kept once.
+
+        Never raises for a disk that won't have it: what was refused must not hold up what follows.
+        """
+        warn_once(
+            f"dead:{status}", "Braintrust refused a row for good (%s); it is kept in %s; `trace-guard status` "
+            "counts them", error, self._directory or "memory only, as there is no directory",
+        )
+        if self._directory is None:
+            return
+        with self._lock:
+            digest = sha256(row).digest()
+            if digest in self._written:
+                return
+            self._written.add(digest)
+            try:
+                self._write(self._directory, json.dumps({"row": json.loads(row), "status": status, "error": error}))
+            except OSError as fault:
+                warn_once("dead:unwritable", "refused rows can't be kept in %s: %s", self._directory, fault)
+
+    def keep_attachment(self, one: SpooledAttachment, status: int, error: str) -> None:
+        """Write down one refused attachment, and keep its content. Never raises for a disk that won't have it."""
+        warn_once(
+            f"dead:attachment:{status}", "an attachment was refused for good (%s); it is kept in %s", error,
+            self._directory or "memory only, as there is no directory",
+        )
+        if self._directory is None:
+            return
+        with self._lock:
+            try:
+                self._directory.mkdir(mode=0o700, exist_ok=True)
+                file = self._keep_content(self._directory, one)
+                letter = {"attachment": one.about, "file": file, "status": status, "error": error}
+                self._write(self._directory, json.dumps(letter))
+            except OSError as fault:
+                warn_once("dead:unwritable", "refused attachments can't be kept in %s: %s", self._directory, fault)
+
+    def _keep_content(self, directory: Path, one: SpooledAttachment) -> str | None:
+        from ..journal.spooled import file_name
+
+        kept = sum(file.stat().st_size for file in directory.glob("*.body"))
+        if one.content is None or kept + one.content.size > self._max_bytes:
+            return None
+        path = directory / f"{file_name(one.key)}.body"
+        if not path.exists():
+            with open(create_file(path), "wb") as file:
+                file.writelines(one.content)
+        return path.name
+
+    def _write(self, directory: Path, text: str) -> None:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        path = directory / f"{time.strftime('%Y%m%d')}-{os.getpid()}.seg"
+        if sum(file.stat().st_size for file in directory.glob("*.seg")) > self._max_bytes:
+            warn_once("dead:full", "%s is full: further refused rows are not kept", directory)
+            return
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            start = MAGIC if os.fstat(descriptor).st_size == 0 else b""
+            os.write(descriptor, start + encode_entry(Kind.ROW, text.encode()))
+        finally:
+            os.close(descriptor)
+
+
+def read_dead_letters(directory: Path) -> Iterator[dict[str, Any]]:
+    """The refused rows and attachments that are kept below trace-guard's ``directory``, oldest first."""
+    for path in sorted((directory / DEAD_LETTERS).glob("*.seg")):
+        data = path.read_bytes()
+        if data.startswith(MAGIC):
+            for entry in decode_entries(data[len(MAGIC) :], 0, len(MAGIC)):
+                yield json.loads(entry.payload)

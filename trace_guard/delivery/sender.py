@@ -1,0 +1,110 @@
+"""Makes one request of a batch, and finds the rows in it that the backend will never take."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
+from typing import Any
+
+from ..backends.base import Backend
+from ..backends.project_ids import is_placeholder, project_name
+from ..contain import report, warn_once
+from ..deadline import Deadline
+from ..errors import BackendError, BackendRefused, BackendUnauthorized
+from ..rows import correction, dump, is_span_row, lifecycle
+from .batch import Batch
+from .dead_letters import DeadLetters
+
+__all__ = ["Sender"]
+
+_REMEMBERED = 10_000
+
+
+class Sender:
+    """Sends batches. Knows which rows were refused, and of which traces, the latest ten thousand of them."""
+
+    def __init__(self, backend: Backend, dead_letters: DeadLetters) -> None:
+        self.backend = backend
+        self._dead_letters = dead_letters
+        self._refused: OrderedDict[str, str] = OrderedDict()
+        self._settled: OrderedDict[bytes, None] = OrderedDict()
+
+    def refusal(self, roots: Iterable[str]) -> str | None:
+        """Why a row of one of these traces was refused for good, or None."""
+        return next((self._refused[root] for root in roots if root in self._refused), None)
+
+    def send(self, batch: Batch, deadline: Deadline) -> BackendError | None:
+        """Send a batch; None if all of it is with the backend, or else with the dead letters."""
+        try:
+            projects = self._projects(batch, deadline)
+            rows = batch.fold(projects)
+            # With many bad rows the time may not suffice to find all: those that are found don't come again.
+            if self._settled:
+                rows = [row for row in rows if sha256(row).digest() not in self._settled]
+            if rows:
+                batch.unsure = self._send_bisecting(rows, deadline)
+        except BackendUnauthorized as error:
+            warn_once("unauthorized", "%s. Rows are kept, and sent again later: `trace-guard status` "
+                      "tells how many", error)
+            return error
+        except BackendError as error:
+            return error
+        except Exception as fault:  # noqa: BLE001 - a fault of ours must not end the courier's thread
+            report("send rows", fault)
+            return BackendError(f"rows could not be sent: {fault!r}")
+        return None
+
+    def _projects(self, batch: Batch, deadline: Deadline) -> dict[str, str]:
+        """The ids of the projects that the batch has only names of. Rows of a project that can't be are taken out
+        of the batch: they would hold up the others."""
+        projects = {}
+        for name in batch.project_names():
+            try:
+                projects[name] = self.backend.resolve_project(name, deadline)
+            except BackendRefused as refusal:
+                entries, batch.entries = batch.entries, []
+                for row, entry in entries:
+                    if is_placeholder(row.get("project_id")) and project_name(row["project_id"]) == name:
+                        self._refuse(row, entry.payload, refusal.status, str(refusal))
+                    else:
+                        batch.entries.append((row, entry))
+        return projects
+
+    def _send_bisecting(self, rows: list[bytes], deadline: Deadline) -> bool:
+        """Send rows; of those that are refused find out which, so that they don't hold up the others. True if some
+        may arrive once more."""
+        try:
+            return bool(self.backend.send(rows, deadline))
+        except BackendRefused as refusal:
+            if len(rows) == 1:
+                self._send_without_payload(rows[0], refusal, deadline)
+                return False
+            middle = len(rows) // 2
+            halves = [self._send_bisecting(half, deadline) for half in (rows[:middle], rows[middle:])]
+            return any(halves)
+
+    def _send_without_payload(self, encoded: bytes, refusal: BackendRefused, deadline: Deadline) -> None:
+        """A single row was refused. What its user logged is the likely reason; its start and end must get
+        through all the same, or the trace stays open."""
+        row = json.loads(encoded)
+        error = str(refusal)
+        if is_span_row(row):
+            try:
+                # A replacement without its payload would take that from the server as well.
+                kept = correction(row) if row.get("_is_merge") is False else lifecycle(row)
+                self.backend.send([dump(kept)], deadline)
+                error += " (sent without its payload)"
+            except BackendRefused as second:
+                error = str(second)
+        self._refuse(row, encoded, refusal.status, error)
+
+    def _refuse(self, row: Mapping[str, Any], encoded: bytes, status: int, error: str) -> None:
+        self._dead_letters.keep(encoded, status, error)
+        self._settled[sha256(encoded).digest()] = None
+        self._refused[str(row.get("root_span_id"))] = error
+        while len(self._settled) > _REMEMBERED:
+            self._settled.popitem(last=False)
+        while len(self._refused) > _REMEMBERED:
+            self._refused.popitem(last=False)

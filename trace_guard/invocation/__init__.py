@@ -1,0 +1,1 @@
+"""One guarded unit of work: it opens a root span, closes every span of its own, and delivers."""

@@ -1,0 +1,46 @@
+"""What is found out about an invocation while it runs, to be logged on its root span when it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from ..rows import Row, merge
+
+__all__ = ["Notes"]
+
+
+class Notes:
+    """Metadata, counters, and an error that nobody raised. Any thread may add to them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._metadata: Row = {}
+        self._error: str | None = None
+
+    @property
+    def error(self) -> str | None:
+        """The first error that was noted."""
+        return self._error
+
+    def add(self, metadata: Mapping[str, Any]) -> None:
+        """Merge metadata deeply into what there is."""
+        with self._lock:
+            merge(self._metadata, metadata)
+
+    def count(self, group: str, key: str, by: int) -> None:
+        with self._lock:
+            counters = self._metadata.setdefault(group, {})
+            if isinstance(counters, dict):  # else a note of that name stands there already
+                counters[key] = counters.get(key, 0) + by
+
+    def fail(self, error: str) -> None:
+        with self._lock:
+            self._error = self._error or error
+
+    def take(self) -> Row:
+        """The metadata so far."""
+        with self._lock:
+            taken, self._metadata = self._metadata, {}
+        return taken

@@ -1,0 +1,591 @@
+"""What all guards of one destination share in a process: journal, courier, watchdog, identity."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ..backends.base import Backend
+from ..backends.project_ids import Identity, Organisation
+from ..contain import contain, logger, warn_once
+from ..deadline import Deadline
+from ..delivery.courier import Courier
+from ..delivery.dead_letters import DeadLetters
+from ..errors import BackendError, JournalError
+from ..journal.directory import JOURNALS, Room, prepare
+from ..journal.files import bytes_of_segments
+from ..journal.format import Entry, Flag, Position
+from ..journal.journal import FileJournal, Journal, NewRow
+from ..journal.memory import MemoryJournal
+from ..journal.open_spans import InvocationRecord, OpenSpan, OpenSpans
+from ..journal.reader import START
+from ..outcome import ClosedBy, Outcome
+from ..rows import Row, closing_row, dump, is_span_row
+from ..settings import DEFAULT_API_URL, Settings
+from .watchdog import Watchdog
+
+__all__ = ["Runtime", "make_backend"]
+
+_LOOK_UP_SECONDS = 10.0
+_RECOVERY_SECONDS = 0.5
+# How often a process that is at work looks whether one beside it has died: workers may share a directory for days.
+_LOOK_AROUND_SECONDS = 2.0
+# Reading this much takes some milliseconds.
+_QUICK_BYTES = 512 * 1024
+# How long a process stays with its memory after the disk failed, before it tries the disk again.
+_DISK_RETRY_SECONDS = 60.0
+# Programs that serve several customers log in to and fro: a destination that has nothing left is kept for so long, as
+# its connections are dear, and never more of them than this.
+_RETIRED_SECONDS = 10.0
+_RETIRED = 3
+
+
+class _Retired:
+    """What belongs to the destination of an earlier login, which may come back."""
+
+    def __init__(
+        self, settings: Settings, identity: Identity, backend: Backend, courier: Courier, journal: Journal | None
+    ) -> None:
+        self.settings = settings
+        self.identity = identity
+        self.backend = backend
+        self.courier = courier
+        self.journal = journal
+        self.since = time.monotonic()
+
+    @property
+    def finished(self) -> bool:
+        """True if nothing is left to be delivered, and none of its spans is open."""
+        return self.courier.drain(Deadline.after(0.0)) and (self.journal is None or self.journal.finished)
+
+    def close(self) -> None:
+        """Let go of threads, connections and files; what is undelivered stays on disk, for a recovery."""
+        self.courier.close()
+        if self.journal is not None:
+            self.journal.close()
+
+
+class Runtime:
+    """Owns the mechanism; adapters and guards only ever ask it to append, to deliver and to arm.
+
+    Args:
+        settings: they decide the destination; guards with another project share the runtime.
+        backend: instead of the one that the settings name.
+
+    Attributes:
+        key: guards whose settings come down to the same key share the runtime.
+        unrecovered: true if other processes have left more behind than can be looked through at the start.
+        running: how to end each invocation that is under way, by the id of its root.
+    """
+
+    def __init__(self, settings: Settings, backend: Backend | None = None) -> None:
+        self.settings = settings
+        self.spans = OpenSpans()
+        self.watchdog = Watchdog(self._heartbeat)
+        self._given_backend = backend
+        self._lock = threading.RLock()
+        self._journal: Journal | None = None
+        self._disk_again_at = 0.0
+        self._look_around_at = time.monotonic() + _LOOK_AROUND_SECONDS
+        self._is_forked = False
+        self._looking: threading.Thread | None = None
+        self._room: Room | None = None
+        self._retired: list[_Retired] = []
+        self._resolved: Callable[[], None] = lambda: None
+        self._moved: Callable[[], None] = lambda: None
+        self._next_login: tuple[str, str, str | None] | None = None
+        self.key: object = None
+        self.unrecovered = False
+        self.running: dict[str, Callable[[str, Deadline], object]] = {}
+        self._connect()
+
+    def _connect(self) -> None:
+        """Everything that depends on the destination."""
+        self._room = self._prepared()
+        self.identity = Identity(self._identity_path())
+        self.identity.on_change(lambda: self._resolved())
+        self.backend = self._given_backend or make_backend(self.settings, self.identity)
+        directory = self._room.directory if self._room else None
+        self.courier = Courier(
+            self.backend, DeadLetters(directory, self.settings.max_journal_bytes // 8), linger=self.settings.linger
+        )
+
+    def start(self, *, quick: bool = False) -> None:
+        """Close what dead processes left open; ``quick``: if that is as quick as it is nearly always."""
+        with contain("recover what other processes left behind"):
+            room = self._room
+            if quick and room is not None and bytes_of_segments(room.directory / JOURNALS) > _QUICK_BYTES:
+                self.unrecovered = True
+            else:
+                self.recover(Deadline.after(_RECOVERY_SECONDS))
+
+    def recover_rest(self, deadline: Deadline) -> None:
+        """Close and deliver what dead processes left behind, where it would have held up the start."""
+        if self.unrecovered:
+            self.unrecovered = False
+            with contain("recover what other processes left behind"):
+                if self.recover(deadline):
+                    self.courier.drain(deadline)
+
+    def on_resolved(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` whenever the organisation or a project's id has been found out."""
+        self._resolved = listener
+
+    def on_moved(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` when a login that had to wait for an invocation's end has taken effect."""
+        self._moved = listener
+
+    # Appending
+
+    def begin(self, record: InvocationRecord, row: Row) -> tuple[Journal, Position]:
+        """Write that an invocation begins, with its root's first row."""
+        return self._append([NewRow.of(row)], record)
+
+    def append(self, rows: Sequence[Row], flags: Flag = Flag.NONE) -> tuple[Journal, Position]:
+        """Write rows of our own; the journal that has them, and the position behind them."""
+        return self._append([NewRow.of(row, flags) for row in rows])
+
+    def revise(
+        self, known: Journal | None, after: Position,
+        make: Callable[[Iterable[Entry], Position | None], Sequence[NewRow]],
+    ) -> tuple[Journal, Position]:
+        """Write what ``make`` makes of what is written behind a position of a journal; nothing comes in between.
+
+        Args:
+            make: is given the entries, and the position behind which none was removed; None for that if rows are
+                written to another journal by now, of which it then gets all.
+        """
+        def write(journal: Journal) -> Position:
+            if journal is known:
+                return journal.revise(after, make)
+            return journal.revise(START, lambda entries, oldest: make(entries, None))
+
+        return self._write(write)
+
+    def ingest(self, rows: Iterable[tuple[Row, bytes]]) -> None:
+        """Write rows that the SDK has handed over, and close those that come too late for their invocation."""
+        self._append([
+            NewRow(row, encoded, Flag.NONE if is_span_row(row) else Flag.VERBATIM) for row, encoded in rows
+        ])
+        late = self.spans.take_late()
+        if late:
+            now = time.time()
+            self.append([
+                closing_row(span.identity, end=max(now, span.start), outcome=Outcome.OK,
+                            closed_by=ClosedBy.GUARD, reason="late")
+                for span in late
+            ], Flag.FORCED)
+
+    def _append(
+        self, rows: Sequence[NewRow], record: InvocationRecord | None = None
+    ) -> tuple[Journal, Position]:
+        return self._write(lambda journal: journal.append(rows) if record is None else journal.begin(record, rows))
+
+    def _write(self, write: Callable[[Journal], Position]) -> tuple[Journal, Position]:
+        journal, end = self.journal(), None
+        for instead_of in (self._instead_of, self._memory_instead_of, None):
+            try:
+                end = write(journal)
+                break
+            except (OSError, JournalError) as error:
+                if instead_of is None:
+                    raise
+                journal = instead_of(journal, error)
+        assert end is not None
+        for courier in self.couriers():
+            courier.rows_arrived(journal)  # which is another's by now if there was a login meanwhile
+        return journal, end
+
+    def couriers(self) -> list[Courier]:
+        """That of its destination, and those of earlier logins that may still have something."""
+        return [self.courier, *(one.courier for one in self._retired)]
+
+    def journal(self) -> Journal:
+        """This process's journal; made when it is first needed, and again after a fork."""
+        journal = self._journal
+        if journal is not None and (journal.durable or time.monotonic() < self._disk_again_at):
+            return journal
+        with self._lock:
+            if self._journal is None or time.monotonic() >= self._disk_again_at:
+                self._open_journal()
+            assert self._journal is not None
+            return self._journal
+
+    def _open_journal(self, *, anew: bool = False) -> None:
+        if self._journal is not None and self._journal.durable and not anew:
+            return
+        room = self._room or self._prepared()
+        if room is not None and not (room.directory / JOURNALS).is_dir():
+            room = self._prepared()  # a cleaner of temporary files may have been here
+        if room is None:
+            self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
+            if self._journal is None or anew:
+                self._use(MemoryJournal(self._header(), self.spans))
+            return
+        self._room = room
+        try:
+            self._use(FileJournal.create(room, self._header(), self.spans, sync=self.settings.sync))
+        except (OSError, JournalError) as error:
+            self._to_memory(f"no journal can be made in {room.directory}: {error}")
+
+    def _use(self, journal: Journal) -> None:
+        self.courier.add(journal, instead_of=self._journal)
+        self._journal = journal
+
+    def _instead_of(self, journal: Journal, error: Exception) -> Journal:
+        """Another journal after one that can't be written: on disk if only its files were cleared away."""
+        with self._lock:
+            if self._journal is not journal:
+                return self.journal()  # it was given up after a login, or another thread was here first
+        if isinstance(journal, FileJournal) and not journal.intact:
+            with self._lock:
+                if self._journal is journal:
+                    self._open_journal(anew=True)
+                assert self._journal is not None
+                return self._journal
+        return self._memory_instead_of(journal, error)
+
+    def _memory_instead_of(self, journal: Journal, error: Exception) -> Journal:
+        return self._to_memory(f"the journal can't be written: {error}")
+
+    def _to_memory(self, why: str) -> Journal:
+        warn_once("memory", "%s. Tracing goes on in memory: what can't be delivered before the process ends is "
+                  "lost; set TRACE_GUARD_DIR to a directory that can be written", why)
+        with self._lock:
+            self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
+            if self._journal is None or self._journal.durable:
+                # The one on disk stays with the courier: what it has is still to be delivered.
+                self._use(MemoryJournal(self._header(), self.spans))
+            assert self._journal is not None
+            return self._journal
+
+    def _prepared(self) -> Room | None:
+        try:
+            return prepare(self.settings.dir, self.settings.max_journal_bytes)
+        except JournalError as error:
+            warn_once("memory", "%s. Tracing goes on in memory: what can't be delivered before the process ends "
+                      "is lost", error)
+            return None
+
+    def _header(self) -> dict[str, Any]:
+        settings = self.settings
+        return {**settings.destination, "project": settings.project, "project_id": settings.project_id}
+
+    # Closing and delivering
+
+    def close_spans(
+        self, spans: Iterable[OpenSpan], outcome: Outcome, closed_by: ClosedBy, reason: str, end: float
+    ) -> list[Row]:
+        """The rows that close spans which their own code left open. They get no ``error`` of their own."""
+        return [
+            closing_row(span.identity, end=max(end, span.start), outcome=outcome, closed_by=closed_by, reason=reason)
+            for span in spans
+        ]
+
+    def recover(self, deadline: Deadline) -> int:
+        """Close what is open in journals of dead processes, and give them to the courier; how many there were."""
+        if self._room is None or not any((self._room.directory / JOURNALS).iterdir()):
+            return 0
+        from .recover import close_orphans  # most cold starts find nothing, and do without
+
+        found = 0
+        for orphan in close_orphans(self._room, self.settings.destination, deadline):
+            self.courier.add(orphan.journal, first=orphan.closing, orphan=True)
+            found += 1
+        return found
+
+    def flush(self, deadline: Deadline) -> bool:
+        """Deliver all that is in the journals; True if nothing is left."""
+        self._wait_for_look(deadline)
+        return self._drain(deadline)
+
+    def _drain(self, deadline: Deadline) -> bool:
+        drained = [courier.drain(deadline) for courier in self.couriers()]
+        return all(drained)
+
+    def _heartbeat(self) -> None:
+        journal = self._journal
+        if journal is not None and self.spans.live():
+            journal.touch()
+        if time.monotonic() >= self._look_around_at and not self.unrecovered:
+            self._look_around_at = time.monotonic() + _LOOK_AROUND_SECONDS
+            self._look_around_aside()
+
+    def _look_around_aside(self) -> None:
+        """On a thread of its own, as the watchdog's has alarms to give, and an invocation has work to do."""
+        if self._has_neighbours():
+            looking = threading.Thread(target=self._look_around, name="trace-guard-recovery", daemon=True)
+            looking.start()
+            self._looking = looking
+
+    def _wait_for_look(self, deadline: Deadline) -> None:
+        """Whoever flushes may end the process, and what is being recovered is to go along."""
+        looking = self._looking
+        if looking is not None and looking is not threading.current_thread():
+            looking.join(min(deadline.remaining, _RECOVERY_SECONDS))
+
+    def _has_neighbours(self) -> bool:
+        """True if there are journals that this process does not deliver from."""
+        if self._room is None:
+            return False
+        ours = {
+            one.path.name for courier in self.couriers() for one in courier.journals() if isinstance(one, FileJournal)
+        }
+        with contextlib.suppress(OSError):
+            return any(not name.startswith(".") and name not in ours
+                       for name in os.listdir(self._room.directory / JOURNALS))
+        return False
+
+    def _look_around(self) -> None:
+        with contain("recover what a process beside this one left behind"):
+            self.recover(Deadline.after(_RECOVERY_SECONDS))
+
+    # Identity
+
+    def look_up(self, name: str | None) -> None:
+        """Start to find out the organisation and the project of that name, where that is not known yet.
+        Nothing waits for it."""
+        if not hasattr(self.backend, "organisation"):
+            return
+        if self.identity.organisation is not None and (name is None or self.identity.project_id(name)):
+            return
+        threading.Thread(target=self.find_out, args=(name,), name="trace-guard-look-up", daemon=True).start()
+
+    def find_out(self, name: str | None) -> None:
+        """Find out the organisation, and the project of that name, and wait for it."""
+        backend, deadline = self.backend, Deadline.after(_LOOK_UP_SECONDS)
+        try:
+            if hasattr(backend, "organisation"):
+                backend.organisation(deadline)
+            if name is not None:
+                backend.resolve_project(name, deadline)
+        except BackendError as error:
+            # The courier meets it again when it delivers, and reports it there.
+            logger.debug("the look-up of the project failed: %s", error)
+
+    def organisation(self) -> Organisation | None:
+        return self.identity.organisation
+
+    def project_id(self, name: str) -> str | None:
+        if self.settings.project_id and name == self.settings.project:
+            return self.settings.project_id
+        if self.settings.backend_name != "braintrust":
+            return name
+        return self.identity.project_id(name)
+
+    def project_name(self, project_id: str) -> str | None:
+        if project_id == self.settings.project_id:
+            return self.settings.project
+        return self.identity.name_of(project_id)
+
+    def api_url(self) -> str:
+        found = self.identity.organisation
+        return self.settings.api_url or (found.api_url if found else None) or DEFAULT_API_URL
+
+    def key_given(self, api_key: str, app_url: str, org_name: str | None) -> None:
+        """The SDK logs in with a key: with another one than before, what comes next has another destination."""
+        settings = self.settings
+        if settings.backend not in ("auto", "braintrust") or self._given_backend is not None:
+            return
+        login = (api_key, app_url, org_name)
+        with self._lock:
+            self._next_login = None
+            if login == _login(self.settings):
+                return
+            if self.spans.live():
+                # A trace stays where it began: split between two destinations it would be closed in neither.
+                self._next_login = login
+                return
+            self._move(login)
+        self._let_go(_RETIRED_SECONDS, _RETIRED)
+        self.look_up(None)
+
+    def _move(self, login: tuple[str, str, str | None]) -> None:
+        """Retire what belongs to the destination, and have another one: of an earlier login, if there is that yet."""
+        retired = _Retired(self.settings, self.identity, self.backend, self.courier, self._journal)
+        self.courier.send_soon()
+        known = next((one for one in self._retired if _login(one.settings) == login), None)
+        if known is None:
+            self.settings = self.settings.with_login(*login)
+            self._journal = None
+            self._connect()
+            self._look_around_at = 0.0  # an earlier process may have left something behind that goes there
+            self._retired.append(retired)
+            return
+        self._retired = [one for one in (*self._retired, retired) if one is not known]
+        self.settings, self.identity, self.backend = known.settings, known.identity, known.backend
+        self.courier, self._journal = known.courier, known.journal
+        if self._journal is not None and self.spans.all_open():
+            self._open_journal(anew=True)  # one that knows of them
+
+    def _let_go(self, seconds: float, most: int) -> None:
+        """Close what earlier logins had: where nothing was left for so many seconds, and what there is too much of."""
+        with self._lock:
+            finished = [one for one in self._retired if one.finished]
+            closing = [one for one in finished if time.monotonic() - one.since >= seconds]
+            rest = [one for one in self._retired if one not in closing]
+            # The oldest first of those that lose nothing, or no more than time, by it.
+            rest.sort(key=lambda one: (one not in finished, one.journal is not None and not one.journal.durable))
+            closing += rest[: max(0, len(rest) - most)]
+            self._retired = [one for one in self._retired if one not in closing]
+        for one in closing:
+            with contain("let go of what an earlier login had"):
+                if not (one.finished or one.journal is None or one.journal.durable):
+                    warn_once("memory:login", "what could not be delivered with the key of an earlier login was in "
+                              "memory only, and is lost")
+                one.close()
+
+    def announce(self) -> None:
+        """Before an invocation: take up a login of the last one, and say once where traces are if they are not in
+        Braintrust."""
+        login = self._next_login
+        if login is not None and not self.spans.live():
+            self.key_given(*login)
+            self._moved()
+        if self._retired:
+            self._let_go(_RETIRED_SECONDS, _RETIRED)
+        if self._is_forked:
+            # It was not here at the start, and may be too short-lived to look around: a sibling may have died.
+            self._is_forked = False
+            self._look_around_aside()
+        if self.settings.backend_name == "local" and not self._given_backend:
+            _say_once(
+                f"trace-guard: BRAINTRUST_API_KEY is not set: traces are kept in {self.settings.dir / 'traces.db'}; "
+                "`trace-guard traces` shows them"
+            )
+
+    def _identity_path(self) -> Path | None:
+        if self._room is None or self.settings.backend_name != "braintrust":
+            return None
+        digest = sha256(dump(self.settings.destination)).hexdigest()[:16]
+        return self._room.directory / "cache" / f"identity-{digest}.json"
+
+    # Living and dying
+
+    def after_fork(self) -> None:
+        """In a forked child: the parent goes on with its journal; ours is made when it is needed."""
+        self._lock = threading.RLock()
+        for courier in self.couriers():
+            for journal in courier.journals():  # its own among them
+                journal.abandon()
+        self._journal = None
+        self._retired = []
+        self.running = {}
+        self._is_forked = True
+        self._looking = None
+        self.spans = OpenSpans()
+        self.identity.after_fork()
+        self.watchdog.after_fork()
+        self.courier.after_fork()
+        after_fork = getattr(self.backend, "after_fork", None)
+        if after_fork is not None:
+            after_fork()
+
+    def before_snapshot(self, deadline: Deadline) -> None:
+        """The process is about to be copied: deliver what there is, and leave no connection open."""
+        for courier in self.couriers():
+            courier.drain(deadline, force=True)
+        self._let_go(0.0, 0)
+        self.backend.close()
+
+    def after_restore(self) -> None:
+        """This process is one of several copies: what was under way will not be answered, and the journal may be
+        others' too."""
+        self.courier.thawed()
+        with self._lock:
+            if self._journal is not None:
+                self._open_journal(anew=True)
+
+    def terminate(self, signal: str, deadline: Deadline, *, is_certain: bool = False) -> None:
+        """A signal of this name ends the process: close every open span, and deliver what can be.
+
+        Args:
+            is_certain: nothing that goes on will come to an end of its own: so what is just being opened or closed is
+                closed too, and what comes later stays on disk.
+        """
+        # Each waits until it is delivered: side by side they share their deliveries.
+        ends = [functools.partial(end, signal, deadline) for end in list(self.running.values())]
+        threads = [threading.Thread(target=end, name="trace-guard-terminate", daemon=True) for end in ends[1:]]
+        for thread in threads:
+            thread.start()
+        for end in ends[:1]:
+            end()
+        for thread in threads:
+            thread.join(min(deadline.remaining, threading.TIMEOUT_MAX))
+        if is_certain and self._journal is not None:
+            self.courier.last_call(*self.revise(self._journal, self._journal.end, self._killed_rows))
+        elif unowned := self._terminated(self.spans.unowned()):
+            self.append(unowned)
+        self._drain(deadline)  # what others left behind can wait, the signal can't
+
+    def _terminated(self, spans: Iterable[OpenSpan]) -> list[Row]:
+        return self.close_spans(spans, Outcome.TERMINATED, ClosedBy.GUARD, "signal", time.time())
+
+    def _killed_rows(self, entries: Iterable[Entry], oldest: Position | None) -> list[NewRow]:
+        """As :meth:`_last_rows`, where a signal is the end."""
+        return [NewRow.of(row) for row in self._terminated(self.spans.all_open())]
+
+    def close(self, deadline: Deadline) -> None:
+        """Close the spans that are still open, deliver what can be, and give the journals up."""
+        self._wait_for_look(deadline)
+        if self._has_neighbours():
+            # Children of a pool skip the handlers of their exit, and are over by now.
+            self._look_around()
+        if self._journal is not None:
+            self.courier.last_call(*self.revise(self._journal, self._journal.end, self._last_rows))
+        self.courier.drain(deadline, force=True)
+        for one in self._retired:
+            one.courier.drain(deadline)
+        for one in [*self._retired, _Retired(self.settings, self.identity, self.backend, self.courier, self._journal)]:
+            one.close()
+        self._retired, self._journal = [], None
+
+    def _last_rows(self, entries: Iterable[Entry], oldest: Position | None) -> list[NewRow]:
+        """The ends of all that is open. Threads may go on tracing: nothing of theirs comes in between."""
+        unowned, now = self.spans.unowned(), time.time()
+        # An invocation that is still under way, in a daemon thread or a forgotten generator, ends with the process.
+        owned = [span for span in self.spans.all_open() if span not in unowned]
+        closing = self.close_spans(owned, Outcome.ABANDONED, ClosedBy.GUARD, "exit", now)
+        closing += self.close_spans(unowned, Outcome.OK, ClosedBy.GUARD, "exit", now)
+        return [NewRow.of(row) for row in closing]
+
+
+def _login(settings: Settings) -> tuple[str | None, str, str | None]:
+    return settings.api_key, settings.app_url.rstrip("/"), settings.org_name
+
+
+def make_backend(settings: Settings, identity: Identity) -> Backend:
+    """The backend that settings name."""
+    if settings.backend_name == "braintrust":
+        from ..backends.braintrust import BraintrustBackend
+
+        return BraintrustBackend(settings, identity)
+    if settings.backend_name == "memory":
+        from ..backends.memory import MemoryBackend
+
+        return MemoryBackend()
+    from ..backends.local import LocalStore
+
+    with contextlib.suppress(ImportError):  # the store itself says so when it is used
+        import sqlite3  # noqa: F401 - not later, in the courier's thread: see trace_guard.backends.transport
+
+    return LocalStore(settings.dir / "traces.db")
+
+
+_said: set[str] = set()
+
+
+def _say_once(message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError, ValueError):  # it is closed
+                print(message, file=sys.stderr)

@@ -1,0 +1,274 @@
+"""The one thing of which a process has one: the SDK with the gateway in place, and the runtimes behind it."""
+
+from __future__ import annotations
+
+import atexit
+import math
+import os
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from .. import contain as containment
+from ..backends.base import Backend
+from ..backends.project_ids import Organisation
+from ..contain import contain
+from ..deadline import Deadline
+from ..rows import Row
+from ..settings import DEFAULT_API_URL, Settings
+from .pipeline import Runtime
+
+if TYPE_CHECKING:
+    from ..sdk.sdk import Sdk
+    from .attachments import AttachmentDesk, Place
+
+__all__ = ["PROCESS"]
+
+# Moving the SDK's queue to the journal takes a fraction of a millisecond; a fork, or a signal's effect, does not wait
+# longer than this.
+_FORK_SECONDS = 0.5
+_CHILD_EXIT_SECONDS = 1.0
+
+
+class _Process:
+    """Hands what the SDK says to the right runtime. Most processes have one runtime: then that is it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._runtimes: list[Runtime] = []
+        self._sdk: Sdk | None = None
+        self._hooked = False
+        self._desk: AttachmentDesk | None = None
+        self._has_exited = False
+        self._patience = math.inf
+        self._waited_for = Deadline.after(0.0)
+        self._end = Deadline.never()
+        self.in_invocation: Callable[[], bool] = lambda: False
+
+    @property
+    def sdk(self) -> Sdk:
+        """The SDK, imported when it is first needed."""
+        if self._sdk is None:
+            with self._lock:
+                if self._sdk is None:
+                    from ..sdk.sdk import Sdk
+
+                    self._sdk = Sdk(self)
+                    # Ours comes before the SDK's own, whose flush has no bound.
+                    atexit.unregister(self._at_exit)
+                    atexit.register(self._at_exit)
+        return self._sdk
+
+    def runtime(self, settings: Settings, backend: Backend | None = None, *, quick: bool = False) -> Runtime:
+        """The runtime for these settings: an existing one if it goes to the same place by the same way.
+
+        Args:
+            quick: put off what would take long.
+        """
+        with self._lock:
+            self._hook()
+            key = _key(settings)
+            for runtime in self._runtimes:
+                if backend is None and runtime.key == key:
+                    return runtime
+            runtime = Runtime(settings, backend)
+            runtime.key = key if backend is None else None
+            runtime.on_resolved(lambda: self.sdk.resolved(runtime.identity))
+            runtime.on_moved(lambda: self.sdk.moved())
+            self._runtimes.append(runtime)
+        with contain("start"):  # it is in use from here on: whoever asked for it must get it
+            runtime.start(quick=quick)
+        return runtime
+
+    def close(self, runtime: Runtime, deadline: Deadline) -> None:
+        """Drain the SDK, close a runtime, and take the gateway out with the last one."""
+        with self._lock:
+            if runtime not in self._runtimes:
+                return
+        self._settle(runtime, deadline)
+        with self._lock:
+            self._runtimes.remove(runtime)
+            if not self._runtimes and self._sdk is not None:
+                with contain("take the gateway out"):
+                    self._sdk.uninstall()
+                self._sdk = None
+
+    def terminate(self, signal: str, deadline: Deadline, *, is_certain: bool = False) -> None:
+        """A signal of this name ends the process: close what is open, and deliver what can be.
+
+        Args:
+            is_certain: as in :meth:`Runtime.terminate`.
+        """
+        if is_certain:
+            with contain("empty the SDK's queue"):
+                if self._sdk is not None and self._sdk.installed:
+                    self._sdk.drain(deadline.capped(_FORK_SECONDS))
+        for runtime in list(self._runtimes):
+            with contain("close what a signal ends"):
+                runtime.terminate(signal, deadline, is_certain=is_certain)
+
+    def ends_by(self, deadline: Deadline) -> None:
+        """The process will be killed then: what its exit waits for is to be done before."""
+        self._end = deadline
+
+    @property
+    def end(self) -> Deadline:
+        """When the process will be killed, as far as that is known."""
+        return self._end
+
+    def has_waited(self, seconds: float) -> None:
+        """So long a delivery was waited for in vain: an exit that comes at once need not wait as long once more."""
+        self._waited_for = Deadline.after(seconds)
+
+    @property
+    def waited(self) -> float:
+        """Seconds that an exit has less, as they were waited in vain just now."""
+        return self._waited_for.remaining
+
+    def exits_within(self, seconds: float) -> None:
+        """An exit is not to wait for longer than this, as somebody waits for it who has no use for what it does."""
+        self._patience = seconds
+
+    def flush(self, deadline: Deadline) -> None:
+        """Deliver everything that is there."""
+        for runtime in list(self._runtimes):
+            with contain("flush"):
+                if self._sdk is not None and self._sdk.installed:
+                    self._sdk.drain(deadline)
+                runtime.flush(deadline)
+
+    def _hook(self) -> None:
+        if self._hooked:
+            return
+        self._hooked = True
+        atexit.register(self._at_exit)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(before=self._before_fork, after_in_child=self._after_fork)
+
+    def _settle(self, runtime: Runtime, deadline: Deadline) -> None:
+        with contain("empty the SDK's queue"):
+            if self._sdk is not None and self._sdk.installed:
+                self._sdk.drain(deadline)
+        with contain("close"):
+            runtime.close(deadline)
+
+    def _at_exit(self) -> None:
+        # The gateway stays: what later exit handlers still log goes to a journal, for the next start.
+        self._has_exited = True
+        patience = self._patience if self._end == Deadline.never() else math.inf
+        for runtime in list(self._runtimes):
+            seconds = min(runtime.settings.exit_timeout - self.waited, patience)
+            deadline = min(Deadline.after(max(0.0, seconds)), self._end)
+            self._settle(runtime, deadline)
+
+    def _before_fork(self) -> None:
+        # Nothing of the SDK's is under way when it is copied: a child has none of the threads that would let go of
+        # the locks that they hold.
+        with contain("empty the SDK's queue before a fork"):
+            if self._sdk is not None and self._sdk.installed and self._sdk.has_spoken:
+                self._sdk.drain(Deadline.after(_FORK_SECONDS))
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self._end = Deadline.never()
+        # The parent waits for it, and can recover what it leaves behind.
+        self._patience = min(self._patience, _CHILD_EXIT_SECONDS)
+        containment.forget()
+        with contain("begin anew after a fork"):
+            for runtime in self._runtimes:
+                runtime.after_fork()
+            if self._sdk is not None:
+                self._sdk.after_fork()
+
+    # What the gateway asks (GatewayHost). The runtime made last is the one that look-ups are for.
+
+    def latest(self) -> Runtime | None:
+        """The one that look-ups are for."""
+        return self._runtimes[-1] if self._runtimes else None
+
+    def _owner(self, row: Row) -> Runtime | None:
+        return next((one for one in self._runtimes if one.spans.knows(row)), self.latest())
+
+    def ingest(self, rows: list[tuple[Row, bytes]]) -> None:
+        if len(self._runtimes) == 1:
+            self._runtimes[0].ingest(rows)
+            return
+        shares: dict[int, list[tuple[Row, bytes]]] = {}
+        for row, encoded in rows:
+            owner = self._owner(row)
+            if owner is not None:
+                shares.setdefault(self._runtimes.index(owner), []).append((row, encoded))
+        for index, share in shares.items():
+            self._runtimes[index].ingest(share)
+
+    def key_given(self, api_key: str, app_url: str, org_name: str | None) -> None:
+        runtime = self.latest()
+        if runtime is not None:
+            runtime.key_given(api_key, app_url, org_name)
+
+    def organisation_given(self, organisation: Organisation) -> None:
+        runtime = self.latest()
+        if runtime is not None:
+            runtime.identity.learn_organisation(organisation)
+
+    def flushed(self) -> None:
+        if self.in_invocation() or self._has_exited:
+            return  # its end delivers; and an exit has waited as long as it may, when the SDK's own flush comes
+        for runtime in list(self._runtimes):
+            if not runtime.spans.live():
+                runtime.flush(Deadline.after(runtime.settings.exit_timeout))
+
+    def organisation(self) -> Organisation | None:
+        runtime = self.latest()
+        return runtime.organisation() if runtime else None
+
+    def project_id(self, name: str) -> str | None:
+        runtime = self.latest()
+        return runtime.project_id(name) if runtime else None
+
+    def project_name(self, project_id: str) -> str | None:
+        runtime = self.latest()
+        return runtime.project_name(project_id) if runtime else None
+
+    def find_out(self, name: str | None) -> None:
+        runtime = self.latest()
+        if runtime is not None:
+            runtime.find_out(name)
+
+    def api_url(self) -> str:
+        runtime = self.latest()
+        return runtime.api_url() if runtime else DEFAULT_API_URL
+
+    def passes_through(self) -> bool:
+        runtime = self.latest()
+        return runtime is not None and runtime.settings.backend_name == "braintrust"
+
+    @property
+    def attachments(self) -> AttachmentDesk:
+        if self._desk is None:
+            from .attachments import AttachmentDesk
+
+            with self._lock:
+                self._desk = self._desk or AttachmentDesk(self._place_of_attachment, self._places_of_attachments)
+        return self._desk
+
+    def _place_of_attachment(self, row: Row | None) -> Place | None:
+        runtime = self.latest() if row is None else self._owner(row)
+        if runtime is None or not runtime.courier.takes_attachments:
+            return None
+        return runtime.journal(), runtime.courier
+
+    def _places_of_attachments(self) -> Iterable[Place]:
+        for runtime in list(self._runtimes):
+            yield runtime.journal(), runtime.courier
+            for courier in runtime.couriers():
+                yield from ((journal, courier) for journal in courier.journals())
+
+
+def _key(settings: Settings) -> Any:
+    return (settings.dir, *sorted(settings.destination.items()), settings.max_journal_bytes, settings.sync,
+            settings.linger)
+
+
+PROCESS = _Process()
+"""This process."""

@@ -1,0 +1,163 @@
+"""What lies in trace-guard's directory, without touching any of it."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from ..delivery.dead_letters import read_dead_letters
+from ..errors import JournalError
+from ..journal.directory import JOURNALS
+from ..journal.files import ATTACHMENTS
+from ..journal.format import Kind
+from ..journal.locks import FileLock
+from ..journal.open_spans import InvocationRecord, OpenSpans
+from ..journal.reader import read_acked, read_entries, read_header
+from ..settings import Settings
+from .recover import is_ours
+
+__all__ = ["JournalStatus", "Status", "read_status"]
+
+
+@dataclass(frozen=True)
+class JournalStatus:
+    """One journal.
+
+    Attributes:
+        state: ``live`` while its process runs, ``orphan`` afterwards.
+        bytes: what its segments take up.
+        pending_rows: how many rows have not been delivered.
+        open_spans: how many spans have no end in it.
+        destination: where its rows go, in words.
+        ours: True if that is the destination of the settings.
+        attachments: how many of them have not been uploaded.
+    """
+
+    path: Path
+    pid: int | None
+    state: Literal["live", "orphan"]
+    bytes: int
+    pending_rows: int
+    open_spans: int
+    destination: str
+    ours: bool
+    attachments: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {**asdict(self), "path": str(self.path)}
+
+
+@dataclass(frozen=True)
+class Status:
+    """All of it.
+
+    Attributes:
+        dead_letters: how many rows the backend has refused for good.
+        problems: what is wrong, and what to do about it, in words.
+    """
+
+    directory: Path
+    backend: str
+    destination: str
+    journals: tuple[JournalStatus, ...]
+    dead_letters: int
+    problems: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            **asdict(self), "directory": str(self.directory), "problems": list(self.problems),
+            "journals": [journal.to_json() for journal in self.journals],
+        }
+
+
+def read_status(settings: Settings) -> Status:
+    """Read the directory of the settings; one that is not there is empty."""
+    journals, problems = [], []
+    for path in sorted((settings.dir / JOURNALS).glob("[!.]*")):
+        try:
+            journals.append(_journal(path, settings))
+        except FileNotFoundError:
+            continue  # removed meanwhile, as all of it was delivered
+        except (JournalError, OSError) as error:
+            problems.append(str(error))
+    refused = list(read_dead_letters(settings.dir))
+    orphans = [journal for journal in journals if journal.state == "orphan" and journal.ours]
+    if orphans:
+        rows, spans = sum(one.pending_rows for one in orphans), sum(one.open_spans for one in orphans)
+        problems.append(
+            f"{_count(len(orphans), 'journal')} of dead processes, with {_count(rows, 'undelivered row')} and "
+            f"{_count(spans, 'open span')}{_and_attachments(orphans)}: run `trace-guard recover`"
+        )
+    strangers = [journal for journal in journals if journal.state == "orphan" and not journal.ours]
+    if strangers:
+        problems.append(
+            f"{_count(len(strangers), 'journal')} of dead processes for another destination "
+            f"({', '.join(sorted({one.destination for one in strangers}))}): run `trace-guard recover` with its "
+            "key and URLs"
+        )
+    if refused:
+        problems.append(
+            f"{_count(len(refused), 'row')} refused for good, the last one with: {refused[-1].get('error')}; "
+            f"they are kept in {settings.dir / 'dead-letters'}"
+        )
+    return Status(
+        settings.dir, settings.backend_name, _in_words(settings.destination), tuple(journals), len(refused),
+        tuple(problems),
+    )
+
+
+def _journal(path: Path, settings: Settings) -> JournalStatus:
+    header = read_header(path)
+    acked, spans, pending = read_acked(path), OpenSpans(), 0
+    for entry in read_entries(path):
+        row = json.loads(entry.payload)
+        if entry.kind == Kind.INVOCATION:
+            spans.begin(InvocationRecord.from_row(row))
+        else:
+            spans.observe(row)
+            pending += entry.kind == Kind.ROW and entry.end > acked
+    size = sum(file.stat().st_size for file in path.glob("*.seg"))
+    return JournalStatus(
+        path, header.get("pid"), "live" if _is_held(path / "lock") else "orphan", size, pending,
+        len(spans.all_open()), _in_words(header), is_ours(header, settings.destination),
+        len(list((path / ATTACHMENTS).glob("*.json"))),
+    )
+
+
+def _and_attachments(journals: list[JournalStatus]) -> str:
+    waiting = sum(journal.attachments for journal in journals)
+    return f" and {_count(waiting, 'attachment')}" if waiting else ""
+
+
+def _is_held(path: Path) -> bool:
+    """Whether a process holds the lock. Read off the kernel's table where there is one, as taking the lock to
+    find out could get in the way of a recovery."""
+    found = os.stat(path)
+    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    try:
+        table = Path("/proc/locks").read_text()
+    except OSError:
+        table = ""
+    if table:
+        return any(device in line.split() for line in table.splitlines() if " FLOCK " in line)
+    lock = FileLock(path)
+    held = not lock.acquire()
+    lock.release()
+    return held
+
+
+def _in_words(destination: Any) -> str:
+    if destination.get("backend") != "braintrust":
+        return str(destination.get("backend"))
+    words = [destination.get("api_url") or destination.get("app_url") or "Braintrust"]
+    if destination.get("org_name"):
+        words.append(f"organisation {destination['org_name']}")
+    words.append(f"key {destination.get('key_fingerprint') or 'unset'}")
+    return ", ".join(str(word) for word in words)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
