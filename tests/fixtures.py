@@ -15,10 +15,10 @@ from trace_guard import Guard
 from trace_guard import contain as containment
 from trace_guard.invocation import invocation as invocations
 from trace_guard.jobs import current as jobs
-from trace_guard.journal.directory import Room, prepare
+from trace_guard.journal.directory import StateDir, prepare
 from trace_guard.testing import BraintrustServer
 
-__all__ = ["directory", "make_guard", "memory_group", "no_faults", "none_live", "room", "server"]
+__all__ = ["directory", "make_guard", "memory_group", "no_faults", "none_live", "server", "state_dir"]
 
 MakeGuard = Callable[..., Guard]
 
@@ -30,7 +30,7 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def room(directory: Path) -> Room:
+def state_dir(directory: Path) -> StateDir:
     return prepare(directory, 1 << 26)
 
 

@@ -18,7 +18,7 @@ from trace_guard.backends.memory import MemoryBackend
 from trace_guard.deadline import Deadline
 from trace_guard.delivery.courier import Courier
 from trace_guard.delivery.dead_letters import DeadLetters
-from trace_guard.journal.directory import JOURNALS, Room, prepare
+from trace_guard.journal.directory import JOURNALS, StateDir, prepare
 from trace_guard.journal.format import Entry, Flag, Kind
 from trace_guard.journal.journal import FileJournal, NewRow
 from trace_guard.journal.open_spans import OpenSpans
@@ -74,15 +74,15 @@ class Recording:
     entries: list[Entry]
     last: int
 
-    def copied_to(self, directory: Path, segment: bytes) -> Room:
+    def copied_to(self, directory: Path, segment: bytes) -> StateDir:
         """The same in a directory of its own, with another content of the last segment."""
-        room = prepare(directory, 1 << 26)
+        state_dir = prepare(directory, 1 << 26)
         copy = directory / JOURNALS / self.path.name
         copy.mkdir()
         for file in self.path.iterdir():
             (copy / file.name).write_bytes(file.read_bytes())
         (copy / f"{self.last:08d}.seg").write_bytes(segment)
-        return room
+        return state_dir
 
     @property
     def segment(self) -> bytes:
@@ -124,11 +124,11 @@ def test_the_recording_holds_every_kind_of_entry(recording: Recording) -> None:
     assert len(still_open(parsed)) == 3
 
 
-def recovered(room: Room, settings: Settings) -> MemoryBackend:
-    """What a recovery of the room delivers, step by step as a process does it."""
+def recovered(state_dir: StateDir, settings: Settings) -> MemoryBackend:
+    """What a recovery of the directory delivers, step by step as a process does it."""
     backend = MemoryBackend()
-    courier = Courier(backend, DeadLetters(room.directory, 1 << 20), linger=0.0)
-    for orphan in close_orphans(room, settings.destination, Deadline.never()):
+    courier = Courier(backend, DeadLetters(state_dir.directory, 1 << 20), linger=0.0)
+    for orphan in close_orphans(state_dir, settings.destination, Deadline.never()):
         started = [json.loads(entry.payload) for entry in read_entries(orphan.journal.path)
                    if entry.kind in (Kind.ROW, Kind.IDENTITY)]
         assert still_open(started) == set()
@@ -138,14 +138,14 @@ def recovered(room: Room, settings: Settings) -> MemoryBackend:
     return backend
 
 
-def check(recording: Recording, room: Room, surviving: list[Entry], behind: Sequence[Entry] = ()) -> None:
+def check(recording: Recording, state_dir: StateDir, surviving: list[Entry], behind: Sequence[Entry] = ()) -> None:
     """Recover a damaged copy, of which these entries can still be read, and those ``behind`` the damage, which lies in
     what was acknowledged."""
-    path = room.directory / JOURNALS / recording.path.name
+    path = state_dir.directory / JOURNALS / recording.path.name
     assert list(read_entries(path)) == surviving
     acked, known = read_acked(path), [*surviving, *behind]
-    rows = recovered(room, recording.settings).rows()
-    assert list((room.directory / JOURNALS).iterdir()) == []
+    rows = recovered(state_dir, recording.settings).rows()
+    assert list((state_dir.directory / JOURNALS).iterdir()) == []
     opened = still_open([json.loads(entry.payload) for entry in known if entry.kind in (Kind.ROW, Kind.IDENTITY)])
     ended = {row["id"] for row in rows if "end" in row.get("metrics", {})}
     assert opened <= ended
@@ -197,21 +197,21 @@ def test_a_journal_can_be_damaged_at_every_byte(recording: Recording, tmp_path: 
             check(recording, recording.copied_to(tmp_path / "room", bytes(damaged)), surviving, behind)
 
 
-def test_a_torn_tail_behind_spans_that_have_ended_is_the_end(room: Room, recording: Recording) -> None:
+def test_a_torn_tail_behind_spans_that_have_ended_is_the_end(state_dir: StateDir, recording: Recording) -> None:
     """A journal in which nothing is open is delivered and removed although its last entry is torn."""
-    journal = FileJournal.create(room, recording.settings.destination, OpenSpans())
+    journal = FileJournal.create(state_dir, recording.settings.destination, OpenSpans())
     end = journal.append([NewRow.of(start_row("a")), NewRow.of(end_row("a"))])
     journal.append([NewRow.of(start_row("torn"))])
     journal.abandon()
     segment = journal.path / "00000001.seg"
     content = segment.read_bytes()
     for cut in range(end.offset, len(content)):
-        copy = room.directory / JOURNALS / f"copy-{cut}"
+        copy = state_dir.directory / JOURNALS / f"copy-{cut}"
         shutil.copytree(journal.path, copy)
         (copy / segment.name).write_bytes(content[:cut])
     shutil.rmtree(journal.path)
-    assert [row["id"] for row in recovered(room, recording.settings).rows()] == ["id-a"]
-    assert list((room.directory / JOURNALS).iterdir()) == []
+    assert [row["id"] for row in recovered(state_dir, recording.settings).rows()] == ["id-a"]
+    assert list((state_dir.directory / JOURNALS).iterdir()) == []
 
 
 def test_recovery_of_a_cut_journal_leaves_no_span_open(
@@ -222,17 +222,17 @@ def test_recovery_of_a_cut_journal_leaves_no_span_open(
     last = [entry for entry in recording.entries if entry.end.segment == recording.last]
     for entry in last:
         for cut in (entry.end.offset, entry.end.offset - 1):
-            room = recording.copied_to(tmp_path / "room", content[:cut])
-            path = room.directory / JOURNALS / recording.path.name
+            state_dir = recording.copied_to(tmp_path / "room", content[:cut])
+            path = state_dir.directory / JOURNALS / recording.path.name
             header = json.loads((path / "header").read_bytes())
-            settings = settings_for(server, room.directory)
+            settings = settings_for(server, state_dir.directory)
             (path / "header").write_text(json.dumps({**header, **settings.destination}))
             known = [json.loads(one.payload) for one in read_entries(path) if one.kind in (Kind.ROW, Kind.IDENTITY)]
             found = recover(settings, timeout=10)
             assert (found.closed_spans, found.pending_rows, found.error) == (len(still_open(known)), 0, None)
             assert server.open_spans() == []
             assert {row["id"] for row in known if row["id"] in still_open(known)} <= _ids(server.rows())
-            assert journals(room.directory) == []
+            assert journals(state_dir.directory) == []
             server.clear()
 
 

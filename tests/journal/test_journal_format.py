@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from support import PROJECT_ID, end_row, start_row
 
 from trace_guard.errors import JournalDamaged
-from trace_guard.journal.directory import Room
+from trace_guard.journal.directory import StateDir
 from trace_guard.journal.format import (
     MAGIC,
     Entry,
@@ -68,9 +68,9 @@ def test_the_acknowledged_position_comes_back(segment: int, offset: int) -> None
     assert decode_acked(encode_acked(Position(segment, offset))) == Position(segment, offset)
 
 
-def test_a_torn_acked_file_reads_as_the_beginning(room: Room) -> None:
+def test_a_torn_acked_file_reads_as_the_beginning(state_dir: StateDir) -> None:
     """However the file with the acknowledged position is cut or damaged, it reads as the beginning, never further."""
-    journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+    journal = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
     position = journal.append([NewRow.of(start_row("a")), NewRow.of(end_row("a"))])
     assert journal.take_delivery()
     journal.acknowledge(position)
@@ -87,10 +87,10 @@ def test_a_torn_acked_file_reads_as_the_beginning(room: Room) -> None:
     journal.abandon()
 
 
-def test_a_journal_reads_back_what_was_written_to_it(room: Room) -> None:
+def test_a_journal_reads_back_what_was_written_to_it(state_dir: StateDir) -> None:
     """The header names the destination and the writer, and the entries are the rows in order, with their flags."""
     destination = {"backend": "braintrust", "api_url": None, "org_name": "ä", "project": "p", "project_id": PROJECT_ID}
-    journal = FileJournal.create(room, destination, OpenSpans())
+    journal = FileJournal.create(state_dir, destination, OpenSpans())
     record = InvocationRecord("id-a", "a", "a", started=5.0, deadline=9.0, reserve=0.5)
     verbatim = b'{"id" : "1.0",\t"dataset_id":"d", "x":1e2}'
     start, end = start_row("a"), end_row("a", output="ä\u2028")
@@ -112,9 +112,9 @@ def test_a_journal_reads_back_what_was_written_to_it(room: Room) -> None:
     journal.abandon()
 
 
-def test_reading_begins_and_ends_where_it_is_told_to(room: Room) -> None:
+def test_reading_begins_and_ends_where_it_is_told_to(state_dir: StateDir) -> None:
     """Between any two positions exactly the entries between them are read, across segments."""
-    small = Room(room.directory, 65536)
+    small = StateDir(state_dir.directory, 65536)
     journal = FileJournal.create(small, {"backend": "memory"}, OpenSpans())
     ends = [journal.append([NewRow.of({**start_row(f"s{count}"), "input": "x" * 1500})]) for count in range(12)]
     whole = list(read_entries(journal.path))
@@ -127,9 +127,9 @@ def test_reading_begins_and_ends_where_it_is_told_to(room: Room) -> None:
     journal.abandon()
 
 
-def test_a_segment_without_its_mark_is_passed_over(room: Room) -> None:
+def test_a_segment_without_its_mark_is_passed_over(state_dir: StateDir) -> None:
     """A segment that was cut within its first bytes, or is something else, is empty; those around it are read."""
-    journal = FileJournal.create(Room(room.directory, 65536), {"backend": "memory"}, OpenSpans())
+    journal = FileJournal.create(StateDir(state_dir.directory, 65536), {"backend": "memory"}, OpenSpans())
     for count in range(6):
         journal.append([NewRow.of({**start_row(f"s{count}"), "input": "x" * 1500})])
     whole = list(read_entries(journal.path))
@@ -148,14 +148,14 @@ def test_a_segment_without_its_mark_is_passed_over(room: Room) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b'{"format": 2}', b'{"format": "1"}', b"\xff\xfe", b'{"backend": "memory"}']
 )
-def test_a_damaged_header_says_so(room: Room, content: bytes) -> None:
+def test_a_damaged_header_says_so(state_dir: StateDir, content: bytes) -> None:
     """A header that is torn, or of another release, is told in words, and its journal is left as it is."""
-    journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+    journal = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
     journal.append([NewRow.of(start_row("a"))])
     journal.abandon()
     (journal.path / "header").write_bytes(content)
     with pytest.raises(JournalDamaged, match=journal.path.name):
         read_header(journal.path)
     with pytest.raises(JournalDamaged):
-        FileJournal.adopt(journal.path, room)
+        FileJournal.adopt(journal.path, state_dir)
     assert sorted(file.name for file in journal.path.iterdir()) == ["00000001.seg", "header", "lock"]

@@ -27,7 +27,7 @@ from support import (
 
 from trace_guard import recover
 from trace_guard.journal.borrowed import BorrowedJournal
-from trace_guard.journal.directory import JOURNALS, Room
+from trace_guard.journal.directory import JOURNALS, StateDir
 from trace_guard.journal.journal import FileJournal, NewRow
 from trace_guard.journal.locks import FileLock
 from trace_guard.journal.open_spans import OpenSpans
@@ -44,18 +44,20 @@ HOLDER = """
 """
 
 
-def test_a_journal_of_a_living_process_is_not_taken_over(server: BraintrustServer, directory: Path, room: Room) -> None:
+def test_a_journal_of_a_living_process_is_not_taken_over(
+    server: BraintrustServer, directory: Path, state_dir: StateDir
+) -> None:
     """While its process lives, even stopped, a journal can't be adopted; once it is killed, one can and only one."""
     with Program(HOLDER, environment(server, directory)) as program:
         path = directory / JOURNALS / program.hears()
-        assert FileJournal.adopt(path, room) is None
+        assert FileJournal.adopt(path, state_dir) is None
         program.stop()
-        assert FileJournal.adopt(path, room) is None
+        assert FileJournal.adopt(path, state_dir) is None
         program.kill()
-    adopted = FileJournal.adopt(path, room)
+    adopted = FileJournal.adopt(path, state_dir)
     assert adopted is not None
     assert [span.name for span in adopted.spans.all_open()] == ["held"]
-    assert FileJournal.adopt(path, room) is None
+    assert FileJournal.adopt(path, state_dir) is None
     adopted.abandon()
 
 
@@ -105,13 +107,15 @@ FORKING = """
 """
 
 
-def test_a_forked_child_makes_a_journal_of_its_own(server: BraintrustServer, directory: Path, room: Room) -> None:
+def test_a_forked_child_makes_a_journal_of_its_own(
+    server: BraintrustServer, directory: Path, state_dir: StateDir
+) -> None:
     """A forked child writes to another journal and delivers it, while its parent's stays the parent's, locked."""
     with Program(FORKING, environment(server, directory)) as program:
         said = sorted([program.hears(), program.hears()])
         assert said[0] == "child delivered True"
         parents = said[1].split()[1]
-        assert FileJournal.adopt(directory / JOURNALS / parents, room) is None
+        assert FileJournal.adopt(directory / JOURNALS / parents, state_dir) is None
         assert [row["span_attributes"]["name"] for row in server.span_rows()] == ["child's", "left open"]
         assert server.open_spans() == []
         # Killed while the child lives on: the child's copy of the lock must not keep the parent's journal locked.
@@ -220,8 +224,8 @@ def test_an_interrupted_write_is_booked_or_cut_off(server: BraintrustServer, dir
                 writing = False
                 raise Interrupted
         signal.signal(signal.SIGALRM, interrupt)
-        room = prepare(Path(os.environ["TRACE_GUARD_DIR"]), 1 << 26)
-        journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+        state_dir = prepare(Path(os.environ["TRACE_GUARD_DIR"]), 1 << 26)
+        journal = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
         whole, n, interrupted = [], 0, 0
         signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
         while interrupted < 400:
@@ -253,21 +257,21 @@ def test_an_interrupted_write_is_booked_or_cut_off(server: BraintrustServer, dir
     assert (path / f"{int(segment):08d}.seg").stat().st_size == int(offset)
 
 
-def test_journals_that_come_and_go_disturb_no_other(room: Room, mocker: MockerFixture) -> None:
+def test_journals_that_come_and_go_disturb_no_other(state_dir: StateDir, mocker: MockerFixture) -> None:
     """While other journals are made and removed, as recoveries do, every write to one's own succeeds."""
     mocker.patch("trace_guard.journal.journal._RECOUNT_BYTES", 1)
     done = threading.Event()
 
     def come_and_go() -> None:
         while not done.is_set():
-            other = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+            other = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
             end = other.append([NewRow.of(start_row("b")), NewRow.of(end_row("b"))])
             assert other.take_delivery()
             other.acknowledge(end)
             other.close()
             assert not other.path.exists()
 
-    journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+    journal = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
     with ThreadPoolExecutor(2) as pool:
         others = [pool.submit(come_and_go) for _ in range(2)]
         try:
@@ -282,10 +286,12 @@ def test_journals_that_come_and_go_disturb_no_other(room: Room, mocker: MockerFi
 
 
 @pytest.mark.parametrize("within", [False, True], ids=["before", "within"])
-def test_a_borrowed_journal_may_be_removed_at_any_moment(room: Room, mocker: MockerFixture, within: bool) -> None:
+def test_a_borrowed_journal_may_be_removed_at_any_moment(
+    state_dir: StateDir, mocker: MockerFixture, within: bool
+) -> None:
     """If the owner removes its journal before another process begins to deliver from it, or while it begins, that one
     finds nothing left to do."""
-    journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+    journal = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
     end = journal.append([NewRow.of(start_row("a")), NewRow.of(end_row("a"))])
     borrowed = BorrowedJournal(journal.path)
     assert (borrowed.acked < end, borrowed.end) == (True, end)
@@ -311,9 +317,9 @@ def test_a_borrowed_journal_may_be_removed_at_any_moment(room: Room, mocker: Moc
     assert not journal.path.exists()
 
 
-def test_what_was_delivered_from_a_removed_journal_need_not_be_noted(room: Room) -> None:
+def test_what_was_delivered_from_a_removed_journal_need_not_be_noted(state_dir: StateDir) -> None:
     """If somebody clears a borrowed journal away while its rows are on their way, their arrival disturbs nobody."""
-    journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+    journal = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
     end = journal.append([NewRow.of(start_row("a"))])
     borrowed = BorrowedJournal(journal.path)
     assert borrowed.take_delivery()
@@ -324,7 +330,7 @@ def test_what_was_delivered_from_a_removed_journal_need_not_be_noted(room: Room)
     journal.abandon()
 
 
-def test_a_finished_journal_is_removed_and_others_are_kept(room: Room) -> None:
+def test_a_finished_journal_is_removed_and_others_are_kept(state_dir: StateDir) -> None:
     """Closing removes a journal if all of it is delivered and no span is open, and leaves it for recovery if not."""
     for rows, acknowledge, kept in (
         ([start_row("a"), end_row("a")], True, False),
@@ -332,7 +338,7 @@ def test_a_finished_journal_is_removed_and_others_are_kept(room: Room) -> None:
         ([start_row("a")], True, True),
         ([], False, False),
     ):
-        journal = FileJournal.create(room, {"backend": "memory"}, OpenSpans())
+        journal = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
         end = journal.append([NewRow.of(row) for row in rows])
         if acknowledge:
             assert journal.take_delivery()
@@ -340,12 +346,12 @@ def test_a_finished_journal_is_removed_and_others_are_kept(room: Room) -> None:
         journal.close()
         assert journal.path.exists() is kept
         if kept:
-            adopted = FileJournal.adopt(journal.path, room)
+            adopted = FileJournal.adopt(journal.path, state_dir)
             assert adopted is not None
             adopted.handed_over = True
             adopted.acknowledge(adopted.end)
             adopted.close()
-    assert list((room.directory / JOURNALS).iterdir()) == []
+    assert list((state_dir.directory / JOURNALS).iterdir()) == []
 
 
 def test_the_status_tells_the_living_from_the_dead(server: BraintrustServer, directory: Path) -> None:

@@ -17,7 +17,7 @@ from support import Program, end_row, environment, journals, settings_for, start
 from trace_guard import Deadline, recover
 from trace_guard.errors import JournalUnavailable
 from trace_guard.journal import directory as places
-from trace_guard.journal.directory import JOURNALS, Room, prepare
+from trace_guard.journal.directory import JOURNALS, StateDir, prepare
 from trace_guard.journal.journal import FileJournal, NewRow
 from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.testing import BraintrustServer, Fault
@@ -334,7 +334,7 @@ def test_recovery_on_a_full_disk_delivers_what_is_there(server: BraintrustServer
         assert journals(directory) == []
 
 
-def test_always_syncing_leaves_nothing_to_the_host(room: Room, mocker: MockerFixture) -> None:
+def test_always_syncing_leaves_nothing_to_the_host(state_dir: StateDir, mocker: MockerFixture) -> None:
     """With ``sync=always`` header, names and every row are on the disk when the call returns; with ``os`` nothing waits
     for the disk."""
     synced: list[str] = []
@@ -345,11 +345,12 @@ def test_always_syncing_leaves_nothing_to_the_host(room: Room, mocker: MockerFix
         plain(descriptor)
 
     mocker.patch("os.fsync", fsync)
-    lazy = FileJournal.create(room, {"backend": "memory"}, OpenSpans(), sync="os")
+    lazy = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans(), sync="os")
     lazy.append([NewRow.of(start_row("a"))])
     assert synced == []
     lazy.abandon()
-    journal = FileJournal.create(Room(room.directory, 65536), {"backend": "memory"}, OpenSpans(), sync="always")
+    small = StateDir(state_dir.directory, 65536)
+    journal = FileJournal.create(small, {"backend": "memory"}, OpenSpans(), sync="always")
     hidden = str(journal.path.parent / f".new-{journal.path.name}")
     assert synced == [f"{hidden}/header", hidden, str(journal.path.parent)]
     synced.clear()
@@ -372,8 +373,8 @@ def test_a_network_file_system_is_not_trusted(
     local.mkdir()
     mocker.patch.object(places, "_filesystem", lambda path: kind if path == network else "ext4")
     mocker.patch("tempfile.gettempdir", return_value=str(local))
-    rooms = {prepare(network, 1 << 20) for _ in range(3)}
-    assert rooms == {Room(local / f"trace-guard-{os.getuid()}", 1 << 20)}
+    state_dirs = {prepare(network, 1 << 20) for _ in range(3)}
+    assert state_dirs == {StateDir(local / f"trace-guard-{os.getuid()}", 1 << 20)}
     assert not network.exists()
     assert len([record for record in caplog.records if "network file system" in record.getMessage()]) == 1
 
@@ -383,12 +384,12 @@ def test_the_cap_is_a_tenth_of_memory_where_the_disk_is_memory(
 ) -> None:
     """Where files live in memory, as on Cloud Run, the journal takes at most a tenth of it."""
     mocker.patch.object(places, "_memory", return_value=128 << 20)
-    assert prepare(tmp_path / "a", 64 << 20).max_bytes == 64 << 20
+    assert prepare(tmp_path / "a", 64 << 20).byte_limit == 64 << 20
     monkeypatch.setenv("K_SERVICE", "service")
-    assert prepare(tmp_path / "a", 64 << 20).max_bytes == (128 << 20) // 10
+    assert prepare(tmp_path / "a", 64 << 20).byte_limit == (128 << 20) // 10
     monkeypatch.delenv("K_SERVICE")
     with mounted(tmp_path / "disk", "size=64k") as disk:
-        assert prepare(disk / "a", 64 << 20).max_bytes == (128 << 20) // 10
+        assert prepare(disk / "a", 64 << 20).byte_limit == (128 << 20) // 10
 
 
 def test_memory_gives_way_before_it_is_exhausted(server: BraintrustServer, make_guard: Any, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from support import (
 )
 
 from trace_guard import Delivery, Guard, recover
-from trace_guard.journal.directory import Room
+from trace_guard.journal.directory import StateDir
 from trace_guard.journal.format import Kind
 from trace_guard.journal.journal import FileJournal, NewRow
 from trace_guard.journal.open_spans import InvocationRecord, OpenSpans
@@ -36,13 +36,13 @@ from trace_guard.testing import BraintrustServer
 # The size cap
 
 
-def new_journal(room: Room, max_bytes: int) -> FileJournal:
-    return FileJournal.create(Room(room.directory, max_bytes), {"backend": "memory"}, OpenSpans())
+def new_journal(state_dir: StateDir, max_bytes: int) -> FileJournal:
+    return FileJournal.create(StateDir(state_dir.directory, max_bytes), {"backend": "memory"}, OpenSpans())
 
 
-def test_payloads_go_first_then_new_spans_and_never_an_end(room: Room) -> None:
+def test_payloads_go_first_then_new_spans_and_never_an_end(state_dir: StateDir) -> None:
     """Nearing its cap a journal drops inputs and outputs, then whole new spans, and every span in it gets its end."""
-    journal = new_journal(room, 100_000)
+    journal = new_journal(state_dir, 100_000)
     stages = []
     for count in range(1000):
         name = f"s{count}"
@@ -67,12 +67,12 @@ def test_payloads_go_first_then_new_spans_and_never_an_end(room: Room) -> None:
     journal.abandon()
 
 
-def test_the_cap_counts_what_others_keep_in_the_directory(room: Room) -> None:
+def test_the_cap_counts_what_others_keep_in_the_directory(state_dir: StateDir) -> None:
     """The cap is one for the directory: a journal beside a full one begins without payloads."""
-    first = new_journal(room, 100_000)
+    first = new_journal(state_dir, 100_000)
     while first.size < 80_000:
         first.append([NewRow.of({**start_row("a"), "input": "x" * 1000})])
-    second = new_journal(room, 100_000)
+    second = new_journal(state_dir, 100_000)
     second.append([NewRow.of({**start_row("b"), "input": "x" * 1000})])
     second.append([NewRow.of({**start_row("c"), "input": "x" * 1000})])
     assert ["input" in row for row in rows_in(read_entries(second.path))] == [True, False]
@@ -80,9 +80,9 @@ def test_the_cap_counts_what_others_keep_in_the_directory(room: Room) -> None:
     second.abandon()
 
 
-def test_room_is_made_by_delivery(room: Room) -> None:
+def test_room_is_made_by_delivery(state_dir: StateDir) -> None:
     """Once a full journal has been delivered it takes whole rows again."""
-    journal = new_journal(room, 100_000)
+    journal = new_journal(state_dir, 100_000)
     for count in range(300):
         journal.append([NewRow.of({**start_row(f"s{count}"), "input": "x" * 1000})])
     assert journal.dropped_spans > 0
@@ -104,7 +104,7 @@ def test_no_sequence_of_rows_leaves_a_start_without_its_end(
     one whose start was not kept nothing is kept from then on."""
     directory = tmp_path_factory.mktemp("cap")
     (directory / "journals").mkdir()
-    journal = new_journal(Room(directory, 8_000), 8_000)
+    journal = new_journal(StateDir(directory, 8_000), 8_000)
     offered: dict[str, list[int]] = {}
     number = 0
     for kind, name, repeated in steps:
@@ -130,10 +130,10 @@ def test_no_sequence_of_rows_leaves_a_start_without_its_end(
     shutil.rmtree(directory)
 
 
-def test_a_span_that_there_was_no_room_for_stays_out(room: Room) -> None:
+def test_a_span_that_there_was_no_room_for_stays_out(state_dir: StateDir) -> None:
     """Of a span whose start was dropped nothing is recorded later either, when there is room again: it would look as if
     it had neither start nor end."""
-    journal = new_journal(room, 20_000)
+    journal = new_journal(state_dir, 20_000)
     while not journal.dropped_spans:
         journal.append([NewRow.of(start_row(f"s{journal.end.offset}-{journal.end.segment}"))])
     journal.append([NewRow.of(start_row("out"))])
@@ -152,9 +152,9 @@ def test_a_span_that_there_was_no_room_for_stays_out(room: Room) -> None:
 # Acknowledged segments
 
 
-def test_acknowledged_segments_are_removed(room: Room) -> None:
+def test_acknowledged_segments_are_removed(state_dir: StateDir) -> None:
     """A segment goes as soon as it is acknowledged and another one is written to, no sooner."""
-    journal = new_journal(room, 65_536)
+    journal = new_journal(state_dir, 65_536)
     ends = [journal.append([NewRow.of({**start_row(f"s{n}"), "metrics": {}, "input": "x" * 1500})]) for n in range(12)]
     assert segments(journal.path) == [1, 2, 3, 4, 5, 6]
     assert journal.take_delivery()
@@ -166,9 +166,9 @@ def test_acknowledged_segments_are_removed(room: Room) -> None:
     journal.abandon()
 
 
-def test_what_is_open_is_carried_before_its_segment_goes(room: Room) -> None:
+def test_what_is_open_is_carried_before_its_segment_goes(state_dir: StateDir) -> None:
     """Before a segment is removed, what a recoverer needs of its invocations and open spans is written again, once."""
-    journal = new_journal(room, 65_536)
+    journal = new_journal(state_dir, 65_536)
     record = InvocationRecord("id-root", "root", "root", started=1000.0, deadline=2000.0, reserve=0.5)
     journal.begin(record, [NewRow.of({**start_row("root"), "input": "secret"})])
     journal.append([NewRow.of({**start_row("child", parent="root", root="root"), "input": "secret"})])
@@ -190,7 +190,7 @@ def test_what_is_open_is_carried_before_its_segment_goes(room: Room) -> None:
         ),
     ]
     journal.abandon()
-    adopted = FileJournal.adopt(journal.path, room)
+    adopted = FileJournal.adopt(journal.path, state_dir)
     assert adopted is not None
     assert [(span.row_id, span.owner, span.start) for span in adopted.spans.all_open()] == [
         ("id-child", "id-root", 1000.0), ("id-root", "id-root", 1000.0)

@@ -25,7 +25,7 @@ from support import (
 )
 
 from trace_guard import Delivery, LocalStore, Recovery, Settings, recover
-from trace_guard.journal.directory import JOURNALS, Room
+from trace_guard.journal.directory import JOURNALS, StateDir
 from trace_guard.journal.journal import FileJournal, NewRow
 from trace_guard.journal.open_spans import InvocationRecord, OpenSpans
 from trace_guard.journal.reader import read_entries
@@ -133,11 +133,11 @@ def test_only_a_process_that_lived_to_its_deadline_has_timed_out(
 # Journals without a process of their own
 
 
-def orphans(room: Room, settings: Settings, count: int, *, payload: int = 10, rows: int = 0) -> list[Row]:
+def orphans(state_dir: StateDir, settings: Settings, count: int, *, payload: int = 10, rows: int = 0) -> list[Row]:
     """Journals as killed processes leave them, each with a root and a child that are open; their rows."""
     written = []
     for number in range(count):
-        journal = FileJournal.create(room, settings.destination, OpenSpans())
+        journal = FileJournal.create(state_dir, settings.destination, OpenSpans())
         root, child = f"root-{number}", f"child-{number}"
         record = InvocationRecord(f"id-{root}", root, root, started=1000.0)
         mine = [{**start_row(root), "input": "x" * payload}, start_row(child, parent=root, root=root)]
@@ -170,10 +170,10 @@ STARTER = """
 """
 
 
-def test_many_processes_recover_at_once(server: BraintrustServer, directory: Path, room: Room) -> None:
+def test_many_processes_recover_at_once(server: BraintrustServer, directory: Path, state_dir: StateDir) -> None:
     """However many processes recover the same directory at once, all end well, and every start and every end of the
     dead is sent exactly once."""
-    written = orphans(room, settings_for(server, directory), 24, rows=3)
+    written = orphans(state_dir, settings_for(server, directory), 24, rows=3)
     server.latency = 0.02
     env = environment(server, directory)
     programs = [Program(RECOVERER if count % 2 else STARTER, env) for count in range(6)]
@@ -258,7 +258,7 @@ def test_a_process_that_is_just_delivering_is_not_interfered_with(server: Braint
     assert journals(directory) == []
 
 
-def test_orphans_for_another_destination_are_left_alone(directory: Path, room: Room) -> None:
+def test_orphans_for_another_destination_are_left_alone(directory: Path, state_dir: StateDir) -> None:
     """A recovery touches no journal for another server, organisation, key or backend, and the status names them."""
     with BraintrustServer() as mine, BraintrustServer() as theirs:
         settings = settings_for(mine, directory)
@@ -268,7 +268,7 @@ def test_orphans_for_another_destination_are_left_alone(directory: Path, room: R
             Settings.from_env({**environment(mine, directory), "BRAINTRUST_API_URL": ""}),
         ]
         for other in others:
-            orphans(room, other, 1)
+            orphans(state_dir, other, 1)
         before = {file: file.read_bytes() for path in journals(directory) for file in path.iterdir()}
         assert recover(settings) == Recovery(0, 0, 0, 0, None)
         assert {file: file.read_bytes() for path in journals(directory) for file in path.iterdir()} == before
@@ -283,12 +283,12 @@ def test_orphans_for_another_destination_are_left_alone(directory: Path, room: R
 
 @pytest.mark.parametrize("stumbles", [False, True])
 def test_ends_come_before_the_backlog_of_payloads(
-    server: BraintrustServer, directory: Path, room: Room, stumbles: bool
+    server: BraintrustServer, directory: Path, state_dir: StateDir, stumbles: bool
 ) -> None:
     """The rows that close what is open are delivered before the payloads of dead processes, also if the first attempt
     fails."""
     settings = settings_for(server, directory)
-    written = orphans(room, settings, 3, payload=90_000, rows=20)
+    written = orphans(state_dir, settings, 3, payload=90_000, rows=20)
     if stumbles:
         server.fail("/logs3", Fault.status(401), times=1)
     assert recover(settings).error is None
@@ -310,10 +310,10 @@ def test_ends_come_before_the_backlog_of_payloads(
 
 
 def test_a_start_brings_the_ends_of_the_dead_with_its_first_request(
-    server: BraintrustServer, make_guard: MakeGuard, directory: Path, room: Room
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path, state_dir: StateDir
 ) -> None:
     """The first request of the next process has its own rows and the ends of what was open, and no large backlog."""
-    orphans(room, settings_for(server, directory), 2, payload=90_000, rows=20)
+    orphans(state_dir, settings_for(server, directory), 2, payload=90_000, rows=20)
     guard = make_guard(linger=60)
     with guard.invocation("mine") as invocation:
         pass
@@ -357,12 +357,12 @@ def test_a_recovery_without_a_backend_keeps_everything(server: BraintrustServer,
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_recovery_that_is_killed_is_taken_up_by_the_next(
-    server: BraintrustServer, directory: Path, room: Room, seed: int
+    server: BraintrustServer, directory: Path, state_dir: StateDir, seed: int
 ) -> None:
     """Recoveries that are killed at random lose nothing, send nothing twice to any effect, and lie about no end."""
     chance = random.Random(seed)
     settings = settings_for(server, directory)
-    written = orphans(room, settings, 8, payload=3000, rows=5)
+    written = orphans(state_dir, settings, 8, payload=3000, rows=5)
     for path in journals(directory):
         os.utime(path / "lock", (5_000_000_000.0, 5_000_000_000.0))  # long after all rows
     server.latency = 0.01
@@ -380,15 +380,17 @@ def test_a_recovery_that_is_killed_is_taken_up_by_the_next(
     assert journals(directory) == []
 
 
-def test_a_torn_recovery_does_not_mislead_the_next(server: BraintrustServer, directory: Path, room: Room) -> None:
+def test_a_torn_recovery_does_not_mislead_the_next(
+    server: BraintrustServer, directory: Path, state_dir: StateDir
+) -> None:
     """If a recoverer died while it wrote the closing rows, those that are missing get the same end as those that are
     there."""
     settings = settings_for(server, directory)
-    orphans(room, settings, 1)
+    orphans(state_dir, settings, 1)
     (path,) = journals(directory)
     os.utime(path / "lock", (5000.0, 5000.0))
     alive = sign_of_life(path)
-    adopted = FileJournal.adopt(path, room)
+    adopted = FileJournal.adopt(path, state_dir)
     assert adopted is not None
     adopted.append([NewRow.of(end_row("child-0", end=alive))])
     adopted.abandon()
@@ -398,11 +400,11 @@ def test_a_torn_recovery_does_not_mislead_the_next(server: BraintrustServer, dir
 
 
 def test_a_journal_that_can_t_be_read_holds_up_no_other(
-    server: BraintrustServer, directory: Path, room: Room
+    server: BraintrustServer, directory: Path, state_dir: StateDir
 ) -> None:
     """Journals that are damaged, newer or no journals are left as they are, and all others are recovered."""
     settings = settings_for(server, directory)
-    orphans(room, settings, 4)
+    orphans(state_dir, settings, 4)
     first, second, third, _ = journals(directory)
     (first / "header").write_bytes(b"{")
     (second / "header").write_text(json.dumps({**json.loads((second / "header").read_text()), "format": 99}))

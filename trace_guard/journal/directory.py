@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..contain import warn_once
 from ..errors import JournalUnavailable
 
-__all__ = ["Room", "prepare"]
+__all__ = ["StateDir", "prepare"]
 
 # Their advisory locks are emulated, optional or lost when a server restarts.
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "lustre", "afs", "beegfs", "fuse"}
@@ -21,14 +21,14 @@ JOURNALS = "journals"
 DEAD_LETTERS = "dead-letters"
 
 
-class Room(NamedTuple):
+class StateDir(NamedTuple):
     """A directory that can be used, and the most bytes that journals may take there."""
 
     directory: Path
-    max_bytes: int
+    byte_limit: int
 
 
-def prepare(directory: Path, max_bytes: int) -> Room:
+def prepare(directory: Path, byte_limit: int) -> StateDir:
     """Make and check the directory of trace-guard.
 
     Raises:
@@ -48,10 +48,10 @@ def prepare(directory: Path, max_bytes: int) -> Room:
     # On Cloud Run every path is in memory, whatever the kernel calls it:
     # https://cloud.google.com/run/docs/container-contract#filesystem
     if kind in _MEMORY or os.environ.get("K_SERVICE") or os.environ.get("CLOUD_RUN_JOB"):
-        max_bytes = min(max_bytes, _memory() // 10)
+        byte_limit = min(byte_limit, _memory() // 10)
     for path in (directory, directory / JOURNALS):
         _own(path)
-    return Room(directory, max_bytes)
+    return StateDir(directory, byte_limit)
 
 
 def _own(path: Path) -> None:

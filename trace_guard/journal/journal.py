@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from ..contain import logger, warn_once
 from ..errors import JournalError
 from ..rows import Row, correction, dump, has_ended, is_span_row, started_at, without_payload
-from .directory import JOURNALS, Room
+from .directory import JOURNALS, StateDir
 from .files import ATTACHMENTS, bytes_of_journals, create_file, size_of, sync_directory, write_new
 from .format import (
     ENTRY_OVERHEAD,
@@ -114,7 +114,7 @@ class FileJournal:
 
     durable = True
 
-    def __init__(self, path: Path, lock: FileLock, room: Room, spans: OpenSpans, *, sync: str = "os") -> None:
+    def __init__(self, path: Path, lock: FileLock, state_dir: StateDir, spans: OpenSpans, *, sync: str = "os") -> None:
         self.path = path
         self.header: Mapping[str, Any] = read_header(path)
         self._header_file = str(path / "header")
@@ -126,9 +126,9 @@ class FileJournal:
         self._lock = lock
         self._courier_lock = FileLock(path / "courier.lock")
         self._mutex = threading.RLock()
-        self._room = room
+        self._state_dir = state_dir
         self._sync = sync == "always"
-        self._segment_bytes = max(4096, min(SEGMENT_BYTES, room.max_bytes // 16))
+        self._segment_bytes = max(4096, min(SEGMENT_BYTES, state_dir.byte_limit // 16))
         self._descriptor: int | None = None
         self._acked_descriptor: int | None = None
         self._acked = read_acked(path)
@@ -140,7 +140,7 @@ class FileJournal:
 
     @classmethod
     def create(
-        cls, room: Room, destination: Mapping[str, Any], spans: OpenSpans, *, sync: str = "os"
+        cls, state_dir: StateDir, destination: Mapping[str, Any], spans: OpenSpans, *, sync: str = "os"
     ) -> FileJournal:
         """Begin a new journal. It is complete and locked before it gets the name by which others find it.
 
@@ -151,7 +151,7 @@ class FileJournal:
             JournalError: the lock could not be taken.
         """
         name = f"{time.time_ns() // 1_000_000}-{os.getpid()}-{os.urandom(4).hex()}"
-        parent = room.directory / JOURNALS
+        parent = state_dir.directory / JOURNALS
         hidden = parent / f".new-{name}"
         hidden.mkdir(mode=0o700)
         lock = FileLock(hidden / "lock")
@@ -168,7 +168,7 @@ class FileJournal:
             shutil.rmtree(hidden, ignore_errors=True)
             raise
         lock.moved_to(parent / name / "lock")
-        journal = cls(parent / name, lock, room, spans, sync=sync)
+        journal = cls(parent / name, lock, state_dir, spans, sync=sync)
         try:
             journal._carry()
         except BaseException:
@@ -178,7 +178,7 @@ class FileJournal:
         return journal
 
     @classmethod
-    def adopt(cls, path: Path, room: Room, *, sync: str = "os") -> FileJournal | None:
+    def adopt(cls, path: Path, state_dir: StateDir, *, sync: str = "os") -> FileJournal | None:
         """Take over the journal of a process that is gone; None if it is not, or if someone else was first.
 
         Its open spans are read off its entries.
@@ -193,7 +193,7 @@ class FileJournal:
         if not lock.acquire():
             return None
         try:
-            journal = cls(path, lock, room, OpenSpans(), sync=sync)
+            journal = cls(path, lock, state_dir, OpenSpans(), sync=sync)
             journal.last_sign_of_life = max(touched, journal._read_on())
             if (path / ATTACHMENTS).is_dir():
                 journal.attachments = journal._attachments(orphaned=True)
@@ -294,7 +294,7 @@ class FileJournal:
         def used() -> int:
             return self.size + bytes_of_journals(self.path.parent, but=self.path.name)
 
-        most = int(self._room.max_bytes * _ATTACHMENTS_SHARE)
+        most = int(self._state_dir.byte_limit * _ATTACHMENTS_SHARE)
         return FileSpool(self.path, most, used, sync=self._sync, orphaned=orphaned)
 
     def _ready(self) -> None:
@@ -325,7 +325,7 @@ class FileJournal:
     def _fitting(self, rows: Sequence[NewRow]) -> list[NewRow]:
         """What of the rows the size cap lets in: payloads go first, then spans that have not begun, and never
         the end of one that has."""
-        cap, more = self._room.max_bytes, sum(len(new.encoded) + ENTRY_OVERHEAD for new in rows)
+        cap, more = self._state_dir.byte_limit, sum(len(new.encoded) + ENTRY_OVERHEAD for new in rows)
         used = self._used()
         if used + more > cap * _PAYLOAD_SHARE:
             self._remove_acked(even_kept=True)
@@ -365,7 +365,7 @@ class FileJournal:
             self.spans.drop(row_id)
             self.dropped_spans += 1
             warn_once("cap:spans", "the journal in %s is full (%d bytes): new spans are not recorded until "
-                      "deliveries succeed again", self.path, self._room.max_bytes)
+                      "deliveries succeed again", self.path, self._state_dir.byte_limit)
         return begun and has_ended(row)
 
     def _row(self, new: NewRow) -> bytes:
@@ -434,7 +434,7 @@ class FileJournal:
     def _recount(self, written: int) -> None:
         """Look up now and then how much other processes keep in the directory that the cap is for."""
         self._uncounted += written
-        if self._uncounted < min(_RECOUNT_BYTES, self._room.max_bytes // 16):
+        if self._uncounted < min(_RECOUNT_BYTES, self._state_dir.byte_limit // 16):
             return
         self._uncounted = 0
         self._others = bytes_of_journals(self.path.parent, but=self.path.name)
@@ -495,7 +495,7 @@ class FileJournal:
             for number in sorted(self._sizes):
                 if number >= min(self._acked.segment, self._end.segment) or (
                     needed is not None and number >= needed.segment
-                    and self._used() <= self._room.max_bytes * _KEPT_SHARE
+                    and self._used() <= self._state_dir.byte_limit * _KEPT_SHARE
                 ):
                     return
                 self._carry(number)

@@ -20,7 +20,7 @@ from ..deadline import Deadline
 from ..delivery.courier import Courier
 from ..delivery.dead_letters import DeadLetters
 from ..errors import BackendError, JournalError
-from ..journal.directory import JOURNALS, Room, prepare
+from ..journal.directory import JOURNALS, StateDir, prepare
 from ..journal.files import bytes_of_segments
 from ..journal.format import Entry, Flag, Position
 from ..journal.journal import FileJournal, Journal, NewRow
@@ -97,7 +97,7 @@ class Runtime:
         self._look_around_at = time.monotonic() + _LOOK_AROUND_SECONDS
         self._is_forked = False
         self._looking: threading.Thread | None = None
-        self._room: Room | None = None
+        self._state_dir: StateDir | None = None
         self._retired: list[_Retired] = []
         self._resolved: Callable[[], None] = lambda: None
         self._moved: Callable[[], None] = lambda: None
@@ -109,11 +109,11 @@ class Runtime:
 
     def _connect(self) -> None:
         """Everything that depends on the destination."""
-        self._room = self._prepared()
+        self._state_dir = self._prepared()
         self.identity = Identity(self._identity_path())
         self.identity.on_change(lambda: self._resolved())
         self.backend = self._given_backend or make_backend(self.settings, self.identity)
-        directory = self._room.directory if self._room else None
+        directory = self._state_dir.directory if self._state_dir else None
         self.courier = Courier(
             self.backend, DeadLetters(directory, self.settings.max_journal_bytes // 8), linger=self.settings.linger
         )
@@ -121,8 +121,8 @@ class Runtime:
     def start(self, *, quick: bool = False) -> None:
         """Close what dead processes left open; ``quick``: if that is as quick as it is nearly always."""
         with contain("recover what other processes left behind"):
-            room = self._room
-            if quick and room is not None and bytes_of_segments(room.directory / JOURNALS) > _QUICK_BYTES:
+            state_dir = self._state_dir
+            if quick and state_dir is not None and bytes_of_segments(state_dir.directory / JOURNALS) > _QUICK_BYTES:
                 self.unrecovered = True
             else:
                 self.recover(Deadline.after(_RECOVERY_SECONDS))
@@ -222,19 +222,19 @@ class Runtime:
     def _open_journal(self, *, anew: bool = False) -> None:
         if self._journal is not None and self._journal.durable and not anew:
             return
-        room = self._room or self._prepared()
-        if room is not None and not (room.directory / JOURNALS).is_dir():
-            room = self._prepared()  # a cleaner of temporary files may have been here
-        if room is None:
+        state_dir = self._state_dir or self._prepared()
+        if state_dir is not None and not (state_dir.directory / JOURNALS).is_dir():
+            state_dir = self._prepared()  # a cleaner of temporary files may have been here
+        if state_dir is None:
             self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
             if self._journal is None or anew:
                 self._use(MemoryJournal(self._header(), self.spans))
             return
-        self._room = room
+        self._state_dir = state_dir
         try:
-            self._use(FileJournal.create(room, self._header(), self.spans, sync=self.settings.sync))
+            self._use(FileJournal.create(state_dir, self._header(), self.spans, sync=self.settings.sync))
         except (OSError, JournalError) as error:
-            self._to_memory(f"no journal can be made in {room.directory}: {error}")
+            self._to_memory(f"no journal can be made in {state_dir.directory}: {error}")
 
     def _use(self, journal: Journal) -> None:
         self.courier.add(journal, instead_of=self._journal)
@@ -267,7 +267,7 @@ class Runtime:
             assert self._journal is not None
             return self._journal
 
-    def _prepared(self) -> Room | None:
+    def _prepared(self) -> StateDir | None:
         try:
             return prepare(self.settings.dir, self.settings.max_journal_bytes)
         except JournalError as error:
@@ -292,12 +292,12 @@ class Runtime:
 
     def recover(self, deadline: Deadline) -> int:
         """Close what is open in journals of dead processes, and give them to the courier; how many there were."""
-        if self._room is None or not any((self._room.directory / JOURNALS).iterdir()):
+        if self._state_dir is None or not any((self._state_dir.directory / JOURNALS).iterdir()):
             return 0
         from .recover import close_orphans  # most cold starts find nothing, and do without
 
         found = 0
-        for orphan in close_orphans(self._room, self.settings.destination, deadline):
+        for orphan in close_orphans(self._state_dir, self.settings.destination, deadline):
             self.courier.add(orphan.journal, first=orphan.closing, orphan=True)
             found += 1
         return found
@@ -334,14 +334,14 @@ class Runtime:
 
     def _has_neighbours(self) -> bool:
         """True if there are journals that this process does not deliver from."""
-        if self._room is None:
+        if self._state_dir is None:
             return False
         ours = {
             one.path.name for courier in self.couriers() for one in courier.journals() if isinstance(one, FileJournal)
         }
         with contextlib.suppress(OSError):
             return any(not name.startswith(".") and name not in ours
-                       for name in os.listdir(self._room.directory / JOURNALS))
+                       for name in os.listdir(self._state_dir.directory / JOURNALS))
         return False
 
     def _look_around(self) -> None:
@@ -463,10 +463,10 @@ class Runtime:
             )
 
     def _identity_path(self) -> Path | None:
-        if self._room is None or self.settings.backend_name != "braintrust":
+        if self._state_dir is None or self.settings.backend_name != "braintrust":
             return None
         digest = sha256(dump(self.settings.destination)).hexdigest()[:16]
-        return self._room.directory / "cache" / f"identity-{digest}.json"
+        return self._state_dir.directory / "cache" / f"identity-{digest}.json"
 
     # Living and dying
 

@@ -16,7 +16,7 @@ from ..contain import contain, logger
 from ..deadline import Deadline
 from ..delivery.dead_letters import DeadLetters
 from ..errors import JournalError
-from ..journal.directory import JOURNALS, Room, prepare
+from ..journal.directory import JOURNALS, StateDir, prepare
 from ..journal.format import Kind
 from ..journal.journal import FileJournal, NewRow
 from ..journal.open_spans import OpenSpan, OpenSpans
@@ -111,10 +111,10 @@ def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recov
 
     settings = settings or Settings.from_env()
     deadline = Deadline.after(timeout)
-    room = prepare(settings.dir, settings.max_journal_bytes)
-    courier = Courier(make_backend(settings, Identity()), DeadLetters(room.directory, room.max_bytes // 8))
-    orphans = list(close_orphans(room, settings.destination, deadline))
-    borrowed = list(_undelivered(room, settings.destination, {orphan.journal.path for orphan in orphans}))
+    state_dir = prepare(settings.dir, settings.max_journal_bytes)
+    courier = Courier(make_backend(settings, Identity()), DeadLetters(state_dir.directory, state_dir.byte_limit // 8))
+    orphans = list(close_orphans(state_dir, settings.destination, deadline))
+    borrowed = list(_undelivered(state_dir, settings.destination, {orphan.journal.path for orphan in orphans}))
     journals: list[FileJournal | BorrowedJournal] = [*(orphan.journal for orphan in orphans), *borrowed]
     before = sum(map(_pending, journals))
     for orphan in orphans:
@@ -131,7 +131,7 @@ def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recov
 
 
 def close_orphans(
-    room: Room, destination: Mapping[str, Any], deadline: Deadline, witness: Witness = lambda path: None,
+    state_dir: StateDir, destination: Mapping[str, Any], deadline: Deadline, witness: Witness = lambda path: None,
     wanted: Callable[[Path], bool] = lambda path: True,
 ) -> Iterator[Orphan]:
     """Take over the journals of dead processes for this destination, and close their open spans in them.
@@ -142,7 +142,7 @@ def close_orphans(
         witness: asked how the process of a journal died; what it says beats what the journal shows.
         wanted: false for a journal that is to be left alone for now.
     """
-    for path in sorted((room.directory / JOURNALS).glob("*")):
+    for path in sorted((state_dir.directory / JOURNALS).glob("*")):
         if deadline.expired:
             return
         if not wanted(path):
@@ -151,16 +151,16 @@ def close_orphans(
             if path.name.startswith("."):
                 _remove_unfinished(path)
                 continue
-            orphan = _close(path, room, destination, witness)
+            orphan = _close(path, state_dir, destination, witness)
             if orphan is not None:
                 yield orphan
 
 
-def _close(path: Path, room: Room, destination: Mapping[str, Any], witness: Witness) -> Orphan | None:
+def _close(path: Path, state_dir: StateDir, destination: Mapping[str, Any], witness: Witness) -> Orphan | None:
     try:
         if not is_ours(read_header(path), destination):
             return None
-        journal = FileJournal.adopt(path, room)
+        journal = FileJournal.adopt(path, state_dir)
     except (JournalError, FileNotFoundError) as error:
         logger.debug("%s is passed over: %s", path, error)  # damaged, or just being removed by its owner
         return None
@@ -214,11 +214,13 @@ def is_ours(header: Mapping[str, Any], destination: Mapping[str, Any]) -> bool:
     )
 
 
-def _undelivered(room: Room, destination: Mapping[str, Any], ours: Collection[Path]) -> Iterator[BorrowedJournal]:
+def _undelivered(
+    state_dir: StateDir, destination: Mapping[str, Any], ours: Collection[Path]
+) -> Iterator[BorrowedJournal]:
     """The journals of living processes with rows that have not been delivered; none of those in ``ours``."""
     from ..journal.borrowed import BorrowedJournal
 
-    for path in sorted(set((room.directory / JOURNALS).glob("[!.]*")).difference(ours)):
+    for path in sorted(set((state_dir.directory / JOURNALS).glob("[!.]*")).difference(ours)):
         with contain(f"read the journal {path.name}"):
             try:
                 if not is_ours(read_header(path), destination):

@@ -161,14 +161,16 @@ class _Runtime(Runtime):
         self._recovering = threading.Lock()
         self._is_first = True
         self._seen_dead: dict[Path, float] = {}
-        self._known = set() if self._room is None else set((self._room.directory / JOURNALS).glob("*"))
+        self._known = set() if self._state_dir is None else set((self._state_dir.directory / JOURNALS).glob("*"))
 
     def recover(self, deadline: Deadline) -> int:
         found = 0
         with self._recovering:
-            if self._room is None:
+            if self._state_dir is None:
                 return found
-            for orphan in close_orphans(self._room, self.settings.destination, deadline, self._death, self._is_due):
+            for orphan in close_orphans(
+                self._state_dir, self.settings.destination, deadline, self._death, self._is_due
+            ):
                 self.courier.add(orphan.journal, first=orphan.closing, orphan=True)
                 found += 1
             self._is_first = False

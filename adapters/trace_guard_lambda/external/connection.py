@@ -156,9 +156,9 @@ class Connection:
         if self._live is not None:
             self._live.leave_to_orphans()
         settings, goes_on = runtime.settings, _is_there(self._pid)
-        room = prepare(settings.dir, settings.max_journal_bytes)
+        state_dir = prepare(settings.dir, settings.max_journal_bytes)
         for orphan in close_orphans(
-            room, settings.destination, deadline, lambda path: death if path in self._journals else None
+            state_dir, settings.destination, deadline, lambda path: death if path in self._journals else None
         ):
             self._journals.discard(orphan.journal.path)
             runtime.courier.add(orphan.journal, first=orphan.closing, orphan=True)
