@@ -10,7 +10,7 @@ from ..deadline import Deadline
 if TYPE_CHECKING:
     from ..journal.spooled import Content, SpooledAttachment
 
-__all__ = ["Backend", "TakesAttachments"]
+__all__ = ["Backend", "TakesAttachments", "TriesOnce"]
 
 
 @runtime_checkable
@@ -52,6 +52,15 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give back connections. The object may be used again afterwards."""
+        ...
+
+
+@runtime_checkable
+class TriesOnce(Protocol):
+    """What a backend has that repeats requests by itself. Whoever searches for the cause of a failure counts each."""
+
+    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> bool | None:
+        """:meth:`Backend.send` with a single attempt."""
         ...
 
 

@@ -13,7 +13,7 @@ from ..deadline import Deadline
 from ..errors import BackendRefused, BackendUnauthorized, BackendUnavailable
 from ..settings import DEFAULT_API_URL, Settings
 from .project_ids import ORG_PLACEHOLDER, Identity, Organisation
-from .transport import Answer, Transport
+from .transport import ATTEMPTS, Answer, Transport
 
 if TYPE_CHECKING:
     from ..journal.spooled import Content, SpooledAttachment
@@ -44,9 +44,15 @@ class BraintrustBackend:
         self._looking_up = threading.RLock()
 
     def send(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
+        return self._send(rows, deadline, ATTEMPTS)
+
+    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
+        return self._send(rows, deadline, 1)
+
+    def _send(self, rows: Sequence[bytes], deadline: Deadline, attempts: int) -> bool:
         body = b'{"rows":[' + b",".join(rows) + b'],"api_version":%d}' % _API_VERSION
         url = f"{self._api_url(deadline)}/logs3"
-        return self._checked("POST", url, body, deadline).unsure
+        return self._checked("POST", url, body, deadline, attempts).unsure
 
     def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
         """Ask for a signed URL, put the content there, and say how that went, as the SDK does."""
@@ -84,8 +90,8 @@ class BraintrustBackend:
         said = f"the object store {host} answered {answer.status}: {answer.text}"
         if answer.status in _REFUSED:
             raise BackendRefused(said, status=answer.status)
-        # Signatures run out, and proxies answer in its place, none of which says anything about the content.
-        raise BackendUnavailable(said)
+        # Signatures run out, and proxies answer in its place: the content may be the cause, and often is not.
+        raise BackendUnavailable(said, suspect_rows=True)
 
     def resolve_project(self, name: str, deadline: Deadline) -> str:
         with self._one_at_a_time(deadline):
@@ -174,9 +180,11 @@ class BraintrustBackend:
             return self._settings.api_url.rstrip("/")
         return (self.organisation(deadline).api_url or DEFAULT_API_URL).rstrip("/")
 
-    def _checked(self, method: str, url: str, body: bytes, deadline: Deadline) -> Answer:
+    def _checked(
+        self, method: str, url: str, body: bytes, deadline: Deadline, attempts: int = ATTEMPTS
+    ) -> Answer:
         headers = {"Authorization": f"Bearer {self._settings.api_key or ''}", "Content-Type": "application/json"}
-        answer = self.transport.request(method, url, body, headers, deadline)
+        answer = self.transport.request(method, url, body, headers, deadline, attempts=attempts)
         if 200 <= answer.status < 300:
             return answer
         host = urllib.parse.urlsplit(url).netloc
@@ -185,8 +193,8 @@ class BraintrustBackend:
             raise BackendUnauthorized(f"{said}; check BRAINTRUST_API_KEY and what it may write to")
         if answer.status in _REFUSED:
             raise BackendRefused(said, status=answer.status)
-        # A wrong URL, a proxy's page or a redirect says nothing about the rows.
-        raise BackendUnavailable(f"{said}; check BRAINTRUST_API_URL and BRAINTRUST_APP_URL")
+        # A wrong URL, a proxy's page or a redirect concerns all rows; a firewall or a bug only some.
+        raise BackendUnavailable(f"{said}; check BRAINTRUST_API_URL and BRAINTRUST_APP_URL", suspect_rows=True)
 
 
 def _json(answer: Answer, url: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, prepend_scheme_if_needed, select_proxy
 from urllib3 import PoolManager, Timeout
-from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ProtocolError
+from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ProtocolError, ReadTimeoutError
 from urllib3.util.retry import Retry
 
 from ..deadline import Deadline
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Transport"]
 
 _CONNECT_SECONDS = 3.0
-_ATTEMPTS = 3
+ATTEMPTS = 3
 _BACKOFF = 0.1
 _IDLE_SECONDS = 60.0
 _POOL = 4
@@ -72,26 +72,27 @@ class Transport:
 
     def request(
         self, method: str, url: str, body: bytes | Iterable[bytes], headers: Mapping[str, str], deadline: Deadline,
-        *, follow: bool = False,
+        *, follow: bool = False, attempts: int = ATTEMPTS,
     ) -> Answer:
         """Send a request that may safely arrive twice, again if need be.
 
         Args:
             body: if it comes in pieces they are iterated over for each attempt, and the headers have their length.
             follow: go where a redirect leads, with the same headers; not for requests that carry a key.
+            attempts: how often it is sent at most.
 
         Raises:
             BackendUnavailable: no answer before the deadline, or only answers that mean "later" (408, 425,
                 429, 5xx); with the seconds to wait in ``retry_after`` if the server said so.
         """
         self._drop_idle()
-        policy = Retry(total=_ATTEMPTS - 1, backoff_factor=_BACKOFF, allowed_methods=None)
-        reconnects, attempts = 1, 0
+        policy = Retry(total=attempts - 1, backoff_factor=_BACKOFF, allowed_methods=None)
+        reconnects, sent, suspect = 1, 0, False
         while True:
-            attempts += 1
+            sent += 1
             left = deadline.remaining
             if left <= 0:
-                raise BackendUnavailable(f"no answer from {_host(url)} in time")
+                raise BackendUnavailable(f"no answer from {_host(url)} in time", suspect_rows=suspect)
             retry_after: float | None = None
             try:
                 response = self._manager(url).urlopen(
@@ -101,11 +102,11 @@ class Transport:
                 )
                 self._used_at = time.time()
                 if response.status not in _RETRIED:
-                    return Answer(response.status, response.data, unsure=attempts > 1)
-                retry_after = _retry_after(policy, response)
+                    return Answer(response.status, response.data, unsure=sent > 1)
+                retry_after, suspect = _retry_after(policy, response), response.status >= 500
                 trouble = f"{_host(url)} answered {response.status}: {Answer(0, response.data).text}"
             except HTTPError as error:
-                trouble = f"{_host(url)} did not answer: {_plain(error)}"
+                trouble, suspect = f"{_host(url)} did not answer: {_plain(error)}", _was_sent(error)
                 if reconnects and _is_stale(error):
                     # The other side closed the connection while the process was frozen, which is a fault of
                     # neither: connect anew, at once. Once only, as a server may also drop every request.
@@ -114,11 +115,11 @@ class Transport:
             try:
                 policy = policy.increment(method, url)
             except MaxRetryError:
-                raise BackendUnavailable(trouble, retry_after=retry_after) from None
+                raise BackendUnavailable(trouble, retry_after=retry_after, suspect_rows=suspect) from None
             pause = policy.get_backoff_time() + random.uniform(0, _BACKOFF)
             pause = pause if retry_after is None else max(pause, retry_after)
             if pause >= deadline.remaining:
-                raise BackendUnavailable(trouble, retry_after=retry_after)
+                raise BackendUnavailable(trouble, retry_after=retry_after, suspect_rows=suspect)
             time.sleep(pause)
 
     def close(self) -> None:
@@ -175,6 +176,11 @@ def _retry_after(policy: Retry, response: BaseHTTPResponse) -> float | None:
 
 def _is_stale(error: BaseException) -> bool:
     return isinstance(getattr(error, "reason", None) or error, ProtocolError)
+
+
+def _was_sent(error: BaseException) -> bool:
+    """True if the other side may have had the request: it broke the connection off, or did not answer."""
+    return isinstance(getattr(error, "reason", None) or error, (ProtocolError, ReadTimeoutError))
 
 
 def _plain(error: BaseException) -> str:
