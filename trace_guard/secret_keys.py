@@ -1,0 +1,164 @@
+"""Which keys name a secret: ``accessToken``, ``x-access-token`` and ``user[access_token]``, but not ``max_tokens``.
+
+A key is split into words at separators, brackets and changes of case, after percent-decoding. Words are compared whole,
+so ``secretary`` and ``monkey`` match nothing. There are two kinds of names:
+
+- Names in ``ANYWHERE`` match at any position, unless the next word says that the key only describes the secret:
+  ``password`` matches ``db_password_eu`` but not ``password_hint``.
+- Names in ``AT_THE_END`` match only as the last words: ``token`` matches ``csrf_token`` but not ``token_count``. A
+  number, a version or a word such as ``value`` may follow.
+
+Names of several words also match without separators: ``apikey``, ``X-WORKLOADACCESSTOKEN``.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+from collections.abc import Callable, Iterable
+
+__all__ = ["ANYWHERE", "AT_THE_END", "SecretKeys", "is_secret_key", "words_of"]
+
+ANYWHERE = frozenset({
+    # Passwords
+    "password", "passwd", "passphrase", "passcode", "pwd",
+    # Tokens
+    "access token", "refresh token", "id token", "auth token", "authorization token", "bearer token", "csrf token",
+    "csrf middleware token", "xsrf token", "session token",
+    "security token", "identity token", "output token", "task token",
+    "agentcore identity wat", "zumo auth",
+    # Keys
+    "api key", "private key", "secret key", "access key", "access key id", "secret access key", "account key",
+    "auth key", "function key", "functions key", "master key", "sas key", "session key", "shared key", "signing key",
+    "ssh key", "storage key", "subscription key",
+    # Others
+    "artifact credentials", "authorization code", "challenge answer", "private challenge parameters",
+    "client assertion", "client secret", "connection string", "foundry call id", "identity source", "jwt assertion",
+    "mfa code", "saml assertion", "saml response", "secret binary", "secret string", "set cookie",
+    "signing cert url", "subscribe url", "unsubscribe url",
+})
+"""Names that make any key secret which contains them, unless a word of ``_DESCRIBING`` follows."""
+
+AT_THE_END = frozenset({
+    "authorization", "cookie", "cookies", "credential", "credentials", "jwt", "otp", "secret", "secrets", "sig",
+    "signature", "token",
+})
+"""Names that make a key secret which ends in them."""
+
+# What follows a name in a key that says something about the secret: ``access_token_expires_in``, ``api_key_id``.
+_DESCRIBING = frozenset((
+    "age", "alg", "algorithm", "arn", "at", "attempts", "budget", "changed", "configured", "count", "counts",
+    "created", "details", "enabled", "disabled", "endpoint", "exists", "expiration", "expire", "expired", "expires",
+    "expiry", "file", "format", "hint", "hints", "id", "ids", "in", "index", "is", "issued", "last", "length", "len",
+    "lifetime", "limit", "limits", "location", "max", "method", "min", "missing", "name", "names", "needed", "path",
+    "policies", "policy", "prefix", "present", "required", "requirements", "reset", "rotation", "rules", "scope",
+    "scopes", "set", "size", "source", "state", "status", "strength", "ttl", "type", "types", "updated", "uri", "url",
+    "usage", "used", "valid", "version",
+))
+# What may follow a name in a key that still holds the secret: ``token_value``, ``secretText``.
+_HOLDING = frozenset((
+    "base64", "b64", "data", "encoded", "enc", "given", "hash", "header", "plain", "plaintext", "provided", "raw",
+    "received", "text", "value", "values", "parameter", "param",
+))
+# Tokens of a language model's vocabulary and of pages: ``eos_token``, ``cost_per_token``, ``nextToken``.
+_HARMLESS_TOKENS = frozenset((
+    "begin", "bos", "cls", "continuation", "end", "eos", "first", "image", "last", "mask", "max", "min", "next",
+    "pad", "page", "pagination", "per", "sep", "special", "start", "stop", "unk",
+))
+_VERSION = re.compile(r"v?\d+\Z")
+_LONGEST_KEY = 256
+_LONGEST_NAME = 4
+_CAMEL_CASE = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_SEPARATORS = re.compile(r"[\W_]+")
+_SEPARATORS_IN_PATTERN = re.compile(r"[^\w*?\[\]!]+")
+_WILDCARDS = frozenset("*?[")
+
+
+def words_of(key: str) -> list[str]:
+    """The words of a key, in small letters: ``["user", "access", "token"]`` for ``user%5BaccessToken%5D``."""
+    if "%" in key:
+        from urllib.parse import unquote_plus
+
+        key = unquote_plus(unquote_plus(key))
+    if not key.isascii():
+        import unicodedata
+
+        key = unicodedata.normalize("NFKC", key)
+    return _SEPARATORS.sub(" ", _CAMEL_CASE.sub(" ", key)).lower().split()
+
+
+class SecretKeys:
+    """The built-in names, with those that a user adds.
+
+    Args:
+        patterns: more names. A plain one matches keys that end in its words: ``ssn`` matches ``ssn``,
+            ``customer_ssn`` and ``customer[SSN]``. One with ``*``, ``?`` or ``[...]`` matches, as a whole, the words
+            of a key joined by ``_``: ``*_pin``, ``x-internal-*``.
+    """
+
+    def __init__(self, patterns: Iterable[str] = ()) -> None:
+        names, wildcards = set(), []
+        for pattern in patterns:
+            if _WILDCARDS.isdisjoint(pattern):
+                names.add(" ".join(words_of(pattern)))
+            else:
+                separated = _SEPARATORS_IN_PATTERN.sub("_", _CAMEL_CASE.sub("_", pattern))
+                wildcards.append(re.compile(fnmatch.translate(separated.lower())))
+        self._at_the_end = AT_THE_END | (names - {""})
+        self._anywhere = ANYWHERE
+        self._wildcards = tuple(wildcards)
+        every = self._anywhere | self._at_the_end
+        self._joined = frozenset(name.replace(" ", "") for name in every)
+        # Short ones are ends of ordinary words: "idtoken" of "invalidtoken".
+        long_names = sorted(name for name in every if " " in name and name not in ("id token", "sas key"))
+        self._joined_ends = ("password", "passwd", *(name.replace(" ", "") for name in long_names))
+        self._longest = max(_LONGEST_NAME, *(name.count(" ") + 1 for name in every))
+        self._cached: Callable[[str], bool] = functools.lru_cache(maxsize=2048)(self._matches)
+
+    def matches(self, key: str) -> bool:
+        """True for a key that names a secret. Of a long key the first and the last 128 characters count."""
+        if len(key) > _LONGEST_KEY:
+            key = f"{key[: _LONGEST_KEY // 2]} {key[-_LONGEST_KEY // 2 :]}"
+        return self._cached(key)
+
+    def _matches(self, key: str) -> bool:
+        words = words_of(key)
+        if not words:
+            return False
+        if self._wildcards and any(pattern.match("_".join(words)) for pattern in self._wildcards):
+            return True
+        return self.ends_in_name(words) or self._has_name(words)
+
+    def ends_in_name(self, words: list[str]) -> bool:
+        """True if the last words are those of a name."""
+        end = len(words)
+        while end > 1 and (words[end - 1] in _HOLDING or _VERSION.match(words[end - 1])):
+            end -= 1
+        last = words[end - 1].rstrip("0123456789") or words[end - 1]
+        if last.endswith(self._joined_ends) or "".join([*words[: end - 1], last]) in self._joined:
+            return True
+        if last == "token" and end > 1 and words[end - 2] in _HARMLESS_TOKENS:
+            return False
+        words = [*words[: end - 1], last]
+        return any(self._is_name(words[start:]) for start in range(max(0, end - self._longest), end))
+
+    def _is_name(self, words: list[str]) -> bool:
+        name = " ".join(words)
+        return name in self._at_the_end or name in self._anywhere
+
+    def _has_name(self, words: list[str]) -> bool:
+        for start in range(len(words)):
+            for end in range(start + 1, min(len(words), start + self._longest) + 1):
+                is_described = end < len(words) and words[end] in _DESCRIBING
+                if not is_described and " ".join(words[start:end]) in self._anywhere:
+                    return True
+        return False
+
+
+BUILT_IN = SecretKeys()
+
+
+def is_secret_key(key: str) -> bool:
+    """True for a key that names a secret by the built-in list alone."""
+    return BUILT_IN.matches(key)
