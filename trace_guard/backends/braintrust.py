@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ..deadline import Deadline
 from ..errors import BackendRefused, BackendUnauthorized, BackendUnavailable
 from ..settings import DEFAULT_API_URL, Settings
+from .bounded_answer import MOST_BYTES
 from .project_ids import ORG_PLACEHOLDER, Identity, Organisation
 from .transport import ATTEMPTS, Answer, Transport
+from .urls import is_web_url, keeps_encryption
 
 if TYPE_CHECKING:
     from ..journal.spooled import Content, SpooledAttachment
@@ -25,6 +27,12 @@ _API_VERSION = 2
 _MAX_BYTES = 3 * 1024 * 1024
 _REFUSED = frozenset({400, 413, 422})
 _PAGE_ROWS = 1000
+# Of a page of a query's rows, which are not read in the courier's thread.
+_PAGE_BYTES = 8 * 1024 * 1024
+_LONGEST_ID = 1024
+_MOST_NAMES = 20
+# What the transport sets itself, whatever the server says that a request needs.
+_OWN_HEADERS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 _AZURE_BLOBS = "blob.core.windows.net"
 
 
@@ -77,9 +85,11 @@ class BraintrustBackend:
 
     def _put(self, signed: Mapping[str, Any], content: Content, deadline: Deadline) -> None:
         url, headers = signed.get("signedUrl"), signed.get("headers")
-        if not isinstance(url, str):
+        if not isinstance(url, str) or not is_web_url(url):
             raise BackendUnavailable("the server answered without a signed URL for an attachment")
-        wanted = {str(name): str(value) for name, value in headers.items()} if isinstance(headers, Mapping) else {}
+        wanted = {
+            str(name): str(value) for name, value in headers.items() if str(name).lower() not in _OWN_HEADERS
+        } if isinstance(headers, Mapping) else {}
         host = urllib.parse.urlsplit(url).netloc
         if host.split(":")[0].endswith(_AZURE_BLOBS):
             wanted["x-ms-blob-type"] = "BlockBlob"  # Azure takes no blob without it, and no URL can say it
@@ -102,7 +112,7 @@ class BraintrustBackend:
         url = f"{self._api_url(deadline)}/v1/project"
         body = json.dumps({"name": name, "org_name": organisation.name}).encode()
         project_id = _json(self._checked("POST", url, body, deadline), url).get("id")
-        if not isinstance(project_id, str):
+        if not isinstance(project_id, str) or not 0 < len(project_id) <= _LONGEST_ID:
             raise BackendUnavailable(f"{url} answered without a project id")
         self.identity.learn_project(name, project_id)
         return project_id
@@ -126,11 +136,17 @@ class BraintrustBackend:
         choices = [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
         chosen = next((one for one in choices if wanted in (None, one.get("name"))), None)
         if chosen is None:
-            names = ", ".join(sorted(str(one.get("name")) for one in choices)) or "none"
+            names = ", ".join(sorted(str(one.get("name"))[:100] for one in choices[:_MOST_NAMES])) or "none"
             raise BackendUnauthorized(
                 f"the key has no organisation {wanted!r} (it has: {names}): set BRAINTRUST_ORG_NAME to one of them"
             )
-        organisation = Organisation(str(chosen.get("id")), str(chosen.get("name")), chosen.get("api_url"))
+        organisation = Organisation(chosen.get("id", ""), chosen.get("name", ""), chosen.get("api_url") or None)
+        if self._settings.api_url:
+            organisation = organisation._replace(api_url=None)  # rows don't go there
+        if not organisation.is_usable:
+            raise BackendUnavailable(f"{url} answered without a usable id, name and API URL of the organisation")
+        if organisation.api_url is not None and not keeps_encryption(url, organisation.api_url):
+            raise BackendUnavailable(f"{url} names an API URL without encryption: the key is not sent there")
         self.identity.learn_organisation(organisation)
         return organisation
 
@@ -149,12 +165,14 @@ class BraintrustBackend:
                 "query": f"{text} LIMIT {_PAGE_ROWS}{cursor}", "fmt": "json", "use_columnstore": False,
                 "brainstore_realtime": True,
             }
-            page = _json(self._checked("POST", url, json.dumps(asked).encode(), deadline), url)
+            answer = self._checked("POST", url, json.dumps(asked).encode(), deadline, most_bytes=_PAGE_BYTES)
+            page = _json(answer, url)
             rows = page.get("data")
             found += [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
-            if not rows or not isinstance(page.get("cursor"), str):
+            following = f" OFFSET '{page.get('cursor')}'"
+            if not rows or not isinstance(page.get("cursor"), str) or following == cursor:
                 return found
-            cursor = f" OFFSET '{page['cursor']}'"
+            cursor = following
 
     def close(self) -> None:
         self.transport.close()
@@ -181,10 +199,15 @@ class BraintrustBackend:
         return (self.organisation(deadline).api_url or DEFAULT_API_URL).rstrip("/")
 
     def _checked(
-        self, method: str, url: str, body: bytes, deadline: Deadline, attempts: int = ATTEMPTS
+        self, method: str, url: str, body: bytes, deadline: Deadline, attempts: int = ATTEMPTS, *,
+        most_bytes: int = MOST_BYTES,
     ) -> Answer:
+        if not is_web_url(url):
+            raise BackendUnavailable("BRAINTRUST_API_URL or BRAINTRUST_APP_URL is not a URL of http or https")
         headers = {"Authorization": f"Bearer {self._settings.api_key or ''}", "Content-Type": "application/json"}
-        answer = self.transport.request(method, url, body, headers, deadline, attempts=attempts)
+        answer = self.transport.request(
+            method, url, body, headers, deadline, attempts=attempts, most_bytes=most_bytes
+        )
         if 200 <= answer.status < 300:
             return answer
         host = urllib.parse.urlsplit(url).netloc
@@ -200,6 +223,6 @@ class BraintrustBackend:
 def _json(answer: Answer, url: str) -> dict[str, Any]:
     try:
         found = json.loads(answer.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BackendUnavailable(f"{url} did not answer with JSON: {answer.text}") from error
     return found if isinstance(found, dict) else {}

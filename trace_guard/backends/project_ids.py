@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..contain import contain, logger
+from .urls import is_web_url
 
 __all__ = ["Identity", "Organisation", "is_placeholder", "placeholder", "project_name"]
 
 _PROJECT = "trace-guard:project:"
 ORG_PLACEHOLDER = "trace-guard:organisation"
 ORG_NAME_PLACEHOLDER = "trace-guard:name-of-organisation"
+_LONGEST_NAME = 1024
 
 
 def placeholder(name: str) -> str:
@@ -44,6 +46,12 @@ class Organisation(NamedTuple):
     id: str
     name: str
     api_url: str | None = None
+
+    @property
+    def is_usable(self) -> bool:
+        """False if something in it has not the type it must have, or its API is at no URL of http or https."""
+        texts = all(isinstance(text, str) and 0 < len(text) <= _LONGEST_NAME for text in (self.id, self.name))
+        return texts and (self.api_url is None or is_web_url(self.api_url))
 
 
 class Identity:
@@ -75,7 +83,8 @@ class Identity:
         return next((name for name, known in self._projects.items() if known == project_id), None)
 
     def learn_organisation(self, organisation: Organisation) -> None:
-        if organisation != self._organisation:
+        """Note the organisation, unless its API has a URL that no key may be sent to."""
+        if organisation != self._organisation and organisation.is_usable:
             self._organisation = organisation
             self._learned()
 
@@ -109,11 +118,12 @@ class Identity:
         try:
             cached: Any = json.loads(self._path.read_bytes())
             organisation, projects = cached["organisation"], dict(cached["projects"])
-            self._organisation = Organisation(**organisation) if organisation else None
-            self._projects = {str(name): str(known) for name, known in projects.items()}
+            known = Organisation(**organisation) if organisation else None
+            self._organisation = known if known is not None and known.is_usable else None
+            self._projects = {str(name): str(project) for name, project in projects.items()}
         except FileNotFoundError:
             return
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             logger.debug("the cache %s can't be read and is made anew: %s", self._path, error)
 
     def _save(self) -> None:

@@ -1,44 +1,41 @@
-"""HTTP with a deadline: every attempt and every pause between attempts ends with it."""
+"""HTTP with a bound: attempts, the pauses between them, and all that a server sends end with the deadline."""
 
 from __future__ import annotations
 
-import functools
+import contextlib
+import email.utils
+import math
 import os
 import random
 import threading
 import time
 import urllib.parse
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-# Not later, in the courier's thread: a process that forks while another thread imports has a child in which that
-# import never ends.
-from requests.adapters import HTTPAdapter
-from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, prepend_scheme_if_needed, select_proxy
+# At import, see trace_guard.backends.connections.
 from urllib3 import PoolManager, Timeout
-from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError, ProtocolError, ReadTimeoutError
+from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
 from urllib3.util.retry import Retry
 
 from ..deadline import Deadline
 from ..errors import BackendUnavailable
+from .bounded_answer import MOST_BYTES, AnswerTooLong, Bound, inflated
+from .connections import CONNECT_SECONDS, bounded_by, pools_for, proxy_for
+from .urls import is_web_url, keeps_encryption
 
-if TYPE_CHECKING:
-    from urllib3 import BaseHTTPResponse
+__all__ = ["Answer", "Transport", "retry_after_of"]
 
-__all__ = ["Answer", "Transport"]
-
-_CONNECT_SECONDS = 3.0
 ATTEMPTS = 3
 _BACKOFF = 0.1
 _IDLE_SECONDS = 60.0
-_POOL = 4
-# What requests looks at, see urllib.request.getproxies_environment.
-_PROXY_VARIABLES = (
-    *(f"{name}_proxy" for name in ("http", "https", "all", "no")),
-    *(f"{name}_PROXY" for name in ("HTTP", "HTTPS", "ALL", "NO")), "REQUEST_METHOD",
-)
-_REDIRECTS_ONLY = Retry(3, connect=0, read=0, status=0, other=0, respect_retry_after_header=False)
+_READ_BYTES = 64 * 1024
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 307, 308})
+_MOST_REDIRECTS = 3
+_FOR_ONE_HOST = frozenset({"authorization", "cookie", "proxy-authorization"})
+# Fifteen digits of seconds are thirty million years.
+_MOST_DIGITS = 15
 
 
 class Answer(NamedTuple):
@@ -72,39 +69,32 @@ class Transport:
 
     def request(
         self, method: str, url: str, body: bytes | Iterable[bytes], headers: Mapping[str, str], deadline: Deadline,
-        *, follow: bool = False, attempts: int = ATTEMPTS,
+        *, follow: bool = False, attempts: int = ATTEMPTS, most_bytes: int = MOST_BYTES,
     ) -> Answer:
         """Send a request that may safely arrive twice, again if need be.
 
         Args:
             body: if it comes in pieces they are iterated over for each attempt, and the headers have their length.
-            follow: go where a redirect leads, with the same headers; not for requests that carry a key.
+            follow: go where a redirect leads; not for requests that carry a key.
             attempts: how often it is sent at most.
+            most_bytes: how much of an answer is read, its headers included.
 
         Raises:
-            BackendUnavailable: no answer before the deadline, or only answers that mean "later" (408, 425,
-                429, 5xx); with the seconds to wait in ``retry_after`` if the server said so.
+            BackendUnavailable: no whole answer before the deadline or within ``most_bytes``, or only answers that
+                mean "later" (408, 425, 429, 5xx); with the seconds to wait in ``retry_after`` if the server said so.
         """
         self._drop_idle()
         policy = Retry(total=attempts - 1, backoff_factor=_BACKOFF, allowed_methods=None)
-        reconnects, sent, suspect = 1, 0, False
+        reconnects, redirects, sent, suspect = 1, _MOST_REDIRECTS, 0, False
         while True:
+            if not is_web_url(url):
+                raise BackendUnavailable("a request can't be sent: its URL is not one of http or https")
             sent += 1
-            left = deadline.remaining
-            if left <= 0:
+            if deadline.expired:
                 raise BackendUnavailable(f"no answer from {_host(url)} in time", suspect_rows=suspect)
             retry_after: float | None = None
             try:
-                response = self._manager(url).urlopen(
-                    method, url, body=body, headers=dict(headers), redirect=follow,
-                    retries=_REDIRECTS_ONLY if follow else False,
-                    timeout=Timeout(connect=min(left, _CONNECT_SECONDS), total=left),
-                )
-                self._used_at = time.time()
-                if response.status not in _RETRIED:
-                    return Answer(response.status, response.data, unsure=sent > 1)
-                retry_after, suspect = _retry_after(policy, response), response.status >= 500
-                trouble = f"{_host(url)} answered {response.status}: {Answer(0, response.data).text}"
+                reply = self._exchange(method, url, body, headers, Bound(deadline, most_bytes))
             except HTTPError as error:
                 trouble, suspect = f"{_host(url)} did not answer: {_plain(error)}", _was_sent(error)
                 if reconnects and _is_stale(error):
@@ -112,6 +102,27 @@ class Transport:
                     # neither: connect anew, at once. Once only, as a server may also drop every request.
                     reconnects -= 1
                     continue
+            except AnswerTooLong as error:
+                trouble, suspect = f"{_host(url)} did not answer: {error}", True
+            except ValueError as error:
+                # What it says may show a header, and with that the key.
+                raise BackendUnavailable(f"a request can't be sent: {type(error).__name__}") from None
+            else:
+                target = _join(url, reply.headers.get("location", ""))
+                if (
+                    follow and redirects and reply.status in _REDIRECTS
+                    and is_web_url(target) and keeps_encryption(url, target)
+                ):
+                    redirects -= 1
+                    if _host(target) != _host(url):
+                        headers = {name: headers[name] for name in headers if name.lower() not in _FOR_ONE_HOST}
+                    url = target
+                    continue
+                if reply.is_final:
+                    return Answer(reply.status, reply.body, unsure=sent > 1)
+                retry_after = retry_after_of(reply.headers.get("retry-after"))
+                suspect = reply.trouble is not None or reply.status >= 500
+                trouble = f"{_host(url)} answered {reply.status}: {reply.trouble or Answer(0, reply.body).text}"
             try:
                 policy = policy.increment(method, url)
             except MaxRetryError:
@@ -121,6 +132,32 @@ class Transport:
             if pause >= deadline.remaining:
                 raise BackendUnavailable(trouble, retry_after=retry_after, suspect_rows=suspect)
             time.sleep(pause)
+
+    def _exchange(
+        self, method: str, url: str, body: bytes | Iterable[bytes], headers: Mapping[str, str], bound: Bound
+    ) -> _Reply:
+        """Send a request once, and read the answer within the bound."""
+        with bounded_by(bound):
+            response = self._manager(url).urlopen(
+                method, url, body=body, headers={"Accept-Encoding": "identity", **headers}, redirect=False,
+                retries=False, preload_content=False, decode_content=False,
+                timeout=Timeout(connect=CONNECT_SECONDS, read=CONNECT_SECONDS),  # each operation sets what is left
+            )
+            self._used_at = time.time()
+            content, trouble = b"", None
+            try:
+                if response.status < 200:
+                    # The final answer is still to come, and would be taken for that to the next request.
+                    response.close()
+                else:
+                    content = b"".join(iter(lambda: response.read(_READ_BYTES), b""))
+                    content = inflated(content, response.headers.get("content-encoding", ""))
+            except (HTTPError, AnswerTooLong) as error:
+                response.close()
+                trouble = _plain(error)
+            finally:
+                response.release_conn()
+            return _Reply(response.status, response.headers, content, trouble)
 
     def close(self) -> None:
         """Close idle connections. New ones are made when they are needed."""
@@ -144,34 +181,46 @@ class Transport:
 
     def _manager(self, url: str) -> PoolManager:
         parts = urllib.parse.urlsplit(url)
-        proxy = _proxy(f"{parts.scheme}://{parts.netloc}/", tuple(map(os.environ.get, _PROXY_VARIABLES)))
+        proxy = proxy_for(f"{parts.scheme}://{parts.netloc}/")
         with self._lock:
             manager = self._managers.get(proxy)
             if manager is None:
-                # Four at a time to a host is the most that the courier has in flight.
-                if proxy:
-                    # Made by requests, which knows about credentials in the proxy's URL, and SOCKS.
-                    adapter = HTTPAdapter(pool_connections=_POOL, pool_maxsize=_POOL)
-                    proxy_url = prepend_scheme_if_needed(proxy, "http")  # type: ignore[no-untyped-call]
-                    manager = adapter.proxy_manager_for(proxy_url, **_certificates())
-                else:
-                    manager = PoolManager(num_pools=_POOL, maxsize=_POOL, **_certificates())
-                self._managers[proxy] = manager
+                manager = self._managers[proxy] = pools_for(proxy)
             return manager
 
 
-@functools.lru_cache(maxsize=128)  # it goes through the whole environment several times over
-def _proxy(root: str, environment: tuple[str | None, ...]) -> str:
-    """The proxy to a server as the environment has it, empty for none."""
-    return select_proxy(root, get_environ_proxies(root)) or ""
+class _Reply(NamedTuple):
+    """One answer; ``trouble`` is why its body could not be read to the end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    trouble: str | None
+
+    @property
+    def is_final(self) -> bool:
+        return self.trouble is None and self.status >= 200 and self.status not in _RETRIED
 
 
-def _retry_after(policy: Retry, response: BaseHTTPResponse) -> float | None:
-    """The seconds that the server asks to be left alone for; None if it doesn't say, or not in a known form."""
+def retry_after_of(value: str | None) -> float | None:
+    """The seconds that a ``Retry-After`` header asks for, never negative; None if it asks for nothing that is
+    known."""
+    value = (value or "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value) if len(value) <= _MOST_DIGITS else math.inf
+    with contextlib.suppress(ValueError, TypeError, OverflowError, IndexError):
+        date = email.utils.parsedate_tz(value)
+        if date is not None:
+            return max(0.0, email.utils.mktime_tz(date) - time.time())
+    return None
+
+
+def _join(url: str, location: str) -> str:
+    """Where a redirect leads, empty if that is no URL."""
     try:
-        return policy.get_retry_after(response)
-    except InvalidHeader:
-        return None
+        return urllib.parse.urljoin(url, location)
+    except ValueError:
+        return ""
 
 
 def _is_stale(error: BaseException) -> bool:
@@ -190,13 +239,3 @@ def _plain(error: BaseException) -> str:
 
 def _host(url: str) -> str:
     return urllib.parse.urlsplit(url).netloc
-
-
-def _certificates() -> dict[str, Any]:
-    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
-        path = os.environ.get(variable)
-        if path and os.path.isdir(path):
-            return {"cert_reqs": "CERT_REQUIRED", "ca_cert_dir": path}
-        if path and os.path.isfile(path):
-            return {"cert_reqs": "CERT_REQUIRED", "ca_certs": path}
-    return {"cert_reqs": "CERT_REQUIRED", "ca_certs": DEFAULT_CA_BUNDLE_PATH}

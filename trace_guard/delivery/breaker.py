@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import time
 
-__all__ = ["Breaker"]
+__all__ = ["Breaker", "bounded_wish"]
 
 _THRESHOLD = 3
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 5.0
 # What a server may ask for with Retry-After; a longer wish is asked again after this.
 _LONGEST_WISH = 60.0
+
+
+def bounded_wish(seconds: float | None) -> float:
+    """The seconds for which a server that has asked for so many is left alone; 0.0 if it did not ask, or nonsense."""
+    return min(_LONGEST_WISH, seconds) if seconds is not None and seconds > 0 else 0.0
 
 
 class Breaker:
@@ -49,7 +54,7 @@ class Breaker:
             self._pause = min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
             self._paused_until = now + self._pause
         if retry_after is not None:
-            self._asked_until = now + min(_LONGEST_WISH, max(0.0, retry_after))
+            self._asked_until = now + bounded_wish(retry_after)
 
     def succeeded(self) -> None:
         self.failures = 0

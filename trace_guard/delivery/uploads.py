@@ -18,7 +18,7 @@ from ..backends.base import TakesAttachments
 from ..contain import contain, report, warn_once
 from ..deadline import Deadline
 from ..errors import BackendError, BackendRefused, BackendUnauthorized
-from .breaker import Breaker
+from .breaker import Breaker, bounded_wish
 
 if TYPE_CHECKING:
     from ..journal.journal import Journal
@@ -293,7 +293,7 @@ class Uploads:
             self._breaker.succeeded()
         else:
             failures = self._failures_of(one) + 1
-            asked = getattr(error, "retry_after", None) or 0.0
+            asked = bounded_wish(getattr(error, "retry_after", None))
             pause = max(min(_LONGEST_RETRY_SECONDS, _RETRY_SECONDS * 2 ** (failures - 1)), asked)
             self._troubles[one] = _Trouble(failures, str(error), time.monotonic() + pause)
             self._breaker.failed(str(error), getattr(error, "retry_after", None))

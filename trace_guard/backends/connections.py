@@ -1,0 +1,201 @@
+"""Pools of connections that keep to the bound of the exchange they serve, through proxies too.
+
+A socket's timeout bounds one operation. A whole exchange is bounded by giving each operation what time is left: each
+address that a name has, each piece of a request, and each read of the answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import queue
+import socket
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+# Not later, in the courier's thread: a process that forks while another thread imports has a child in which that
+# import never ends.
+from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, prepend_scheme_if_needed, select_proxy
+from urllib3 import PoolManager
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from urllib3.util.connection import allowed_gai_family
+
+from .bounded_answer import Bound, BoundedAnswer
+
+if TYPE_CHECKING:
+    from urllib3.connectionpool import HTTPConnectionPool
+
+__all__ = ["CONNECT_SECONDS", "bounded_by", "pools_for", "proxy_for"]
+
+CONNECT_SECONDS = 3.0
+# Four at a time to a host is the most that the courier has in flight.
+_POOL = 4
+_ADDRESSES = 8
+# One TLS record. Python writes a buffer record by record, and each may take the whole timeout.
+_PIECE = 16 * 1024
+# What requests looks at, see urllib.request.getproxies_environment.
+_PROXY_VARIABLES = (
+    *(f"{name}_proxy" for name in ("http", "https", "all", "no")),
+    *(f"{name}_PROXY" for name in ("HTTP", "HTTPS", "ALL", "NO")), "REQUEST_METHOD",
+)
+
+_bound: ContextVar[Bound | None] = ContextVar("trace_guard_bound", default=None)
+
+
+@contextlib.contextmanager
+def bounded_by(bound: Bound) -> Iterator[None]:
+    """Connections that are used in the block keep to this bound."""
+    token = _bound.set(bound)
+    try:
+        yield
+    finally:
+        _bound.reset(token)
+
+
+def proxy_for(root: str) -> str:
+    """The proxy to a server as the environment has it, empty for none."""
+    return _proxy(root, tuple(map(os.environ.get, _PROXY_VARIABLES)))
+
+
+@functools.lru_cache(maxsize=128)  # it goes through the whole environment several times over
+def _proxy(root: str, environment: tuple[str | None, ...]) -> str:
+    return select_proxy(root, get_environ_proxies(root)) or ""
+
+
+def pools_for(proxy: str) -> PoolManager:
+    """Pools of bounded connections, by a proxy if there is one."""
+    if proxy:
+        # Made by requests, which knows about credentials in the proxy's URL, and SOCKS.
+        adapter = HTTPAdapter(pool_connections=_POOL, pool_maxsize=_POOL)
+        proxy_url = prepend_scheme_if_needed(proxy, "http")  # type: ignore[no-untyped-call]
+        manager: PoolManager = adapter.proxy_manager_for(proxy_url, **_certificates())
+    else:
+        manager = PoolManager(num_pools=_POOL, maxsize=_POOL, **_certificates())
+    manager.pool_classes_by_scheme = {
+        scheme: _bounded_pool(plain) for scheme, plain in manager.pool_classes_by_scheme.items()
+    }
+    return manager
+
+
+@functools.cache
+def _bounded_pool(plain: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
+    connection = type("BoundedConnection", (_Bounded, plain.ConnectionCls), {})
+    return type(f"Bounded{plain.__name__}", (plain,), {"ConnectionCls": connection})
+
+
+class _Bounded:
+    """What is put before each of urllib3's classes of connections."""
+
+    sock: Any
+    host: str
+    port: int
+    timeout: Any
+    _dns_host: str
+
+    def response_class(self, sock: Any, *args: Any, **keywords: Any) -> Any:
+        """Read answers, of a proxy's CONNECT too, within the bound."""
+        bound = _bound.get()
+        assert bound is not None, "a connection is used outside of bounded_by()"
+        return BoundedAnswer(sock, *args, bound=bound, **keywords)
+
+    def send(self, data: Any) -> None:
+        bound = _bound.get()
+        if bound is None or not isinstance(data, (bytes, bytearray, memoryview)):
+            super().send(data)  # type: ignore[misc]
+            return
+        view = memoryview(data)
+        for at in range(0, len(view), _PIECE):
+            if self.sock is not None:  # else it is connected now, within a bound of its own
+                self.sock.settimeout(bound.timeout)
+            super().send(view[at : at + _PIECE])  # type: ignore[misc]
+
+    def _new_conn(self) -> Any:
+        """Connect to one of the host's addresses, all of which share the time."""
+        bound = _bound.get()
+        plain = super()._new_conn  # type: ignore[misc]
+        if bound is None or getattr(plain, "__func__", None) is not HTTPConnection._new_conn:
+            return plain()  # a SOCKS proxy may be the one who looks up names
+        host, timeout = self._dns_host, self.timeout
+        try:
+            addresses = _addresses(host, self.port, bound.timeout)
+            if not addresses:
+                raise OSError("it has no address")
+            for place, address in enumerate(addresses):
+                waiting = len(addresses) - place
+                self._dns_host, self.timeout = address, _share(bound, waiting)
+                try:
+                    connection = plain()
+                except (ConnectTimeoutError, NewConnectionError):
+                    if waiting == 1:
+                        raise
+                    continue
+                connection.settimeout(_share(bound))  # for the handshake of TLS
+                return connection
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"no connection to {self.host} in time: {error}") from error
+        except (OSError, UnicodeError) as error:
+            said = f"{self.host} could not be looked up: {error}"
+            raise NewConnectionError(self, said) from error  # type: ignore[arg-type]
+        finally:
+            self._dns_host, self.timeout = host, timeout
+
+
+def _addresses(host: str, port: int, seconds: float | None) -> list[str]:
+    """The addresses of a host, the first few of them.
+
+    The resolver has no timeout that a caller could set, so a thread waits for it, and is left to itself when time is
+    up. At the interpreter's exit there are no new threads, and the caller waits.
+
+    Raises:
+        OSError: there is none, or, as a TimeoutError, it is not known in time.
+    """
+    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def look() -> None:
+        try:
+            found.put(socket.getaddrinfo(host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001 - it is the caller's
+            found.put(error)
+
+    if _is_address(host):
+        return [host]
+    try:
+        threading.Thread(target=look, name="trace-guard-resolver", daemon=True).start()
+    except RuntimeError:
+        look()
+    try:
+        result = found.get(timeout=seconds)
+    except queue.Empty:
+        raise TimeoutError("its name was not resolved") from None
+    if isinstance(result, Exception):
+        raise result
+    return list(dict.fromkeys(str(entry[4][0]) for entry in result))[:_ADDRESSES]
+
+
+def _share(bound: Bound, among: int = 1) -> float:
+    """The seconds for one of several steps."""
+    left = bound.timeout
+    return CONNECT_SECONDS if left is None else min(CONNECT_SECONDS, left / among)
+
+
+def _is_address(host: str) -> bool:
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError, ValueError):
+            socket.inet_pton(family, host.strip("[]"))
+            return True
+    return False
+
+
+def _certificates() -> dict[str, Any]:
+    for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        path = os.environ.get(variable)
+        if path and os.path.isdir(path):
+            return {"cert_reqs": "CERT_REQUIRED", "ca_cert_dir": path}
+        if path and os.path.isfile(path):
+            return {"cert_reqs": "CERT_REQUIRED", "ca_certs": path}
+    return {"cert_reqs": "CERT_REQUIRED", "ca_certs": DEFAULT_CA_BUNDLE_PATH}
