@@ -39,6 +39,11 @@ _MARGIN_SECONDS = 0.3
 # is for an answer that will not come any more, not for one that is slow.
 _REGISTER_SECONDS = 5.0
 _REGISTER_ATTEMPTS = 3
+# From the first byte of an answer to its last.
+_ANSWER_SECONDS = 5.0
+# More than any function may take: what an event says beyond that is no deadline.
+_LONGEST_SECONDS = 86_400.0
+_LATEST_MILLISECONDS = 1e15
 # Between two attempts if the service does not answer as it should; a thread that gave up would bill every
 # invocation to its timeout.
 _RETRY_SECONDS = 0.05
@@ -125,6 +130,7 @@ class Extension:
         import http.client
 
         connection = http.client.HTTPConnection(self._address, timeout=None)
+        _bound_answers(connection, Deadline.never())
         while (identifier := self._identifier) is not None:
             # What users hand in is called here too, and may say that the program is to exit: a registered extension
             # without a thread would have every invocation time out.
@@ -172,14 +178,32 @@ class Extension:
             self._work(deadline)
 
 
+def _bound_answers(connection: http.client.HTTPConnection, deadline: Deadline) -> None:
+    """Read answers until the deadline, and no longer than some seconds once they have begun."""
+    from trace_guard.backends.bounded_answer import Bound, BoundedAnswer
+
+    def answer(*args: Any, **keywords: Any) -> BoundedAnswer:
+        return BoundedAnswer(*args, bound=Bound(deadline, once_begun=_ANSWER_SECONDS), **keywords)
+
+    connection.response_class = answer  # type: ignore[assignment]
+
+
 def _next_event(connection: http.client.HTTPConnection, identifier: str) -> dict[str, Any] | None:
-    connection.request("GET", _NEXT, headers={"Lambda-Extension-Identifier": identifier})
-    answer = connection.getresponse()
-    body = answer.read()
-    if answer.status != 200:
-        logger.debug("the extensions API answered %s: %r", answer.status, body[:200])
+    import http.client
+
+    from trace_guard.backends.bounded_answer import MOST_BYTES, AnswerTooLong
+
+    try:
+        connection.request("GET", _NEXT, headers={"Lambda-Extension-Identifier": identifier})
+        answer = connection.getresponse()
+        body = answer.read(MOST_BYTES)
+        if answer.status != 200:
+            logger.debug("the extensions API answered %s: %r", answer.status, body[:200])
+            return None
+        event = json.loads(body)
+    except (OSError, http.client.HTTPException, AnswerTooLong, ValueError, RecursionError) as error:
+        logger.debug("the extensions API did not answer with an event: %r", error)
         return None
-    event = json.loads(body)
     return event if isinstance(event, dict) else None
 
 
@@ -217,8 +241,11 @@ def _identifier(address: str) -> str | None:
     """What a registration is answered with; None if it is refused, or nobody answers."""
     import http.client
 
+    from trace_guard.backends.bounded_answer import MOST_BYTES, AnswerTooLong
+
     for attempt in range(_REGISTER_ATTEMPTS):
         connection = http.client.HTTPConnection(address, timeout=_REGISTER_SECONDS)
+        _bound_answers(connection, Deadline.after(_REGISTER_SECONDS))
         try:
             connection.connect()
         except OSError as error:
@@ -233,14 +260,14 @@ def _identifier(address: str) -> str | None:
             identifier = answer.getheader("Lambda-Extension-Identifier")
             if answer.status == 200 and identifier:
                 return identifier  # what may be wrong with the rest of the answer does not matter
-            body = answer.read()
+            body = answer.read(MOST_BYTES)
         except TimeoutError:
             warn_once(
                 "registration", "trace-guard's registration as an extension was not answered in %g s: if the init "
                 "times out, this is why", _REGISTER_SECONDS,
             )
             return None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, AnswerTooLong, ValueError) as error:
             # It may not have been accepted yet; if it was, the same name is refused now.
             logger.debug("a registration was not answered: %s", error)
             continue
@@ -258,6 +285,6 @@ def _identifier(address: str) -> str | None:
 
 def _deadline(event: dict[str, Any]) -> Deadline:
     milliseconds = event.get("deadlineMs")
-    if not isinstance(milliseconds, (int, float)):
+    if not isinstance(milliseconds, (int, float)) or not 0 <= milliseconds < _LATEST_MILLISECONDS:
         return Deadline.after(0)
-    return Deadline.after(milliseconds / 1000 - time.time() - _MARGIN_SECONDS)
+    return Deadline.after(min(milliseconds / 1000 - time.time() - _MARGIN_SECONDS, _LONGEST_SECONDS))

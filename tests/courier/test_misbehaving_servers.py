@@ -20,7 +20,7 @@ MOST_GROWTH = 64 << 20
 @pytest.fixture(scope="module")
 def outcomes() -> Any:
     """What came of a delivery to each server, in a process of their own."""
-    program = Path(__file__).with_name("misbehaving.py")
+    program = Path(__file__).parents[1] / "misbehaving.py"
     # One arena: what threads allocate and free is not counted for each of them.
     environ = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(

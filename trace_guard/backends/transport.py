@@ -152,11 +152,13 @@ class Transport:
                 else:
                     content = b"".join(iter(lambda: response.read(_READ_BYTES), b""))
                     content = inflated(content, response.headers.get("content-encoding", ""))
-            except (HTTPError, AnswerTooLong) as error:
+            except (HTTPError, AnswerTooLong, ValueError) as error:
                 response.close()
                 trouble = _plain(error)
-            finally:
-                response.release_conn()
+            except BaseException:
+                response.close()  # what is left of the answer would be taken for that to the next request
+                raise
+            response.release_conn()
             return _Reply(response.status, response.headers, content, trouble)
 
     def close(self) -> None:

@@ -27,6 +27,7 @@ __all__ = ["ExtensionsApi", "main", "reachable", "socket_path"]
 SOCKET = "extension.sock"
 _PREFIX = "/2020-01-01/extension/"
 _ANSWER_SECONDS = 5.0
+_MOST_BYTES = 1 << 20
 _PAUSE_SECONDS = 0.1
 # With nobody to answer for so long the environment is gone, and this process was forgotten.
 _FORGOTTEN_SECONDS = 20.0
@@ -124,7 +125,7 @@ class ExtensionsApi:
         try:
             status, _, body = _answer(connection, None)
             event = json.loads(body) if status == 200 else None
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             event = None
         if not isinstance(event, dict):
             time.sleep(_PAUSE_SECONDS)
@@ -156,23 +157,29 @@ class ExtensionsApi:
 def _answer(connection: _socket.socket, timeout: float | None) -> tuple[int, dict[str, str], bytes]:
     """Status, headers by their names in lower case, and body. Closes the connection.
 
+    Args:
+        timeout: seconds until the answer begins; None for as long as that takes.
+
     Raises:
-        OSError, ValueError: it broke off, or is no HTTP.
+        OSError, ValueError: it broke off, takes too long once it has begun, is too long, or is no HTTP.
     """
     try:
         connection.settimeout(timeout)
-        head, body = _until(connection, b"", b"\r\n\r\n")
+        answer = _Answer(connection, connection.recv(1 << 16))
+        head, body = _until(answer, answer.begin, b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines)
         headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
         if headers.get("transfer-encoding", "").lower() != "chunked":
-            body = _up_to(connection, body, int(headers.get("content-length") or 0))
+            body = _up_to(answer, body, int(headers.get("content-length") or 0))
             return int(first.split()[1]), headers, body
         whole = b""
         while True:
-            size, rest = _until(connection, body, b"\r\n")
+            size, rest = _until(answer, body, b"\r\n")
             length = int(size.split(b";")[0], 16)
-            rest = _up_to(connection, rest, length + 2)
+            if length < 0:
+                raise ValueError("a chunk of negative length")
+            rest = _up_to(answer, rest, length + 2)
             if not length:
                 return int(first.split()[1]), headers, whole
             whole, body = whole + rest[:length], rest[length + 2 :]
@@ -182,26 +189,43 @@ def _answer(connection: _socket.socket, timeout: float | None) -> tuple[int, dic
         connection.close()
 
 
-def _until(connection: _socket.socket, data: bytes, mark: bytes) -> tuple[bytes, bytes]:
+class _Answer:
+    """An answer that has begun: what is still to come of it has seconds, and not many bytes."""
+
+    def __init__(self, connection: _socket.socket, begin: bytes) -> None:
+        self.begin = begin
+        self._connection = connection
+        self._limit = time.monotonic() + _ANSWER_SECONDS
+        self._bytes = len(begin)
+        if not begin:
+            raise ConnectionResetError("the connection ended without an answer")
+
+    def more(self, data: bytes) -> bytes:
+        """``data``, and what has come since."""
+        left = self._limit - time.monotonic()
+        if left <= 0 or self._bytes > _MOST_BYTES:
+            raise ValueError("the answer does not end")
+        self._connection.settimeout(left)
+        chunk = self._connection.recv(1 << 16)
+        if not chunk:
+            raise ConnectionResetError("the connection ended in the middle of an answer")
+        self._bytes += len(chunk)
+        return data + chunk
+
+
+def _until(answer: _Answer, data: bytes, mark: bytes) -> tuple[bytes, bytes]:
     """What comes before a mark, and what was read behind it."""
     while mark not in data:
-        data = _more(connection, data)
+        data = answer.more(data)
     before, _, behind = data.partition(mark)
     return before, behind
 
 
-def _up_to(connection: _socket.socket, data: bytes, length: int) -> bytes:
+def _up_to(answer: _Answer, data: bytes, length: int) -> bytes:
     """At least so many bytes."""
     while len(data) < length:
-        data = _more(connection, data)
+        data = answer.more(data)
     return data
-
-
-def _more(connection: _socket.socket, data: bytes) -> bytes:
-    chunk = connection.recv(1 << 16)
-    if not chunk:
-        raise ConnectionResetError("the connection ended in the middle of an answer")
-    return data + chunk
 
 
 def main(script: str, identifier: str = "") -> None:

@@ -33,6 +33,8 @@ _ROW = b'{"id":"1","span_id":"1","root_span_id":"1","project_id":"p","log_id":"g
 _CHUNK = b"x" * 65536
 _SLOW_SECONDS = 0.05
 
+_PATHS = {"send": b"/logs3", "login": b"login", "project": b"project", "register": b"register", "event": b"next"}
+
 # Bytes to send; None resets the connection, and a number waits for so many seconds.
 Step = bytes | float | None
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -96,7 +98,7 @@ class Case:
     Attributes:
         steps: what is sent in answer to each request; ``{trap}`` stands for the port of a server that waits for keys.
         verdict: what comes of a delivery: ``delivered``, or the name of the exception.
-        asks: which request it is about: ``send``, ``login`` or ``project``.
+        asks: which request it is about, see ``_PATHS``.
         reads: False for a server that takes no request.
         closes: whether the connection is closed after bytes.
     """
@@ -280,8 +282,7 @@ class MisbehavingServer:
                     self.bodies.append(body)
                     connection.sendall(self._good_answer(path))
                     continue
-                wanted = {"send": b"/logs3", "login": b"login", "project": b"project"}[self._case.asks]
-                if path and not path.endswith(wanted):
+                if path and not path.endswith(_PATHS[self._case.asks]):
                     connection.sendall(self._good_answer(path))
                     continue
                 if not self._misbehave(connection):
@@ -328,6 +329,11 @@ class MisbehavingServer:
     def _good_answer(self, path: bytes) -> bytes:
         if path.endswith(b"login"):
             return login(api_url=self.url)
+        if path.endswith(b"next"):
+            deadline = int(1000 * (time.time() + 10))
+            return ok(b'{"eventType":"INVOKE","requestId":"1","deadlineMs":%d}' % deadline)
+        if path.endswith(b"register"):
+            return ok(b"{}", b"Lambda-Extension-Identifier: identifier")
         return ok(b'{"id":"project"}' if path.endswith(b"project") else b"{}")
 
 
