@@ -24,8 +24,8 @@ from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer
 
 __all__ = [
-    "PROJECT_ID", "Program", "child_of", "delivered", "end_row", "environment", "is_alive", "journals", "normal",
-    "pending_in", "rows_in", "settings_for", "start_row", "still_open", "traces_in", "until",
+    "A_WHILE", "PROJECT_ID", "Program", "child_of", "delivered", "end_row", "environment", "is_alive", "journals",
+    "normal", "pending_in", "rows_in", "settings_for", "start_row", "still_open", "traces_in", "until",
 ]
 
 REPOSITORY = Path(__file__).parent.parent

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from layer import WRAPPER, built, sandbox, unpacked
-from support import Program, environment, settings_for, until
+from support import A_WHILE, Program, environment, settings_for, until
 
 from trace_guard import Settings
 from trace_guard.testing import BraintrustServer, InvokeResult, LambdaSandbox
@@ -287,6 +287,16 @@ def test_nonsense_does_it_no_harm(shared: tuple[BraintrustServer, LambdaSandbox]
     assert latest_root(server)["metadata"]["trace_guard"]["outcome"] == "abandoned"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can become somebody else")
+def test_other_users_are_not_listened_to(opt: Path) -> None:
+    """The extension cuts off a process of another user, whatever its socket's mode, and serves its own as before."""
+    with BraintrustServer() as server, sandbox(server, opt, env=WRAPPER) as function:
+        assert function.invoke({"do": "intrude"}, deadline=20).payload is True
+        assert function.log.count("does not listen to user 65534") == 1
+        assert function.invoke({"do": "kill"}).exit_status == -9
+        assert latest_root(server)["metadata"]["trace_guard"]["shutdown"] == "failure"
+
+
 def test_a_long_path_is_no_obstacle(opt: Path, tmp_path: Path) -> None:
     """A directory whose path does not fit into a socket's address works as any other."""
     deep = tmp_path / ("d" * 100) / "trace-guard"
@@ -309,8 +319,9 @@ def test_its_death_does_not_end_the_runtime(tmp_path: Path) -> None:
     link.begin("request", None)
     say(link.is_open)
     """
-    variables = environment(None, tmp_path)
+    variables = environment(None, tmp_path, AWS_LAMBDA_RUNTIME_API="127.0.0.1:9", AWS_LAMBDA_FUNCTION_NAME="f")
     with socket.socket(fileno=listen(socket_path(variables)).detach()) as listener, Program(code, variables) as program:
+        listener.settimeout(A_WHILE)
         connection, _ = listener.accept()
         program.expects(True)
         connection.close()

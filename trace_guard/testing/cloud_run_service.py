@@ -137,11 +137,9 @@ def free_port() -> int:
     """
     for port in random.sample(_PORTS, 100):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                # On every address, as the server is going to.
+                # On every address, as the server is going to. It does not listen: nobody can connect to it.
                 probe.bind(("0.0.0.0", port))
-                probe.listen()
             except OSError:
                 continue
             return port

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from typing import TYPE_CHECKING, Any
 
-from trace_guard.contain import contain, logger
+from trace_guard.contain import contain, logger, warn_once
 
 if TYPE_CHECKING:
     import socket
@@ -24,24 +25,35 @@ _hooked = False
 def connect(runtime: Runtime, *, gates: bool = False) -> Link | None:
     """The link to the extension of this environment; None if there is none, which takes microseconds to find out.
 
+    The link carries the API key, so it is made on Lambda alone, and only to a process of the same user.
+
     Args:
         runtime: whose journal the extension is to share. One with a backend of its own, which only this process
             has, is not shared.
         gates: whether the extension is to hold back the freeze after each event, until :meth:`Link.end`.
     """
-    if runtime.key is None or runtime.settings.backend_name == "memory":
+    if runtime.key is None or runtime.settings.backend_name == "memory" or not _is_lambda():
         return None
-    from .program import reachable, socket_path
+    from .program import in_own_directory, socket_path
 
     path = socket_path(os.environ)
-    if not os.path.exists(path):
+    if not os.path.lexists(path):
         return None
     import socket
 
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     connection.settimeout(_CONNECT_SECONDS)
     try:
-        reachable(path, connection.connect)
+        in_own_directory(path, lambda checked: _connect(connection, checked, path))
+    except PermissionError as error:
+        connection.close()
+        warn_once(
+            "untrusted extension socket",
+            "trace-guard does not connect to its extension at %s, which another user may have put there (%s); rows "
+            "are delivered without it",
+            path, error,
+        )
+        return None
     except OSError as error:
         connection.close()
         logger.debug("no extension listens at %s: %s", path, error)  # it was another environment's, on the same disk
@@ -49,6 +61,31 @@ def connect(runtime: Runtime, *, gates: bool = False) -> Link | None:
     connection.setblocking(False)
     link = Link(runtime, connection, gates=gates)
     return link if link.is_open else None
+
+
+def _is_lambda() -> bool:
+    return bool(os.environ.get("AWS_LAMBDA_RUNTIME_API") and os.environ.get("AWS_LAMBDA_FUNCTION_NAME"))
+
+
+def _connect(connection: socket.socket, path: str, name: str) -> None:
+    """
+    Args:
+        path: leads to the socket.
+        name: is for messages.
+
+    Raises:
+        PermissionError: another user owns the socket, can write to it, or listens at it.
+    """
+    from .program import check_owner, user_at_other_end
+
+    found = os.lstat(path)
+    if not stat.S_ISSOCK(found.st_mode):
+        raise PermissionError(f"{name} is not a socket")
+    check_owner(found, name)
+    connection.connect(path)
+    user = user_at_other_end(connection)
+    if user != os.geteuid():
+        raise PermissionError(f"user {user} listens there, not user {os.geteuid()}")
 
 
 class Link:

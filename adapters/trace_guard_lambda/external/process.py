@@ -13,16 +13,17 @@ function from paying for a fault of ours:
 from __future__ import annotations
 
 import _socket
+import os
 import selectors
 import socket
 import time
 from typing import Any
 
 from trace_guard import Deadline
-from trace_guard.contain import contain
+from trace_guard.contain import contain, warn_once
 
 from .connection import Connection
-from .program import ExtensionsApi
+from .program import ExtensionsApi, user_at_other_end
 
 __all__ = ["Process"]
 
@@ -96,13 +97,20 @@ class Process:
         ready = [key.fileobj for key, _ in self._selector.select(timeout)]
         if self._listener in ready:
             with contain("let a runtime connect"):
-                connected, _ = self._listener.accept()
-                connection = Connection(connected)
-                self._connections.append(connection)
-                self._selector.register(connected, selectors.EVENT_READ)
+                self._accept()
         for connection in [each for each in self._connections if each.socket in ready]:
             self._read(connection)
         return bool(ready) if only_said else self._api.connection in ready
+
+    def _accept(self) -> None:
+        connected, _ = self._listener.accept()
+        user = user_at_other_end(connected)
+        if user != os.geteuid():
+            connected.close()
+            warn_once("another user's runtime", "trace-guard's extension does not listen to user %d", user)
+            return
+        self._connections.append(Connection(connected))
+        self._selector.register(connected, selectors.EVENT_READ)
 
     def _read(self, connection: Connection) -> None:
         number = connection.socket.fileno()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import stat
 import sys
 import time
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["ExtensionsApi", "main", "reachable", "socket_path"]
+__all__ = [
+    "ExtensionsApi", "check_owner", "in_own_directory", "listen", "main", "socket_path", "user_at_other_end",
+]
 
 SOCKET = "extension.sock"
 _PREFIX = "/2020-01-01/extension/"
@@ -31,8 +34,6 @@ _MOST_BYTES = 1 << 20
 _PAUSE_SECONDS = 0.1
 # With nobody to answer for so long the environment is gone, and this process was forgotten.
 _FORGOTTEN_SECONDS = 20.0
-# What the address of a socket can hold, unix(7).
-_LONGEST_PATH = 107
 
 
 def socket_path(environ: Mapping[str, str]) -> str:
@@ -40,35 +41,78 @@ def socket_path(environ: Mapping[str, str]) -> str:
     given = environ.get("TRACE_GUARD_DIR", "").strip()
     # As in trace_guard.settings, which would have to be imported first.
     directory = given or os.path.join(environ.get("TMPDIR") or "/tmp", "trace-guard")
-    return os.path.join(os.path.abspath(os.path.expanduser(directory)), SOCKET)
-
-
-def reachable(path: str, use: Callable[[str], T]) -> T:
-    """``use(path)``, by a shorter path to the same if this one does not fit into an address."""
-    if len(os.fsencode(path)) <= _LONGEST_PATH:
-        return use(path)
-    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_DIRECTORY", 0))
+    directory = os.path.abspath(os.path.expanduser(directory))
     try:
-        return use(f"/proc/self/fd/{directory}/{os.path.basename(path)}")
+        mode = os.lstat(directory).st_mode
+    except OSError:
+        mode = 0
+    # In a directory like /tmp everybody can create the socket first.
+    is_shared = mode & stat.S_ISVTX and mode & 0o022
+    return os.path.join(directory, f"trace-guard-{os.geteuid()}" if is_shared else "", SOCKET)
+
+
+def in_own_directory(path: str, use: Callable[[str], T], *, claim: bool = False) -> T:
+    """``use`` of the path, in a form that fits into a socket's address and keeps leading to the directory that was
+    checked here.
+
+    Args:
+        claim: close the directory to other users if this user owns it.
+
+    Raises:
+        PermissionError: another user owns the directory, or can write to it; or it is a symlink.
+        OSError: there is no such directory.
+    """
+    parent, name = os.path.split(path)
+    if os.path.islink(parent):
+        raise PermissionError(f"{parent} is a symlink")
+    directory = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if claim and os.fstat(directory).st_uid == os.geteuid():
+            os.fchmod(directory, 0o700)
+        check_owner(os.fstat(directory), parent)
+        return use(f"/proc/self/fd/{directory}/{name}")
     finally:
         os.close(directory)
+
+
+def check_owner(found: os.stat_result, path: str) -> None:
+    """
+    Raises:
+        PermissionError: another user owns it, or can write to it.
+    """
+    if found.st_uid != os.geteuid():
+        raise PermissionError(f"{path} belongs to user {found.st_uid}, not to user {os.geteuid()}")
+    if found.st_mode & 0o022:
+        raise PermissionError(f"{path} can be written by other users (mode {stat.S_IMODE(found.st_mode):04o})")
+
+
+def user_at_other_end(connection: _socket.socket) -> int:
+    """The user id of the process that listens at, or has connected to, the other end of a local socket."""
+    # struct ucred: the ids of process, user and group, unix(7)
+    credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
+    return int.from_bytes(credentials[4:8], sys.byteorder)
 
 
 def listen(path: str) -> _socket.socket:
     """A socket for runtimes of the same user; one that an earlier extension left there is replaced.
 
     Raises:
-        OSError: the directory can't be written.
+        OSError: the directory can't be written, or is not this user's alone.
     """
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    before = os.umask(0o077)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        return in_own_directory(path, _listener, claim=True)
+    finally:
+        os.umask(before)
+
+
+def _listener(path: str) -> _socket.socket:
     if os.path.lexists(path):
         os.unlink(path)
     listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        reachable(path, listener.bind)
-    finally:
-        os.umask(before)
+    listener.bind(path)
+    os.chmod(path, 0o600)
     listener.listen(16)
     return listener
 

@@ -9,7 +9,8 @@
 ============  =====================================================================================================
 
 The first ``end`` comes when the init is over, so that there is one more of them than there were events. The key of
-Braintrust is among the settings: it goes over the socket, which is for the same user only, and never on disk.
+Braintrust is among the settings: it goes over the socket, at both ends of which the other's user is checked, and never
+on disk.
 """
 
 from __future__ import annotations

@@ -110,6 +110,31 @@ def babble(event):
     return "said"
 
 
+def intrude(event):
+    """Have another user, who can reach the extension's socket, say something there; whether it was cut off."""
+    directory = os.environ["TRACE_GUARD_DIR"]
+    os.chdir(directory)  # what is above it is closed to the other user
+    os.chmod(directory, 0o755)
+    os.chmod("extension.sock", 0o666)
+    child = os.fork()
+    if child == 0:
+        os.setgid(65534)
+        os.setuid(65534)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10)
+            connection.connect("extension.sock")
+            try:
+                cut_off = connection.recv(1) == b""
+            except ConnectionError:
+                cut_off = True
+        os._exit(0 if cut_off else 1)
+    os.chdir("/")
+    _, status = os.waitpid(child, 0)
+    os.chmod(os.path.join(directory, "extension.sock"), 0o600)
+    os.chmod(directory, 0o700)
+    return status == 0
+
+
 def crash(event):
     ctypes.string_at(0)
 
@@ -140,6 +165,6 @@ DO = {
     function.__name__: function
     for function in (
         answer, fail, sleep, spin, digest, hold_the_lock, match, leave, no_json, too_much, die, kill, leave_children,
-        leave_a_clone, babble, crash, run_out_of_memory, overwhelm,
+        leave_a_clone, babble, intrude, crash, run_out_of_memory, overwhelm,
     )
 }
