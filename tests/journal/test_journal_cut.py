@@ -22,9 +22,9 @@ from trace_guard.journal.directory import JOURNALS, StateDir, prepare
 from trace_guard.journal.format import Entry, Flag, Kind
 from trace_guard.journal.journal import FileJournal, NewRow
 from trace_guard.journal.open_spans import OpenSpans
+from trace_guard.journal.orphans import MOST_ADOPTED, OrphanSearch
 from trace_guard.journal.reader import read_acked, read_entries, segments
 from trace_guard.rows import row_key
-from trace_guard.runtime.recover import close_orphans
 from trace_guard.testing import BraintrustServer
 
 RECORDER = """
@@ -128,12 +128,14 @@ def recovered(state_dir: StateDir, settings: Settings) -> MemoryBackend:
     """What a recovery of the directory delivers, step by step as a process does it."""
     backend = MemoryBackend()
     courier = Courier(backend, DeadLetters(state_dir.directory, 1 << 20), linger=0.0)
-    for orphan in close_orphans(state_dir, settings.destination, Deadline.never()):
-        started = [json.loads(entry.payload) for entry in read_entries(orphan.journal.path)
-                   if entry.kind in (Kind.ROW, Kind.IDENTITY)]
-        assert still_open(started) == set()
-        courier.add(orphan.journal, first=orphan.closing, orphan=True)
-    assert courier.drain(Deadline.after(10))
+    search = OrphanSearch(state_dir, settings.destination)
+    while orphans := search.adopt(MOST_ADOPTED, Deadline.never()):
+        for orphan in orphans:
+            started = [json.loads(entry.payload) for entry in read_entries(orphan.journal.path)
+                       if entry.kind in (Kind.ROW, Kind.IDENTITY)]
+            assert still_open(started) == set()
+            courier.add(orphan.journal, first=orphan.closing, orphan=True)
+        assert courier.drain(Deadline.after(10))
     courier.close()
     return backend
 

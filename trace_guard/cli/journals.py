@@ -26,7 +26,7 @@ def show_status(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def recover_orphans(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Close and deliver what dead processes left behind; 1 if rows are still pending."""
+    """Close and deliver what dead processes left behind; 1 if something is still left."""
     # Looking for orphans must not make a directory where somebody mistyped one.
     found = settings.dir.exists()
     done = recover(settings, timeout=arguments.timeout) if found else Recovery(0, 0, 0, 0)
@@ -34,16 +34,16 @@ def recover_orphans(arguments: argparse.Namespace, settings: Settings) -> int:
         print(json.dumps(done.to_json()))
     elif not found:
         say(f"nothing to recover: {settings.dir} does not exist")
-    elif not (done.journals or done.delivered_rows or done.pending_rows):
+    elif not (done.journals or done.delivered_rows or done.error):
         say(f"nothing to recover in {settings.dir}")
     else:
         say(
             f"{count(done.journals, 'journal')} of dead processes: {count(done.closed_spans, 'open span')} closed, "
             f"{count(done.delivered_rows, 'row')} delivered"
         )
-        if done.pending_rows:
+        if done.error:
             say(f"{count(done.pending_rows, 'row')} pending, safe in {settings.dir}: {done.error}", style="red")
-    return 1 if done.pending_rows else 0
+    return 1 if done.error else 0
 
 
 def _print_status(status: Status) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -222,15 +222,20 @@ class Courier:
             refusal = self._sender.refusal(roots)
             return Delivery(Verdict.REFUSED if refusal else Verdict.DELIVERED, seconds=seconds, error=refusal)
 
-    def drain(self, deadline: Deadline, *, force: bool = False) -> bool:
+    def drain(self, deadline: Deadline, *, force: bool = False, attachments: Deadline | None = None) -> bool:
         """Send everything from every journal, and every attachment; True if nothing is left.
 
         Args:
             force: go on although the backend is known to be down.
+            attachments: until when to wait for attachments, which are given up earlier if the backend is known to
+                take none. By default they are waited for as rows are.
         """
         rows = self._drain_rows(deadline, force=force)
-        attachments = self._uploads is None or self._uploads.drain(deadline, force=force)
-        return rows and attachments
+        if self._uploads is None:
+            return rows
+        if attachments is None:
+            return self._uploads.drain(deadline, force=force) and rows
+        return self._uploads.drain(min(deadline, attachments)) and rows
 
     def _drain_rows(self, deadline: Deadline, *, force: bool) -> bool:
         unauthorized, lasting = self._unauthorized, self._lasting
@@ -242,7 +247,7 @@ class Courier:
                 if not pending and not (force and self._repeats):
                     return True
                 # Another process delivers from all of them: that is over soon, unless it was stopped over it.
-                others = bool(pending) and all(source.taken for source in pending)
+                others = bool(pending) and all(source.taken or source.unreadable for source in pending)
                 patience = patience if others else Deadline.after(_OTHERS_SECONDS)
                 if patience.expired:
                     return False
@@ -295,6 +300,19 @@ class Courier:
     def journals(self) -> list[Journal]:
         """The journals that rows are delivered from."""
         return [source.journal for source in tuple(self._sources)]
+
+    def orphans(self) -> list[Journal]:
+        """Those of dead processes among them."""
+        return [source.journal for source in tuple(self._sources) if source.orphan and not source.retired]
+
+    def let_go(self, journals: Collection[Journal]) -> None:
+        """Stop to deliver from these journals, and close their files, unless a request with rows of them is under
+        way. What is not delivered stays on disk."""
+        with self._changed:
+            for source in [one for one in self._sources if one.journal in journals and not one.flights]:
+                self._sources.remove(source)
+                self._forget(source.journal)
+                source.journal.abandon()
 
     def _upload_lane(self) -> Uploads | None:
         """Made with the first attachment; None if the backend takes none."""
@@ -386,8 +404,10 @@ class Courier:
             for source in self._sources:
                 try:
                     step(source, batch, runs)
+                    source.unreadable = False
                 except Exception as fault:  # noqa: BLE001 - a journal that can't be read must not hold up the others
                     report("take rows from a journal", fault)
+                    source.unreadable = True
                     source.due = now + _RETRY_SECONDS
         for run in runs:
             source = run.source
@@ -519,8 +539,13 @@ class Courier:
             # The end of a span in a retired one may stand in that which this process writes to now.
             if source.journal.finished and (settled or source.journal.handed_over or not source.retired):
                 self._sources.remove(source)
+                self._forget(source.journal)
                 with contain("remove a delivered journal"):
                     source.journal.close()
+
+    def _forget(self, journal: Journal) -> None:
+        if self._uploads is not None:
+            self._uploads.forget(journal)
 
     def _book(self, flight: Flight, error: BackendError | None) -> None:
         if not flight.batch.entries:

@@ -29,6 +29,7 @@ class Source:
         done: runs of it that have been delivered, beyond ``acked``.
         flights: how many requests carry rows of it.
         taken: another process delivers from it.
+        unreadable: its rows could not be read when it was tried last.
         limit: what lies behind it stays where it is; None for no such bound.
     """
 
@@ -41,7 +42,7 @@ class Source:
         self.due: float | None = None
         self.done: list[Run] = []
         self.flights = 0
-        self.taken = False
+        self.taken = self.unreadable = False
         self.limit: Position | None = None
 
     @property

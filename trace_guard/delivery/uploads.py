@@ -103,6 +103,13 @@ class Uploads:
                 self._journals.insert(len(self._journals) if backlog else 0, journal)
             self._wake()
 
+    def forget(self, journal: Journal) -> None:
+        """Upload no more of a journal. What is under way comes to its end."""
+        with self._changed:
+            self._journals = [one for one in self._journals if one is not journal]
+            for one in journal.attachments.waiting if journal.attachments is not None else ():
+                self._troubles.pop(one, None)
+
     def soon(self) -> None:
         """Upload all there is, without making anybody wait for it."""
         with self._changed:

@@ -194,6 +194,8 @@ class FileJournal:
             return None
         try:
             journal = cls(path, lock, state_dir, OpenSpans(), sync=sync)
+            # Little is written to it, and never dropped: the other journals need not be counted for that.
+            journal._uncounted = 0
             journal.last_sign_of_life = max(touched, journal._read_on())
             if (path / ATTACHMENTS).is_dir():
                 journal.attachments = journal._attachments(orphaned=True)
@@ -510,6 +512,9 @@ class FileJournal:
                 self._acked_descriptor = os.open(self.path / "acked", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         if self._acked_descriptor is not None:
             os.pwrite(self._acked_descriptor, encode_acked(self._acked), 0)
+            if self.last_sign_of_life is not None:
+                descriptor, self._acked_descriptor = self._acked_descriptor, None
+                os.close(descriptor)  # many journals may be adopted at once
 
     def _carry(self, segment: int | None = None) -> None:
         """Write again what a recoverer must know of before the segment with it is removed; without one, all that
@@ -536,6 +541,13 @@ class FileJournal:
     def touch(self) -> None:
         """Leave a sign of life, for the honest end of what this process leaves open if it is killed."""
         self._lock.touch()
+
+    def rest(self) -> None:
+        """Close the segment, as little or nothing will be written from now on. What is goes into a new one."""
+        with self._mutex:
+            descriptor, self._descriptor = self._descriptor, None
+            if descriptor is not None:
+                os.close(descriptor)
 
     @property
     def finished(self) -> bool:

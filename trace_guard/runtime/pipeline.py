@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..backends.base import Backend
 from ..backends.project_ids import Identity, Organisation
@@ -21,7 +21,7 @@ from ..delivery.courier import Courier
 from ..delivery.dead_letters import DeadLetters
 from ..errors import BackendError, JournalError
 from ..journal.directory import JOURNALS, StateDir, prepare
-from ..journal.files import bytes_of_segments
+from ..journal.files import is_small
 from ..journal.format import Entry, Flag, Position
 from ..journal.journal import FileJournal, Journal, NewRow
 from ..journal.memory import MemoryJournal
@@ -32,14 +32,22 @@ from ..rows import Row, closing_row, dump, is_span_row
 from ..settings import DEFAULT_API_URL, Settings
 from .watchdog import Watchdog
 
+if TYPE_CHECKING:
+    from ..journal.orphans import OrphanSearch
+
 __all__ = ["Runtime", "make_backend"]
 
 _LOOK_UP_SECONDS = 10.0
 _RECOVERY_SECONDS = 0.5
 # How often a process that is at work looks whether one beside it has died: workers may share a directory for days.
 _LOOK_AROUND_SECONDS = 2.0
+# A look that takes long is made less often, so that it takes at most this share of the time.
+_LOOK_AROUND_SHARE = 0.05
+# At its end a process recovers what has died since it began, and for so long what is older.
+_LAST_ROUNDS_SECONDS = 2.0
 # Reading this much takes some milliseconds.
 _QUICK_BYTES = 512 * 1024
+_QUICK_JOURNALS = 32
 # How long a process stays with its memory after the disk failed, before it tries the disk again.
 _DISK_RETRY_SECONDS = 60.0
 # Programs that serve several customers log in to and fro: a destination that has nothing left is kept for so long, as
@@ -82,7 +90,7 @@ class Runtime:
 
     Attributes:
         key: guards whose settings come down to the same key share the runtime.
-        unrecovered: true if other processes have left more behind than can be looked through at the start.
+        unrecovered: true if other processes have left more behind than could be recovered so far.
         running: how to end each invocation that is under way, by the id of its root.
     """
 
@@ -97,19 +105,24 @@ class Runtime:
         self._look_around_at = time.monotonic() + _LOOK_AROUND_SECONDS
         self._is_forked = False
         self._looking: threading.Thread | None = None
+        self._recovering = threading.Lock()
+        self._search: OrphanSearch | None = None
         self._state_dir: StateDir | None = None
+        # As in the names of journals.
+        self._began = str(time.time_ns() // 1_000_000)
         self._retired: list[_Retired] = []
         self._resolved: Callable[[], None] = lambda: None
         self._moved: Callable[[], None] = lambda: None
         self._next_login: tuple[str, str, str | None] | None = None
         self.key: object = None
-        self.unrecovered = False
+        self.unrecovered = self._is_put_off = False
         self.running: dict[str, Callable[[str, Deadline], object]] = {}
         self._connect()
 
     def _connect(self) -> None:
         """Everything that depends on the destination."""
         self._state_dir = self._prepared()
+        self._search = None
         self.identity = Identity(self._identity_path())
         self.identity.on_change(lambda: self._resolved())
         self.backend = self._given_backend or make_backend(self.settings, self.identity)
@@ -122,18 +135,21 @@ class Runtime:
         """Close what dead processes left open; ``quick``: if that is as quick as it is nearly always."""
         with contain("recover what other processes left behind"):
             state_dir = self._state_dir
-            if quick and state_dir is not None and bytes_of_segments(state_dir.directory / JOURNALS) > _QUICK_BYTES:
-                self.unrecovered = True
+            if quick and state_dir is not None and not is_small(
+                state_dir.directory / JOURNALS, most_bytes=_QUICK_BYTES, most_journals=_QUICK_JOURNALS
+            ):
+                self.unrecovered = self._is_put_off = True
             else:
                 self.recover(Deadline.after(_RECOVERY_SECONDS))
+                self.unrecovered = self._is_more
 
     def recover_rest(self, deadline: Deadline) -> None:
         """Close and deliver what dead processes left behind, where it would have held up the start."""
         if self.unrecovered:
-            self.unrecovered = False
+            self._is_put_off = False
             with contain("recover what other processes left behind"):
-                if self.recover(deadline):
-                    self.courier.drain(deadline)
+                self._recover_in_rounds(deadline)
+            self.unrecovered = self._is_more
 
     def on_resolved(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` whenever the organisation or a project's id has been found out."""
@@ -291,16 +307,64 @@ class Runtime:
         ]
 
     def recover(self, deadline: Deadline) -> int:
-        """Close what is open in journals of dead processes, and give them to the courier; how many there were."""
-        if self._state_dir is None or not any((self._state_dir.directory / JOURNALS).iterdir()):
-            return 0
-        from .recover import close_orphans  # most cold starts find nothing, and do without
+        """Close what is open in journals of dead processes, and give them to the courier; how many there were.
 
-        found = 0
-        for orphan in close_orphans(self._state_dir, self.settings.destination, deadline):
-            self.courier.add(orphan.journal, first=orphan.closing, orphan=True)
-            found += 1
-        return found
+        No more are taken than the courier may have at a time. The next call goes on where this one stopped.
+        """
+        state_dir, patience = self._state_dir, min(deadline.remaining, threading.TIMEOUT_MAX)
+        if state_dir is None or not self._recovering.acquire(timeout=patience):
+            return 0
+        try:
+            with self._lock:
+                courier, search = self.courier, self._search
+                if search is None and os.listdir(state_dir.directory / JOURNALS):
+                    search = self._search = self._new_search(state_dir)
+            return 0 if search is None else self._adopt(search, courier, deadline)
+        finally:
+            self._recovering.release()
+
+    def _new_search(self, state_dir: StateDir, since: str = "") -> OrphanSearch:
+        from ..journal.orphans import OrphanSearch  # most cold starts find nothing, and do without
+
+        return OrphanSearch(state_dir, self.settings.destination, since=since)
+
+    def search_anew(self) -> None:
+        """Begin the next recovery with what has died since this process began."""
+        if self._state_dir is not None:
+            self._search = self._new_search(self._state_dir, self._began)
+
+    def _adopt(self, search: OrphanSearch, courier: Courier, deadline: Deadline) -> int:
+        from ..journal.orphans import MOST_ADOPTED
+
+        adopted = [(each, orphan) for each in self.couriers() for orphan in each.orphans()]
+        if len(adopted) >= MOST_ADOPTED:
+            # Where only attachments wait, others get their turn. Those are found again when all have had theirs.
+            for each, orphan in adopted:
+                if orphan.acked >= orphan.end:
+                    each.let_go([orphan])
+            adopted = [(each, orphan) for each in self.couriers() for orphan in each.orphans()]
+        found = search.adopt(MOST_ADOPTED - len(adopted), deadline)
+        for one in found:
+            courier.add(one.journal, first=one.closing, orphan=True)
+        return len(found)
+
+    @property
+    def _is_more(self) -> bool:
+        """True if a recovery has not come to its end yet."""
+        return self._search is not None and bool(self._search.unreached)
+
+    def _recover_in_rounds(self, deadline: Deadline, seconds_for_old: float = threading.TIMEOUT_MAX) -> None:
+        """Recover and deliver until nothing is left.
+
+        Args:
+            seconds_for_old: most seconds for what has not died since this process began.
+        """
+        patience = Deadline.after(seconds_for_old)
+        while True:
+            search = self._search
+            until = deadline if search is not None and search.is_at_recent else min(deadline, patience)
+            if not self.recover(until) or not self.courier.drain(until) or not self._is_more:
+                return
 
     def flush(self, deadline: Deadline) -> bool:
         """Deliver all that is in the journals; True if nothing is left."""
@@ -315,13 +379,14 @@ class Runtime:
         journal = self._journal
         if journal is not None and self.spans.live():
             journal.touch()
-        if time.monotonic() >= self._look_around_at and not self.unrecovered:
+        if time.monotonic() >= self._look_around_at and not self._is_put_off:
             self._look_around_at = time.monotonic() + _LOOK_AROUND_SECONDS
             self._look_around_aside()
 
     def _look_around_aside(self) -> None:
         """On a thread of its own, as the watchdog's has alarms to give, and an invocation has work to do."""
-        if self._has_neighbours():
+        is_looking = self._looking is not None and self._looking.is_alive()
+        if not is_looking and self._has_neighbours():
             looking = threading.Thread(target=self._look_around, name="trace-guard-recovery", daemon=True)
             looking.start()
             self._looking = looking
@@ -345,8 +410,12 @@ class Runtime:
         return False
 
     def _look_around(self) -> None:
+        began = time.monotonic()
         with contain("recover what a process beside this one left behind"):
             self.recover(Deadline.after(_RECOVERY_SECONDS))
+        now = time.monotonic()
+        pause = 0.0 if self._is_more else _LOOK_AROUND_SECONDS
+        self._look_around_at = now + max(pause, (now - began) / _LOOK_AROUND_SHARE)
 
     # Identity
 
@@ -423,6 +492,7 @@ class Runtime:
         self._retired = [one for one in (*self._retired, retired) if one is not known]
         self.settings, self.identity, self.backend = known.settings, known.identity, known.backend
         self.courier, self._journal = known.courier, known.journal
+        self._search = None
         if self._journal is not None and self.spans.all_open():
             self._open_journal(anew=True)  # one that knows of them
 
@@ -481,6 +551,8 @@ class Runtime:
         self.running = {}
         self._is_forked = True
         self._looking = None
+        self._recovering = threading.Lock()
+        self._search = None
         self.spans = OpenSpans()
         self.identity.after_fork()
         self.watchdog.after_fork()
@@ -536,14 +608,19 @@ class Runtime:
     def close(self, deadline: Deadline) -> None:
         """Close the spans that are still open, deliver what can be, and give the journals up."""
         self._wait_for_look(deadline)
-        if self._has_neighbours():
+        has_neighbours = self._has_neighbours()
+        if has_neighbours:
             # Children of a pool skip the handlers of their exit, and are over by now.
+            self.search_anew()
             self._look_around()
         if self._journal is not None:
             self.courier.last_call(*self.revise(self._journal, self._journal.end, self._last_rows))
-        self.courier.drain(deadline, force=True)
+        drained = self.courier.drain(deadline, force=True)
         for one in self._retired:
             one.courier.drain(deadline)
+        if has_neighbours and drained and self._is_more:
+            with contain("recover what other processes left behind"):
+                self._recover_in_rounds(deadline, _LAST_ROUNDS_SECONDS)
         for one in [*self._retired, _Retired(self.settings, self.identity, self.backend, self.courier, self._journal)]:
             one.close()
         self._retired, self._journal = [], None

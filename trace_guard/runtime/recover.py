@@ -1,71 +1,31 @@
-"""What dead processes left behind: found, closed at the last moment they are known to have lived, delivered.
-
-A journal is an *orphan* if its lock can be taken, which is only so when its writer is gone.
-"""
+"""``trace-guard recover``: everything in a directory that can be closed and delivered, is."""
 
 from __future__ import annotations
 
-import shutil
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..contain import contain, logger
+from ..contain import contain
 from ..deadline import Deadline
 from ..delivery.dead_letters import DeadLetters
 from ..errors import JournalError
+from ..journal.borrowed import BorrowedJournal
 from ..journal.directory import JOURNALS, StateDir, prepare
 from ..journal.format import Kind
-from ..journal.journal import FileJournal, NewRow
-from ..journal.open_spans import OpenSpan, OpenSpans
-from ..journal.reader import read_header
-from ..outcome import ClosedBy, Outcome
-from ..rows import Row, closing_row
+from ..journal.journal import FileJournal
+from ..journal.orphans import MOST_ADOPTED, OrphanSearch, is_ours, names_of_journals
+from ..journal.reader import read_acked, read_entries, read_header
 from ..settings import Settings
 
 if TYPE_CHECKING:
-    from ..journal.borrowed import BorrowedJournal
+    from ..delivery.courier import Courier
 
-__all__ = ["Death", "Orphan", "Recovery", "Witness", "close_orphans", "is_ours", "recover"]
+__all__ = ["Recovery", "recover"]
 
-# How old a journal must be that has no name yet, or no longer: its maker or remover died in that millisecond.
-_UNFINISHED_SECONDS = 60.0
-_PROCESS_ENDED = "process_ended"
-
-
-class Death(NamedTuple):
-    """How a process ended that was at work, as told by somebody who saw it.
-
-    Attributes:
-        at: when, in seconds since the epoch.
-        timed_out: whether the platform ended it because its time was up.
-        notes: more facts for ``metadata.trace_guard`` of the spans that it left open.
-        outcome: of those spans; by default it is told from their deadline.
-        closed_by: who has seen it, and closes them.
-        reason: why they are closed, in one word.
-        error: of the roots among them, in words.
-    """
-
-    at: float
-    timed_out: bool
-    notes: Mapping[str, Any]
-    outcome: Outcome | None = None
-    closed_by: ClosedBy = ClosedBy.RECOVERY
-    reason: str = _PROCESS_ENDED
-    error: str | None = None
-
-
-Witness = Callable[[Path], "Death | None"]
-"""What is known of the death of the process whose journal this was; None if there is nothing but the journal."""
-
-
-class Orphan(NamedTuple):
-    """A dead process's journal, which is now ours, and the rows that closed its open spans."""
-
-    journal: FileJournal
-    closing: list[Row]
+# How long attachments may hold up the rows of other journals. They are tried again when all rows are delivered.
+_ATTACHMENTS_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -73,11 +33,11 @@ class Recovery:
     """What a recovery has done.
 
     Attributes:
-        journals: how many orphaned journals were found for this destination.
+        journals: how many orphaned journals of this destination were closed.
         closed_spans: how many spans were open in them.
         delivered_rows: how many rows were delivered.
-        pending_rows: how many are left, because the backend did not take them.
-        error: why, or None.
+        pending_rows: how many are left, because the backend did not take them or the time was up.
+        error: why something is left; None if nothing is.
     """
 
     journals: int
@@ -93,9 +53,10 @@ class Recovery:
 def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recovery:
     """Close and deliver what processes left behind in a directory.
 
-    Orphaned journals are closed, delivered and removed. What a process that still lives could not deliver is
-    delivered for it, if it isn't just doing so itself. Several recoveries at once don't get in each other's
-    way. Only journals for the destination of the settings are touched.
+    Orphaned journals are closed, delivered and removed, a bounded number at a time. What a process that still lives
+    could not deliver is delivered for it, if it isn't just doing so itself. Several recoveries at once don't get in
+    each other's way. A recovery that was interrupted can be repeated. Only journals for the destination of the
+    settings are touched.
 
     Args:
         settings: by default those of the environment.
@@ -113,135 +74,131 @@ def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recov
     deadline = Deadline.after(timeout)
     state_dir = prepare(settings.dir, settings.max_journal_bytes)
     courier = Courier(make_backend(settings, Identity()), DeadLetters(state_dir.directory, state_dir.byte_limit // 8))
-    orphans = list(close_orphans(state_dir, settings.destination, deadline))
-    borrowed = list(_undelivered(state_dir, settings.destination, {orphan.journal.path for orphan in orphans}))
-    journals: list[FileJournal | BorrowedJournal] = [*(orphan.journal for orphan in orphans), *borrowed]
-    before = sum(map(_pending, journals))
-    for orphan in orphans:
-        courier.add(orphan.journal, first=orphan.closing, orphan=True)
-    for journal in borrowed:
-        courier.add(journal)
-    courier.drain(deadline, force=True)
-    pending = sum(map(_pending, journals))
-    error = courier.last_error or "the rest is being delivered by a process that still runs" if pending else None
-    courier.close()
-    return Recovery(
-        len(orphans), sum(len(orphan.closing) for orphan in orphans), before - pending, pending, error
-    )
+    try:
+        return _Rounds(courier, state_dir, settings.destination, deadline).run()
+    finally:
+        courier.close()
 
 
-def close_orphans(
-    state_dir: StateDir, destination: Mapping[str, Any], deadline: Deadline, witness: Witness = lambda path: None,
-    wanted: Callable[[Path], bool] = lambda path: True,
-) -> Iterator[Orphan]:
-    """Take over the journals of dead processes for this destination, and close their open spans in them.
+class _Rounds:
+    """One recovery: it has no more than a bounded number of journals open at any time.
 
-    Local and quick; nothing is sent. Journals that are left at the deadline are another's to find.
-
-    Args:
-        witness: asked how the process of a journal died; what it says beats what the journal shows.
-        wanted: false for a journal that is to be left alone for now.
+    Each round takes over some, delivers from them, and lets go of them. What can't be delivered for a reason of its
+    own, such as an attachment, is tried once more at the end, and holds up no other.
     """
-    for path in sorted((state_dir.directory / JOURNALS).glob("*")):
-        if deadline.expired:
-            return
-        if not wanted(path):
-            continue
-        with contain(f"recover the journal {path.name}"):
-            if path.name.startswith("."):
-                _remove_unfinished(path)
-                continue
-            orphan = _close(path, state_dir, destination, witness)
-            if orphan is not None:
-                yield orphan
 
+    def __init__(
+        self, courier: Courier, state_dir: StateDir, destination: Mapping[str, Any], deadline: Deadline
+    ) -> None:
+        self._courier = courier
+        self._state_dir = state_dir
+        self._destination = destination
+        self._deadline = deadline
+        self._journals = self._closed = self._delivered = 0
+        # What is left of each journal that was let go of with something in it.
+        self._left: dict[str, int] = {}
+        self._is_stopped = False
 
-def _close(path: Path, state_dir: StateDir, destination: Mapping[str, Any], witness: Witness) -> Orphan | None:
-    try:
-        if not is_ours(read_header(path), destination):
+    def run(self) -> Recovery:
+        unreached = self._orphans(names_of_journals(self._state_dir))
+        self._orphans(list(self._left), again=True)
+        known = {*unreached, *self._left}
+        others = self._borrowed([name for name in names_of_journals(self._state_dir) if name not in known])
+        return self._result(unreached, others)
+
+    def _orphans(self, names: list[str], *, again: bool = False) -> Sequence[str]:
+        """Recover the journals of dead processes among these; the names of those that were not reached."""
+        search = OrphanSearch(self._state_dir, self._destination, names=names)
+        while search.unreached and not self._is_over:
+            found = search.adopt(MOST_ADOPTED, self._deadline)
+            if not again:
+                self._journals += len(found)
+                self._closed += sum(len(orphan.closing) for orphan in found)
+            before = sum(_pending(orphan.journal) for orphan in found)
+            for orphan in found:
+                self._courier.add(orphan.journal, first=orphan.closing, orphan=True)
+            is_last = again or not (search.unreached or self._left)
+            self._deliver([orphan.journal for orphan in found], before, is_last=is_last)
+            if not found:
+                break  # what is left can't be opened
+        return search.unreached
+
+    def _borrowed(self, names: list[str]) -> Sequence[str]:
+        """Deliver what living processes could not; the names of the journals that were not reached."""
+        while names and not self._is_over:
+            found: list[BorrowedJournal] = []
+            while names and len(found) < MOST_ADOPTED and not self._deadline.expired:
+                journal = _borrowed(self._state_dir.directory / JOURNALS / names.pop(), self._destination)
+                if journal is not None:
+                    found.append(journal)
+            before = sum(map(_pending, found))
+            for journal in found:
+                self._courier.add(journal)
+            self._deliver(found, before, is_last=not names)
+        return names
+
+    def _deliver(self, journals: Sequence[FileJournal | BorrowedJournal], before: int, *, is_last: bool) -> None:
+        if journals:
+            patience = None if is_last else Deadline.after(_ATTACHMENTS_SECONDS)
+            self._courier.drain(self._deadline, force=True, attachments=patience)
+        pending = 0
+        for journal in journals:
+            left = _pending(journal)
+            pending += left
+            if left or (journal.attachments is not None and journal.attachments.waiting):
+                self._left[journal.path.name] = left
+            else:
+                self._left.pop(journal.path.name, None)
+        self._delivered += before - pending
+        self._courier.let_go(journals)
+        # What another process is just delivering, or a request that is under way, says nothing about the backend.
+        self._is_stopped = bool(pending) and self._courier.last_error is not None
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_stopped or self._deadline.expired
+
+    def _result(self, unreached: Sequence[str], others: Sequence[str]) -> Recovery:
+        waiting = [self._waiting_in(name) for name in unreached]
+        left = [rows for rows in waiting if rows is not None]
+        pending = sum(self._left.values()) + sum(left) + sum(self._waiting_in(name) or 0 for name in others)
+        error = None
+        if pending or left:
+            error = self._courier.last_error or (
+                "the time was up" if self._deadline.expired
+                else "the rest is being delivered by a process that still runs"
+            )
+        if left:
+            error = f"{error}; {len(left)} more journals were not reached"
+        return Recovery(self._journals, self._closed, self._delivered, pending, error)
+
+    def _waiting_in(self, name: str) -> int | None:
+        """How many rows of a journal are not delivered; None if it is for another destination, or is gone."""
+        path = self._state_dir.directory / JOURNALS / name
+        try:
+            if not is_ours(read_header(path), self._destination):
+                return None
+            return sum(entry.kind == Kind.ROW for entry in read_entries(path, read_acked(path)))
+        except (JournalError, OSError):
             return None
-        journal = FileJournal.adopt(path, state_dir)
-    except (JournalError, FileNotFoundError) as error:
-        logger.debug("%s is passed over: %s", path, error)  # damaged, or just being removed by its owner
+
+
+def _borrowed(path: Path, destination: Mapping[str, Any]) -> BorrowedJournal | None:
+    """The journal of a living process, if it has something for this destination that is not delivered."""
+    if path.name.startswith("."):
         return None
-    if journal is None:
-        return None
-    try:
-        death = witness(path)
-        alive = journal.last_sign_of_life = max(journal.last_sign_of_life or 0.0, death.at if death else 0.0)
-        closing = [_closing_row(span, journal.spans, alive, death) for span in journal.spans.all_open()]
-        if closing:
-            try:
-                journal.append([NewRow.of(row) for row in closing])
-            except OSError as error:
-                # They are delivered all the same; the journal is then kept, and found again by the next start.
-                logger.warning("the ends of %d spans can't be written to %s: %s", len(closing), path, error)
-        if journal.finished:
-            journal.close()
+    with contain(f"read the journal {path.name}"):
+        try:
+            if not is_ours(read_header(path), destination):
+                return None
+            journal = BorrowedJournal(path)
+        except (JournalError, FileNotFoundError):
             return None
-    except BaseException:
-        journal.abandon()
-        raise
-    return Orphan(journal, closing)
-
-
-def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float, death: Death | None) -> Row:
-    """A span ends when its process is last known to have lived. It timed out only if the platform said so, or if
-    that was so late that the platform may have ended it."""
-    record = spans.record_of(span.owner)
-    late = record is not None and record.deadline is not None and (
-        death.timed_out if death else alive >= record.deadline - record.reserve
-    )
-    outcome = (death and death.outcome) or (Outcome.TIMED_OUT if late else Outcome.ABANDONED)
-    is_root = record is not None and record.root == span.row_id
-    error = None
-    if is_root and not span.has_error:
-        error = (death and death.error) or (
-            "TimedOut: the process was alive until its deadline, and did not come back"
-            if late else "Abandoned: the process ended without closing this span"
-        )
-    return closing_row(
-        span.identity, end=max(alive, span.start), outcome=outcome, error=error,
-        closed_by=death.closed_by if death else ClosedBy.RECOVERY, reason=death.reason if death else _PROCESS_ENDED,
-        notes=death.notes if death else None,
-    )
-
-
-def is_ours(header: Mapping[str, Any], destination: Mapping[str, Any]) -> bool:
-    """True if a journal was written for this destination; two keys that share a directory never mix."""
-    return all(header.get(key) == value for key, value in destination.items()) and (
-        header.get("backend") == destination["backend"]
-    )
-
-
-def _undelivered(
-    state_dir: StateDir, destination: Mapping[str, Any], ours: Collection[Path]
-) -> Iterator[BorrowedJournal]:
-    """The journals of living processes with rows that have not been delivered; none of those in ``ours``."""
-    from ..journal.borrowed import BorrowedJournal
-
-    for path in sorted(set((state_dir.directory / JOURNALS).glob("[!.]*")).difference(ours)):
-        with contain(f"read the journal {path.name}"):
-            try:
-                if not is_ours(read_header(path), destination):
-                    continue
-                journal = BorrowedJournal(path)
-            except (JournalError, FileNotFoundError):
-                continue
-            waits = journal.attachments is not None and not journal.attachments.empty
-            if waits or journal.acked < journal.end:
-                yield journal
+        waits = journal.attachments is not None and not journal.attachments.empty
+        if waits or journal.acked < journal.end:
+            return journal
+    return None
 
 
 def _pending(journal: FileJournal | BorrowedJournal) -> int:
     return sum(1 for entry in journal.read(journal.acked) if entry.kind == Kind.ROW)
-
-
-def _remove_unfinished(path: Path) -> None:
-    """Remove what was to become a journal, or was one, if the process that was at it has died over it."""
-    try:
-        age = time.time() - path.stat().st_mtime
-    except FileNotFoundError:
-        return  # it was not dead after all
-    if age > _UNFINISHED_SECONDS:
-        shutil.rmtree(path, ignore_errors=True)

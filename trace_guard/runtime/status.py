@@ -15,9 +15,9 @@ from ..journal.files import ATTACHMENTS
 from ..journal.format import Kind
 from ..journal.locks import FileLock
 from ..journal.open_spans import InvocationRecord, OpenSpans
+from ..journal.orphans import is_ours
 from ..journal.reader import read_acked, read_entries, read_header
 from ..settings import Settings
-from .recover import is_ours
 
 __all__ = ["JournalStatus", "Status", "read_status"]
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from ..journal.format import Kind
+from ..journal.orphans import Death
 from ..journal.reader import read_entries, read_header
 from ..outcome import ClosedBy, Outcome
-from ..runtime.recover import Death
 from .end import End
 
 __all__ = ["Deaths"]

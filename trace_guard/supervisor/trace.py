@@ -17,15 +17,15 @@ from ..deadline import Deadline
 from ..errors import JournalError
 from ..jobs.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from ..jobs.platform import Platform
-from ..journal.directory import JOURNALS
+from ..journal.directory import StateDir
 from ..journal.format import Flag
 from ..journal.locks import FileLock
 from ..journal.open_spans import InvocationRecord
+from ..journal.orphans import Death, OrphanSearch, names_of_journals
 from ..outcome import Outcome
 from ..payload import Payload
 from ..rows import Row, closing_row
 from ..runtime.pipeline import Runtime
-from ..runtime.recover import Death, close_orphans
 from ..settings import Settings
 from .deaths import Deaths
 from .end import End
@@ -128,6 +128,7 @@ class Trace:
         runtime = self._runtime
         with contain("close what the command left open"):
             runtime.end = end
+            runtime.search_anew()
             runtime.recover(deadline)
         error = f"{_KIND[outcome]}: {end.words}" if outcome in _KIND else None
         with contain("close the root span"):
@@ -158,26 +159,16 @@ class _Runtime(Runtime):
         super().__init__(settings, later)
         if later is not None:
             later.identity = self.identity
-        self._recovering = threading.Lock()
-        self._is_first = True
-        self._seen_dead: dict[Path, float] = {}
-        self._known = set() if self._state_dir is None else set((self._state_dir.directory / JOURNALS).glob("*"))
+        self._seen_dead: dict[str, float] = {}
+        self._known = frozenset(() if self._state_dir is None else names_of_journals(self._state_dir))
 
-    def recover(self, deadline: Deadline) -> int:
-        found = 0
-        with self._recovering:
-            if self._state_dir is None:
-                return found
-            for orphan in close_orphans(
-                self._state_dir, self.settings.destination, deadline, self._death, self._is_due
-            ):
-                self.courier.add(orphan.journal, first=orphan.closing, orphan=True)
-                found += 1
-            self._is_first = False
-        return found
+    def _new_search(self, state_dir: StateDir, since: str = "") -> OrphanSearch:
+        return OrphanSearch(
+            state_dir, self.settings.destination, witness=self._death, wanted=self._is_due, since=since
+        )
 
     def _is_due(self, path: Path) -> bool:
-        if self.end is not None or (self._is_first and path in self._known):
+        if self.end is not None or path.name in self._known:
             return True
         try:
             if path.name.startswith(".") or not self.deaths.may_be_told(path) or _is_locked(path):
@@ -185,10 +176,10 @@ class _Runtime(Runtime):
         except (OSError, JournalError):
             return False  # it is being made, or removed
         now = time.monotonic()
-        return now - self._seen_dead.setdefault(path, now) >= _CERTAIN_SECONDS
+        return now - self._seen_dead.setdefault(path.name, now) >= _CERTAIN_SECONDS
 
     def _death(self, path: Path) -> Death | None:
-        return None if path in self._known else self.deaths.of(path, self.end)
+        return None if path.name in self._known else self.deaths.of(path, self.end)
 
 
 def _is_locked(path: Path) -> bool:

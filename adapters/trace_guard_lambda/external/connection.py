@@ -13,8 +13,8 @@ from trace_guard import Deadline
 from trace_guard.journal.borrowed import BorrowedJournal
 from trace_guard.journal.directory import prepare
 from trace_guard.journal.format import Position
+from trace_guard.journal.orphans import MOST_ADOPTED, Death, OrphanSearch
 from trace_guard.runtime.pipeline import Runtime
-from trace_guard.runtime.recover import Death, close_orphans
 
 from .protocol import Lines, settings_from
 
@@ -157,12 +157,18 @@ class Connection:
             self._live.leave_to_orphans()
         settings, goes_on = runtime.settings, _is_there(self._pid)
         state_dir = prepare(settings.dir, settings.max_journal_bytes)
-        for orphan in close_orphans(
-            state_dir, settings.destination, deadline, lambda path: death if path in self._journals else None
-        ):
-            self._journals.discard(orphan.journal.path)
-            runtime.courier.add(orphan.journal, first=orphan.closing, orphan=True)
-        runtime.courier.drain(deadline, force=True)
+        # Its own journals first. What older ones have left is for the next start, but for a round of it.
+        search = OrphanSearch(
+            state_dir, settings.destination, since=min((path.name for path in self._journals), default=""),
+            witness=lambda path: death if path in self._journals else None,
+        )
+        while True:
+            for orphan in search.adopt(MOST_ADOPTED - len(runtime.courier.orphans()), deadline):
+                self._journals.discard(orphan.journal.path)
+                runtime.courier.add(orphan.journal, first=orphan.closing, orphan=True)
+            drained = runtime.courier.drain(deadline, force=True)
+            if not drained or not search.is_at_recent or deadline.expired:
+                break
         # If it was gone before, its lock was free, and a journal that is still there is another's by now.
         held = goes_on and any(path.exists() for path in self._journals)
         if held and time.time() < self.ended_at + _LETTING_GO_SECONDS:

@@ -1,0 +1,218 @@
+"""Journals of dead processes: found, taken over, and their open spans closed in them.
+
+A journal is an *orphan* if its lock can be taken, which is only so when its writer is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..contain import contain, logger
+from ..deadline import Deadline
+from ..errors import JournalError
+from ..outcome import ClosedBy, Outcome
+from ..rows import Row, closing_row
+from .directory import JOURNALS, StateDir
+from .journal import FileJournal, NewRow
+from .open_spans import OpenSpan, OpenSpans
+from .reader import read_header
+
+__all__ = ["MOST_ADOPTED", "Death", "Orphan", "OrphanSearch", "Witness", "is_ours", "names_of_journals"]
+
+MOST_ADOPTED = 32
+"""So many journals of dead processes are open at a time. Each takes two descriptors, three if it has attachments."""
+
+# How old a journal must be that has no name yet, or no longer: its maker or remover died in that millisecond.
+_UNFINISHED_SECONDS = 60.0
+_PROCESS_ENDED = "process_ended"
+
+
+class Death(NamedTuple):
+    """How a process ended that was at work, as told by somebody who saw it.
+
+    Attributes:
+        at: when, in seconds since the epoch.
+        timed_out: whether the platform ended it because its time was up.
+        notes: more facts for ``metadata.trace_guard`` of the spans that it left open.
+        outcome: of those spans; by default it is told from their deadline.
+        closed_by: who has seen it, and closes them.
+        reason: why they are closed, in one word.
+        error: of the roots among them, in words.
+    """
+
+    at: float
+    timed_out: bool
+    notes: Mapping[str, Any]
+    outcome: Outcome | None = None
+    closed_by: ClosedBy = ClosedBy.RECOVERY
+    reason: str = _PROCESS_ENDED
+    error: str | None = None
+
+
+Witness = Callable[[Path], "Death | None"]
+"""What is known of the death of the process whose journal this was; None if there is nothing but the journal."""
+
+
+class Orphan(NamedTuple):
+    """A dead process's journal, which is now ours, and the rows that closed its open spans."""
+
+    journal: FileJournal
+    closing: list[Row]
+
+
+class OrphanSearch:
+    """Adopts journals of dead processes, a few at a time: until it is delivered, each costs descriptors and memory.
+
+    Each call goes on where the one before stopped. The directory is listed again once all in it has been looked at.
+    Older journals come first: of two that one process had, the later one has the last word.
+
+    Args:
+        witness: asked how the process of a journal died; what it says beats what the journal shows.
+        wanted: false for a journal that is to be left alone for now.
+        since: names of journals begin with their time; those from this one on come before all others.
+        names: of the journals to begin with.
+    """
+
+    def __init__(
+        self, state_dir: StateDir, destination: Mapping[str, Any], *, witness: Witness = lambda path: None,
+        wanted: Callable[[Path], bool] = lambda path: True, since: str = "",
+        names: Iterable[str] = (),
+    ) -> None:
+        self._state_dir = state_dir
+        self._destination = destination
+        self._witness = witness
+        self._wanted = wanted
+        self._since = since
+        # The next one is the last.
+        self._names = sorted(names, reverse=True)
+
+    @property
+    def unreached(self) -> Sequence[str]:
+        """The names of the journals that the next call begins with; none if it lists the directory again."""
+        return self._names
+
+    @property
+    def is_at_recent(self) -> bool:
+        """True if the next journal is one of those that come first."""
+        return bool(self._names and self._since) and self._names[-1] >= self._since
+
+    def adopt(self, most: int, deadline: Deadline) -> list[Orphan]:
+        """Take over up to so many journals of dead processes for this destination, and close their open spans in
+        them. Local and quick; nothing is sent. The rest is for the next call, as is what is left at the deadline."""
+        names = self._names = self._names or names_of_journals(self._state_dir, self._since)
+        found: list[Orphan] = []
+        try:
+            while names and len(found) < most and not deadline.expired:
+                path = self._state_dir.directory / JOURNALS / names.pop()
+                if path.name.startswith("."):
+                    _remove_unfinished(path)
+                elif self._wanted(path):
+                    orphan = self._take(path)
+                    if orphan is not None:
+                        found.append(orphan)
+        except _OutOfDescriptors:
+            names.append(path.name)  # what has been found so far is to be delivered and closed first
+        except BaseException:
+            for orphan in found:
+                orphan.journal.abandon()
+            raise
+        return found
+
+    def _take(self, path: Path) -> Orphan | None:
+        try:
+            return _close(path, self._state_dir, self._destination, self._witness)
+        except Exception as fault:
+            cause = fault if isinstance(fault, OSError) else fault.__cause__
+            if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
+                raise _OutOfDescriptors from fault
+            if isinstance(fault, (JournalError, FileNotFoundError)):
+                # Damaged, or just being removed by its owner.
+                logger.debug("%s is passed over: %s", path, fault)
+                return None
+            with contain(f"recover the journal {path.name}"):
+                raise
+        return None
+
+
+class _OutOfDescriptors(Exception):
+    pass
+
+
+def names_of_journals(state_dir: StateDir, since: str = "") -> list[str]:
+    """The names of all journals, the one to begin with last."""
+    try:
+        names = os.listdir(state_dir.directory / JOURNALS)
+    except FileNotFoundError:
+        return []
+    return sorted(names, key=lambda name: (name < since, name), reverse=True)
+
+
+def _close(path: Path, state_dir: StateDir, destination: Mapping[str, Any], witness: Witness) -> Orphan | None:
+    if not is_ours(read_header(path), destination):
+        return None
+    journal = FileJournal.adopt(path, state_dir)
+    if journal is None:
+        return None
+    try:
+        death = witness(path)
+        alive = journal.last_sign_of_life = max(journal.last_sign_of_life or 0.0, death.at if death else 0.0)
+        closing = [_closing_row(span, journal.spans, alive, death) for span in journal.spans.all_open()]
+        if closing:
+            try:
+                journal.append([NewRow.of(row) for row in closing])
+            except OSError as error:
+                # They are delivered all the same; the journal is then kept, and found again by the next start.
+                logger.warning("the ends of %d spans can't be written to %s: %s", len(closing), path, error)
+            journal.rest()
+        if journal.finished:
+            journal.close()
+            return None
+    except BaseException:
+        journal.abandon()
+        raise
+    return Orphan(journal, closing)
+
+
+def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float, death: Death | None) -> Row:
+    """A span ends when its process is last known to have lived. It timed out only if the platform said so, or if
+    that was so late that the platform may have ended it."""
+    record = spans.record_of(span.owner)
+    late = record is not None and record.deadline is not None and (
+        death.timed_out if death else alive >= record.deadline - record.reserve
+    )
+    outcome = (death and death.outcome) or (Outcome.TIMED_OUT if late else Outcome.ABANDONED)
+    is_root = record is not None and record.root == span.row_id
+    error = None
+    if is_root and not span.has_error:
+        error = (death and death.error) or (
+            "TimedOut: the process was alive until its deadline, and did not come back"
+            if late else "Abandoned: the process ended without closing this span"
+        )
+    return closing_row(
+        span.identity, end=max(alive, span.start), outcome=outcome, error=error,
+        closed_by=death.closed_by if death else ClosedBy.RECOVERY, reason=death.reason if death else _PROCESS_ENDED,
+        notes=death.notes if death else None,
+    )
+
+
+def is_ours(header: Mapping[str, Any], destination: Mapping[str, Any]) -> bool:
+    """True if a journal was written for this destination; two keys that share a directory never mix."""
+    return all(header.get(key) == value for key, value in destination.items()) and (
+        header.get("backend") == destination["backend"]
+    )
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove what was to become a journal, or was one, if the process that was at it has died over it."""
+    try:
+        age = time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return  # it was not dead after all
+    if age > _UNFINISHED_SECONDS:
+        shutil.rmtree(path, ignore_errors=True)
