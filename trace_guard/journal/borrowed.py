@@ -90,7 +90,8 @@ class BorrowedJournal:
     def acknowledge(self, position: Position) -> None:
         if position > self._acked:
             self._acked = position
-            with contextlib.suppress(FileNotFoundError):  # somebody has removed the files
+            # Somebody has removed the files, or the disk is full: then it is sent again, which changes nothing.
+            with contextlib.suppress(OSError):
                 descriptor = os.open(self.path / "acked", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 try:
                     os.pwrite(descriptor, encode_acked(position), 0)

@@ -95,14 +95,16 @@ class _Rounds:
         self._destination = destination
         self._deadline = deadline
         self._journals = self._closed = self._delivered = 0
-        # What is left of each journal that was let go of with something in it.
+        # How many rows are left of each journal that was let go of with something to deliver.
         self._left: dict[str, int] = {}
+        # Those that are delivered and stay, as a full disk does not take the ends of their spans.
+        self._staying: set[str] = set()
         self._is_stopped = False
 
     def run(self) -> Recovery:
         unreached = self._orphans(names_of_journals(self._state_dir))
         self._orphans(list(self._left), again=True)
-        known = {*unreached, *self._left}
+        known = {*unreached, *self._left, *self._staying}
         others = self._borrowed([name for name in names_of_journals(self._state_dir) if name not in known])
         return self._result(unreached, others)
 
@@ -149,6 +151,8 @@ class _Rounds:
                 self._left[journal.path.name] = left
             else:
                 self._left.pop(journal.path.name, None)
+                if journal.path.exists():
+                    self._staying.add(journal.path.name)
         self._delivered += before - pending
         self._courier.let_go(journals)
         # What another process is just delivering, or a request that is under way, says nothing about the backend.
