@@ -17,6 +17,6 @@
 from .app import guard_app
 from .context import FunctionContext
 from .handler import guard_handler
-from .records import guard_record
+from .records import guard_record, guard_records
 
-__all__ = ["FunctionContext", "guard_app", "guard_handler", "guard_record"]
+__all__ = ["FunctionContext", "guard_app", "guard_handler", "guard_record", "guard_records"]

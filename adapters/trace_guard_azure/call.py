@@ -17,7 +17,6 @@ from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.propagation import parentage
 
 from . import environment, responses, timeouts
-from .batches import Batch, batch_of
 from .context import CONTEXT, carrier_of, context_in, invocation_id_of, retry_facts_of
 from .declaration import NOTHING_DECLARED, Declaration, declared_in
 from .shutdown import keep_listening
@@ -52,17 +51,12 @@ class Call:
         self._room = guard.settings.max_payload_bytes
         self._context = contained("find the context", lambda: context_in(keywords), None)
         self._declared = contained("find what is declared", self._find_declared, NOTHING_DECLARED)
-        self._key: str | None
-        self._value: Any
-        self._key, self._value = contained("find what triggered it", lambda: self._trigger(args), (None, None))
+        self._value: Any = contained("find what triggered it", lambda: self._trigger(args), None)
         self._trigger_class = contained(
             "tell the trigger's kind", lambda: trigger_of(self._declared, self._value), None
         )
         self._described = contained("describe what triggered it", self._describe, Description())
-        self._batch: Batch | None = None
         self.invocation = self._opened()
-        with contain("prepare for the loop over a batch"):
-            self._prepare_batch()
 
     @classmethod
     def of(cls, guarded: Guarded, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Call | None:
@@ -84,23 +78,23 @@ class Call:
         found = self._guarded.declared_as(getattr(self._context, "function_name", None))
         return declared_in(self._directory) if found.kind is None and self._directory else found
 
-    def _trigger(self, args: tuple[Any, ...]) -> tuple[str | None, Any]:
-        """The value of the trigger, and the parameter that it came by, if it came by one."""
+    def _trigger(self, args: tuple[Any, ...]) -> Any:
+        """The value of the trigger."""
         name = self._declared.parameter
         if name in self.keywords:
-            return name, self.keywords[name]
+            return self.keywords[name]
         given = {
             key: value for key, value in self.keywords.items()
             if not responses.is_out(value) and not (key == CONTEXT and value is self._context)
         }
         known = next((key for key, value in given.items() if trigger_of(NOTHING_DECLARED, value).types), None)
         if known is not None:
-            return known, given[known]
+            return given[known]
         if args:
-            return None, args[0]
+            return args[0]
         if self._declared.kind is not None:
-            return None, given  # what a decorator between has made of it: the arguments of a tool
-        return next(iter(given.items()), (None, None))
+            return given  # what a decorator between has made of it: the arguments of a tool
+        return next(iter(given.values()), None)
 
     def _describe(self) -> Description:
         assert self._trigger_class is not None
@@ -156,15 +150,6 @@ class Call:
         is_web_app = self._declared.http_type in WEB_APPS
         return f"{method} {path_of(self._value) if is_web_app else self._function_name}"
 
-    def _prepare_batch(self) -> None:
-        messages, trigger = self._described.messages, self._trigger_class
-        if messages is not None and self._key is not None and trigger is not None and self.invocation.is_live:
-            batch = Batch(self.invocation, trigger, self._described.carriers, self._room)
-            looping = batch_of(messages, batch)
-            if looping is not None:
-                self.keywords[self._key] = looping
-                self._batch = batch
-
     def read_input(self) -> None:
         """Log a request of the FastAPI extension, whose body a plain function can't have read yet."""
         with contain("read a request"):
@@ -215,7 +200,6 @@ class Call:
     def _reason(self, error: BaseException) -> BaseException | None:
         """The exception, None if it is one that is an answer."""
         with contain("tell how it ended"):
-            self._end_batch(error)
             if self._trigger_class is Http and isinstance(error, Exception):
                 # The host's answer; only behind the FastAPI extension an exception may be an answer itself.
                 status = (responses.status_of_error(error) if self._is_streaming else None) or 500
@@ -224,8 +208,6 @@ class Call:
         return error
 
     def _take_note_of(self, result: Any) -> None:
-        with contain("end a batch"):
-            self._end_batch()
         with contain("judge a result"):
             if self._trigger_class is Http:
                 self._judge(result)
@@ -236,10 +218,6 @@ class Call:
                 output = responses.output_of(answer, self._room) if is_answer else answer
                 if output is not NOTHING and not streams(output):
                     self.invocation.set_output(output)
-
-    def _end_batch(self, error: BaseException | None = None) -> None:
-        if self._batch is not None:
-            self._batch.end(error)
 
     @property
     def _outputs(self) -> Iterable[Any]:

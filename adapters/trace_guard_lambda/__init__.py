@@ -8,6 +8,6 @@
 
 from .context import LambdaContext
 from .handler import guard_handler
-from .records import guard_record
+from .records import guard_record, guard_records
 
-__all__ = ["LambdaContext", "guard_handler", "guard_record"]
+__all__ = ["LambdaContext", "guard_handler", "guard_record", "guard_records"]

@@ -1,10 +1,9 @@
-"""A span for each message of a batch: in the loop over it, and in functions for single messages."""
+"""A span for each message of a batch: in a guarded loop, and in functions for single messages."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
-import pickle
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 
 from trace_guard import Guard
 from trace_guard.backends.memory import MemoryBackend
-from trace_guard_azure import batches, guard_handler, guard_record
+from trace_guard_azure import guard_handler, guard_record, guard_records
 
 Rows = list[dict[str, Any]]
 
@@ -31,12 +30,6 @@ def guard(backend: MemoryBackend, tmp_path: Path) -> Iterator[Guard]:
     guard = Guard(backend=backend, dir=tmp_path, project="shop")
     yield guard
     guard.close(timeout=1)
-
-
-@pytest.fixture(autouse=True)
-def _loops_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other tests' functions for single messages are not of this app."""
-    monkeypatch.setattr(batches, "_loops_are_left_alone", False)
 
 
 def messages(*bodies: str) -> list[Any]:
@@ -79,63 +72,74 @@ def root_of(rows: Rows) -> dict[str, Any]:
     return root
 
 
+EACH = {"a": ["work"], "b": ["work"]}
+
+
 def loop(given: Any) -> None:
-    for one in given:
+    for one in guard_records(given):
         work(body_of(one))
 
 
 async def async_loop(given: Any) -> None:
-    for one in given:
+    for one in guard_records(given):
         await asyncio.sleep(0)
         work(body_of(one))
 
 
 def second_loop(given: Any) -> None:
-    assert [body_of(one) for one in given] == sorted(body_of(one) for one in list(given))
-    assert len(tuple(one for one in given)) == 2
-    for one in given:
+    bodies = {id(one): body_of(one) for one in given}
+    assert len(given) == 2
+    for one in guard_records(given):
+        work(bodies[id(one)])
+
+
+def relevant(given: Any) -> Iterator[Any]:
+    yield from guard_records(given)
+
+
+def generator(given: Any) -> None:
+    for one in relevant(given):
         work(body_of(one))
-    for one in given:
-        body_of(one)
 
 
-def indexed(given: Any) -> None:
-    for index in range(len(given)):
-        work(body_of(given[index]))
+def threads(given: Any) -> None:
+    def chunk(some: Any) -> None:
+        for one in guard_records(some):
+            work(body_of(one))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(chunk, [given[:1], given[1:]]))
 
 
-def left(given: Any) -> None:
-    for one in given:
-        work(body_of(one))
-        if body_of(one) == "b":
-            break
-    work("after")
+LOOPS = [loop, async_loop, second_loop, generator, threads]
 
 
-EACH = {"a": ["work"], "b": ["work"]}
+@pytest.mark.parametrize("function", LOOPS)
+def test_a_guarded_loop(guard: Guard, backend: MemoryBackend, function: Any) -> None:
+    """Each message of a guarded loop has a span with its ids, wherever the loop is; the batch is left as it is."""
+    given, seen = messages("a", "b"), []
 
+    async def keeps(given: Any) -> None:
+        seen.append(given)
+        result = function(given)
+        if asyncio.iscoroutine(result):
+            await result
 
-@pytest.mark.parametrize(("function", "expected", "counted"), [
-    (loop, EACH, {"done": 2}), (async_loop, EACH, {"done": 2}), (second_loop, EACH, {"done": 2}),
-    (indexed, {"root": ["work", "work"]}, None), (left, {**EACH, "root": ["work"]}, {"done": 2}),
-])
-def test_a_loop_over_a_batch(
-    guard: Guard, backend: MemoryBackend, function: Any, expected: Any, counted: Any
-) -> None:
-    """The first for statement over the messages has a span for each; what collects or counts them has none."""
-    given = messages("a", "b")
-    run(guard_handler(guard=guard)(function), given)
+    run(guard_handler(guard=guard)(keeps), given)
     rows = backend.rows()
-    assert tree(rows) == expected
-    assert root_of(rows)["metadata"].get("records") == counted
+    assert seen[0] is given
+    assert tree(rows) == EACH
+    assert root_of(rows)["metadata"]["records"] == {"done": 2}
+    (first,) = [row for row in rows if row["input"] == "a" and row["span_attributes"]["name"] == "message"]
+    assert first["metadata"] == {"messaging.message.id": "a", "messaging.servicebus.message.delivery_count": 1}
     assert all("end" in row["metrics"] for row in rows)
 
 
-@pytest.mark.parametrize("function", [loop, async_loop])
+@pytest.mark.parametrize("function", LOOPS)
 def test_an_exception_in_a_loop(guard: Guard, backend: MemoryBackend, function: Any) -> None:
-    """An exception that leaves the loop stands on the message's span and on the root, and reaches the worker."""
+    """An exception that leaves the loop is recorded on the message's span and on the root, and reaches the worker."""
     with pytest.raises(ValueError, match=r"^bad$"):
-        run(guard_handler(guard=guard)(function), messages("a", "bad", "c"))
+        run(guard_handler(guard=guard)(function), messages("a", "bad"))
     rows = backend.rows()
     assert tree(rows) == {"a": ["work"], "bad": ["work"]}
     errors = {row["input"]: row.get("error") for row in rows if row["span_attributes"]["name"] == "message"}
@@ -144,53 +148,57 @@ def test_an_exception_in_a_loop(guard: Guard, backend: MemoryBackend, function: 
     assert root_of(rows)["metadata"]["records"] == {"done": 1, "failed": 1}
 
 
-def test_an_exception_after_a_loop_that_was_left(guard: Guard, backend: MemoryBackend) -> None:
-    """An exception that comes after the loop was left is none of the message's."""
-
-    @guard_handler(guard=guard)
-    def function(given: Any) -> None:
-        for one in given:
-            work(body_of(one))
-            break
-        raise ValueError("later")
-
-    with pytest.raises(ValueError, match="later"):
-        function(given=messages("a", "b"))
-    (message,) = [row for row in backend.rows() if row["span_attributes"]["name"] == "message"]
-    assert message.get("error") is None
-    assert root_of(backend.rows())["metadata"]["records"] == {"done": 1}
-
-
-@pytest.mark.parametrize("plain", [
+@pytest.mark.parametrize("given", [
     messages("a", "b"), func.DocumentList([func.Document({"id": "d1"}), func.Document({"id": "d2"})]),
 ])
-def test_the_list_is_what_it_was(guard: Guard, plain: Any) -> None:
-    """The list is of the class that it was, equal to it, and behaves so when copied, cut, added to and pickled."""
-    seen = {}
+def test_a_plain_loop_is_left_alone(guard: Guard, backend: MemoryBackend, given: Any) -> None:
+    """A function gets the very batch that the worker passes, and a loop that is not guarded has no spans."""
+    seen: list[Any] = []
 
     @guard_handler(guard=guard)
     def function(given: Any) -> None:
-        seen.update(given=given, copied=copy.copy(given), cut=given[:1], sum=given + given)
+        seen.append(given)
+        seen.extend(one for one in given)
 
-    function(given=plain)
-    assert isinstance(seen["given"], type(plain))
-    assert type(seen["given"]).__name__ == type(plain).__name__
-    assert seen["given"] == plain == seen["copied"]
-    assert all(one is other for one, other in zip(seen["given"], plain, strict=True))
-    assert (list(seen["cut"]), len(seen["sum"])) == (list(plain)[:1], 4)
+    function(given=given)
+    assert seen[0] is given
+    assert all(one is other for one, other in zip(seen[1:], given, strict=True))
+    assert [row["span_parents"] for row in backend.rows()] == [None]
 
 
-def test_a_batch_can_be_pickled(guard: Guard) -> None:
-    """A batch goes to another process as the list that it was."""
+def test_documents_and_events(guard: Guard, backend: MemoryBackend) -> None:
+    """Documents and events have their own ids and trace contexts, also where each event has those of the batch."""
+    carrier = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    metadata = {
+        "SystemPropertiesArray": json.dumps([{"SequenceNumber": 7}, {"SequenceNumber": 8}]),
+        "PropertiesArray": json.dumps([{}, carrier]),
+    }
+    events = [EventHubEvent(number, metadata) for number in (7, 8)]
 
     @guard_handler(guard=guard)
-    def function(given: Any) -> bytes:
-        return pickle.dumps(given)
+    def function(given: Any) -> None:
+        for _ in guard_records(func.DocumentList([func.Document({"id": "d1"})])):
+            pass
+        for _ in guard_records(given):
+            pass
 
-    for plain in (["a", "b"], func.DocumentList([{"id": "d1"}])):
-        found = pickle.loads(function(given=plain))
-        assert type(found) is type(plain)
-        assert found == plain
+    function(given=events)
+    spans = sorted((row for row in backend.rows() if row["span_parents"]), key=lambda row: row["metrics"]["start"])
+    assert [row["metadata"] for row in spans] == [
+        {"faas.document.name": "d1"}, {"azure.eventhubs.sequence_number": 7},
+        {"azure.eventhubs.sequence_number": 8, "links": [carrier]},
+    ]
+
+
+class EventHubEvent:
+    """As the worker makes those of a batch: each with the metadata of all."""
+
+    def __init__(self, sequence_number: int, metadata: dict[str, str]) -> None:
+        self.sequence_number = sequence_number
+        self.metadata = metadata
+
+    def get_body(self) -> bytes:
+        return b"{}"
 
 
 def gathered(one: Callable[[Any], Any]) -> Any:
@@ -218,7 +226,7 @@ def looped(one: Callable[[Any], Any]) -> Any:
 
 @pytest.mark.parametrize("kind", [gathered, threaded, looped])
 def test_functions_for_single_messages(guard: Guard, backend: MemoryBackend, kind: Any) -> None:
-    """Each call of a function for a message is a span, in tasks, threads and loops, and then the loop has none."""
+    """Each call of a function for a message is a span, in tasks, threads and loops."""
 
     def one(message: Any) -> str:
         return work(body_of(message))

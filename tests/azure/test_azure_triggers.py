@@ -91,8 +91,8 @@ BATCHES = {
 
 @pytest.mark.parametrize("function", BATCHES)
 def test_a_batch(deploy: Deployments, function: str) -> None:
-    """A loop over a list of messages has a span for each, below the root and with what is done in its turn below it;
-    the one in whose turn the function raised has its error."""
+    """A guarded loop over a list of messages has a span for each below the root, with the work of the loop's body below
+    it; an exception is recorded on the message that raised it."""
     fire, kind = BATCHES[function]
     app = deploy("azure_triggers")
     answer, rows = app.invoke(function, fire(["one", "two", "three"]))
@@ -130,7 +130,7 @@ def test_a_batch_is_a_list(deploy: Deployments) -> None:
 
 
 def test_a_loop_that_is_left(deploy: Deployments) -> None:
-    """A loop over messages that ends early leaves no span open, and none for those it never came to."""
+    """A guarded loop over messages that ends early leaves no span open, and none for those it never came to."""
     answer, rows = deploy("azure_triggers").invoke(
         "event_hub_batch_left", triggers.event_hub_batch(["one", "two", "three"])
     )

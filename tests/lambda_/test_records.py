@@ -34,7 +34,7 @@ from trace_guard.backends.memory import MemoryBackend
 from trace_guard.invocation.invocation import current_invocation
 from trace_guard.payload import REDACTED
 from trace_guard_lambda import guard_handler
-from trace_guard_lambda.records import guard_record
+from trace_guard_lambda.records import guard_record, guard_records
 
 EVENTS = Path(__file__).parent / "events"
 Rows = list[dict[str, Any]]
@@ -136,6 +136,22 @@ def test_a_plain_loop(invoke: Callable[..., Any], backend: MemoryBackend) -> Non
     assert invoke(handle, batch(*THREE)) == {"batchItemFailures": [{"itemIdentifier": "message-2"}]}
     check_take(backend.rows())
     assert root_of(backend.rows())["metadata"]["trace_guard"]["outcome"] == "ok"
+
+
+def test_a_guarded_loop(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
+    """In a guarded loop each record has its span, and the record that raised has the error of the invocation."""
+
+    def handle(event: Any) -> Any:
+        for record in guard_records(event["Records"]):
+            take(record)
+
+    with pytest.raises(ValueError, match="no order in bad"):
+        invoke(handle, batch(*THREE))
+    spans = records_of(backend.rows())
+    assert [(span["metadata"]["attempt"], "ValueError" in span.get("error", "")) for span in spans] == [
+        (1, False), (2, True)
+    ]
+    assert counted(backend.rows()) == {"done": 1, "failed": 1}
 
 
 @pytest.mark.parametrize("model", [None, SqsRecordModel], ids=["data class", "pydantic model"])
@@ -275,6 +291,21 @@ def test_a_record_says_what_it_is(invoke: Callable[..., Any], backend: MemoryBac
     (child,) = records_of(backend.rows())
     assert child["metadata"] == SAYS[source]
     assert "hunter2" not in json.dumps(child["metadata"])
+
+
+@pytest.mark.parametrize("source", SAYS)
+def test_a_record_of_a_guarded_loop_says_the_same(
+    invoke: Callable[..., Any], backend: MemoryBackend, source: str
+) -> None:
+    """A record's span in a guarded loop carries the same metadata as that of a guarded function."""
+
+    def handle(given: Any) -> None:
+        for _ in guard_records(iter([first_of(event(source))])):
+            pass
+
+    invoke(handle, {})
+    (child,) = records_of(backend.rows())
+    assert (child["span_attributes"]["name"], child["metadata"]) == ("record", SAYS[source])
 
 
 @pytest.mark.parametrize(
@@ -495,6 +526,10 @@ def test_our_faults_reach_no_record_handler(
             result = guard_record(lambda record: record)(event)
             with pytest.raises(ValueError, match="their own") as caught:
                 guard_record(bad)(event)
+            assert [record for record in guard_records([event])] == [event]  # noqa: C416
+            with pytest.raises(ValueError, match="their own"):  # noqa: PT012 - the loop is what is tested
+                for record in guard_records([event]):
+                    bad(record)
             assert patched.called
         finally:
             mocker.stopall()

@@ -18,6 +18,7 @@ from ..runtime.state import PROCESS
 from .closing import Ending, aside, corrected
 from .forced_close import EARLY
 from .opening import NOTHING, Beginning
+from .record_loop import RecordLoops
 from .root_metadata import Notes
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Invocation:
         patience: most seconds that its end waits for delivery; by default ``flush_timeout``.
         execution: set by an adapter if several invocations do one work; its root span is then below that of the
             execution.
+        record_loops: the loops over records that run in it.
     """
 
     _beginning: Beginning
@@ -94,6 +96,7 @@ class Invocation:
         self.delivery: Delivery | None = None
         self.judge: Callable[[Invocation, Any], object] | None = None
         self.after_response: AfterResponse | None = None
+        self.record_loops = RecordLoops()
         self.guard = guard
         self.patience = guard.settings.flush_timeout
         self._notes = Notes()
@@ -207,6 +210,7 @@ class Invocation:
             with contain("close an invocation"):
                 if self._claim():
                     try:
+                        self.record_loops.settle(error)
                         self.leave()
                     finally:
                         self._finish(error, output)
@@ -221,6 +225,7 @@ class Invocation:
             with contain("close an invocation"):
                 if self._claim():
                     try:
+                        self.record_loops.settle(error)
                         self.leave()
                     except BaseException:
                         self._finish(error, output)  # a signal's handler has raised: nobody else would

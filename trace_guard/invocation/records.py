@@ -1,27 +1,33 @@
-"""Child spans for the records of a batch, of whatever platform it is."""
+"""A child span for each record of a batch, on any platform.
+
+A platform hands its function a whole batch, so no wrapper sees the work on a single record. User code marks that work:
+with a decorator on the function that handles one record, or with a helper around the records of a loop.
+"""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar, overload
 
 from ..contain import contain, contained
 from ..runtime.state import PROCESS
 from .invocation import NOTHING, Invocation, live_invocation
+from .record_loop import AsyncRecords, RecordLoop, Records
 
-__all__ = ["Record", "RecordOptions", "RecordSpan", "guarded_record"]
+__all__ = ["Record", "RecordGuard", "RecordOptions", "RecordSpan"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class Record(NamedTuple):
-    """What is said of a record.
+    """What a span says of its record.
 
     Attributes:
-        facts: the metadata of its span, never its content.
-        input: what is to stand as the input.
+        facts: the span's metadata, never the record's content.
+        input: the span's input.
     """
 
     facts: Mapping[str, Any]
@@ -32,9 +38,9 @@ class RecordOptions(NamedTuple):
     """How records are traced.
 
     Attributes:
-        name: of the spans; by default the record handler's own name.
+        name: of the spans; None for the default.
         capture_input, capture_output: whether record and result are logged, redacted and cut like those of the
-            invocation; by default as its guard has it.
+            invocation; None for the setting of the invocation's guard.
         metadata: logged on each span.
     """
 
@@ -45,18 +51,21 @@ class RecordOptions(NamedTuple):
 
 
 class RecordSpan:
-    """The span of one record, current from its making until it is closed in the same context.
+    """The span of one record. It is current from its creation until it is ended in the same context.
 
     Args:
-        describe: says what the record is.
+        describe: returns the description of the record.
+
+    Attributes:
+        invocation: the one that the record belongs to.
     """
 
     def __init__(
         self, invocation: Invocation, name: str, options: RecordOptions, describe: Callable[[], Record]
     ) -> None:
-        import braintrust  # an invocation is live, so that it has been imported
+        import braintrust  # an invocation is live, so it has been imported
 
-        self._invocation = invocation
+        self.invocation = invocation
         self._guard = invocation.guard
         settings = self._guard.settings
         self._capture_output = settings.capture_output if options.capture_output is None else options.capture_output
@@ -71,7 +80,7 @@ class RecordSpan:
         self._span.set_current()
 
     def done(self, result: Any = NOTHING) -> None:
-        """It was done with, and came to this result."""
+        """Close the span of a record that was handled, with the result."""
         if self._capture_output and result is not NOTHING:
             with contain("log a record's result"):
                 self._span.log(output=self._guard.payload.copy(result))
@@ -79,7 +88,7 @@ class RecordSpan:
         self.count("done")
 
     def failed(self, error: BaseException) -> None:
-        """It could not be done."""
+        """Close the span of a record whose handling raised an exception."""
         self.log_error(error)
         self.end()
         self.count("failed")
@@ -89,7 +98,7 @@ class RecordSpan:
             self._span.log(error=PROCESS.sdk.error_text(error))
 
     def end(self) -> None:
-        """Close it, without saying what came of the record."""
+        """Close the span before it is known whether the record was handled."""
         with contain("leave a record's span"):
             self._span.unset_current()
         with contain("close a record's span"):
@@ -97,33 +106,166 @@ class RecordSpan:
 
     def count(self, outcome: str) -> None:
         """Count the record on the root, as ``done`` or ``failed``."""
-        self._invocation.count("records", outcome)
+        self.invocation.count("records", outcome)
 
 
-Opened = Callable[[tuple[Any, ...], dict[str, Any]], "RecordSpan | None"]
+Open = Callable[[tuple[Any, ...], dict[str, Any]], "RecordSpan | None"]
 
 
-def guarded_record(handler: F, options: RecordOptions, describe: Callable[[Any], Record]) -> F:
-    """A function like ``handler``, plain or async, each of whose calls is a span of the live invocation."""
-    chosen = options.name or getattr(handler, "__name__", None) or "record"
-    record_in = contained("read the signature of a record handler", lambda: _record_in(handler), _first)
+class RecordGuard:
+    """The two helpers of an adapter: :meth:`guard_record` for a function, :meth:`guard_records` for a loop.
 
-    def opened(args: tuple[Any, ...], keywords: dict[str, Any]) -> RecordSpan | None:
-        with contain("begin a record's span"):
+    Args:
+        describe: returns the description of a record of this platform.
+        name: of the spans of a loop.
+    """
+
+    def __init__(self, describe: Callable[[Any], Record], name: str = "record") -> None:
+        self._describe = describe
+        self._name = name
+
+    @overload
+    def guard_record(self, handler: F) -> F: ...
+
+    @overload
+    def guard_record(
+        self,
+        *,
+        name: str | None = ...,
+        capture_input: bool | None = ...,
+        capture_output: bool | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+    ) -> Callable[[F], F]: ...
+
+    def guard_record(
+        self,
+        handler: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        capture_input: bool | None = None,
+        capture_output: bool | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Trace a function that handles one record: each call is a span below the current span of the invocation::
+
+            @guard_record
+            def record_handler(record): ...
+
+            @guard_handler
+            def handler(event, context):
+                return process_partial_response(event, record_handler, processor, context)
+
+        It takes functions and methods, plain and ``async def``. The span carries the record's ids, its attempt and, as
+        a link, the trace that the record comes from. An exception is recorded on the span with its traceback and
+        raised unchanged. The root counts the records in ``metadata.records`` as ``done`` and ``failed``.
+
+        Outside a guarded invocation the function is called and nothing is traced. In a thread of a pool, which has a
+        context of its own, the span is below the root; ``contextvars.copy_context().run`` gives it the handler's.
+
+        Args:
+            name: of the spans; by default the function's own name.
+            capture_input, capture_output: whether record and result are logged, redacted and cut like those of the
+                invocation; by default as its guard is configured.
+            metadata: logged on each span.
+        """
+        if handler is None:
+            return functools.partial(
+                self.guard_record, name=name, capture_input=capture_input, capture_output=capture_output,
+                metadata=metadata,
+            )
+        options = RecordOptions(name, capture_input, capture_output, metadata)
+        chosen = name or getattr(handler, "__name__", None) or "record"
+        record_in = contained("read the signature of a record handler", lambda: _record_in(handler), _first)
+
+        def open_span(args: tuple[Any, ...], keywords: dict[str, Any]) -> RecordSpan | None:
+            with contain("begin a record's span"):
+                return self._opened(live_invocation(), chosen, options, lambda: record_in(args, keywords))
+            return None
+
+        return (_coroutine if inspect.iscoroutinefunction(handler) else _plain)(handler, open_span)
+
+    @overload
+    def guard_records(
+        self,
+        records: Iterable[T],
+        *,
+        name: str | None = ...,
+        capture_input: bool | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+    ) -> Iterable[T]: ...
+
+    @overload
+    def guard_records(
+        self,
+        records: AsyncIterable[T],
+        *,
+        name: str | None = ...,
+        capture_input: bool | None = ...,
+        metadata: Mapping[str, Any] | None = ...,
+    ) -> AsyncIterable[T]: ...
+
+    def guard_records(
+        self,
+        records: Iterable[T] | AsyncIterable[T],
+        *,
+        name: str | None = None,
+        capture_input: bool | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Iterable[T] | AsyncIterable[T]:
+        """Trace a loop over records: each step is a span below the current span of the invocation::
+
+            for record in guard_records(event["Records"]):
+                handle(record)
+
+        The span is current in the body of the loop and ends when the loop asks for the next record or is left. It
+        carries what the spans of :func:`guard_record` carry. The root counts the records in ``metadata.records``.
+
+        ``async for`` works the same way over an asynchronous iterable. Records are taken one at a time, so an iterator
+        or a generator is consumed lazily. The result can only be iterated: use ``len(records)`` and ``records[0]`` on
+        the records themselves.
+
+        An exception that leaves the loop and ends the invocation is recorded on the span of the record that raised it.
+        A loop that is left by ``break`` or ``return`` has handled its last record. Catch an exception inside the body
+        of the loop or use :func:`guard_record` to handle it and go on: one that is caught outside the loop is not
+        seen. Use :func:`guard_record` for records that are handled concurrently, in tasks or in a pool.
+
+        Outside a guarded invocation this is plain iteration and nothing is traced.
+
+        Args:
+            name: of the spans.
+            capture_input: whether the record is logged, redacted and cut like the input of the invocation; by default
+                as its guard is configured.
+            metadata: logged on each span.
+        """
+        chosen = name or self._name
+        options = RecordOptions(name, capture_input, None, metadata)
+
+        def begin() -> RecordLoop | None:
             invocation = live_invocation()
-            if invocation is not None:
-                record = record_in(args, keywords)
-                return RecordSpan(invocation, chosen, options, lambda: describe(record))
-        return None
+            if invocation is None:
+                return None
+            return RecordLoop(
+                invocation.record_loops, lambda record: self._opened(invocation, chosen, options, lambda: record)
+            )
 
-    wrap = _coroutine if inspect.iscoroutinefunction(handler) else _plain
-    return wrap(handler, opened)  # type: ignore[return-value]
+        if isinstance(records, AsyncIterable) and not isinstance(records, Iterable):
+            return AsyncRecords(records, begin)
+        return Records(records, begin)
+
+    def _opened(
+        self, invocation: Invocation | None, name: str, options: RecordOptions, record: Callable[[], Any]
+    ) -> RecordSpan | None:
+        """The span of a record; None outside an invocation."""
+        if invocation is None or not invocation.is_live:
+            return None
+        found = record()
+        return RecordSpan(invocation, name, options, lambda: self._describe(found))
 
 
-def _plain(handler: Callable[..., Any], opened: Opened) -> Callable[..., Any]:
+def _plain(handler: Callable[..., Any], open_span: Open) -> Callable[..., Any]:
     @functools.wraps(handler)
     def wrapper(*args: Any, **keywords: Any) -> Any:
-        span = opened(args, keywords)
+        span = open_span(args, keywords)
         if span is None:
             return handler(*args, **keywords)
         try:
@@ -137,10 +279,10 @@ def _plain(handler: Callable[..., Any], opened: Opened) -> Callable[..., Any]:
     return wrapper
 
 
-def _coroutine(handler: Callable[..., Awaitable[Any]], opened: Opened) -> Callable[..., Any]:
+def _coroutine(handler: Callable[..., Awaitable[Any]], open_span: Open) -> Callable[..., Any]:
     @functools.wraps(handler)
     async def wrapper(*args: Any, **keywords: Any) -> Any:
-        span = opened(args, keywords)
+        span = open_span(args, keywords)
         if span is None:
             return await handler(*args, **keywords)
         try:

@@ -50,7 +50,7 @@ class CosmosDb(Trigger):
     """
 
     kinds = ("cosmosdbtrigger",)
-    types = ("DocumentList",)
+    types = ("DocumentList", "Document")
     trigger = "datasource"
 
     @classmethod

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from ..declaration import Declaration
 from .description import Description, Trigger, inputs_of
-from .reading import LOOKED_AT, Carrier, attribute, carrier_in, content_of, mapping, number, text, time_of
+from .reading import LOOKED_AT, Carrier, attribute, carrier_in, content_of, mapping, number, parsed, text, time_of
 
 __all__ = ["EventHub", "Kafka", "Queue", "RabbitMq", "ServiceBus"]
 
@@ -133,10 +134,18 @@ class EventHub(_Messages):
 
     @classmethod
     def carrier_of_message(cls, message: Any) -> Carrier:
-        # Of a batch each event has the metadata of all, and does not say which it is.
-        return carrier_in(attribute(message, "properties")) or carrier_in(
-            mapping(attribute(message, "metadata")).get("Properties")
-        )
+        metadata = mapping(attribute(message, "metadata"))
+        own = carrier_in(attribute(message, "properties")) or carrier_in(metadata.get("Properties"))
+        return own or cls._carrier_in_batch(message, metadata)
+
+    @classmethod
+    def _carrier_in_batch(cls, message: Any, metadata: Mapping[Any, Any]) -> Carrier:
+        """The trace context of an event of a batch. Each event has the metadata of all, and its own sequence number."""
+        system, properties = metadata.get("SystemPropertiesArray"), metadata.get("PropertiesArray")
+        sequence_number = number(attribute(message, "sequence_number"))
+        if sequence_number is None or not isinstance(system, str) or not isinstance(properties, str):
+            return {}
+        return _carriers_by_sequence_number(system, properties).get(sequence_number, {})
 
     @classmethod
     def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
@@ -183,6 +192,17 @@ class RabbitMq(_Messages):
     kinds = ("rabbitmqtrigger",)
     types = ("RabbitMQMessage",)
     system = "rabbitmq"
+
+
+@functools.lru_cache(maxsize=4)  # all events of a batch have the same two texts
+def _carriers_by_sequence_number(system: str, properties: str) -> dict[int | None, Carrier]:
+    described, sent = parsed(system), parsed(properties)
+    if not isinstance(described, list) or not isinstance(sent, list):
+        return {}
+    return {
+        number(mapping(event).get("SequenceNumber")): carrier_in(own)
+        for event, own in zip(described, sent, strict=False)
+    }
 
 
 def _batch(value: Any) -> Sequence[Any] | None:

@@ -13,8 +13,10 @@ from tidying import tidying
 
 GUARDED = os.environ.get("GUARDED") != "no"
 if GUARDED:
-    from trace_guard_azure import guard_handler
+    from trace_guard_azure import guard_handler, guard_records
 else:
+    guard_records = list
+
     def guard_handler(function=None, **_):
         return (lambda given: given) if function is None else function
 
@@ -34,7 +36,7 @@ def reports(value):
 
 def reports_all(values):
     bodies = []
-    for value in values:
+    for value in guard_records(values):
         with braintrust.start_span(f"work on {value.get_body().decode()}"):
             bodies.append(report(value, value.get_body().decode())["body"])
     return {"type": type(value).__name__, "body": bodies}
@@ -164,7 +166,7 @@ def event_hub_batch_at_once(events: List[func.EventHubEvent]):  # noqa: UP006
 @returns
 @guard_handler
 def event_hub_batch_left(events: List[func.EventHubEvent]):  # noqa: UP006
-    for event in events:
+    for event in guard_records(events):
         if event.get_body() == b"two":
             break
     return event.get_body().decode()
