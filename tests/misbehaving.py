@@ -33,7 +33,10 @@ _ROW = b'{"id":"1","span_id":"1","root_span_id":"1","project_id":"p","log_id":"g
 _CHUNK = b"x" * 65536
 _SLOW_SECONDS = 0.05
 
-_PATHS = {"send": b"/logs3", "login": b"login", "project": b"project", "register": b"register", "event": b"next"}
+_PATHS = {
+    "send": b"/logs3", "login": b"login", "project": b"project", "register": b"register", "event": b"next",
+    "upload": b"/upload",
+}
 
 # Bytes to send; None resets the connection, and a number waits for so many seconds.
 Step = bytes | float | None
