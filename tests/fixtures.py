@@ -13,9 +13,9 @@ from support import settings_for, until
 
 from trace_guard import Guard
 from trace_guard import contain as containment
-from trace_guard.invocation import invocation as invocations
 from trace_guard.jobs import current as jobs
 from trace_guard.journal.directory import StateDir, prepare
+from trace_guard.runtime import current
 from trace_guard.testing import BraintrustServer
 
 __all__ = ["directory", "make_guard", "memory_group", "no_faults", "none_live", "server", "state_dir"]
@@ -71,7 +71,7 @@ def no_faults(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 def none_live() -> Iterator[None]:
     """What a test leaves live fails it: threads of a later one would not know which invocation or job is theirs."""
     yield
-    assert [one for one in (*invocations._live, *jobs._live) if one.is_live] == []
+    assert [one for one in (*current.LIVE, *jobs._live) if one.is_live] == []
 
 
 @pytest.fixture

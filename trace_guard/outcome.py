@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-__all__ = ["ClosedBy", "Delivery", "FlushPolicy", "Outcome", "Verdict"]
+__all__ = ["ClosedBy", "Delivery", "FlushPolicy", "Outcome", "Verdict", "Way"]
 
 
 class Outcome(enum.Enum):
@@ -57,6 +57,23 @@ class Verdict(enum.Enum):
     """Not on disk and not delivered in time: no directory could be used, or the journal is full."""
 
 
+class Way(str, enum.Enum):
+    """How the rows of an invocation are delivered."""
+
+    BEFORE_RESPONSE = "before-response"
+    BACKGROUND = "background"
+    """By the process's own threads, which go on after the response."""
+    INTERNAL_EXTENSION = "internal-extension"
+    """AWS Lambda: by a thread for which the freeze waits."""
+    EXTERNAL_EXTENSION = "external-extension"
+    """AWS Lambda: by the layer's own process."""
+    BEFORE_NEXT_EVENT = "before-next-event"
+    """AWS Lambda: between the response and the request for the next event."""
+
+    def __str__(self) -> str:
+        return self.value
+
+
 @dataclass(frozen=True)
 class Delivery:
     """What came of the rows of one invocation.
@@ -66,15 +83,14 @@ class Delivery:
         rows: how many rows the invocation added to the journal.
         seconds: how long the caller waited for the verdict.
         error: why it is not ``DELIVERED``, in words, or None.
-        way: how it is delivered: ``before-response``, ``background``, or what the platform has for after the
-            response, such as ``internal-extension``.
+        way: how it is delivered; None if that is not known.
     """
 
     verdict: Verdict
     rows: int = 0
     seconds: float = 0.0
     error: str | None = None
-    way: str | None = None
+    way: Way | None = None
 
     DELIVERED: ClassVar[Verdict] = Verdict.DELIVERED
     DEFERRED: ClassVar[Verdict] = Verdict.DEFERRED

@@ -20,6 +20,7 @@ from .outcome import ClosedBy, Outcome
 __all__ = [
     "Row",
     "RowKey",
+    "about_end",
     "closing_row",
     "correction",
     "dump",
@@ -27,12 +28,13 @@ __all__ = [
     "has_ended",
     "identity",
     "is_durable",
-    "is_merge",
+    "is_forced",
     "is_span_row",
     "lifecycle",
     "merge",
     "row_key",
     "started_at",
+    "visible",
     "without_payload",
 ]
 
@@ -45,8 +47,8 @@ OBJECT_KEYS = ("org_id", "project_id", "experiment_id", "dataset_id", "prompt_se
 _FIRST_WINS = ("created", "span_id", "root_span_id", "span_parents", "_parent_id")
 # Fields by which the server does something other than merge deeply. Such rows are never folded or rewritten.
 _SPECIAL = ("_object_delete", "_merge_paths", "_array_delete")
-# What says of a span that it was closed for its own code.
-_MARKS = ("closed_by", "reason", "running")
+# The marks of a forced close.
+_MARKS = ("outcome", "closed_by", "reason", "running")
 _PAYLOAD = ("input", "output", "expected", "metadata", "context", "scores", "error")
 
 
@@ -147,23 +149,56 @@ def closing_row(
     return row
 
 
-def is_merge(row: Mapping[str, Any]) -> bool:
-    """True for a row that the server merges by plain rules, so that it can be folded with others of its id."""
-    return row.get("_is_merge") is True and not any(key in row for key in _SPECIAL)
+def correction(span: Mapping[str, Any], said: Mapping[str, Any]) -> Row:
+    """The merge row that takes a forced close back: the real end, and null for each mark.
 
-
-def correction(row: Mapping[str, Any]) -> Row:
-    """What a merge can say in place of a row that replaces the stored one: how the span really ended, and null for
-    what was said wrongly. That a null clears a field is likely, and not documented."""
-    metadata, error = row.get("metadata"), row.get("error")
-    about = metadata.get("trace_guard") if isinstance(metadata, Mapping) else None
+    Args:
+        span: a row or an :func:`identity` of the span.
+        said: what the span's own code has said about its end.
+    """
     return {
-        **identity(row),
+        **identity(span),
         "_is_merge": True,
-        "metrics": {"end": _metric(row, "end")},
-        "error": error[:1000] if isinstance(error, str) else error,
-        "metadata": {"trace_guard": {"outcome": "error" if error else "ok", **dict.fromkeys(_MARKS), **(about or {})}},
+        "metrics": {"end": _metric(said, "end")},
+        "metadata": {"trace_guard": {**dict.fromkeys(_MARKS), **_about(said)}},
     }
+
+
+def about_end(row: Mapping[str, Any]) -> Row:
+    """The part of a row that says how its span ended: end, error and the guard's metadata."""
+    kept: Row = {}
+    if has_ended(row):
+        kept["metrics"] = {"end": _metric(row, "end")}
+    if row.get("error") is not None:
+        kept["error"] = row["error"]
+    if about := _about(row):
+        kept["metadata"] = {"trace_guard": dict(about)}
+    return kept
+
+
+def is_forced(row: Mapping[str, Any]) -> bool:
+    """True if the row closes a span that its own code left open."""
+    return _about(row).get("closed_by") is not None
+
+
+def visible(row: Row) -> Row:
+    """The row without marks that are null, which a correction has left."""
+    metadata = row.get("metadata")
+    about = metadata.get("trace_guard") if isinstance(metadata, dict) else None
+    if not isinstance(about, Mapping) or None not in about.values():
+        return row
+    about = {name: value for name, value in about.items() if value is not None}
+    metadata = {name: value for name, value in row["metadata"].items() if name != "trace_guard"}
+    if about:
+        metadata["trace_guard"] = about
+    row = {name: value for name, value in row.items() if name != "metadata" and (name != "error" or value is not None)}
+    return {**row, "metadata": metadata} if metadata else row
+
+
+def _about(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    metadata = row.get("metadata")
+    about = metadata.get("trace_guard") if isinstance(metadata, Mapping) else None
+    return about if isinstance(about, Mapping) else {}
 
 
 def durable(row: Row) -> Row:
@@ -178,9 +213,7 @@ def durable(row: Row) -> Row:
 
 def is_durable(row: Mapping[str, Any]) -> bool:
     """True if the row carries the mark of :func:`durable`."""
-    metadata = row.get("metadata")
-    about = metadata.get("trace_guard") if isinstance(metadata, Mapping) else None
-    return isinstance(about, Mapping) and about.get("durable") is True
+    return _about(row).get("durable") is True
 
 
 def without_payload(row: Mapping[str, Any]) -> Row:
@@ -189,9 +222,7 @@ def without_payload(row: Mapping[str, Any]) -> Row:
     ``metadata.trace_guard`` stays, as it tells how the span was closed.
     """
     kept = {key: value for key, value in row.items() if key not in _PAYLOAD}
-    metadata = row.get("metadata")
-    about = metadata.get("trace_guard") if isinstance(metadata, Mapping) else None
-    kept["metadata"] = {"trace_guard": {**(about or {}), "payload_dropped": True}}
+    kept["metadata"] = {"trace_guard": {**_about(row), "payload_dropped": True}}
     if isinstance(row.get("error"), str):
         kept["error"] = row["error"][:1000]
     return kept
@@ -209,7 +240,10 @@ def lifecycle(row: Mapping[str, Any]) -> Row:
         kept["span_attributes"] = {
             name: attributes[name] for name in ("name", "type") if isinstance(attributes.get(name), str)
         }
-    kept["metadata"] = without_payload(row)["metadata"]
+    plain = without_payload(row)
+    kept["metadata"] = plain["metadata"]
+    if "error" in row:
+        kept["error"] = plain.get("error")  # null takes a forced close's error back
     return kept
 
 

@@ -99,8 +99,8 @@ def _routed(method: Any, route: Any) -> None:
     invocation = current_invocation()
     if invocation is None or not isinstance(route, str) or not isinstance(method, str):
         return
-    if invocation._platform.get("faas.trigger") == "http" and "http.route" not in invocation._platform:
+    if invocation.state.platform.get("faas.trigger") == "http" and "http.route" not in invocation.state.platform:
         invocation.note({"http.route": route})
         if invocation.name.startswith(f"{method} /"):  # not one that the user has given
-            invocation.name = f"{method} {route}"
+            invocation.state.name = f"{method} {route}"
             invocation.span.set_attributes(name=invocation.name)

@@ -79,7 +79,7 @@ class Call:
     def of(cls, options: Options, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Call | None:
         """The call, whose invocation is open; None if it belongs to one that is another function's, or user code's."""
         current = current_invocation()
-        if current is not None and (current in _taken or "faas.trigger" not in current._platform):
+        if current is not None and (current in _taken or "faas.trigger" not in current.state.platform):
             return None
         return cls(options, args, keywords)
 
@@ -100,7 +100,7 @@ class Call:
             invocation.note({**self._facts, **(options.metadata or {})})
             name = options.name or (self._name if self.kind in _EVENTS else None)
             if name:
-                invocation.name = name
+                invocation.state.name = name
                 invocation.span.set_attributes(name=name)
             if options.tags and not invocation.span.span_parents:
                 invocation.span.log(tags=list(options.tags))

@@ -225,7 +225,7 @@ def _other_end(number: int) -> None:
 async def finish() -> None:
     """The server has ended all requests: deliver what is left, and after the signal close what no request owns, as
     uvicorn lets the signal kill the process, without handlers of its exit."""
-    from trace_guard.invocation.closing import aside
+    from trace_guard.invocation.invocation import run_in_thread
 
     def work() -> None:
         deadline = Deadline.after(_FINISH_SECONDS)
@@ -235,6 +235,6 @@ async def finish() -> None:
             PROCESS.flush(deadline)
 
     with contain("deliver what is left"):
-        done = aside(work)
+        done = run_in_thread(work)
         if done is not None:
             await done

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from trace_guard import Deadline, Invocation
 from trace_guard.contain import contain, logger
+from trace_guard.outcome import Way
 
 if TYPE_CHECKING:
     from trace_guard.runtime.pipeline import Runtime
@@ -24,11 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AfterResponse", "Job"]
 
-Job = Callable[[Deadline, str], object]
+Job = Callable[[Deadline, Way], object]
 
-EXTENSION = "internal-extension"
-EXTERNAL = "external-extension"
-NEXT_EVENT = "before-next-event"
 # A response that is refused, or the end of the time: what has to be said of that may take this long.
 _LAST_SECONDS = 1.0
 _MARGIN_SECONDS = 0.3
@@ -87,7 +85,7 @@ class AfterResponse:
             self._link.begin(request_id, invocation.deadline.epoch)
         self._deadline = invocation.deadline.minus(_MARGIN_SECONDS)
 
-    def hand_over(self, invocation: Invocation, job: Job) -> str | None:
+    def hand_over(self, invocation: Invocation, job: Job) -> Way | None:
         """Have ``job`` done after the response to this invocation; the way, or None if it can't be."""
         if not self._hears:
             return None
@@ -95,8 +93,8 @@ class AfterResponse:
         with self._lock:
             self._jobs.append((runtime, job))
         if self._extension is not None and self._extension.comes_after:
-            return EXTENSION
-        return EXTERNAL if self._is_shared(runtime) else NEXT_EVENT
+            return Way.INTERNAL_EXTENSION
+        return Way.EXTERNAL_EXTENSION if self._is_shared(runtime) else Way.BEFORE_NEXT_EVENT
 
     def _is_shared(self, runtime: Runtime | None) -> bool:
         """True if the external extension delivers for this runtime; it does not for a guard with another destination,
@@ -112,7 +110,10 @@ class AfterResponse:
         return None
 
     def _work(
-        self, deadline: Deadline, way: str = EXTENSION, chosen: Callable[[Runtime | None], bool] = lambda runtime: True
+        self,
+        deadline: Deadline,
+        way: Way = Way.INTERNAL_EXTENSION,
+        chosen: Callable[[Runtime | None], bool] = lambda runtime: True,
     ) -> bool:
         """Do the jobs of the chosen runtimes; False if there was none."""
         # One by one: if a job says that the program is to exit, which is not contained, the others are still there.
@@ -135,11 +136,11 @@ class AfterResponse:
         extension, link = self._extension, self._link
         if link is not None:
             with contain("have the external extension deliver"):
-                deliver = self._work(self._deadline, EXTERNAL, self._is_shared)
+                deliver = self._work(self._deadline, Way.EXTERNAL_EXTENSION, self._is_shared)
                 if not link.end(deliver=deliver) and deliver:
                     link.runtime.courier.drain(self._deadline)
         if extension is None or not extension.runtime_polls():
-            self._work(self._deadline, NEXT_EVENT)
+            self._work(self._deadline, Way.BEFORE_NEXT_EVENT)
 
     def error_posted(self, request_id: str, error: str) -> None:
         deliver = self._correct(request_id, lambda: _text_of(error))

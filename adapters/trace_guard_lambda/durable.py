@@ -131,7 +131,7 @@ def _judge_answer(invocation: Invocation, answer: Any) -> None:
     told = _mapping(answer)
     status = told.get("Status")
     invocation.note({"aws.lambda.durable_status": status})
-    execution = invocation.execution
+    execution = invocation.state.execution
     if status == "FAILED":
         error = _mapping(told.get("Error"))
         text = ": ".join(str(one) for one in (error.get("ErrorType"), error.get("ErrorMessage")) if one)
@@ -149,8 +149,8 @@ def _judge_result(invocation: Invocation, result: Any) -> None:
         invocation.note({"aws.lambda.durable_status": "PENDING"})
     else:
         invocation.note({"aws.lambda.durable_status": "SUCCEEDED"})
-        if invocation.execution is not None:
-            invocation.execution.finish(Outcome.OK, output=result)
+        if invocation.state.execution is not None:
+            invocation.state.execution.finish(Outcome.OK, output=result)
 
 
 class _Suspension(dict):  # type: ignore[type-arg]
@@ -207,11 +207,11 @@ def _raise_suspensions(function: Callable[..., Any]) -> Callable[..., Any]:
 def _note_failure(error: BaseException, context: Any) -> None:
     """Below the SDK: an exception fails the execution, unless it is one by which the SDK asks for another try."""
     invocation = current_invocation()
-    if invocation is None or invocation.execution is None or not hasattr(context, "execution_context"):
+    if invocation is None or invocation.state.execution is None or not hasattr(context, "execution_context"):
         return
     if isinstance(error, Exception) and not _is(error, "InvocationError", "BackgroundThreadError"):
         invocation.note({"aws.lambda.durable_status": "FAILED"})
-        invocation.execution.finish(Outcome.ERROR, error=f"{type(error).__name__}: {error}")
+        invocation.state.execution.finish(Outcome.ERROR, error=f"{type(error).__name__}: {error}")
 
 
 def _suspends(error: BaseException) -> bool:

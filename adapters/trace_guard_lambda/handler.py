@@ -142,12 +142,12 @@ def guard_handler(
             platform={**facts, **described.metadata, **about, "faas.trigger": described.trigger},
         )
         if run:
-            invocation.execution = run.execution
+            invocation.state.execution = run.execution
         invocation.judge = run.judge if run else functools.partial(_judge, described)
         with contain("tell of an invocation"):
             _after_response.begin(request_id_of(context), invocation)
             if puts_off:
-                invocation.after_response = functools.partial(_after_response.hand_over, invocation)
+                invocation.state.after_response = functools.partial(_after_response.hand_over, invocation)
         return invocation
 
     managed = is_managed_instance()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from trace_guard import Deadline, FlushPolicy, Invocation
 from trace_guard.contain import contain
+from trace_guard.outcome import Way
 from trace_guard.runtime.state import PROCESS
 
 from .facts import in_worker
@@ -25,7 +26,7 @@ GROUP_SECONDS = 0.2
 _SETTLE_SECONDS = 2.0
 _DRAIN_SECONDS = 1.0
 
-Settle = Callable[[Deadline, str], object]
+Settle = Callable[[Deadline, Way], object]
 
 
 class Group:
@@ -40,9 +41,9 @@ class Group:
     def takes(self, invocation: Invocation) -> None:
         """Have this one wait for others when it ends, unless somebody is to wait for its delivery."""
         if invocation.guard.flush_policy is FlushPolicy.AFTER_RESPONSE and in_worker():
-            invocation.after_response = self._put_off
+            invocation.state.after_response = self._put_off
 
-    def _put_off(self, settle: Settle) -> str | None:
+    def _put_off(self, settle: Settle) -> Way | None:
         with contain("empty the SDK's queue"):
             if not PROCESS.sdk.is_quiet:
                 PROCESS.sdk.drain(Deadline.after(_DRAIN_SECONDS))
@@ -50,7 +51,7 @@ class Group:
         if not self._awake.is_set():
             self._start()
             self._awake.set()
-        return "background"
+        return Way.BACKGROUND
 
     def _start(self) -> None:
         with self._lock:
@@ -75,7 +76,7 @@ class Group:
                 return
             with contain("close and deliver what tasks have ended"):
                 # The courier is only told to send: nobody waits for an answer here.
-                settle(Deadline.after(_SETTLE_SECONDS), "before-response")
+                settle(Deadline.after(_SETTLE_SECONDS), Way.BEFORE_RESPONSE)
 
 
 GROUP = Group()

@@ -25,7 +25,7 @@ from support import pending_in, still_open
 import trace_guard
 from trace_guard import Deadline, Guard, current_invocation
 from trace_guard.backends.memory import MemoryBackend
-from trace_guard.invocation import invocation as invocations
+from trace_guard.runtime import current
 from trace_guard.runtime.state import PROCESS
 from trace_guard.sdk.gateway import Gateway
 from trace_guard.sdk.sdk import Sdk
@@ -466,7 +466,7 @@ def test_each_step_may_be_interrupted(tmp_path: Path) -> None:
             except BaseException as error:  # noqa: BLE001 - whatever else it is, is wrong
                 if error is not interrupt:
                     failed.append(f"{name}: raised {error!r} instead")
-            invocations._live.clear()  # one whose closing was not come to is still live
+            current.LIVE.clear()  # one whose closing was not come to is still live
         failed += [f"{name}: {problem}" for problem in left_by(guard, directory)]
     assert not failed, "\n".join(failed)
 

@@ -22,7 +22,7 @@ def test_a_deep_trace_is_closed_in_a_moment() -> None:
     for row in rows:
         spans.observe(row)
     began = time.process_time()
-    left = spans.end_early("id-0")
+    left = spans.force("id-0")
     took = time.process_time() - began
     assert [span.name for span in left] == [str(depth) for depth in range(DEEP - 1, 0, -1)]
     assert took < 1.0

@@ -191,8 +191,8 @@ main()
 
 
 @pytest.mark.parametrize("point", [
-    "runtime Runtime begin after", "jobs.job Job open after", "invocation Invocation _claim after",
-    "ending Ending close_spans before", "journal.journal FileJournal append before",
+    "runtime.pipeline Runtime begin after", "jobs.job Job open after", "invocation.invocation Invocation _claim after",
+    "invocation.closing Closing close_spans before", "journal.journal FileJournal append before",
 ])
 def test_a_signal_while_a_job_opens_or_closes(server: BraintrustServer, directory: Path, point: str) -> None:
     """SIGTERM in the very middle of opening or closing a job, whatever locks are held there, kills as it would have,

@@ -31,7 +31,7 @@ from trace_guard.rows import dump
 
 ENTRIES = st.lists(
     st.tuples(
-        st.sampled_from(Kind), st.binary(max_size=300), st.sampled_from([Flag.NONE, Flag.REPLACEMENT, Flag.VERBATIM]),
+        st.sampled_from(Kind), st.binary(max_size=300), st.sampled_from([Flag.NONE, Flag.VERBATIM]),
         st.floats(allow_nan=False),
     )
 )
@@ -96,7 +96,7 @@ def test_a_journal_reads_back_what_was_written_to_it(state_dir: StateDir) -> Non
     start, end = start_row("a"), end_row("a", output="ä\u2028")
     journal.begin(record, [NewRow.of(start)])
     journal.append([NewRow(json.loads(verbatim), verbatim, Flag.VERBATIM)])
-    last = journal.append([NewRow.of(end, Flag.REPLACEMENT)])
+    last = journal.append([NewRow.of(end, Flag.VERBATIM)])
     header = read_header(journal.path)
     assert {key: header[key] for key in destination} == destination
     assert sorted(header.keys() - destination.keys()) == ["created", "format", "pid"]
@@ -105,7 +105,7 @@ def test_a_journal_reads_back_what_was_written_to_it(state_dir: StateDir) -> Non
         (Kind.INVOCATION, Flag.NONE, dump(record.to_row())),
         (Kind.ROW, Flag.NONE, dump(start)),
         (Kind.ROW, Flag.VERBATIM, verbatim),
-        (Kind.ROW, Flag.REPLACEMENT, dump(end)),
+        (Kind.ROW, Flag.VERBATIM, dump(end)),
     ]
     assert found[-1].end == last == Position(1, (journal.path / segment_name(1)).stat().st_size)
     assert InvocationRecord.from_row(json.loads(found[0].payload)) == record

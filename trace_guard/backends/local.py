@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..deadline import Deadline
 from ..errors import BackendRefused, BackendUnavailable
 from ..journal.files import ATTACHMENTS, create_file
-from ..rows import Row, dump, merge, row_key
+from ..rows import Row, dump, merge, row_key, visible
 from .summaries import SpanSummary, TraceSummary, project_of, root_id_of, spans_of, start_of, summarize
 
 if TYPE_CHECKING:
@@ -336,6 +336,7 @@ def _write(connection: sqlite3.Connection, rows: Sequence[tuple[Row, bytes]]) ->
         stored = connection.execute("SELECT doc FROM rows WHERE key = ?", (key,)).fetchone()
         if row.pop("_is_merge", False) and stored is not None:
             row = merge(json.loads(stored[0]), row)
+        row = visible(row)
         columns = (_column(root_id_of(row)), start_of(row), _column(project_of(row)))
         connection.execute(_UPSERT, (key, *columns, dump(row).decode()))
 

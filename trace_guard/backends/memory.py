@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ..deadline import Deadline
 from ..journal.spooled import Content, SpooledAttachment
-from ..rows import Row, RowKey, merge, row_key
+from ..rows import Row, RowKey, merge, row_key, visible
 
 __all__ = ["MemoryBackend"]
 
@@ -37,7 +37,7 @@ class MemoryBackend:
                 row = json.loads(encoded)
                 replace = not row.pop("_is_merge", False)
                 key = row_key(row)
-                self._rows[key] = row if replace else merge(self._rows.get(key, {}), row)
+                self._rows[key] = visible(row if replace else merge(self._rows.get(key, {}), row))
 
     def resolve_project(self, name: str, deadline: Deadline) -> str:
         return name

@@ -27,7 +27,6 @@ class Batch:
         size: bytes of the rows.
         full: more is waiting than could be taken.
         unsure: it was sent, and may arrive once more.
-        marked: ids of spans in it that are closed while their code runs, or replaced.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -37,9 +36,7 @@ class Batch:
         self.size = 0
         self.full = False
         self.unsure = False
-        self.marked: set[str] = set()
         self._verbatim: set[str] = set()
-        self._spans: dict[RowKey, Row] = {}
 
     def take(self, entry: Entry, busy: Callable[[str], bool]) -> bool:
         """Add an entry; False if it has to wait for another batch.
@@ -64,8 +61,6 @@ class Batch:
         self.ids.add(row_id)
         if verbatim:
             self._verbatim.add(row_id)
-        if entry.flags & (Flag.FORCED | Flag.REPLACEMENT):
-            self.marked.add(row_id)
         self.size += len(entry.payload)
         return True
 
@@ -80,14 +75,12 @@ class Batch:
     def fold(self, projects: Mapping[str, str]) -> list[bytes]:
         """The rows to send: placeholders replaced, span rows as merges, one for each span.
 
-        A replacement entry stands for all that came before it and is sent without ``_is_merge``. What is no
-        span row is passed on byte for byte, unless a placeholder had to be replaced in it.
+        A row that is not a span row passes byte for byte, unless a placeholder had to be replaced in it.
 
         Args:
             projects: the ids of :meth:`project_names`.
         """
         spans: dict[RowKey, Row] = {}
-        self._spans = spans
         rows: list[Row | bytes] = []
         for row, entry in self.entries:
             unresolved = is_placeholder(row.get("project_id"))
@@ -97,20 +90,11 @@ class Batch:
                 rows.append(dump(row) if unresolved else entry.payload)
                 continue
             key = row_key(row)
-            replace = bool(entry.flags & Flag.REPLACEMENT)
-            row["_is_merge"] = not replace
+            row["_is_merge"] = True
             folded = spans.get(key)
             if folded is None:
                 spans[key] = row
                 rows.append(row)
-            elif replace:
-                folded.clear()
-                folded.update(row)
             else:
-                row["_is_merge"] = folded["_is_merge"]
                 merge(folded, row)
         return [row if isinstance(row, bytes) else dump(row) for row in rows]
-
-    def replacements(self) -> list[Row]:
-        """The rows, as they were folded, that replace what is stored."""
-        return [row for row in self._spans.values() if not row["_is_merge"]]

@@ -19,7 +19,6 @@ from ..deadline import Deadline
 from ..errors import BackendError, BackendUnauthorized
 from ..journal.format import Entry, Flag, Kind, Position
 from ..journal.journal import Journal
-from ..journal.reader import START
 from ..outcome import Delivery, Verdict
 from ..rows import Row, dump
 from .batch import Batch
@@ -46,8 +45,6 @@ _OTHERS_PAUSE = 0.05
 _OTHERS_SECONDS = 2.0
 # A wait shorter than this that ends without an answer says nothing about the backend.
 _TELLING_SECONDS = 0.5
-# Of so many spans it is kept in mind that a request may land late.
-_REMEMBERED = 10_000
 # What of a dead process's backlog may ride in a request that an invocation waits for.
 _RIDE_BYTES = 256 * 1024
 
@@ -78,13 +75,7 @@ class Courier:
         self._breaker = Breaker()
         self._sources: list[Source] = []
         self._flights: list[Flight] = []
-        self._void: list[Flight] = []
         self._threads: list[threading.Thread] = []
-        # Spans of which a request was given up that says they were closed too early, or replaces them: it may land
-        # at any time. So what replaces them next is sent once more, with whatever is sent after it.
-        self._doubtful: dict[str, None] = {}
-        self._again: dict[str, Row] = {}
-        self._last_chance = False
         self._landings = self._failures = 0
         self._unauthorized = self._lasting = 0
         self._closed = False
@@ -241,13 +232,12 @@ class Courier:
         unauthorized, lasting = self._unauthorized, self._lasting
         patience = Deadline.after(_OTHERS_SECONDS)
         with self._changed:
-            self._last_chance = force
             while not deadline.expired:
                 pending = [source for source in self._sources if not source.delivered]
-                if not pending and not (force and self._repeats):
+                if not pending:
                     return True
                 # Another process delivers from all of them: that is over soon, unless it was stopped over it.
-                others = bool(pending) and all(source.taken or source.unreadable for source in pending)
+                others = all(source.taken or source.unreadable for source in pending)
                 patience = patience if others else Deadline.after(_OTHERS_SECONDS)
                 if patience.expired:
                     return False
@@ -386,7 +376,6 @@ class Courier:
     def _give_up_frozen(self) -> None:
         for flight in [flight for flight in self._flights if flight.frozen]:
             flight.void = True
-            self._void.append(flight)
             if flight.thread in self._threads:
                 self._threads.remove(flight.thread)
             self._landed(flight, None)
@@ -398,7 +387,6 @@ class Courier:
         if not self._breaker.allows() or not any(one.due is not None and one.due <= now for one in self._sources):
             return None
         batch = Batch(self.backend.max_bytes)
-        again = self._take_again(batch)
         runs: list[Run] = []
         for step in (self._take_first, self._take_entries):
             for source in self._sources:
@@ -416,30 +404,13 @@ class Courier:
             if not source.flights and not run:
                 source.journal.leave_delivery()
         runs = [run for run in runs if run]
-        if not runs and not (again and self._last_chance):
-            self._again.update(again)
+        if not runs:
             return None
         for run in runs:
             run.source.flights += 1
-        self._last_chance = self._last_chance and bool(runs)
-        beside = {row_id for void in self._void for row_id in void.batch.marked}
-        flight = Flight(batch, runs, threading.current_thread(), again, beside)
+        flight = Flight(batch, runs, threading.current_thread())
         self._flights.append(flight)
         return flight
-
-    def _take_again(self, batch: Batch) -> dict[str, Row]:
-        """Before all others: what came about these spans since must not be replaced."""
-        taken: dict[str, Row] = {}
-        for row_id, row in list(self._again.items()):
-            if not batch.take(Entry(Kind.ROW, Flag.REPLACEMENT, 0.0, dump(row), START), self._is_busy):
-                break
-            taken[row_id] = self._again.pop(row_id)
-        return taken
-
-    @property
-    def _repeats(self) -> bool:
-        """True while a row that is to be sent once more is under way, or still can be."""
-        return bool(self._again and self._last_chance) or any(flight.again for flight in self._flights)
 
     def _take_first(self, source: Source, batch: Batch, runs: list[Run]) -> None:
         """Begin to deliver from a journal, unless another process does, with the rows that go ahead of all others."""
@@ -489,7 +460,6 @@ class Courier:
         self._flights.remove(flight)
         if not flight.void:
             self._book(flight, error)
-        self._note_replacements(flight, error)
         for run in flight.runs:
             run.source.flights -= 1
             if flight.void or error is not None:
@@ -502,21 +472,6 @@ class Courier:
         self._close_finished()
         self._changed.notify_all()
         self._asked.notify_all()
-
-    def _note_replacements(self, flight: Flight, error: BackendError | None) -> None:
-        lost = flight.void or error is not None
-        if flight.batch.unsure or (lost and not isinstance(error, BackendUnauthorized)):
-            self._doubtful.update(dict.fromkeys(flight.batch.marked))
-            while len(self._doubtful) > _REMEMBERED:
-                del self._doubtful[next(iter(self._doubtful))]
-        if lost:
-            self._again.update(flight.again)
-            return
-        for row in flight.batch.replacements():
-            if row["id"] in self._doubtful:
-                self._again[row["id"]] = row
-                if row["id"] not in flight.beside and not flight.batch.unsure:
-                    del self._doubtful[row["id"]]
 
     def _send_again(self, run: Run, pause: float) -> None:
         """A run has failed. All that comes behind it is sent again as well: the backend doesn't mind, and if it
@@ -616,7 +571,5 @@ class Courier:
             error = self._sender.send(flight.batch, deadline)
         finally:
             with self._changed:
-                if flight.void:
-                    self._void.remove(flight)
-                else:
+                if not flight.void:
                     self._landed(flight, error)

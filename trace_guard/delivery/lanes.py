@@ -86,16 +86,10 @@ class Flight:
         frozen: it was under way while the process was frozen, so that it may never be answered.
         void: given up: what comes of it no longer counts.
         counted: somebody has waited for it in vain, which the breaker has counted.
-        again: rows in it that had landed before, by id.
-        beside: what is ``marked`` in flights that were void when it took off, and may land after it.
     """
 
-    def __init__(
-        self, batch: Batch, runs: list[Run], thread: threading.Thread, again: dict[str, Row], beside: set[str]
-    ) -> None:
+    def __init__(self, batch: Batch, runs: list[Run], thread: threading.Thread) -> None:
         self.batch = batch
         self.runs = runs
         self.thread = thread
-        self.again = again
-        self.beside = beside
         self.frozen = self.void = self.counted = False

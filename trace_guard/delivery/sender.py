@@ -13,7 +13,7 @@ from ..backends.project_ids import is_placeholder, project_name
 from ..contain import report, warn_once
 from ..deadline import Deadline
 from ..errors import BackendError, BackendRefused, BackendUnauthorized
-from ..rows import correction, dump, is_span_row, lifecycle
+from ..rows import dump, is_span_row, lifecycle
 from .batch import Batch
 from .dead_letters import DeadLetters
 
@@ -92,9 +92,7 @@ class Sender:
         error = str(refusal)
         if is_span_row(row):
             try:
-                # A replacement without its payload would take that from the server as well.
-                kept = correction(row) if row.get("_is_merge") is False else lifecycle(row)
-                self.backend.send([dump(kept)], deadline)
+                self.backend.send([dump(lifecycle(row))], deadline)
                 error += " (sent without its payload)"
             except BackendRefused as second:
                 error = str(second)

@@ -90,7 +90,7 @@ class Exchange:
     def context(self) -> contextvars.Context:
         """One in which the invocation is current."""
         if self._context is None:
-            found = self.invocation._context
+            found = self.invocation.state.context
             self._context = found.copy() if found is not None else contextvars.copy_context()
         return self._context
 
@@ -105,7 +105,7 @@ class Exchange:
             name = self._name(self._request) if self._name is not None else None
             # A decorator on the function below may have said better what it is.
             if name and self.invocation.name == self._given:
-                self.invocation.name = self._given = name
+                self.invocation.state.name = self._given = name
                 self.invocation.span.set_attributes(name=name)
 
     def responds(self, status: int, headers: Iterable[tuple[str, str]]) -> None:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from ..outcome import Outcome
 from ..rows import closing_row, durable
 from ..runtime.state import PROCESS
-from .invocation import NOTHING
-
-if TYPE_CHECKING:
-    from ..guard import Guard
+from .state import NOTHING, GuardLike
 
 __all__ = ["Execution"]
 
@@ -59,7 +56,7 @@ class Execution:
         self._metadata = metadata
         self._tags = tags
         self._platform = dict(platform or {})
-        self._guard: Guard | None = None
+        self._guard: GuardLike | None = None
         self._lock = threading.Lock()
         self._finished = False
 
@@ -72,7 +69,7 @@ class Execution:
         row = str(uuid5(NAMESPACE_URL, f"trace-guard:row:{self._key}"))
         return {"id": row, "span_id": derived("span")[:16], "root_span_id": derived("trace")}
 
-    def open(self, guard: Guard, parent: str | Mapping[str, str] | None = None) -> str:
+    def open(self, guard: GuardLike, parent: str | Mapping[str, str] | None = None) -> str:
         """Write that it has begun; what an invocation is to have as its parent.
 
         Args:
@@ -99,7 +96,7 @@ class Execution:
             self._log_start(guard)
         return str(self.span.export())
 
-    def _log_start(self, guard: Guard) -> None:
+    def _log_start(self, guard: GuardLike) -> None:
         """Through the SDK, so that its masking function sees it."""
         event: dict[str, Any] = {}
         if self._input is not NOTHING and guard.settings.capture_input:

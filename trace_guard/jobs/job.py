@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -64,7 +63,7 @@ class Job:
         )
         known = guard.settings.grace if grace is None else grace
         # Nobody waits for the response of a job.
-        self.invocation.patience = guard.settings.exit_timeout
+        self.invocation.state.patience = guard.settings.exit_timeout
         self._grace = self.platform.grace if known is None else known
         self._heartbeat_seconds = heartbeat
         self._counters = StepCounters()
@@ -86,7 +85,8 @@ class Job:
     @property
     def is_live(self) -> bool:
         """True between its opening and its end, also within another invocation."""
-        return self.invocation.is_live or (self.invocation._outer is not None and not self.invocation._closed)
+        state = self.invocation.state
+        return state.is_live or (state.outer is not None and not state.is_closed)
 
     def step(self, name: str, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None) -> Step:
         """A part of the job, for ``with`` and ``async with``: see :func:`trace_guard.step`."""
@@ -178,9 +178,9 @@ class Job:
         return delivery
 
     def _before_end(self, error: BaseException | None, *, waits: bool) -> None:
-        if self.invocation._pid != os.getpid():
+        if not self.invocation.state.is_ours:
             return  # it is the parent's to end
-        self.invocation.patience = min(self.invocation.patience, PROCESS.end.remaining)
+        self.invocation.state.patience = min(self.invocation.state.patience, PROCESS.end.remaining)
         try:
             with contain("end a job"):
                 for workers in self._workers:
@@ -203,8 +203,9 @@ class Job:
             facts["signal"] = signal
             if is_end_by(signal, error):
                 # Not its own end, and not an error of it; as one step with an end before its time.
-                with invocation._lock:
-                    invocation.outcome = invocation.outcome or Outcome.TERMINATED
+                state = invocation.state
+                with state.lock:
+                    state.outcome = state.outcome or Outcome.TERMINATED
         if facts:
             invocation.note({"job": facts})
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import JournalError
 from .files import ATTACHMENTS
 from .format import Entry, Position, encode_acked
-from .journal import NewRow, Revision
+from .journal import NewRow
 from .locks import FileLock
 from .open_spans import InvocationRecord, OpenSpans
 from .reader import read_acked, read_entries, read_header
@@ -68,7 +68,7 @@ class BorrowedJournal:
     def append(self, rows: Sequence[NewRow]) -> Position:
         raise JournalError(f"{self.path} belongs to another process, which alone writes to it")
 
-    def revise(self, after: Position, make: Revision) -> Position:
+    def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position:
         raise JournalError(f"{self.path} belongs to another process, which alone writes to it")
 
     def read(self, after: Position) -> Iterator[Entry]:

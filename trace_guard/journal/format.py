@@ -62,12 +62,8 @@ class Flag(enum.IntFlag):
     """How a row is to be delivered."""
 
     NONE = 0
-    REPLACEMENT = 1
-    """The row replaces what is stored: sent without ``_is_merge``."""
     VERBATIM = 2
     """Not a span row: sent byte for byte."""
-    FORCED = 4
-    """It closes a span whose code still runs: taken back if that comes to its end in time after all."""
 
 
 class Position(NamedTuple):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from ..contain import logger, warn_once
 from ..errors import JournalError
-from ..rows import Row, correction, dump, has_ended, is_span_row, started_at, without_payload
+from ..rows import Row, dump, has_ended, is_span_row, started_at, without_payload
 from .directory import JOURNALS, StateDir
 from .files import ATTACHMENTS, bytes_of_journals, create_file, size_of, sync_directory, write_new
 from .format import (
@@ -40,15 +40,13 @@ from .reader import START, read_acked, read_entries, read_header, segments
 if TYPE_CHECKING:
     from .attachments import FileSpool, Spool
 
-__all__ = ["FileJournal", "Journal", "NewRow", "Revision"]
+__all__ = ["FileJournal", "Journal", "NewRow"]
 
 SEGMENT_BYTES = 4 * 1024 * 1024
 _PAYLOAD_SHARE = 0.75
 _SPANS_SHARE = 0.9
 # Attachments may fill the directory up to here, so that they never cost a row.
 _ATTACHMENTS_SHARE = 0.5
-# What has been delivered is kept for spans that may have to be rebuilt, while the journal fills less than this.
-_KEPT_SHARE = 0.25
 # How much may be written by others in the same directory before the total is looked up again.
 _RECOUNT_BYTES = 1024 * 1024
 
@@ -65,7 +63,6 @@ class NewRow(NamedTuple):
         return cls(row, dump(row), flags)
 
 
-Revision = Callable[[Iterator[Entry], Position], Sequence[NewRow]]
 """Makes rows of what is written behind a position; it is also told the position behind which nothing was removed."""
 
 
@@ -88,7 +85,7 @@ class Journal(Protocol):
     def make_room_for_attachments(self) -> Spool: ...
     def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position: ...
     def append(self, rows: Sequence[NewRow]) -> Position: ...
-    def revise(self, after: Position, make: Revision) -> Position: ...
+    def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position: ...
     def read(self, after: Position) -> Iterator[Entry]: ...
     def acknowledge(self, position: Position) -> None: ...
     def take_delivery(self) -> bool: ...
@@ -272,16 +269,15 @@ class FileJournal:
             self._book(fitting)
             return self._end
 
-    def revise(self, after: Position, make: Revision) -> Position:
-        """Append what ``make`` makes of the entries behind a position; nothing is written in between.
+    def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position:
+        """Append the rows that ``make`` returns; no other row is written in between.
 
         Raises:
             OSError, JournalError: as in :meth:`begin`.
         """
         with self._mutex:
             self._ready()
-            oldest = Position(min(self._sizes, default=self._active()), 0)
-            return self.append(make(self.read(after), oldest))
+            return self.append(make())
 
     def make_room_for_attachments(self) -> FileSpool:
         """Where attachments are kept; made when there is a first one."""
@@ -330,7 +326,7 @@ class FileJournal:
         cap, more = self._state_dir.byte_limit, sum(len(new.encoded) + ENTRY_OVERHEAD for new in rows)
         used = self._used()
         if used + more > cap * _PAYLOAD_SHARE:
-            self._remove_acked(even_kept=True)
+            self._remove_acked()
             used = self._used()
         fitting: list[NewRow] = []
         for new in rows:
@@ -345,11 +341,7 @@ class FileJournal:
                         continue
                     warn_once("cap:payload", "the journal in %s nears its cap (%d bytes): inputs and outputs are "
                               "dropped until deliveries succeed again", self.path, cap)
-                    if new.flags & Flag.REPLACEMENT:
-                        # Without its payload it would take that from the server as well.
-                        new = NewRow.of(correction(new.row))
-                    else:
-                        new = NewRow(new.row, dump(without_payload(new.row)), new.flags)
+                    new = NewRow(new.row, dump(without_payload(new.row)), new.flags)
             used += len(new.encoded) + ENTRY_OVERHEAD
             fitting.append(new)
         return fitting
@@ -489,16 +481,11 @@ class FileJournal:
             # Also if it could not be noted: this is what makes room on a full disk.
             self._remove_acked()
 
-    def _remove_acked(self, *, even_kept: bool = False) -> None:
-        """Remove segments that are delivered; those that spans may have to be rebuilt from only if ``even_kept``, or
-        if they have become too much."""
-        needed = None if even_kept or self.last_sign_of_life is not None else self.spans.needed_from
+    def _remove_acked(self) -> None:
+        """Remove the segments that are delivered."""
         try:
             for number in sorted(self._sizes):
-                if number >= min(self._acked.segment, self._end.segment) or (
-                    needed is not None and number >= needed.segment
-                    and self._used() <= self._state_dir.byte_limit * _KEPT_SHARE
-                ):
+                if number >= min(self._acked.segment, self._end.segment):
                     return
                 self._carry(number)
                 (self.path / segment_name(number)).unlink(missing_ok=True)

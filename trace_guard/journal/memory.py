@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..contain import warn_once
 from ..rows import has_ended, is_span_row, started_at
 from .format import ENTRY_OVERHEAD, Entry, Kind, Position
-from .journal import NewRow, Revision
+from .journal import NewRow
 from .open_spans import InvocationRecord, OpenSpans
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ __all__ = ["MemoryJournal"]
 
 MEMORY_BYTES = 16 * 1024 * 1024
 # What has been delivered is kept for spans that may have to be rebuilt, up to this share.
-_KEPT_SHARE = 0.25
 # Above every segment number of a file, so that positions of spans that began in a file stay in order.
 _SEGMENT = 1 << 40
 
@@ -44,7 +43,7 @@ class MemoryJournal:
         self._bytes = 0
         self._max_bytes = max_bytes
         self._count = 0
-        self._acked = self._removed = Position(_SEGMENT, 0)
+        self._acked = Position(_SEGMENT, 0)
         self._mutex = threading.RLock()
 
     @property
@@ -73,7 +72,7 @@ class MemoryJournal:
                 self._count += 1
                 row_id = str(new.row.get("id"))
                 if self._bytes + len(new.encoded) > self._max_bytes:
-                    self._remove_acked(even_kept=True)
+                    self._remove_acked()
                 dropped = is_span_row(new.row) and self.spans.was_dropped(row_id)
                 ends = is_span_row(new.row) and has_ended(new.row)
                 if dropped or (self._bytes + len(new.encoded) > self._max_bytes and not ends):
@@ -88,9 +87,9 @@ class MemoryJournal:
                 self.spans.observe(new.row, self.end)
             return self.end
 
-    def revise(self, after: Position, make: Revision) -> Position:
+    def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position:
         with self._mutex:
-            return self.append(make(self.read(after), self._removed))
+            return self.append(make())
 
     def read(self, after: Position) -> Iterator[Entry]:
         with self._mutex:
@@ -101,14 +100,10 @@ class MemoryJournal:
             self._acked = max(self._acked, position)
             self._remove_acked()
 
-    def _remove_acked(self, *, even_kept: bool = False) -> None:
-        needed = None if even_kept else self.spans.needed_from
+    def _remove_acked(self) -> None:
         while self._entries and self._entries[0].end <= self._acked:
-            if needed is not None and self._entries[0].end > needed and self._bytes <= self._max_bytes * _KEPT_SHARE:
-                return
             gone = self._entries.popleft()
             self._bytes -= len(gone.payload) + ENTRY_OVERHEAD
-            self._removed = gone.end
 
     def take_delivery(self) -> bool:
         return True

@@ -6,17 +6,25 @@ same spans open. Nothing here looks at objects of the SDK: a span that is open i
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..rows import Row, has_ended, identity, is_durable, is_span_row, started_at
+from ..rows import (
+    Row,
+    about_end,
+    has_ended,
+    identity,
+    is_durable,
+    is_forced,
+    is_span_row,
+    merge,
+    started_at,
+)
 from .format import Position
 
-__all__ = ["EndedEarly", "InvocationRecord", "OpenSpan", "OpenSpans"]
+__all__ = ["ForcedClose", "ForcedSpan", "InvocationRecord", "OpenSpan", "OpenSpans"]
 
 _REMEMBERED = 20_000
 _NOWHERE = Position(0, 0)
@@ -54,7 +62,7 @@ class OpenSpan:
     Attributes:
         owner: the root's row id of the invocation that it belongs to, or None if it is the process's.
         position: where in the journal its start, or its carried identity, lies.
-        began: where its start lies, also once that has been removed.
+        error: what its own code has logged as its error.
     """
 
     def __init__(
@@ -64,32 +72,39 @@ class OpenSpan:
         self.name = name
         self.start = start
         self.owner = owner
-        self.position = self.began = position
-        self.has_error = False
+        self.position = position
+        self.error: Any = None
 
     @property
     def row_id(self) -> str:
         return str(self.identity["id"])
 
 
-class EndedEarly(NamedTuple):
-    """An invocation that was ended while its code still ran.
+class ForcedSpan(NamedTuple):
+    """A span that was closed while its code still ran.
 
     Attributes:
-        since: the position in the journal behind which all of its rows lie.
-        spans: what was closed below its root, innermost first.
+        said: what its own code has said about its end, merged.
     """
 
-    since: Position
-    spans: list[OpenSpan]
+    span: OpenSpan
+    said: Row
+
+
+class ForcedClose(NamedTuple):
+    """An invocation that was closed while its code still ran: its root, and what was open below, innermost first."""
+
+    root: ForcedSpan
+    spans: list[ForcedSpan]
 
 
 class _Live:
     def __init__(self, record: InvocationRecord, position: Position) -> None:
         self.record = record
-        self.position = self.since = position
+        self.position = position
         self.rows = 0
-        self.root_error = False
+        self.root_error: Any = None
+        self.forced: dict[str, ForcedSpan] = {}
 
 
 class OpenSpans:
@@ -104,8 +119,9 @@ class OpenSpans:
         self._roots: dict[str, str] = {}
         self._closed: OrderedDict[str, str] = OrderedDict()
         self._late: list[OpenSpan] = []
-        # Invocations that were ended while their code still ran, and what was closed in them.
-        self._early: dict[str, tuple[_Live, list[OpenSpan]]] = {}
+        # Invocations that were closed by force, and the row ids of their spans.
+        self._forced: dict[str, _Live] = {}
+        self._forced_spans: dict[str, ForcedSpan] = {}
         self._dropped: OrderedDict[str, str] = OrderedDict()
         # Spans that are left open on purpose, see trace_guard.rows.durable.
         self._durable: OrderedDict[str, str] = OrderedDict()
@@ -130,7 +146,10 @@ class OpenSpans:
                 return
             span = self._open.get(row_id)
             if row_id in self._live and row.get("error"):
-                self._live[row_id].root_error = True
+                self._live[row_id].root_error = row["error"]
+            forced = self._forced_spans.get(row_id)
+            if forced is not None and not is_forced(row):
+                merge(forced.said, about_end(row))
             if span is None:
                 start = started_at(row)
                 owner = self._owner(row, start)
@@ -149,7 +168,7 @@ class OpenSpans:
                 self._count(span.owner)
                 if has_ended(row):
                     del self._open[row_id]
-            span.has_error = span.has_error or bool(row.get("error"))
+            span.error = row.get("error") or span.error
 
     def carried(self, row: Mapping[str, Any], position: Position) -> None:
         """The identity of an open span has been written again, as its start is about to be removed."""
@@ -160,39 +179,43 @@ class OpenSpans:
             else:
                 span.position = position
 
-    def end_early(self, root: str) -> list[OpenSpan]:
-        """A live invocation is to be ended while its code still runs: its open spans, innermost first, but for the
-        root. What starts below it from now on is late."""
+    def force(self, root: str) -> list[OpenSpan]:
+        """A live invocation is about to be closed by force: its open spans, innermost first, without the root. What
+        starts below it from now on is late."""
         with self._lock:
-            spans = [span for span in self.open_of(root) if span.row_id != root]
+            spans = self.open_of(root)
             live = self._take(root)
             if live is not None:
-                self._early[root] = live, list(spans)
-            return spans
+                self._forced[root] = live
+                for span in spans:
+                    self._add_forced(live, span)
+            return [span for span in spans if span.row_id != root]
 
-    def finish(self, root: str) -> EndedEarly | None:
-        """An invocation is over; what starts below it from now on is late. If it had been ended early, what was
-        closed then."""
+    def finish(self, root: str) -> ForcedClose | None:
+        """An invocation is over; what starts below it from now on is late. Returns its forced close, if it had one."""
         with self._lock:
             self._take(root)
-            early = self._early.pop(root, None)
-            return None if early is None else EndedEarly(early[0].since, self._innermost_first(early[1]))
+            live = self._forced.pop(root, None)
+            if live is None:
+                return None
+            for row_id in live.forced:
+                self._forced_spans.pop(row_id, None)
+            closed = live.forced.pop(root, None)
+            if closed is None:
+                return None
+            spans = self._innermost_first(forced.span for forced in live.forced.values())
+            return ForcedClose(closed, [live.forced[span.row_id] for span in spans])
+
+    def _add_forced(self, live: _Live, span: OpenSpan) -> None:
+        error = span.error or (live.root_error if span.row_id == live.record.root else None)
+        forced = ForcedSpan(span, {} if error is None else {"error": error})
+        live.forced[span.row_id] = self._forced_spans[span.row_id] = forced
 
     def rows_of(self, root: str) -> int:
         """How many rows of an invocation that is not finished have been seen."""
         with self._lock:
             found = self._unfinished(root)
             return found.rows if found else 0
-
-    @property
-    def needed_from(self) -> Position | None:
-        """Where the rows begin of which spans may have to be rebuilt, as a watchdog may yet turn out to have ended
-        their invocation too early; None if there are none. After its deadline none has."""
-        with self._lock:
-            now = time.time()
-            found = [one.since for one in self._live.values() if (one.record.deadline or 0.0) > now]
-            found += [one.since for one, _ in self._early.values() if (one.record.deadline or math.inf) > now]
-            return min(found, default=None)
 
     def knows(self, row: Mapping[str, Any]) -> bool:
         """True if the row belongs to an invocation that was begun here, live or over."""
@@ -203,7 +226,7 @@ class OpenSpans:
         """True if an error of an open span, or of the root of a live invocation, has been seen."""
         with self._lock:
             span, live = self._open.get(row_id), self._live.get(row_id)
-            return (span is not None and span.has_error) or (live is not None and live.root_error)
+            return bool((span and span.error) or (live and live.root_error))
 
     def is_open(self, row_id: str) -> bool:
         with self._lock:
@@ -238,8 +261,8 @@ class OpenSpans:
         with self._lock:
             late, self._late = [span for span in self._late if span.row_id in self._open], []
             for span in late:
-                if span.owner in self._early:
-                    self._early[span.owner][1].append(span)
+                if span.owner in self._forced:
+                    self._add_forced(self._forced[span.owner], span)
             return late
 
     def record_of(self, root: str | None) -> InvocationRecord | None:
@@ -276,9 +299,7 @@ class OpenSpans:
         return live
 
     def _unfinished(self, root: str | None) -> _Live | None:
-        if root is None:
-            return None
-        return self._early[root][0] if root in self._early else self._live.get(root)
+        return None if root is None else self._forced.get(root) or self._live.get(root)
 
     def _count(self, owner: str | None) -> None:
         found = self._unfinished(owner)

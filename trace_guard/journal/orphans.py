@@ -189,7 +189,7 @@ def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float, death: Death | 
     outcome = (death and death.outcome) or (Outcome.TIMED_OUT if late else Outcome.ABANDONED)
     is_root = record is not None and record.root == span.row_id
     error = None
-    if is_root and not span.has_error:
+    if is_root and not span.error:
         error = (death and death.error) or (
             "TimedOut: the process was alive until its deadline, and did not come back"
             if late else "Abandoned: the process ended without closing this span"

@@ -22,11 +22,10 @@ from ..delivery.dead_letters import DeadLetters
 from ..errors import BackendError, JournalError
 from ..journal.directory import JOURNALS, StateDir, prepare
 from ..journal.files import is_small
-from ..journal.format import Entry, Flag, Position
+from ..journal.format import Flag, Position
 from ..journal.journal import FileJournal, Journal, NewRow
 from ..journal.memory import MemoryJournal
 from ..journal.open_spans import InvocationRecord, OpenSpan, OpenSpans
-from ..journal.reader import START
 from ..outcome import ClosedBy, Outcome
 from ..rows import Row, closing_row, dump, is_span_row
 from ..settings import DEFAULT_API_URL, Settings
@@ -165,26 +164,9 @@ class Runtime:
         """Write that an invocation begins, with its root's first row."""
         return self._append([NewRow.of(row)], record)
 
-    def append(self, rows: Sequence[Row], flags: Flag = Flag.NONE) -> tuple[Journal, Position]:
+    def append(self, rows: Sequence[Row]) -> tuple[Journal, Position]:
         """Write rows of our own; the journal that has them, and the position behind them."""
-        return self._append([NewRow.of(row, flags) for row in rows])
-
-    def revise(
-        self, known: Journal | None, after: Position,
-        make: Callable[[Iterable[Entry], Position | None], Sequence[NewRow]],
-    ) -> tuple[Journal, Position]:
-        """Write what ``make`` makes of what is written behind a position of a journal; nothing comes in between.
-
-        Args:
-            make: is given the entries, and the position behind which none was removed; None for that if rows are
-                written to another journal by now, of which it then gets all.
-        """
-        def write(journal: Journal) -> Position:
-            if journal is known:
-                return journal.revise(after, make)
-            return journal.revise(START, lambda entries, oldest: make(entries, None))
-
-        return self._write(write)
+        return self._append([NewRow.of(row) for row in rows])
 
     def ingest(self, rows: Iterable[tuple[Row, bytes]]) -> None:
         """Write rows that the SDK has handed over, and close those that come too late for their invocation."""
@@ -198,7 +180,7 @@ class Runtime:
                 closing_row(span.identity, end=max(now, span.start), outcome=Outcome.OK,
                             closed_by=ClosedBy.GUARD, reason="late")
                 for span in late
-            ], Flag.FORCED)
+            ])
 
     def _append(
         self, rows: Sequence[NewRow], record: InvocationRecord | None = None
@@ -593,7 +575,7 @@ class Runtime:
         for thread in threads:
             thread.join(min(deadline.remaining, threading.TIMEOUT_MAX))
         if is_certain and self._journal is not None:
-            self.courier.last_call(*self.revise(self._journal, self._journal.end, self._killed_rows))
+            self.courier.last_call(*self._write(lambda journal: journal.append_made(self._killed_rows)))
         elif unowned := self._terminated(self.spans.unowned()):
             self.append(unowned)
         self._drain(deadline)  # what others left behind can wait, the signal can't
@@ -601,7 +583,7 @@ class Runtime:
     def _terminated(self, spans: Iterable[OpenSpan]) -> list[Row]:
         return self.close_spans(spans, Outcome.TERMINATED, ClosedBy.GUARD, "signal", time.time())
 
-    def _killed_rows(self, entries: Iterable[Entry], oldest: Position | None) -> list[NewRow]:
+    def _killed_rows(self) -> list[NewRow]:
         """As :meth:`_last_rows`, where a signal is the end."""
         return [NewRow.of(row) for row in self._terminated(self.spans.all_open())]
 
@@ -614,7 +596,7 @@ class Runtime:
             self.search_anew()
             self._look_around()
         if self._journal is not None:
-            self.courier.last_call(*self.revise(self._journal, self._journal.end, self._last_rows))
+            self.courier.last_call(*self._write(lambda journal: journal.append_made(self._last_rows)))
         drained = self.courier.drain(deadline, force=True)
         for one in self._retired:
             one.courier.drain(deadline)
@@ -625,7 +607,7 @@ class Runtime:
             one.close()
         self._retired, self._journal = [], None
 
-    def _last_rows(self, entries: Iterable[Entry], oldest: Position | None) -> list[NewRow]:
+    def _last_rows(self) -> list[NewRow]:
         """The ends of all that is open. Threads may go on tracing: nothing of theirs comes in between."""
         unowned, now = self.spans.unowned(), time.time()
         # An invocation that is still under way, in a daemon thread or a forgotten generator, ends with the process.

@@ -6,7 +6,7 @@ import atexit
 import math
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from .. import contain as containment
@@ -16,6 +16,7 @@ from ..contain import contain
 from ..deadline import Deadline
 from ..rows import Row
 from ..settings import DEFAULT_API_URL, Settings
+from .current import current
 from .pipeline import Runtime
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ class _Process:
         self._patience = math.inf
         self._waited_for = Deadline.after(0.0)
         self._end = Deadline.never()
-        self.in_invocation: Callable[[], bool] = lambda: False
 
     @property
     def sdk(self) -> Sdk:
@@ -212,7 +212,7 @@ class _Process:
             runtime.identity.learn_organisation(organisation)
 
     def flushed(self) -> None:
-        if self.in_invocation() or self._has_exited:
+        if current() is not None or self._has_exited:
             return  # its end delivers; and an exit has waited as long as it may, when the SDK's own flush comes
         for runtime in list(self._runtimes):
             if not runtime.spans.live():

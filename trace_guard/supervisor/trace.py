@@ -18,7 +18,6 @@ from ..errors import JournalError
 from ..jobs.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from ..jobs.platform import Platform
 from ..journal.directory import StateDir
-from ..journal.format import Flag
 from ..journal.locks import FileLock
 from ..journal.open_spans import InvocationRecord
 from ..journal.orphans import Death, OrphanSearch, names_of_journals
@@ -135,7 +134,7 @@ class Trace:
             closing = closing_row(self._identity, end=max(end.at, self._began), outcome=outcome, error=error)
             closing["metadata"].update(facts)
             runtime.spans.finish(self._identity["id"])
-            runtime.append([closing], Flag.FORCED)
+            runtime.append([closing])
         with contain("deliver"):
             runtime.close(deadline)
 

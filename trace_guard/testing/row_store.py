@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..rows import Row, RowKey, merge, row_key
+from ..rows import Row, RowKey, merge, row_key, visible
 
 __all__ = ["RowStore", "RowsRefused", "StoredRow"]
 
@@ -34,7 +34,8 @@ class RowStore:
 
     A row with ``_is_merge: true`` is merged deeply into the stored one, whose ids stay, or inserted when there
     is none; any other replaces it (https://www.braintrust.dev/docs/reference/api/Logs); ``_object_delete``
-    removes it. ``_merge_paths`` and ``_array_delete`` are not imitated.
+    removes it. ``_merge_paths`` and ``_array_delete`` are not imitated. A null mark of the
+    guard reads as absent.
     """
 
     def __init__(self) -> None:
@@ -75,7 +76,7 @@ class RowStore:
     def all(self) -> list[StoredRow]:
         """Copies of every stored row, in the order of their first arrival."""
         with self.changed:
-            return copy.deepcopy(list(self._stored.values()))
+            return [StoredRow(visible(copy.deepcopy(one.row)), one.arrived) for one in self._stored.values()]
 
     def clear(self) -> None:
         """Forget all rows; projects stay."""

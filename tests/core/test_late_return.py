@@ -1,4 +1,4 @@
-"""Code that comes to its own end after a watchdog or a signal has closed its spans."""
+"""Code that returns in time although a watchdog or a signal has closed its spans."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 import braintrust
 import pytest
 from fixtures import MakeGuard
-from support import PROJECT_ID, Program, environment, normal, traces_in, until
+from support import PROJECT_ID, normal, traces_in, until
 
 from trace_guard import Deadline, Guard, LocalStore, Outcome, current_invocation
 from trace_guard.backends.memory import MemoryBackend
-from trace_guard.journal.reader import segments
-from trace_guard.rows import Row, dump
-from trace_guard.testing import BraintrustServer, Fault
+from trace_guard.outcome import Way
+from trace_guard.rows import Row
+from trace_guard.testing import BraintrustServer
 
-Way = Callable[[], Any]
+Early = Callable[[], Any]
 
 
 def mark(row: Row) -> Any:
@@ -35,12 +35,7 @@ def about(server: BraintrustServer) -> dict[str, Any]:
     }
 
 
-def replacements(server: BraintrustServer, since: int = 0) -> list[Row]:
-    """The rows that were sent to replace what is stored."""
-    return [row for request in server.requests[since:] for row in request.rows if row["_is_merge"] is False]
-
-
-def work(early: Way, *, fails: bool = False) -> str:
+def work(early: Early, *, fails: bool = False) -> str:
     """User code that goes on after ``early``, with spans that are open by then in every way."""
     with braintrust.start_span("outer", input="question") as outer:
         outer.log(metadata={"kept": {"a": 1}}, scores={"early": 0.5})
@@ -61,7 +56,7 @@ def work(early: Way, *, fails: bool = False) -> str:
     return "result"
 
 
-def run(guard: Guard, early: Way, *, fails: bool = False, kind: str = "sync", deadline: float | None = None) -> Any:
+def run(guard: Guard, early: Early, *, fails: bool = False, kind: str = "sync", deadline: float | None = None) -> Any:
     """Run it guarded; its invocation."""
     found: list[Any] = []
 
@@ -90,7 +85,7 @@ def run(guard: Guard, early: Way, *, fails: bool = False, kind: str = "sync", de
     return found[0]
 
 
-def terminated(guard: Guard, server: BraintrustServer) -> Way:
+def terminated(guard: Guard, server: BraintrustServer) -> Early:
     """What a signal does, and then has arrived."""
     def early() -> None:
         guard.runtime.terminate("SIGTERM", Deadline.after(5))
@@ -147,9 +142,8 @@ def test_a_signal_that_is_survived_is_taken_back(server: BraintrustServer, make_
     plain = run(guard, nothing)
     assert (miss.outcome, miss.delivery.verdict) == (plain.outcome, plain.delivery.verdict)
     assert miss.delivery.rows > plain.delivery.rows
-    near_miss, in_time = map(normal, traces_in(server.span_rows()))
-    assert near_miss == in_time
-    assert len(replacements(server)) == 6
+    late, in_time = map(normal, traces_in(server.span_rows()))
+    assert late == in_time
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
@@ -169,7 +163,6 @@ def test_what_a_signal_raises_is_no_end_of_its_own(
         ended()
     assert invocation.outcome is Outcome.TERMINATED
     assert about(server) == {"root": {"outcome": "terminated", "closed_by": "guard", "reason": "signal"}}
-    assert replacements(server) == []
 
 
 def test_an_end_after_the_deadline_is_too_late(server: BraintrustServer, make_guard: MakeGuard) -> None:
@@ -187,18 +180,17 @@ def test_an_end_after_the_deadline_is_too_late(server: BraintrustServer, make_gu
     assert root["output"] == "late"
 
 
-# What a replacement must not take
+# What a correction must not take
 
 
-def test_a_replacement_takes_nothing_with_it(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """Feedback that was given on a span before it is replaced stays, and so does what is logged on it afterwards."""
+def test_a_correction_takes_nothing_with_it(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """Feedback on a span from before its correction stays, and so does what is logged on it afterwards."""
     guard = make_guard(linger=60)
     logger = braintrust.init_logger(project="project", project_id=PROJECT_ID, set_current=False)
     with guard.invocation("root") as invocation:
         logger.log_feedback(id=invocation.span.id, scores={"before": 1.0})
         terminated(guard, server)()
         logger.log_feedback(id=invocation.span.id, scores={"between": 0.5})
-    assert len(replacements(server)) == 1
     logger.log_feedback(id=invocation.span.id, scores={"after": 0.0})
     invocation.span.log(metadata={"later": True})
     assert guard.flush(10)
@@ -207,80 +199,26 @@ def test_a_replacement_takes_nothing_with_it(server: BraintrustServer, make_guar
     assert root["metadata"] == {"later": True, "trace_guard": {"outcome": "ok"}}
 
 
-def test_rows_that_were_delivered_are_kept_for_it(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """While an invocation has a deadline, the segments that its spans would be rebuilt from are kept after delivery,
-    up to a part of the cap, and removed after its end."""
-    guard = make_guard(linger=60, max_journal_bytes=1 << 20)
-    invocation = guard.invocation("root", deadline=Deadline.after(60))
-    with invocation, braintrust.start_span("first") as first:
-        first.log(output="x" * 1000)
-        for _ in range(3):
-            with braintrust.start_span("large") as large:
-                large.log(output="y" * 50_000)
-            assert flushed(guard)
-        journal: Any = guard.runtime.journal()
-        assert len(segments(journal.path)) == 3
-        terminated(guard, server)()
-    assert about(server) == {"root": {"outcome": "ok"}, "first": None, "large": None}
-    assert {row["id"] for row in replacements(server)} == {invocation.span.id, first.id}
-    with guard.invocation("next"):
-        pass
-    assert len(segments(journal.path)) == 1
-
-
-@pytest.mark.parametrize("memory", [False, True])
-def test_what_is_gone_from_the_journal_is_not_replaced(
-    server: BraintrustServer, make_guard: MakeGuard, memory: bool, tmp_path: Path
-) -> None:
-    """A span some of whose rows are no longer in the journal is corrected by a merge, which leaves all that the server
-    has where it is; a span that is still there whole is replaced."""
-    (tmp_path / "file").touch()
-    guard = make_guard(linger=60, max_journal_bytes=1 << 20, **({"directory": tmp_path / "file"} if memory else {}))
-    journal: Any = guard.runtime.journal()
-    assert journal.durable is not memory
-    if memory:
-        journal._max_bytes = 1 << 20
-    invocation = guard.invocation("root", deadline=Deadline.after(60), input="input")
-    with invocation, braintrust.start_span("first", input="x" * 1000) as first:
-        first.log(metadata={"kept": True})
-        for _ in range(8):
-            with braintrust.start_span("large") as large:
-                large.log(output="y" * 50_000)
-            assert flushed(guard)
-        with braintrust.start_span("whole", output="z"):
-            terminated(guard, server)()
-        first.log(output="first's")
-    assert {row["span_attributes"]["name"] for row in replacements(server)} == {"whole"}
-    rows = {row["id"]: row for row in server.span_rows()}
-    wrong = {"closed_by": None, "reason": None, "running": None}
-    for row_id in (invocation.span.id, first.id):
-        assert rows[row_id]["metadata"]["trace_guard"] == {"outcome": "ok", **wrong}
-        assert rows[row_id]["error"] is None
-    assert rows[invocation.span.id]["input"] == "input"
-    assert (rows[first.id]["input"], rows[first.id]["output"]) == ("x" * 1000, "first's")
-    assert rows[first.id]["metadata"]["kept"] is True
-    assert about(server)["whole"] is None
-
-
 def flushed(guard: Guard) -> bool:
     """Have all that the SDK has delivered, from within an invocation."""
     braintrust.flush()
     return guard.runtime.flush(Deadline.after(10))
 
 
-def test_memory_is_rebuilt_from_too(server: BraintrustServer, make_guard: MakeGuard, tmp_path: Path) -> None:
-    """Where no directory can be used a near miss is corrected as well."""
+def test_a_late_return_is_corrected_without_a_directory(
+    server: BraintrustServer, make_guard: MakeGuard, tmp_path: Path
+) -> None:
+    """A late return is corrected where no directory can be used."""
     (tmp_path / "file").touch()
     guard = make_guard(linger=60, directory=tmp_path / "file")
     run(guard, terminated(guard, server))
     run(guard, nothing)
-    near_miss, in_time = map(normal, traces_in(server.span_rows()))
-    assert near_miss == in_time
+    late, in_time = map(normal, traces_in(server.span_rows()))
+    assert late == in_time
 
 
-def test_a_journal_that_is_full_cuts_no_replacement(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """Where the cap leaves no room for a span's payload, the span is corrected without it, and what the server has of
-    it stays."""
+def test_a_full_journal_keeps_the_correction(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """A span is corrected although the size cap leaves no room for payloads, and what the server has stays."""
     guard = make_guard(linger=60, max_journal_bytes=1 << 20)
     with guard.invocation("root", input="i" * 1000) as invocation:
         terminated(guard, server)()
@@ -294,7 +232,7 @@ def test_a_journal_that_is_full_cuts_no_replacement(server: BraintrustServer, ma
     assert guard.flush(10)
     (root,) = (row for row in server.span_rows() if row["id"] == invocation.span.id)
     assert root["input"] == "i" * 1000
-    assert root["metadata"]["trace_guard"] == {"outcome": "ok", "closed_by": None, "reason": None, "running": None}
+    assert root["metadata"]["trace_guard"] == {"outcome": "ok", "payload_dropped": True}
     assert server.open_spans() == []
 
 
@@ -303,11 +241,10 @@ def journal_is_nearly_full(guard: Guard) -> bool:
     return journal.size > 0.76 * (1 << 20)
 
 
-def test_a_replacement_that_is_refused_is_said_as_a_merge(
+def test_a_refused_payload_does_not_cost_the_correction(
     server: BraintrustServer, make_guard: MakeGuard
 ) -> None:
-    """A replacement that the server won't have, as it is too large in one piece, becomes a merge that says the real
-    end, and what the server has stays."""
+    """A row that the server refuses for its size is sent without its payload, and the real end stands."""
     guard = make_guard(linger=60)
     with guard.invocation("root") as invocation:
         invocation.span.log(metadata={"one": "x" * 3000})
@@ -315,34 +252,23 @@ def test_a_replacement_that_is_refused_is_said_as_a_merge(
         invocation.span.log(metadata={"two": "y" * 3000})
         terminated(guard, server)()
         server.max_body_bytes = 5000
+        invocation.set_output("z" * 6000)
     assert invocation.delivery is not None
     assert invocation.delivery.verdict is invocation.delivery.REFUSED
     (root,) = server.span_rows()
     assert (len(root["metadata"]["one"]), len(root["metadata"]["two"])) == (3000, 3000)
-    assert root["metadata"]["trace_guard"] == {"outcome": "ok", "closed_by": None, "reason": None, "running": None}
-    assert root["error"] is None
-
-
-def test_what_can_t_be_merged_here_is_not_replaced(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """A span of which something was said that only the server knows how to carry out is corrected by a merge."""
-    guard = make_guard(linger=60)
-    with guard.invocation("root"), braintrust.start_span("child") as child:
-        row = {"id": child.id, "project_id": PROJECT_ID, "log_id": "g", "_is_merge": True, "_array_delete": [["tags"]]}
-        guard.runtime.ingest([(row, dump(row))])
-        terminated(guard, server)()
-        child.log(output="its own")
-    assert {row["span_attributes"]["name"] for row in replacements(server)} == {"root"}
-    assert about(server)["child"] == {"outcome": "ok", "closed_by": None, "reason": None, "running": None}
+    assert root["metadata"]["trace_guard"] == {"outcome": "ok", "payload_dropped": True}
+    assert root.get("error") is None
 
 
 def test_a_fault_of_ours_leaves_it_as_it_is(
     server: BraintrustServer, make_guard: MakeGuard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If a near miss can't be corrected, as something of ours fails, its code does not notice, and no span is open."""
-    def fails(*_: Any) -> None:
+    """If a fault of ours prevents the correction, the code does not notice, and no span is open."""
+    def fails(*_: Any) -> Any:
         raise LookupError("a fault of ours")
 
-    monkeypatch.setattr("trace_guard.invocation.late_return.NearMiss.rows", fails)
+    monkeypatch.setattr("trace_guard.invocation.late_return.corrections", fails)
     guard = make_guard(linger=60)
     assert guard.wrap(lambda: work(terminated(guard, server)), name="root")() == "result"
     assert [record.message for record in caplog.records if record.exc_info] == [
@@ -351,7 +277,6 @@ def test_a_fault_of_ours_leaves_it_as_it_is(
     caplog.clear()
     assert guard.flush(10)
     assert server.open_spans() == []
-    assert replacements(server) == []
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -363,16 +288,16 @@ def test_an_end_after_the_deadline_changes_nothing(
     outcome and error as the watchdog has told them, also if the delivery is put off until after the response."""
     guard = make_guard(linger=60, reserve=0.2)
     invocation = guard.invocation("root", deadline=Deadline.after(0.4))
-    jobs: list[Callable[[Deadline, str], object]] = []
+    jobs: list[Callable[[Deadline, Way], object]] = []
     if puts_off:
-        invocation.after_response = lambda job: jobs.append(job) or "later"
+        invocation.state.after_response = lambda job: jobs.append(job) or Way.BACKGROUND
     with contextlib.suppress(ValueError), invocation:
         until(lambda: invocation.deadline.expired and any(map(mark, server.span_rows())))
         (closed,) = server.span_rows()
         if fails:
             raise ValueError("too late")
     for job in jobs:
-        job(Deadline.after(5), "later")
+        job(Deadline.after(5), Way.BACKGROUND)
     assert (invocation.outcome, len(jobs)) == (Outcome.TIMED_OUT, puts_off)
     assert guard.flush(10)
     (root,) = server.span_rows()
@@ -380,63 +305,11 @@ def test_an_end_after_the_deadline_changes_nothing(
     assert [root[key] for key in told] == [closed[key] for key in told]
 
 
-# Requests that may land late
-
-
-@pytest.mark.parametrize("times", [1, 3])
-def test_it_is_sent_once_more_after_a_request_that_failed(
-    server: BraintrustServer, make_guard: MakeGuard, times: int
-) -> None:
-    """If a request with the wrong mark has failed, so that it may land late, the replacement is sent once more with the
-    next delivery, with what has come since, and never again; be it that a delivery has failed, or that its next attempt
-    has not."""
-    guard = make_guard(linger=60)
-    server.fail("/logs3", Fault.status(504), times=times)
-    with guard.invocation("root") as invocation:
-        invocation.span.log(input="input")
-        guard.runtime.terminate("SIGTERM", Deadline.after(5))
-    invocation.span.log(output="afterwards")
-    assert [row["id"] for row in replacements(server)] == [invocation.span.id]
-    late = server.requests_to("/logs3")[0].rows
-    server._store.write([*late])
-    assert any(map(mark, server.span_rows()))
-    for number in range(3):
-        with guard.invocation(f"next {number}"):
-            pass
-        assert len(replacements(server)) == 2
-        (root,) = (row for row in server.span_rows() if row["id"] == invocation.span.id)
-        assert root["metadata"]["trace_guard"] == {"outcome": "ok"}
-        assert (root["input"], root["output"]) == ("input", "afterwards")
-        assert "error" not in root
-
-
-def test_the_exit_is_a_next_delivery_too(server: BraintrustServer, directory: Path) -> None:
-    """A process that ends before there is a next delivery sends the replacement once more at its exit."""
-    code = """
-    from trace_guard import Deadline, Guard
-    guard = Guard(linger=60)
-    with guard.invocation("root") as invocation:
-        guard.runtime.terminate("SIGTERM", Deadline.after(5))
-    say(invocation.delivery.verdict.value)
-    listen()
-    """
-    server.fail("/logs3", Fault.status(504), times=3)
-    with Program(code, environment(server, directory)) as program:
-        program.expects("delivered")
-        assert len(replacements(server)) == 1
-        server._store.write([*server.requests_to("/logs3")[0].rows])
-        assert any(map(mark, server.span_rows()))
-        program.tell()
-        program.ends_well()
-    assert len(replacements(server)) == 2
-    assert about(server) == {"root": {"outcome": "ok"}}
-
-
 # Other backends
 
 
 @pytest.mark.parametrize("kind", ["local", "memory"])
-def test_every_backend_replaces(directory: Path, kind: str) -> None:
+def test_every_backend_corrects(directory: Path, kind: str) -> None:
     """The local store and the memory of tests hold the real end too."""
     backend: Any = LocalStore(directory / "traces.db") if kind == "local" else MemoryBackend()
     guard = Guard(backend=backend, dir=directory, project="p", linger=60)
@@ -448,6 +321,20 @@ def test_every_backend_replaces(directory: Path, kind: str) -> None:
 
     run(guard, early)
     run(guard, nothing)
-    near_miss, in_time = map(normal, traces_in(rows()))
+    late, in_time = map(normal, traces_in(rows()))
     guard.close()
-    assert near_miss == in_time
+    assert late == in_time
+
+
+def test_errors_that_the_code_has_logged_itself_are_kept(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """Errors that the code has logged before or after the forced close stand after a return in time."""
+    guard = make_guard(linger=60)
+    with guard.invocation("before") as before, braintrust.start_span("child") as child:
+        before.span.log(error="its own")
+        child.log(error="the child's")
+        terminated(guard, server)()
+    with guard.invocation("after") as after:
+        terminated(guard, server)()
+        after.span.log(error="logged later")
+    errors = {row["span_attributes"]["name"]: row.get("error") for row in server.span_rows()}
+    assert errors == {"before": "its own", "child": "the child's", "after": "logged later"}

@@ -58,8 +58,8 @@ def test_a_correction_that_was_not_delivered_is_by_another(server: BraintrustSer
         program.expects("delivered")
         program.tell()
         program.ends_well()
-    near_miss, in_time = map(normal, traces_in(server.span_rows()))
-    assert near_miss == in_time
+    late, in_time = map(normal, traces_in(server.span_rows()))
+    assert late == in_time
     assert journals(directory) == []
 
 

@@ -1,0 +1,157 @@
+"""What the opening, the closing and a forced close of an invocation share."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from ..contain import contained
+from ..deadline import Deadline
+from ..outcome import Delivery, FlushPolicy, Outcome, Way
+from ..payload import Payload
+from ..rows import Row
+from ..runtime.pipeline import Runtime
+from ..runtime.state import PROCESS
+from ..settings import Settings
+from .flush_hooks import Drains
+from .root_metadata import Notes
+
+if TYPE_CHECKING:
+    from ..journal.journal import Journal
+    from ..journal.open_spans import InvocationRecord
+
+__all__ = ["FORCED", "NOTHING", "AfterResponse", "ExecutionRoot", "GuardLike", "InvocationState"]
+
+NOTHING: Any = ...
+"""Stands for "no such value", where None is one."""
+
+FORCED = (Outcome.TIMED_OUT, Outcome.TERMINATED)
+"""Outcomes that a watchdog or a signal gives to an invocation whose code still runs."""
+
+Deliver: TypeAlias = Callable[[Deadline, Way], object]
+
+AfterResponse: TypeAlias = Callable[[Deliver], "Way | None"]
+"""Schedules ``deliver(deadline, way)`` after the response. Returns how it will be delivered, or None."""
+
+
+class GuardLike(Protocol):
+    """The part of :class:`~trace_guard.Guard` that an invocation uses."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def payload(self) -> Payload: ...
+
+    @property
+    def flush_policy(self) -> FlushPolicy: ...
+
+    @property
+    def drains(self) -> Drains: ...
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+
+class ExecutionRoot(Protocol):
+    """The root that several invocations share: see :class:`~trace_guard.invocation.execution.Execution`."""
+
+    def open(self, guard: GuardLike, parent: str | Mapping[str, str] | None = None) -> str: ...
+
+    def finish(self, outcome: Outcome, *, output: Any = NOTHING, error: str | None = None) -> None: ...
+
+
+@dataclass(eq=False)
+class InvocationState:
+    """One invocation. Times are in seconds.
+
+    Attributes:
+        patience: most seconds that the end waits for delivery; by default ``flush_timeout``.
+        execution: set by an adapter if several invocations do one work: the root is then below that of the execution.
+        after_response: set by an adapter whose platform lets delivery wait until the response is on its way.
+        span: the Braintrust span of the root; None until it is opened.
+        root: the root's start row, which has its ids.
+        outer: the invocation around this one; this one's root is then a plain span of it.
+        record: the journal's entry for the invocation; None within another one.
+        reserve: how long before the deadline the watchdog closes the spans.
+        journal: the journal that has the root's start row.
+        is_recorded: False if that row did not fit under the journal's size cap, so that nothing is kept.
+        context: a copy of the context in which the root is current.
+        began: by the monotonic clock.
+        ended: in seconds since the epoch.
+        lock: held while the outcome, ``is_closed`` or the delivery changes.
+        unwritten: rows that the end has logged and the journal does not have yet.
+    """
+
+    guard: GuardLike
+    name: str
+    deadline: Deadline
+    patience: float
+    parent: str | Mapping[str, str] | None = None
+    input: Any = NOTHING
+    output: Any = NOTHING
+    metadata: Mapping[str, Any] | None = None
+    tags: Sequence[str] | None = None
+    platform: dict[str, Any] = field(default_factory=dict)
+    execution: ExecutionRoot | None = None
+    after_response: AfterResponse | None = None
+    notes: Notes = field(default_factory=Notes)
+    outer: InvocationState | None = None
+    span: Any = None
+    root: Row = field(default_factory=dict)
+    record: InvocationRecord | None = None
+    journal: Journal | None = None
+    is_written: bool = False
+    is_recorded: bool = False
+    reserve: float = 0.0
+    alarm: int | None = None
+    context: contextvars.Context | None = None
+    outcome: Outcome | None = None
+    delivery: Delivery | None = None
+    is_opened: bool = False
+    is_closed: bool = False
+    pid: int = field(default_factory=os.getpid)
+    began: float = field(default_factory=time.monotonic)
+    ended: float = 0.0
+    unwritten: list[Row] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    _error_text: str | None = None
+
+    @property
+    def is_ours(self) -> bool:
+        """False in a forked child, whose parent goes on with the invocation."""
+        return self.pid == os.getpid()
+
+    @property
+    def is_live(self) -> bool:
+        """True between its opening and its end, in the process that opened it."""
+        return self.record is not None and not self.is_closed and self.is_ours
+
+    @property
+    def latest(self) -> Deadline:
+        """The point up to which closing may take its time."""
+        outermost = self.outer or self
+        return outermost.deadline.minus(outermost.reserve)
+
+    def error_text(self, error: BaseException | None) -> str | None:
+        """The masked text of the root's ``error``; None if the code ended without an error.
+
+        Computed once: the row that goes through the SDK and the closing row say the same.
+        """
+        if self._error_text is None:
+            if error is not None:
+                self._error_text = PROCESS.sdk.error_text(error)
+            elif self.notes.error is not None:
+                self._error_text = PROCESS.sdk.masked(self.notes.error)
+        return self._error_text
+
+    def known_error_text(self, error: BaseException | None) -> str | None:
+        """:meth:`error_text`, or the exception's type if the text can't be made."""
+        return contained(
+            "write down the error", lambda: self.error_text(error), None if error is None else type(error).__name__
+        )
