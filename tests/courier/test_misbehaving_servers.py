@@ -26,7 +26,7 @@ from trace_guard.delivery.breaker import bounded_wish
 from trace_guard.errors import BackendUnavailable
 
 # How late a thread of ours may be on a machine that has much to do.
-SLACK = 1.0
+SLACK = 2.0
 MOST_GROWTH = 64 << 20
 
 

@@ -16,7 +16,7 @@ import trace_guard_lambda.extension as internal
 import trace_guard_lambda.external.program as external
 from trace_guard import Deadline
 
-BUDGET, SLACK = 0.3, 1.0
+BUDGET, SLACK = 0.3, 2.0
 NAMES = (
     "garbage", "endless status line", "length of 2^63", "1.5 GB", "endless chunks", "endless small chunks",
     "chunk of 2^40", "negative chunk", "endless trailer", "slow headers", "slow body", "slow chunks", "slow chunk size",

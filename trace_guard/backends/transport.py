@@ -140,7 +140,7 @@ class Transport:
         with bounded_by(bound):
             response = self._manager(url).urlopen(
                 method, url, body=body, headers={"Accept-Encoding": "identity", **headers}, redirect=False,
-                retries=False, preload_content=False, decode_content=False,
+                retries=False, preload_content=False, decode_content=False, enforce_content_length=True,
                 timeout=Timeout(connect=CONNECT_SECONDS, read=CONNECT_SECONDS),  # each operation sets what is left
             )
             self._used_at = time.time()
