@@ -8,18 +8,23 @@ can't hide behind its own containment.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
-__all__ = ["contain", "contained", "logger", "raising", "warn_once"]
+__all__ = ["contain", "contained", "is_shortage", "logger", "raising", "warn_once"]
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 logger = logging.getLogger("trace_guard")
+
+_SHORTAGES = frozenset({
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS, errno.ENOLCK, errno.ENOSPC, errno.EDQUOT,
+})
 
 _seen: set[str] = set()
 _seen_lock = threading.Lock()
@@ -55,6 +60,18 @@ def contained(step: str, call: Callable[[], T], default: D) -> T | D:
     with contain(step):
         return call()
     return default
+
+
+def is_shortage(fault: BaseException | None) -> bool:
+    """True if this machine has run short of something: descriptors, threads, memory or disk. It concerns whatever is
+    done next, and no single row or journal."""
+    while fault is not None:
+        if isinstance(fault, MemoryError) or (isinstance(fault, OSError) and fault.errno in _SHORTAGES):
+            return True
+        if isinstance(fault, RuntimeError) and "new thread" in str(fault):
+            return True
+        fault = fault.__cause__
+    return False
 
 
 def report(step: str, fault: BaseException) -> None:

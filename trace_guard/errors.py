@@ -48,13 +48,16 @@ class BackendUnavailable(BackendError):
     Attributes:
         retry_after: seconds for which the server asked to be left alone, or None.
         lasting: true if trying again in a moment is of no use: a disk that can't be written.
+        status: the HTTP status, or None if there was no answer.
         suspect_rows: true if the rows of the request may be the cause, as whoever had them failed over them.
     """
 
     def __init__(
-        self, message: str, *, retry_after: float | None = None, lasting: bool = False, suspect_rows: bool = False
+        self, message: str, *, retry_after: float | None = None, lasting: bool = False, status: int | None = None,
+        suspect_rows: bool = False,
     ) -> None:
         super().__init__(message)
+        self.status = status
         self.retry_after = retry_after
         self.lasting = lasting
         self.suspect_rows = suspect_rows

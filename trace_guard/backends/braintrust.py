@@ -101,7 +101,7 @@ class BraintrustBackend:
         if answer.status in _REFUSED:
             raise BackendRefused(said, status=answer.status)
         # Signatures run out, and proxies answer in its place: the content may be the cause, and often is not.
-        raise BackendUnavailable(said, suspect_rows=True)
+        raise BackendUnavailable(said, status=answer.status, suspect_rows=True)
 
     def resolve_project(self, name: str, deadline: Deadline) -> str:
         with self._one_at_a_time(deadline):
@@ -217,7 +217,7 @@ class BraintrustBackend:
         if answer.status in _REFUSED:
             raise BackendRefused(said, status=answer.status)
         # A wrong URL, a proxy's page or a redirect concerns all rows; a firewall or a bug only some.
-        raise BackendUnavailable(f"{said}; check BRAINTRUST_API_URL and BRAINTRUST_APP_URL", suspect_rows=True)
+        raise BackendUnavailable(f"{said}; check BRAINTRUST_API_URL and BRAINTRUST_APP_URL", status=answer.status, suspect_rows=True)
 
 
 def _json(answer: Answer, url: str) -> dict[str, Any]:

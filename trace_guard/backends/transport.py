@@ -86,6 +86,7 @@ class Transport:
         self._drop_idle()
         policy = Retry(total=attempts - 1, backoff_factor=_BACKOFF, allowed_methods=None)
         reconnects, redirects, sent, suspect = 1, _MOST_REDIRECTS, 0, False
+        status: int | None = None
         while True:
             if not is_web_url(url):
                 raise BackendUnavailable("a request can't be sent: its URL is not one of http or https")
@@ -97,6 +98,7 @@ class Transport:
                 reply = self._exchange(method, url, body, headers, Bound(deadline, most_bytes))
             except HTTPError as error:
                 trouble, suspect = f"{_host(url)} did not answer: {_plain(error)}", _was_sent(error)
+                status = None
                 if reconnects and _is_stale(error):
                     # The other side closed the connection while the process was frozen, which is a fault of
                     # neither: connect anew, at once. Once only, as a server may also drop every request.
@@ -120,17 +122,17 @@ class Transport:
                     continue
                 if reply.is_final:
                     return Answer(reply.status, reply.body, unsure=sent > 1)
-                retry_after = retry_after_of(reply.headers.get("retry-after"))
+                retry_after, status = retry_after_of(reply.headers.get("retry-after")), reply.status
                 suspect = reply.trouble is not None or reply.status >= 500
                 trouble = f"{_host(url)} answered {reply.status}: {reply.trouble or Answer(0, reply.body).text}"
             try:
                 policy = policy.increment(method, url)
             except MaxRetryError:
-                raise BackendUnavailable(trouble, retry_after=retry_after, suspect_rows=suspect) from None
+                raise BackendUnavailable(trouble, retry_after=retry_after, status=status, suspect_rows=suspect) from None
             pause = policy.get_backoff_time() + random.uniform(0, _BACKOFF)
             pause = pause if retry_after is None else max(pause, retry_after)
             if pause >= deadline.remaining:
-                raise BackendUnavailable(trouble, retry_after=retry_after, suspect_rows=suspect)
+                raise BackendUnavailable(trouble, retry_after=retry_after, status=status, suspect_rows=suspect)
             time.sleep(pause)
 
     def _exchange(

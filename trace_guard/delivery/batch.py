@@ -6,12 +6,14 @@ came later. So rows of a span are merged here, by the server's own rules, and se
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 
 from ..backends.project_ids import is_placeholder, project_name
+from ..contain import is_shortage
 from ..journal.format import Entry, Flag, Kind
-from ..rows import Row, RowKey, dump, is_span_row, merge, row_key
+from ..rows import Row, RowKey, dump, is_span_row, lifecycle, merge, row_key
 
 __all__ = ["Batch"]
 
@@ -37,6 +39,7 @@ class Batch:
         self.full = False
         self.unsure = False
         self._verbatim: set[str] = set()
+        self._broken: list[tuple[Row, bytes, Exception]] = []
 
     def take(self, entry: Entry, busy: Callable[[str], bool]) -> bool:
         """Add an entry; False if it has to wait for another batch.
@@ -46,7 +49,11 @@ class Batch:
         """
         if entry.kind != Kind.ROW:
             return True
-        row = json.loads(entry.payload)
+        try:
+            row = _parse(entry.payload)
+        except Exception as fault:  # noqa: BLE001 - whatever is in a journal, it concerns that entry alone
+            self._put_aside({}, entry.payload, fault)
+            return True
         row_id = str(row.get("id"))
         too_much = self.entries and (
             self.size + len(entry.payload) > self.max_bytes or len(self.entries) >= _MAX_ROWS
@@ -83,18 +90,54 @@ class Batch:
         spans: dict[RowKey, Row] = {}
         rows: list[Row | bytes] = []
         for row, entry in self.entries:
-            unresolved = is_placeholder(row.get("project_id"))
-            if unresolved:
-                row["project_id"] = projects[project_name(row["project_id"])]
-            if entry.flags & Flag.VERBATIM or not is_span_row(row):
-                rows.append(dump(row) if unresolved else entry.payload)
-                continue
-            key = row_key(row)
-            row["_is_merge"] = True
-            folded = spans.get(key)
-            if folded is None:
-                spans[key] = row
-                rows.append(row)
-            else:
-                merge(folded, row)
-        return [row if isinstance(row, bytes) else dump(row) for row in rows]
+            try:
+                _fold(row, entry, projects, spans, rows)
+            except Exception as fault:  # noqa: BLE001 - one row that can't be handled must not hold up the others
+                self._put_aside(row, entry.payload, fault)
+                with contextlib.suppress(Exception):  # its start and end are likely to be in order
+                    _fold(lifecycle(row), entry, projects, spans, rows)
+        encoded = (row if isinstance(row, bytes) else self._encoded(row) for row in rows)
+        return [row for row in encoded if row is not None]
+
+    def _encoded(self, row: Row) -> bytes | None:
+        try:
+            return dump(row)
+        except Exception as fault:  # noqa: BLE001 - as above
+            self._put_aside(row, repr(row).encode(), fault)
+            return None
+
+    def _put_aside(self, row: Row, encoded: bytes, fault: Exception) -> None:
+        if is_shortage(fault):
+            raise fault  # which says nothing about the row
+        self._broken.append((row, encoded, fault))
+
+    def take_broken(self) -> list[tuple[Row, bytes, Exception]]:
+        """The rows that can't be handled, as far as they could be read, as they were written, and why."""
+        broken, self._broken = self._broken, []
+        return broken
+
+
+def _fold(
+    row: Row, entry: Entry, projects: Mapping[str, str], spans: dict[RowKey, Row], rows: list[Row | bytes]
+) -> None:
+    unresolved = is_placeholder(row.get("project_id"))
+    if unresolved:
+        row["project_id"] = projects[project_name(row["project_id"])]
+    if entry.flags & Flag.VERBATIM or not is_span_row(row):
+        rows.append(dump(row) if unresolved else entry.payload)
+        return
+    key = row_key(row)
+    row["_is_merge"] = True
+    folded = spans.get(key)
+    if folded is None:
+        spans[key] = row
+        rows.append(row)
+    else:
+        folded.update(merge(dict(folded), row))  # a copy, which stays whole if that fails
+
+
+def _parse(payload: bytes) -> Row:
+    row = json.loads(payload)
+    if not isinstance(row, dict):
+        raise TypeError(f"a row is an object, not {type(row).__name__}")
+    return row

@@ -44,14 +44,18 @@ class DeadLetters:
         """In a forked child: a thread that held the lock is not there."""
         self._lock = threading.Lock()
 
-    def keep(self, row: bytes, status: int, error: str) -> None:
-        """Write one refused row; a row that comes again, as a part of a batch that is sent anew, is kept once.
+    def keep(self, row: bytes, status: int | None, error: str) -> None:
+        """Write one row that was given up; a row that comes again, as a part of a batch that is sent anew, is kept
+        once. One that is not JSON is kept as a text.
 
-        Never raises for a disk that won't have it: what was refused must not hold up what follows.
+        Never raises for a disk that won't have it: what was given up must not hold up what follows.
+
+        Args:
+            status: the HTTP status, or None if there was none.
         """
         warn_once(
-            f"dead:{status}", "Braintrust refused a row for good (%s); it is kept in %s; `trace-guard status` "
-            "counts them", error, self._directory or "memory only, as there is no directory",
+            f"dead:{status}", "a row can't be delivered (%s); it is kept in %s; `trace-guard status` counts "
+            "them", error, self._directory or "memory only, as there is no directory",
         )
         if self._directory is None:
             return
@@ -61,11 +65,11 @@ class DeadLetters:
                 return
             self._written.add(digest)
             try:
-                self._write(self._directory, json.dumps({"row": json.loads(row), "status": status, "error": error}))
+                self._write(self._directory, json.dumps({"row": _readable(row), "status": status, "error": error}))
             except OSError as fault:
                 warn_once("dead:unwritable", "refused rows can't be kept in %s: %s", self._directory, fault)
 
-    def keep_attachment(self, one: SpooledAttachment, status: int, error: str) -> None:
+    def keep_attachment(self, one: SpooledAttachment, status: int | None, error: str) -> None:
         """Write down one refused attachment, and keep its content. Never raises for a disk that won't have it."""
         warn_once(
             f"dead:attachment:{status}", "an attachment was refused for good (%s); it is kept in %s", error,
@@ -106,6 +110,15 @@ class DeadLetters:
             os.write(descriptor, start + encode_entry(Kind.ROW, text.encode()))
         finally:
             os.close(descriptor)
+
+
+def _readable(row: bytes) -> object:
+    try:
+        found = json.loads(row)
+        json.dumps(found)  # it can be nested too deeply for that
+    except (ValueError, RecursionError):
+        return row.decode("utf-8", "replace")
+    return found
 
 
 def read_dead_letters(directory: Path) -> Iterator[dict[str, Any]]:

@@ -1,21 +1,22 @@
-"""Makes one request of a batch, and finds the rows in it that the backend will never take."""
+"""Sends batches. Rows that will never be taken are kept as dead letters, and hold up no others."""
 
 from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
-from ..backends.base import Backend
+from ..backends.base import Backend, TriesOnce
 from ..backends.project_ids import is_placeholder, project_name
-from ..contain import report, warn_once
+from ..contain import is_shortage, logger, report, warn_once
 from ..deadline import Deadline
-from ..errors import BackendError, BackendRefused, BackendUnauthorized
-from ..rows import dump, is_span_row, lifecycle
+from ..errors import BackendError, BackendRefused, BackendUnauthorized, BackendUnavailable
+from ..rows import dump, identity, is_span_row, lifecycle
 from .batch import Batch
 from .dead_letters import DeadLetters
+from .isolation import Isolation
 
 __all__ = ["Sender"]
 
@@ -30,9 +31,10 @@ class Sender:
         self._dead_letters = dead_letters
         self._refused: OrderedDict[str, str] = OrderedDict()
         self._settled: OrderedDict[bytes, None] = OrderedDict()
+        self._isolation = Isolation(self)
 
     def refusal(self, roots: Iterable[str]) -> str | None:
-        """Why a row of one of these traces was refused for good, or None."""
+        """Why a row of one of these traces was given up, or None."""
         return next((self._refused[root] for root in roots if root in self._refused), None)
 
     def send(self, batch: Batch, deadline: Deadline) -> BackendError | None:
@@ -40,11 +42,13 @@ class Sender:
         try:
             projects = self._projects(batch, deadline)
             rows = batch.fold(projects)
+            for row, encoded, fault in batch.take_broken():
+                self._refuse(row, encoded, None, f"trace-guard can't handle the row: {fault!r}")
             # With many bad rows the time may not suffice to find all: those that are found don't come again.
             if self._settled:
                 rows = [row for row in rows if sha256(row).digest() not in self._settled]
             if rows:
-                batch.unsure = self._send_bisecting(rows, deadline)
+                batch.unsure = self._isolation.send(rows, deadline)
         except BackendUnauthorized as error:
             warn_once("unauthorized", "%s. Rows are kept, and sent again later: `trace-guard status` "
                       "tells how many", error)
@@ -72,18 +76,39 @@ class Sender:
                         batch.entries.append((row, entry))
         return projects
 
-    def _send_bisecting(self, rows: list[bytes], deadline: Deadline) -> bool:
+    def send_rows(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
+        """Make a request of these rows; True if some may arrive once more."""
+        return self._bisecting(self.backend.send, rows, deadline)
+
+    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
+        """The same with a single attempt."""
+        backend = self.backend
+        return self._bisecting(backend.try_once if isinstance(backend, TriesOnce) else backend.send, rows, deadline)
+
+    def _bisecting(
+        self, send: Callable[[Sequence[bytes], Deadline], bool | None], rows: Sequence[bytes], deadline: Deadline
+    ) -> bool:
         """Send rows; of those that are refused find out which, so that they don't hold up the others. True if some
-        may arrive once more."""
+        may arrive once more.
+
+        Raises:
+            BackendError: for any other fault as well.
+        """
         try:
-            return bool(self.backend.send(rows, deadline))
+            return bool(send(rows, deadline))
         except BackendRefused as refusal:
             if len(rows) == 1:
                 self._send_without_payload(rows[0], refusal, deadline)
                 return False
             middle = len(rows) // 2
-            halves = [self._send_bisecting(half, deadline) for half in (rows[:middle], rows[middle:])]
+            halves = [self._bisecting(send, half, deadline) for half in (rows[:middle], rows[middle:])]
             return any(halves)
+        except BackendError:
+            raise
+        except Exception as fault:
+            report("send rows", fault)
+            suspect = not is_shortage(fault)
+            raise BackendUnavailable(f"rows could not be sent: {fault!r}", suspect_rows=suspect) from fault
 
     def _send_without_payload(self, encoded: bytes, refusal: BackendRefused, deadline: Deadline) -> None:
         """A single row was refused. What its user logged is the likely reason; its start and end must get
@@ -98,7 +123,23 @@ class Sender:
                 error = str(second)
         self._refuse(row, encoded, refusal.status, error)
 
-    def _refuse(self, row: Mapping[str, Any], encoded: bytes, status: int, error: str) -> None:
+    def give_up(self, encoded: bytes, why: BackendUnavailable, deadline: Deadline) -> None:
+        """The backend fails over this row whenever it is sent: keep it as a dead letter, and send less and less of
+        it, to end its span."""
+        row = json.loads(encoded)
+        error = f"{why}; it fails over this row alone"
+        if is_span_row(row):
+            plain = lifecycle(row)
+            for kept in (plain, {**identity(row), "_is_merge": True, "metrics": plain["metrics"]}):
+                try:
+                    self._isolation.try_once([dump(kept)], deadline)
+                    error += " (sent without its payload)"
+                    break
+                except BackendError as second:
+                    logger.debug("nor could the row be sent without its payload: %s", second)
+        self._refuse(row, encoded, why.status, error)
+
+    def _refuse(self, row: Mapping[str, Any], encoded: bytes, status: int | None, error: str) -> None:
         self._dead_letters.keep(encoded, status, error)
         self._settled[sha256(encoded).digest()] = None
         self._refused[str(row.get("root_span_id"))] = error

@@ -1,0 +1,383 @@
+"""A row over which requests fail although the server answers others: it alone is given up, all else arrives."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import braintrust
+import pytest
+from fixtures import MakeGuard
+from pytest_mock import MockerFixture
+from support import (
+    Program,
+    end_row,
+    environment,
+    journals,
+    pending_in,
+    settings_for,
+    start_row,
+)
+
+from trace_guard import Deadline, Delivery, Guard, Invocation, recover
+from trace_guard.backends.memory import MemoryBackend
+from trace_guard.delivery.dead_letters import read_dead_letters
+from trace_guard.journal.format import Flag
+from trace_guard.journal.journal import NewRow
+from trace_guard.rows import Row, merge
+from trace_guard.testing import BraintrustServer, Fault
+
+POISON = "poison"
+FAILURES = {
+    "500": Fault.status(500), "502": Fault.status(502), "503": Fault.status(503), "504": Fault.status(504),
+    "501": Fault.status(501), "520": Fault.status(520), "404": Fault.status(404), "reset": Fault.reset(),
+    "stored, then dropped": Fault.ingest_then_drop(),
+}
+
+
+def over(fault: Fault, is_poison: Callable[[Row], bool] = lambda row: row.get("input") == POISON) -> Fault:
+    """The fault, only of requests that carry poison."""
+    return Fault(f"{fault.name} over poison", fault.injure, lambda rows: any(map(is_poison, rows)))
+
+
+def span(name: str, **more: Any) -> Row:
+    return {**start_row(name), "metrics": {"start": 1.0, "end": 2.0}, **more}
+
+
+def names(server: BraintrustServer) -> set[str]:
+    return {row["span_attributes"]["name"] for row in server.span_rows() if "span_attributes" in row}
+
+
+def letters(directory: Path) -> list[Any]:
+    """The rows that are kept as dead letters."""
+    return [letter["row"] for letter in read_dead_letters(directory)]
+
+
+def verdict(invocation: Invocation) -> object:
+    assert invocation.delivery is not None
+    return invocation.delivery.verdict
+
+
+@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES)
+def test_only_the_invocation_of_the_poison_is_refused(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path, failure: Fault
+) -> None:
+    """An invocation with a row that the server always fails over is refused with the error, within its budget; its span
+    is closed, the row is a dead letter, and other invocations are delivered."""
+    server.fail("/logs3", over(failure))
+    guard = make_guard(linger=60)
+    found = []
+    for name, value in {"before": "fine", "bad": POISON, "after": "fine"}.items():
+        with guard.invocation(name, input=value) as invocation:
+            braintrust.start_span(f"child of {name}").end()
+        found.append(verdict(invocation))
+        assert invocation.delivery is not None
+        if name == "bad":
+            assert "fails over this row alone" in str(invocation.delivery.error)
+            assert invocation.delivery.seconds < 2.0
+    assert found == [Delivery.DELIVERED, Delivery.REFUSED, Delivery.DELIVERED]
+    assert names(server) == {f"{kind}{name}" for kind in ("", "child of ") for name in ("before", "bad", "after")}
+    assert server.open_spans() == []
+    assert pending_in(directory) == []
+    assert [row["input"] for row in letters(directory)] == [POISON]
+
+
+def test_a_poison_row_that_is_all_there_is(server: BraintrustServer, make_guard: MakeGuard, directory: Path) -> None:
+    """The very first row of a process can be the poison, and so can the next: each is given up once its span alone
+    arrives, but not a long line of them, as the server might take only small rows for a while."""
+    server.fail("/logs3", over(Fault.status(500)))
+    guard = make_guard(linger=60)
+    found = []
+    for count in range(5):
+        with guard.invocation(f"bad {count}", input=POISON) as invocation:
+            pass
+        found.append(verdict(invocation))
+    assert found == [Delivery.REFUSED] * 3 + [Delivery.SPOOLED] * 2
+    assert len(letters(directory)) == 3
+    server.heal()
+    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert len(server.span_rows()) == 5
+    assert [row["span_attributes"]["name"] for row in server.span_rows() if row.get("input")] == ["bad 3", "bad 4"]
+
+
+def test_no_form_of_the_poison_is_taken(server: BraintrustServer, make_guard: MakeGuard, directory: Path) -> None:
+    """A span of which the server takes nothing at all waits for company, which proves that the server works."""
+    server.fail("/logs3", over(Fault.status(500), lambda row: row["id"] == "id-bad"))
+    guard = make_guard(linger=60)
+    guard.runtime.append([span("bad")])
+    assert not guard.runtime.courier.drain(Deadline.after(1.5), force=True)
+    assert letters(directory) == []
+    guard.runtime.append([span("good")])
+    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert names(server) == {"good"}
+    assert [row["id"] for row in letters(directory)] == ["id-bad"]
+    assert pending_in(directory) == []
+
+
+@pytest.mark.parametrize("places", [[0], [0, 1], [17, 63], [0, 31, 32, 63], list(range(0, 64, 8))])
+def test_many_poison_rows_in_one_batch(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path, places: Sequence[int]
+) -> None:
+    """However many rows of a batch are poison, and wherever they are, all others arrive whole."""
+    server.fail("/logs3", over(Fault.status(500)))
+    guard = make_guard(linger=60)
+    guard.runtime.append([span(f"s{n}", input=POISON if n in places else "fine") for n in range(64)])
+    assert guard.runtime.flush(Deadline.after(15))
+    assert names(server) == {f"s{n}" for n in range(64)}
+    assert len([row for row in server.rows() if row.get("input") == "fine"]) == 64 - len(places)
+    assert sorted(row["id"] for row in letters(directory)) == sorted(f"id-s{n}" for n in places)
+    assert pending_in(directory) == []
+
+
+def test_poison_before_thousands(server: BraintrustServer, make_guard: MakeGuard, directory: Path) -> None:
+    """A poison row that is the first of a journal holds up none of the 5,000 rows behind it."""
+    server.fail("/logs3", over(Fault.status(503)))
+    guard = make_guard(linger=60)
+    guard.runtime.append([span("bad", input=POISON)])
+    for start in range(0, 5000, 500):
+        guard.runtime.append([span(f"s{n}") for n in range(start, start + 500)])
+    assert guard.runtime.flush(Deadline.after(20))
+    assert names(server) == {"bad", *(f"s{n}" for n in range(5000))}
+    assert [row["id"] for row in letters(directory)] == ["id-bad"]
+
+
+def test_rows_that_are_no_spans_can_be_poison(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path
+) -> None:
+    """A row of a dataset that the server fails over is given up as well, and its neighbours arrive."""
+    server.fail("/logs3", over(Fault.status(500)))
+    guard = make_guard(linger=60)
+    rows = [{"id": f"d{n}", "dataset_id": "set", "input": POISON if n == 2 else n} for n in range(5)]
+    guard.runtime.ingest([(row, NewRow.of(row).encoded) for row in rows])
+    assert guard.runtime.flush(Deadline.after(10))
+    assert {row["id"] for row in server.rows()} == {"d0", "d1", "d3", "d4"}
+    assert letters(directory) == [rows[2]]
+
+
+def test_poison_in_a_dead_process_s_journal(server: BraintrustServer, directory: Path, make_guard: MakeGuard) -> None:
+    """A poison row that a dead process left behind keeps neither its other rows nor this process's from arriving."""
+    code = """
+        from trace_guard import Guard
+        guard = Guard(flush_timeout=0.1)
+        for name, value in (("one", "fine"), ("bad", "poison"), ("two", "fine")):
+            with guard.invocation(name, input=value):
+                pass
+        say("done")
+        listen()
+    """
+    server.refuse_connections()
+    with Program(code, environment(server, directory)) as program:
+        program.expects("done")
+    server.accept_connections()
+    server.fail("/logs3", over(Fault.status(500)))
+    guard = make_guard(linger=0.1)
+    with guard.invocation("mine") as invocation:
+        pass
+    assert verdict(invocation) in (Delivery.DELIVERED, Delivery.SPOOLED)
+    server.wait_for(lambda: names(server) == {"one", "bad", "two", "mine"} and not server.open_spans(), 15)
+    assert guard.runtime.flush(Deadline.after(10))
+    assert [row["input"] for row in letters(directory)] == [POISON]
+    guard.close(timeout=1)
+    assert journals(directory) == []
+
+
+def test_recovery_gives_poison_up(server: BraintrustServer, directory: Path) -> None:
+    """``recover`` delivers all of a journal but its poison, and leaves nothing to be recovered."""
+    with Program("""
+        from trace_guard import Guard
+        guard = Guard(flush_timeout=0.1)
+        for name, value in (("bad", "poison"), ("worse", "poison"), ("good", "fine")):
+            with guard.invocation(name, input=value):
+                pass
+        say("done")
+        listen()
+    """, environment(server, directory)) as program:
+        server.refuse_connections()
+        program.expects("done")
+    server.accept_connections()
+    server.fail("/logs3", over(Fault.reset()))
+    recover(settings_for(server, directory), timeout=20)
+    assert names(server) == {"bad", "worse", "good"}
+    assert server.open_spans() == []
+    assert len(letters(directory)) == 2
+    assert journals(directory) == []
+
+
+def test_a_row_that_is_never_answered(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path, mocker: MockerFixture
+) -> None:
+    """A row over which the server hangs is found too, over several requests, as each ends with its time."""
+    mocker.patch("trace_guard.delivery.courier._SEND_SECONDS", 1.0)
+    mocker.patch("trace_guard.delivery.isolation._ATTEMPT_SECONDS", 0.2)
+    server.fail("/logs3", over(Fault.black_hole()))
+    guard = make_guard(linger=60)
+    guard.runtime.append([span(f"s{n}", input=POISON if n == 5 else "fine") for n in range(8)])
+    assert guard.runtime.courier.drain(Deadline.after(20), force=True)
+    assert names(server) == {f"s{n}" for n in range(8)}
+    assert [row["id"] for row in letters(directory)] == ["id-s5"]
+
+
+# What is no evidence
+
+
+@pytest.mark.parametrize("failure", ["500", "reset"])
+def test_a_server_that_is_down_for_everybody_costs_no_row(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path, failure: str
+) -> None:
+    """While every request fails nothing becomes a dead letter, and all of it arrives afterwards."""
+    server.fail("/logs3", FAILURES[failure])
+    guard = make_guard(linger=60)
+    guard.runtime.append([span(f"s{n}", input="fine") for n in range(20)])
+    for _ in range(3):
+        guard.runtime.courier.drain(Deadline.after(0.6), force=True)
+    assert letters(directory) == []
+    server.heal()
+    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert [row["input"] for row in server.rows()] == ["fine"] * 20
+    assert letters(directory) == []
+
+
+@pytest.mark.parametrize("answered", [1, 2, 4, 7])
+def test_a_server_that_goes_down_during_the_search_costs_no_row(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path, answered: int
+) -> None:
+    """A server that comes and goes while the cause of a failure is looked for condemns nothing."""
+    lock, left = threading.Lock(), [answered]
+
+    def injure(exchange: Any) -> Any:
+        with lock:
+            left[0] -= 1
+        return Fault.status(500).injure(exchange) if left[0] < 0 else exchange.answer()
+
+    server.fail("/logs3", Fault.status(500), times=3)
+    server.fail("/logs3", Fault("for a while", injure))
+    guard = make_guard(linger=60)
+    guard.runtime.append([span(f"s{n}", input="fine") for n in range(6)])
+    guard.runtime.courier.drain(Deadline.after(0.5), force=True)
+    server.heal()
+    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert [row["input"] for row in server.rows()] == ["fine"] * 6
+    assert letters(directory) == []
+
+
+def test_a_server_that_fails_at_random_costs_no_row(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path
+) -> None:
+    """With two of three requests failing, whatever is in them, everything arrives in the end."""
+    chance = random.Random(7)
+    fault = Fault.status(500)
+    server.fail("/logs3", Fault("at random", fault.injure, lambda rows: chance.random() < 0.6))
+    guard = make_guard(linger=60)
+    for count in range(10):
+        guard.runtime.append([span(f"s{count}-{n}") for n in range(5)])
+        guard.runtime.courier.drain(Deadline.after(0.4), force=True)
+    assert guard.runtime.courier.drain(Deadline.after(30), force=True)
+    assert len(server.span_rows()) == 50
+    assert letters(directory) == []
+
+
+# Rows that we can't handle ourselves
+
+
+@pytest.fixture
+def faults_are_expected(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    yield
+    caplog.get_records("call").clear()
+
+
+DEEP = b'{"id":"deep","span_id":"deep","project_id":"p","input":' + b"[" * 3000 + b"]" * 3000 + b"}"
+ODD = {
+    "no JSON": b"\xff\xfe not json", "cut": b'{"id": "a"', "a list": b"[1]", "a text": b'"text"', "null": b"null",
+    "a number": b"12", "deep": DEEP,
+    "an id that is a list": b'{"id":["a"],"span_id":"a","root_span_id":"a","project_id":"p"}',
+    "a project that is an object": b'{"id":"a","span_id":"a","root_span_id":"a","project_id":{"a":1}}',
+}
+
+
+@pytest.mark.parametrize("encoded", ODD.values(), ids=ODD)
+def test_a_row_that_we_can_t_handle_holds_up_nothing(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path, encoded: bytes
+) -> None:
+    """An entry of the journal that is not what a row should be is kept as a dead letter, and all others arrive."""
+    guard = make_guard(linger=60)
+    guard.runtime.append([span("before")])
+    guard.runtime.journal().append([NewRow({"id": "odd"}, encoded, Flag.NONE)])
+    guard.runtime.append([span("after")])
+    assert guard.runtime.flush(Deadline.after(5))
+    assert names(server) == {"before", "after"}
+    assert len(letters(directory)) == 1
+    assert pending_in_is_empty(guard)
+
+
+def pending_in_is_empty(guard: Guard) -> bool:
+    journal = guard.runtime.journal()
+    return journal.acked >= journal.end
+
+
+def test_rows_that_can_t_be_merged_still_end_their_span(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path, mocker: MockerFixture
+) -> None:
+    """If what a span's rows say can't be merged, the later one is a dead letter, but for its end."""
+    def fragile(into: Row, row: Row) -> Row:
+        if row.get("output") == POISON:
+            raise RecursionError("too deep")
+        return merge(into, row)
+
+    mocker.patch("trace_guard.delivery.batch.merge", fragile)
+    guard = make_guard(linger=60)
+    guard.runtime.append([
+        {**start_row("a"), "input": "kept"}, end_row("a", output=POISON), start_row("b"), end_row("b"),
+    ])
+    assert guard.runtime.flush(Deadline.after(5))
+    assert {row["id"]: (row["metrics"], row.get("input")) for row in server.rows()} == {
+        "id-a": ({"start": 1000.0, "end": 1001.0}, "kept"), "id-b": ({"start": 1000.0, "end": 1001.0}, None),
+    }
+    assert letters(directory) == [end_row("a", output=POISON)]
+
+
+class Fragile(MemoryBackend):
+    """A backend whose own code fails over some rows."""
+
+    def __init__(self, fault: Exception) -> None:
+        super().__init__()
+        self.fault = fault
+        self.broken = False
+
+    def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        if self.broken or any(POISON.encode() in row for row in rows):
+            raise self.fault
+        super().send(rows, deadline)
+
+
+@pytest.mark.usefixtures("faults_are_expected")
+@pytest.mark.parametrize("fault", [TypeError("odd"), RecursionError("deep"), KeyError("k"), AssertionError()])
+def test_a_row_that_our_own_code_fails_over(directory: Path, fault: Exception) -> None:
+    """An exception of ours over one row concerns that row alone: it is a dead letter, and its neighbours arrive; if it
+    comes with every row, none is given up."""
+    backend = Fragile(fault)
+    guard = Guard(settings_for(None, directory, backend="memory", linger=60.0), backend=backend)
+    with guard.invocation("good"):
+        pass
+    with guard.invocation("bad", input=POISON) as bad:
+        pass
+    with guard.invocation("later") as later:
+        pass
+    assert (verdict(bad), verdict(later)) == (Delivery.REFUSED, Delivery.DELIVERED)
+    assert len(backend.rows()) == 3
+    assert len(letters(directory)) == 1
+    backend.broken = True
+    began = time.monotonic()
+    for _ in range(5):
+        with guard.invocation("while it is broken") as invocation:
+            pass
+        assert verdict(invocation) is Delivery.SPOOLED
+    assert time.monotonic() - began < 3.0
+    backend.broken = False
+    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert len(backend.rows()) == 8
+    assert len(letters(directory)) == 1
+    guard.close(timeout=1)
