@@ -217,7 +217,9 @@ class BraintrustBackend:
         if answer.status in _REFUSED:
             raise BackendRefused(said, status=answer.status)
         # A wrong URL, a proxy's page or a redirect concerns all rows; a firewall or a bug only some.
-        raise BackendUnavailable(f"{said}; check BRAINTRUST_API_URL and BRAINTRUST_APP_URL", status=answer.status, suspect_rows=True)
+        raise BackendUnavailable(
+            f"{said}; check BRAINTRUST_API_URL and BRAINTRUST_APP_URL", status=answer.status, suspect_rows=True
+        )
 
 
 def _json(answer: Answer, url: str) -> dict[str, Any]:

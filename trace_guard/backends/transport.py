@@ -128,7 +128,9 @@ class Transport:
             try:
                 policy = policy.increment(method, url)
             except MaxRetryError:
-                raise BackendUnavailable(trouble, retry_after=retry_after, status=status, suspect_rows=suspect) from None
+                raise BackendUnavailable(
+                    trouble, retry_after=retry_after, status=status, suspect_rows=suspect
+                ) from None
             pause = policy.get_backoff_time() + random.uniform(0, _BACKOFF)
             pause = pause if retry_after is None else max(pause, retry_after)
             if pause >= deadline.remaining:
