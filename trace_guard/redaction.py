@@ -5,7 +5,7 @@ A secret in a text is found in one of two ways:
 - by its key: ``password=x``, ``"password": "x"``, ``Authorization: Bearer x``, ``('Cookie', 'x')``, ``token 'x'``, also
   with escaped quotes, as in JSON within JSON, and percent-encoded;
 - by its shape: ``Bearer`` with a token, JSON web tokens, keys with the prefix of a known provider, private keys in PEM,
-  and the user and password of a URL.
+  and the password of a URL, or its user where tokens stand.
 
 A text with a secret that is neither named nor known by its shape is returned as it is.
 """
@@ -13,7 +13,7 @@ A text with a secret that is neither named nor known by its shape is returned as
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from urllib.parse import unquote, unquote_plus
 
 from .secret_keys import BUILT_IN, SecretKeys, words_of
@@ -31,13 +31,17 @@ _QUOTE = re.compile(r"""(\\{0,32})(["'`])""")
 _MOST_BACKSLASHES = 64
 _SPACE = re.compile(r"\s{0,64}")
 _SCHEME = re.compile(r"(?:Bearer|Basic|Digest|Negotiate|Token|ApiKey|Key|AWS4-HMAC-SHA256)[ ]{1,4}", re.IGNORECASE)
-_BARE_VALUE = re.compile(r"""(?:(?!%26|%22|%27|\\u0026|\\{1,8}["'])[^\s&,;"'`<>)\]}])+""")
+_BARE_VALUE = re.compile(
+    r"""(?:[^\s&,;"'`<>)\]}%\\]+ | %(?!2[267]) | \\+(?!["'\\]|u0026))+""", re.VERBOSE
+)
 _LINE = re.compile(r"[^\r\n]*")
 _BRACKETS = re.compile(r"""[\[{(\])}"']|\\.""", re.DOTALL)
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _HEADERS = frozenset(("authorization", "cookie", "cookies", "set cookie", "proxy authorization"))
 # One in so many separators the caller may stop the search.
 _CHECKED_EVERY = 64
 
+_USER = r"[^\s/?#\"'<>@\\]"
 # Each pattern begins at a word's beginning and has bounded parts, so that no text is read twice.
 _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
     (("earer ", "asic ", "EARER ", "ASIC "), re.compile(
@@ -45,12 +49,19 @@ _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
     (("eyJ",), re.compile(r"(?P<kept>)(?<![\w-])eyJ[\w-]{6,}\.[\w-]{4,}\.[\w-]*")),
     (("-----BEGIN",), re.compile(
         r"(?P<kept>-----BEGIN[A-Z ]{0,32}PRIVATE[ ]KEY(?:[ ]BLOCK)?-----)[A-Za-z0-9+/=\s\\]{16,}")),
-    (("sk-", "k_live_", "k_test_", "gh", "glpat-", "AKIA", "ASIA", "xox", "AIza", "hf_", "npm_", "pypi-"), re.compile(
+    (("sk-", "k_live_", "k_test_", "ghp_", "gho_", "ghs_", "ghr_", "ghu_", "github_pat_", "glpat-", "AKIA",
+      "ASIA", "xox", "AIza", "hf_", "npm_", "pypi-"), re.compile(
         r"""(?P<kept>)(?<![\w-])(?:sk-[\w-]{8,}|[rs]k_(?:live|test)_\w{8,}|gh[opsur]_\w{16,}|github_pat_\w{16,}
         |glpat-[\w-]{16,}|(?:AKIA|ASIA)[A-Z\d]{12,}|xox[abeoprs]-[\w-]{8,}|AIza[\w-]{20,}|hf_\w{16,}|npm_\w{16,}
         |pypi-[\w-]{16,})""", re.VERBOSE)),
-    (("://",), re.compile(r"(?P<kept>\b[A-Za-z][A-Za-z0-9+.-]{0,30}://)[^\s/?#\"'<>@\\]{1,512}(?:@[^\s/?#\"'<>@\\]{1,512}){0,4}(?=@)")),
+    (("ttp://", "ttps://", "TTP://", "TTPS://"), re.compile(
+        rf"(?P<kept>\bhttps?://){_USER}{{1,512}}(?:@{_USER}{{1,512}}){{0,4}}(?=@)", re.IGNORECASE)),
+    (("://",), re.compile(
+        rf"(?P<kept>\b[A-Za-z][A-Za-z0-9+.-]{{0,30}}://[^\s/?#\"'<>@\\:]{{0,256}}:)"
+        rf"{_USER}{{1,512}}(?:@{_USER}{{1,512}}){{0,4}}(?=@)")),
 )
+
+_SIGNS_OF_SHAPES = re.compile("|".join(re.escape(sign) for signs, _ in _SHAPES for sign in signs))
 
 
 class TextRedactor:
@@ -64,6 +75,7 @@ class TextRedactor:
     def __init__(self, keys: SecretKeys = BUILT_IN, query_keys: Collection[str] = ()) -> None:
         self._keys = keys
         self._query_keys = frozenset(query_keys)
+        self._signs = re.compile("|".join([keys.signs.pattern, *map(re.escape, self._query_keys)]))
 
     def redact(
         self, text: str, may_go_on: Callable[[int], bool] = lambda steps: True, decodings: int = 3
@@ -77,10 +89,13 @@ class TextRedactor:
         found = self._by_key(text, may_go_on)
         if found is None:
             return None
-        for signs, pattern in _SHAPES:
-            if any(sign in found for sign in signs):
-                found = pattern.sub(rf"\g<kept>{REDACTED}", found)
-        if "%" in found and decodings > 0:
+        if _SIGNS_OF_SHAPES.search(found):
+            for signs, pattern in _SHAPES:
+                if any(sign in found for sign in signs):
+                    found = pattern.sub(rf"\g<kept>{REDACTED}", found)
+        if decodings > 0 and _ENCODED.search(found):
+            if not may_go_on(found.count("%") // 4):
+                return None
             # What is encoded as a whole, such as JSON in a form, is seen when it is decoded.
             decoded = unquote_plus(found) if " " not in found else unquote(found)
             if decoded != found and (clean := self.redact(decoded, may_go_on, decodings - 1)) != decoded:
@@ -90,15 +105,14 @@ class TextRedactor:
     def _by_key(self, text: str, may_go_on: Callable[[int], bool]) -> str | None:
         kept: list[str] = []
         done = count = 0
-        for separator in _SEPARATOR.finditer(text):
-            start, end = separator.span()
+        for start, end in self._separators(text):
             if start < done:
                 continue
             count += 1
             if count % _CHECKED_EVERY == 0 and not may_go_on(_CHECKED_EVERY):
                 return None
             key, begin = self._key_before(text, start, done)
-            if not key or not self._is_secret(text, key, begin, separator[0]):
+            if not key or not self._is_secret(text, key, begin, text[start:end]):
                 continue
             opening, closing = self._value_after(text, key, end, is_quoted=text[start - 1] in "\"'`")
             if closing > opening:
@@ -107,6 +121,17 @@ class TextRedactor:
                 done = closing
         kept.append(text[done:])
         return "".join(kept)
+
+    def _separators(self, text: str) -> Iterator[tuple[int, int]]:
+        """What may stand between a key and its value: separators shortly after what may be a key."""
+        lower = text.lower()
+        if len(lower) != len(text):
+            lower = text.replace("\u0130", "i").lower()  # the one letter with a longer small form
+        done = 0
+        for sign in self._signs.finditer(lower):
+            for separator in _SEPARATOR.finditer(text, max(done, sign.end()), sign.end() + _LONGEST_KEY):
+                yield separator.span()
+            done = max(done, sign.end() + _LONGEST_KEY)
 
     def _key_before(self, text: str, end: int, floor: int) -> tuple[str, int]:
         """The key that ends before a separator, and where it begins."""

@@ -17,8 +17,12 @@ import fnmatch
 import functools
 import re
 from collections.abc import Callable, Iterable
+from typing import Any
 
-__all__ = ["ANYWHERE", "AT_THE_END", "SecretKeys", "is_secret_key", "words_of"]
+__all__ = ["ANYWHERE", "AT_THE_END", "SECRETS", "Redactor", "SecretKeys", "is_secret_key", "words_of"]
+
+Redactor = Callable[[str, Any], Any]
+"""A user's function, called with a key and its value; see :class:`trace_guard.payload.Payload`."""
 
 ANYWHERE = frozenset({
     # Passwords
@@ -45,6 +49,9 @@ AT_THE_END = frozenset({
     "signature", "token",
 })
 """Names that make a key secret which ends in them."""
+
+SECRETS = frozenset(name.replace(" ", "_") for name in ANYWHERE | AT_THE_END)
+"""The built-in names, as they are documented."""
 
 # What follows a name in a key that says something about the secret: ``access_token_expires_in``, ``api_key_id``.
 _DESCRIBING = frozenset((
@@ -73,6 +80,7 @@ _CAMEL_CASE = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SEPARATORS = re.compile(r"[\W_]+")
 _SEPARATORS_IN_PATTERN = re.compile(r"[^\w*?\[\]!]+")
 _WILDCARDS = frozenset("*?[")
+_LITERALS = re.compile(r"\[[^\]]*\]|[^a-z0-9]+")
 
 
 def words_of(key: str) -> list[str]:
@@ -104,16 +112,18 @@ class SecretKeys:
                 names.add(" ".join(words_of(pattern)))
             else:
                 separated = _SEPARATORS_IN_PATTERN.sub("_", _CAMEL_CASE.sub("_", pattern))
-                wildcards.append(re.compile(fnmatch.translate(separated.lower())))
+                wildcards.append(separated.lower())
         self._at_the_end = AT_THE_END | (names - {""})
         self._anywhere = ANYWHERE
-        self._wildcards = tuple(wildcards)
+        self._wildcards = tuple(re.compile(fnmatch.translate(pattern)) for pattern in wildcards)
         every = self._anywhere | self._at_the_end
         self._joined = frozenset(name.replace(" ", "") for name in every)
         # Short ones are ends of ordinary words: "idtoken" of "invalidtoken".
         long_names = sorted(name for name in every if " " in name and name not in ("id token", "sas key"))
         self._joined_ends = ("password", "passwd", *(name.replace(" ", "") for name in long_names))
         self._longest = max(_LONGEST_NAME, *(name.count(" ") + 1 for name in every))
+        self.signs = _signs(every, wildcards)
+        """Matches in any text that has a key which names a secret, in small letters; most texts have none."""
         self._cached: Callable[[str], bool] = functools.lru_cache(maxsize=2048)(self._matches)
 
     def matches(self, key: str) -> bool:
@@ -123,6 +133,8 @@ class SecretKeys:
         return self._cached(key)
 
     def _matches(self, key: str) -> bool:
+        if key.isascii() and "%" not in key and not self.signs.search(_SEPARATORS.sub("", key.lower())):
+            return False
         words = words_of(key)
         if not words:
             return False
@@ -136,16 +148,12 @@ class SecretKeys:
         while end > 1 and (words[end - 1] in _HOLDING or _VERSION.match(words[end - 1])):
             end -= 1
         last = words[end - 1].rstrip("0123456789") or words[end - 1]
-        if last.endswith(self._joined_ends) or "".join([*words[: end - 1], last]) in self._joined:
-            return True
         if last == "token" and end > 1 and words[end - 2] in _HARMLESS_TOKENS:
             return False
+        # Joined, as changes of case may stand elsewhere: PassWord, AgentCore.
         words = [*words[: end - 1], last]
-        return any(self._is_name(words[start:]) for start in range(max(0, end - self._longest), end))
-
-    def _is_name(self, words: list[str]) -> bool:
-        name = " ".join(words)
-        return name in self._at_the_end or name in self._anywhere
+        starts = range(max(0, end - self._longest - 1), end)
+        return last.endswith(self._joined_ends) or any("".join(words[start:]) in self._joined for start in starts)
 
     def _has_name(self, words: list[str]) -> bool:
         for start in range(len(words)):
@@ -154,6 +162,16 @@ class SecretKeys:
                 if not is_described and " ".join(words[start:end]) in self._anywhere:
                     return True
         return False
+
+
+def _signs(names: Iterable[str], wildcards: Iterable[str]) -> re.Pattern[str]:
+    """Of each name one word, and of each pattern with wildcards its longest part without them."""
+    signs: set[str] = {max(_LITERALS.split(pattern), key=len) for pattern in wildcards}
+    for name in sorted(names, key=lambda name: name.count(" ")):
+        words = name.split()
+        if not any(sign in name for sign in signs):
+            signs.add("key" if "key" in words else max(words, key=len))
+    return re.compile("|".join(map(re.escape, sorted(signs))))
 
 
 BUILT_IN = SecretKeys()

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from .errors import SettingsError
 from .outcome import FlushPolicy
 from .parentage import PARENT_VARIABLE
+from .secret_keys import Redactor
 
 __all__ = ["Settings"]
 
@@ -139,8 +140,13 @@ class Settings:
     capture_output: bool = _setting(True, "TRACE_GUARD_CAPTURE_OUTPUT", _flag, _FLAG)
     """Log the result on the root span."""
 
-    redact: tuple[str, ...] = _setting((), "TRACE_GUARD_REDACT", _words, "keys, separated by commas")
-    """More keys whose values are replaced in captured input and output, at any depth, in any case."""
+    redact: tuple[str | Redactor, ...] = _setting(
+        (), "TRACE_GUARD_REDACT", _words, "keys, separated by commas; as a keyword also functions of a key and a value"
+    )
+    """More keys whose values are replaced in captured input and output, at any depth and in any spelling:
+    ``ssn`` matches keys that end in this word, ``*_pin`` and ``x-internal-*`` all words of a key. As a keyword also a
+    function, or several among the keys, called with a key and its value; it returns True to have the value
+    replaced, None or False to keep it, or what is logged instead. See :class:`trace_guard.payload.Payload`."""
 
     exit_timeout: float = _setting(30.0, "TRACE_GUARD_EXIT_TIMEOUT", _seconds, _SECONDS)
     """Most seconds that a normal exit waits for delivery."""
@@ -247,11 +253,19 @@ def _checked(source: str, value: Any, about: Mapping[str, Any]) -> Any:
         if about["parse"] in (_seconds, _bytes):
             value = str(value)
         else:
-            return tuple(value) if about["parse"] is _words else value
+            return _rules(source, value, about["accepts"]) if about["parse"] is _words else value
     try:
         return about["parse"](value)
     except (ValueError, KeyError) as error:
         raise SettingsError(f"{source} is {value!r}, which is not accepted: it takes {about['accepts']}") from error
+
+
+def _rules(source: str, value: Any, accepts: str) -> tuple[str | Redactor, ...]:
+    rules = (value,) if callable(value) else tuple(value)
+    for rule in rules:
+        if not (isinstance(rule, str) or callable(rule)):
+            raise SettingsError(f"{source} has {rule!r}, which is not accepted: it takes {accepts}")
+    return rules
 
 
 def default_project(environ: Mapping[str, str]) -> str:

@@ -9,28 +9,17 @@ https://learn.microsoft.com/azure/storage/common/storage-sas-overview
 
 from __future__ import annotations
 
-import re
-
 from trace_guard import Guard
-from trace_guard.payload import REDACTED, Payload
+from trace_guard.payload import Payload
 
 __all__ = ["KEYS_IN_URLS", "without_keys"]
 
 KEYS_IN_URLS = ("code", "sig")
-
-# JSON of .NET writes & as a backslash and u0026.
-_IN_URL = re.compile(rf"((?:[?&]|\\+u0026)(?:{'|'.join(KEYS_IN_URLS)})=)[^&#\s\"'<>\\]+", re.IGNORECASE)
 
 
 def without_keys(guard: Guard) -> Guard:
     """A guard like this one, which captures no URL's key. They are no names to be redacted everywhere: an answer's
     ``code`` is seldom one."""
     found = guard.like(guard.settings)
-    found.payload = _Keyless(guard.settings.redact, guard.settings.max_payload_bytes)
+    found.payload = Payload(guard.settings.redact, guard.settings.max_payload_bytes, KEYS_IN_URLS)
     return found
-
-
-class _Keyless(Payload):
-    def text(self, text: str, room: int) -> str:
-        kept = super().text(text, room)
-        return _IN_URL.sub(lambda found: found[1] + REDACTED, kept) if "=" in kept else kept

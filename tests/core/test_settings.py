@@ -156,3 +156,14 @@ def test_the_readme_lists_every_setting() -> None:
         default, variable = documented.get(field.metadata["variables"][0]), field.metadata["variables"][0]
         if default and field.name not in ("project", "dir"):
             assert Settings.from_env({variable: default}) == Settings.from_env({}), variable
+
+
+def test_functions_can_redact() -> None:
+    """``redact`` takes keys, a function, or several of both; anything else is named."""
+
+    def mask(key: str, value: Any) -> Any: ...
+
+    assert Settings.from_env({}, redact=mask).redact == (mask,)
+    assert Settings.from_env({}, redact=["*_pin", mask]).redact == ("*_pin", mask)
+    with pytest.raises(SettingsError, match=r"redact= has 5, which is not accepted: it takes keys"):
+        Settings.from_env({}, redact=[5])

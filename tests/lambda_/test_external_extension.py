@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -347,6 +348,8 @@ def test_settings_come_over_whole(tmp_path: Path) -> None:
     lines = Lines()
     told = [message for byte in line for message in lines.feed(bytes([byte]))]
     assert [settings_from(message["settings"]) for message in told] == [settings]
+    with_function = replace(settings, redact=(*settings.redact, lambda key, value: None))
+    assert settings_from(json.loads(json.dumps(settings_of(with_function)))) == settings
 
 
 def test_it_does_without_the_sdk() -> None:

@@ -57,7 +57,7 @@ class Lines:
 
 
 def settings_of(settings: Settings) -> dict[str, Any]:
-    """Settings as JSON."""
+    """Settings as JSON. Functions among them stay behind: the extension captures nothing."""
     return {name: _plain(value) for name, value in asdict(settings).items() if value is not None}
 
 
@@ -74,4 +74,6 @@ def settings_from(values: Mapping[str, Any]) -> Settings:
 def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
-    return str(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    if isinstance(value, tuple):
+        return [item for item in value if not callable(item)]
+    return str(value) if isinstance(value, Path) else value

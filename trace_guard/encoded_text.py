@@ -1,0 +1,166 @@
+"""Text that holds other values: JSON, also where only its beginning is there, and base64, also compressed.
+
+Everything here takes time that grows with the length of the text and not faster, and never raises.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+__all__ = ["Parsed", "complete_json", "decode_base64", "find_json", "parse_json"]
+
+_URL_ALPHABET = str.maketrans("-_", "+/")
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
+_GZIP = b"\x1f\x8b"
+_JSON_TOKEN = re.compile(r'[\[\]{},]|"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_CUT_ESCAPE = re.compile(r"\\u?[0-9a-fA-F]{0,3}\Z")
+_JSON_START = re.compile(r'[\[{]\s{0,16}["\[{]')
+_MOST_FAILURES = 4
+_CHECKED_EVERY = 64
+
+
+class Parsed(NamedTuple):
+    """A value of JSON.
+
+    Attributes:
+        value: as ``json.loads`` returns it.
+        has_duplicates: an object has a key twice. The value has the last one only, the text has both.
+        end: where it ends in the text.
+    """
+
+    value: Any
+    has_duplicates: bool
+    end: int
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._has_duplicates = False
+        self._decoder = json.JSONDecoder(object_pairs_hook=self._object)
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            self._has_duplicates = True
+        return found
+
+    def read(self, text: str, start: int) -> Parsed | None:
+        """The object or the list that begins here; None if it is something else."""
+        self._has_duplicates = False
+        try:
+            value, end = self._decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            return None
+        return Parsed(value, self._has_duplicates, end) if isinstance(value, (dict, list)) else None
+
+
+def parse_json(text: str) -> Parsed | None:
+    """The object or the list that a text consists of; None if it is something else."""
+    start = len(text) - len(text.lstrip())
+    parsed = _Reader().read(text, start) if text[start : start + 1] in ("{", "[") else None
+    return parsed if parsed is not None and not text[parsed.end :].strip() else None
+
+
+def complete_json(text: str, mark: str, may_go_on: Callable[[int], bool]) -> Parsed | None:
+    """The value of which a text is the beginning, with what of it is there; None if it can't be told.
+
+    Args:
+        mark: stands at the end of each list and object that goes on beyond the text.
+        may_go_on: called with a number of steps; False ends the search.
+    """
+    closers: list[str] = []
+    end, last = 0, ""
+    for count, found in enumerate(_JSON_TOKEN.finditer(text), 1):
+        if count % _CHECKED_EVERY == 0 and not may_go_on(_CHECKED_EVERY // 4):
+            return None
+        last = found[0]
+        if last in ("{", "["):
+            closers.append("}" if last == "{" else "]")
+            end = found.end()
+        elif last in ("}", "]"):
+            if not closers or closers.pop() != last:
+                return None
+            end = found.end()
+        elif last == ",":
+            end = found.start()
+    closing = "".join(reversed(closers))
+    # The value of a key, if the cut goes through it; a key itself makes no JSON with a quote after it.
+    within = f'{_CUT_ESCAPE.sub("", text)}"{closing}' if last[:1] == '"' else ""
+    parsed = parse_json(within) or parse_json(text[:end] + closing)
+    if parsed is not None:
+        _mark(parsed.value, len(closers), mark)
+    return parsed
+
+
+def _mark(value: Any, depth: int, mark: str) -> None:
+    """Marks a value and the last one in it, and so on, as cut."""
+    for _ in range(depth):
+        last = None
+        if isinstance(value, dict):
+            last = next(reversed(value.values()), None)
+            value[mark] = True
+        elif isinstance(value, list):
+            last = value[-1] if value else None
+            value.append(mark)
+        value = last
+
+
+def find_json(text: str) -> Iterator[tuple[int, Parsed]]:
+    """The objects and lists that stand within a text, and where they begin."""
+    failures = position = 0
+    reader = None
+    while failures < _MOST_FAILURES:
+        start = _JSON_START.search(text, position)
+        if start is None:
+            return
+        reader = reader or _Reader()
+        parsed = reader.read(text, start.start())
+        if parsed is None:
+            failures += 1
+            position = start.start() + 1
+        else:
+            yield start.start(), parsed
+            position = parsed.end
+
+
+def decode_base64(encoded: str, room: int, *, is_cut: bool = False) -> str | bytes | None:
+    """What a text in base64 holds: text where it is that, else bytes; None if it is no base64.
+
+    Args:
+        encoded: with line breaks as in MIME, without padding, or in the alphabet of URLs.
+        room: of what is compressed, so many bytes are read.
+        is_cut: it is the beginning of a longer text.
+    """
+    encoded = "".join(encoded.split()).translate(_URL_ALPHABET)
+    encoded = encoded[: len(encoded) // 4 * 4] if is_cut else encoded.rstrip("=")
+    if _NOT_BASE64.search(encoded) or len(encoded) % 4 == 1:
+        return None
+    decoded = binascii.a2b_base64(encoded + "=" * (-len(encoded) % 4))
+    if decoded.startswith(_GZIP):
+        return _decompressed(decoded, room)
+    return _text(decoded, is_cut=is_cut)
+
+
+def _decompressed(compressed: bytes, room: int) -> str | bytes:
+    import zlib
+
+    reader = zlib.decompressobj(wbits=31)
+    try:
+        plain = reader.decompress(compressed, max(room, 1))
+    except zlib.error:
+        return compressed
+    found = _text(plain, is_cut=not reader.eof)
+    return found if isinstance(found, str) else compressed
+
+
+def _text(decoded: bytes, *, is_cut: bool) -> str | bytes:
+    try:
+        return decoded.decode()
+    except UnicodeDecodeError as error:
+        if not is_cut or error.start < len(decoded) - 3:
+            return decoded
+        return decoded[: error.start].decode()
