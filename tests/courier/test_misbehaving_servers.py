@@ -17,6 +17,7 @@ import braintrust
 import pytest
 from braintrust import Attachment
 from misbehaving import BUDGET, CASES, Case, MisbehavingServer, by_name
+from pytest_mock import MockerFixture
 from support import PROJECT_ID, environment, settings_for, until
 
 from trace_guard import Deadline, Delivery, Guard, Settings
@@ -86,6 +87,16 @@ def test_an_invocation_is_not_affected(name: str, directory: Path, monkeypatch: 
         assert b'"name":"root"' in sent
         assert PROJECT_ID.encode() in sent
         guard.close(timeout=1)
+
+
+def test_malformed_headers_are_not_logged(mocker: MockerFixture) -> None:
+    """urllib3 does not log malformed headers, and with them the URL that was asked for and its signature."""
+    # The SDK may hold back what urllib3 logs, so its logger is no witness.
+    warning = mocker.patch("urllib3.connection.log.warning")
+    with MisbehavingServer(by_name("headers without a colon")) as server:
+        url = f"{server.url}/logs3?signature=secret"
+        assert Transport().request("POST", url, b"", {}, Deadline.after(5)).status == 200
+    warning.assert_not_called()
 
 
 # Names and addresses

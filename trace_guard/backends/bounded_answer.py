@@ -84,6 +84,12 @@ class BoundedAnswer(http.client.HTTPResponse):
         super().__init__(sock, *args, **keywords)
         self.fp: Any = io.BufferedReader(_Reader(self.fp.detach(), sock, bound))
 
+    def begin(self) -> None:
+        """Read the head. urllib3 would log what of it is malformed as a warning, beside the URL with its signature."""
+        super().begin()
+        self.msg.defects.clear()
+        self.msg.set_payload("")
+
 
 class _Reader(io.RawIOBase):
     """Reads from a socket's own reader, as long as the bound lasts."""
