@@ -114,7 +114,7 @@ class Guard:
                 # The runtime first: the SDK is answered from it as soon as the gateway is in place.
                 runtime = self.runtime
                 PROCESS.sdk.install()
-                if PROCESS.sdk.prepare(self.settings.project, self.settings.project_id):
+                if PROCESS.sdk.loggers.prepare(self.settings.project, self.settings.project_id):
                     runtime.look_up(None if self.settings.project_id else self.settings.project)
                 else:
                     runtime.look_up(None)

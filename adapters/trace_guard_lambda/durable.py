@@ -166,7 +166,7 @@ def guarded_durably(function: Callable[..., Any], begin: Begin) -> Callable[...,
     with contain("share the context with the threads of durable functions"):
         _share_context()
     with contain("tell waits from errors"):
-        PROCESS.sdk.overlook(_suspends)
+        PROCESS.sdk.ignore_exceptions(_suspends)
     return _raise_suspensions(guarded(_keep_suspensions(function), begin))
 
 

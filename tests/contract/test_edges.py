@@ -338,7 +338,7 @@ class Interrupted(BaseException):
 
 
 STEPS = [
-    "trace_guard.sdk.sdk.Sdk.start_row", "trace_guard.journal.journal.FileJournal.begin",
+    "trace_guard.sdk.spans.identity_of", "trace_guard.journal.journal.FileJournal.begin",
     "trace_guard.runtime.watchdog.Watchdog.arm", "trace_guard.payload.Payload.copy",
     "trace_guard.runtime.watchdog.Watchdog.disarm",
     "trace_guard.invocation.invocation.Invocation._leave",

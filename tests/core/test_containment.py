@@ -299,7 +299,7 @@ def test_each_step_may_fail_in_every_way(steps: list[str], tmp_path: Path) -> No
 # The SDK asks these once in the life of a process.
 ONCE = {
     *(f"trace_guard.sdk.gateway:{name}" for name in ("Gateway.send", "Gateway._version", "_response")),
-    "trace_guard.sdk.sdk:_Login.__call__",
+    "trace_guard.sdk.login:Login.__call__",
 }
 OF_EACH_WAY = tuple(f"trace_guard.{name}:" for name in ("beginning", "ending", "invocation", "wrap"))
 

@@ -84,7 +84,7 @@ class Execution:
             started = time.time()
         self._guard = guard
         parent, foreign = sdk.adoptable(parent)
-        self.span = sdk.start_root(
+        self.span = sdk.loggers.start_root(
             self.name, project=settings.project, project_id=settings.project_id, parent=parent,
             started=started or time.time(), ids=self.ids,
         )

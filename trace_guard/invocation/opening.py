@@ -28,11 +28,11 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
         with contain("open the root of an execution"):
             state.parent = state.execution.open(state.guard, state.parent)
     given = state.parent
-    if given is None and state.outer is None and not sdk.is_in_span:
+    if given is None and state.outer is None and not sdk.is_in_span():
         given = settings.parent
     started = time.time()
     parent, foreign = sdk.adoptable(given)
-    state.span = sdk.start_root(
+    state.span = sdk.loggers.start_root(
         state.name, project=settings.project, project_id=settings.project_id,
         parent=None if state.outer else parent, started=started,
     )

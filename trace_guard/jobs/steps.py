@@ -97,7 +97,7 @@ class Step:
             event["input"] = self._payload.copy(self._input)
         if self._metadata:
             event["metadata"] = dict(self._metadata)
-        self.span = PROCESS.sdk.start_step(self.name, None if self._job is None else self._job.span, event)
+        self.span = PROCESS.sdk.loggers.start_step(self.name, None if self._job is None else self._job.span, event)
         self.span.__enter__()
         self._input = NOTHING
         _current.set(self)

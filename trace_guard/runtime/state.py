@@ -73,8 +73,8 @@ class _Process:
                     return runtime
             runtime = Runtime(settings, backend)
             runtime.key = key if backend is None else None
-            runtime.on_resolved(lambda: self.sdk.resolved(runtime.identity))
-            runtime.on_moved(lambda: self.sdk.moved())
+            runtime.on_resolved(lambda: self.sdk.loggers.resolved(runtime.identity))
+            runtime.on_moved(lambda: self.sdk.loggers.login_changed())
             self._runtimes.append(runtime)
         with contain("start"):  # it is in use from here on: whoever asked for it must get it
             runtime.start(quick=quick)
@@ -165,7 +165,7 @@ class _Process:
         # Nothing of the SDK's is under way when it is copied: a child has none of the threads that would let go of
         # the locks that they hold.
         with contain("empty the SDK's queue before a fork"):
-            if self._sdk is not None and self._sdk.installed and self._sdk.has_spoken:
+            if self._sdk is not None and self._sdk.installed and self._sdk.has_been_used:
                 self._sdk.drain(Deadline.after(_FORK_SECONDS))
 
     def _after_fork(self) -> None:
@@ -181,6 +181,10 @@ class _Process:
                 self._sdk.after_fork()
 
     # What the gateway asks (GatewayHost). The runtime made last is the one that look-ups are for.
+
+    def settings(self) -> Settings | None:
+        runtime = self.latest()
+        return runtime.settings if runtime is not None else None
 
     def latest(self) -> Runtime | None:
         """The one that look-ups are for."""

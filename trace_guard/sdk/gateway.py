@@ -15,8 +15,8 @@ import io
 import json
 import re
 import urllib.parse
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -30,11 +30,8 @@ from ..backends.project_ids import (
     project_name,
 )
 from ..contain import report
-from ..rows import split_rows
-
-if TYPE_CHECKING:
-    from ..runtime.attachments import AttachmentDesk
-    from ..runtime.pipeline import Runtime
+from ..rows import Row, split_rows
+from ..settings import Settings
 
 __all__ = ["Gateway", "GatewayHost"]
 
@@ -61,14 +58,30 @@ def _in_url() -> re.Pattern[str]:
     ]))
 
 
+class Attachments(Protocol):
+    """What the gateway needs to keep attachments; see :mod:`trace_guard.runtime.attachments`."""
+
+    def refer(self, rows: Iterable[Row]) -> None: ...
+
+    def begin(self, told: Any) -> Any: ...
+
+    def put(self, path: str, content: Any) -> bool: ...
+
+    def conclude(self, told: Any) -> bool: ...
+
+    def find(self, key: str) -> Any: ...
+
+    def get(self, path: str) -> bytes | None: ...
+
+
 class GatewayHost(Protocol):
     """What the gateway needs of the guard."""
 
     def ingest(self, rows: list[tuple[dict[str, Any], bytes]]) -> None:
         """Put rows in the journal."""
 
-    def latest(self) -> Runtime | None:
-        """The runtime that look-ups are for."""
+    def settings(self) -> Settings | None:
+        """The settings that look-ups are for; None without a guard."""
 
     def key_given(self, api_key: str, app_url: str, org_name: str | None) -> None:
         """The SDK logs in with this key."""
@@ -98,7 +111,7 @@ class GatewayHost(Protocol):
         """False where there is no server to pass anything to."""
 
     @property
-    def attachments(self) -> AttachmentDesk:
+    def attachments(self) -> Attachments:
         """Where the SDK's attachments go; made with the first one."""
 
 

@@ -1,0 +1,200 @@
+"""How rows come in: from the SDK's queue to the gateway, without a request where that is possible."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import braintrust.logger as bt
+
+from ..contain import contain, logger
+from ..deadline import Deadline
+from .gateway import Gateway
+
+__all__ = ["Intake"]
+
+# If the SDK's queue is fuller than one part in so many, the code that logs waits for it, at most so many seconds; if
+# the queue gets no shorter in that time, not again for so many.
+_SHARE_OF_QUEUE = 10
+_QUEUE_SECONDS = 2.0
+_QUEUE_PAUSE_SECONDS = 30.0
+
+
+class Intake:
+    """The background logger of the SDK's global state, with its hooks.
+
+    Args:
+        is_installed: tells whether the gateway is in place.
+        flushed: called after the user has called ``flush()``, when the rows are in the journal.
+    """
+
+    def __init__(self, gateway: Gateway, is_installed: Callable[[], bool], flushed: Callable[[], object]) -> None:
+        self._gateway = gateway
+        self._is_installed = is_installed
+        self._flushed = flushed
+        self._drainer = _Drainer(self)
+        self._plain_flush: Callable[..., None] | None = None
+        self._patient_until = 0.0
+        # How many rows the queue was given, and how many of them are known to be in the journal.
+        self._given = self._written = 0
+        self._counts = threading.Lock()
+
+    def drain(self, deadline: Deadline) -> bool:
+        """Move what is in the SDK's queue to the journal; False if that is not done by the deadline."""
+        return self._drainer.drain(deadline)
+
+    @property
+    def is_quiet(self) -> bool:
+        """True if every row that the queue was given is in the journal. False for a queue that somebody has put in its
+        place since, whose rows are not counted."""
+        return self._written == self._given and "log" in bt._state.global_bg_logger().__dict__
+
+    @property
+    def has_been_used(self) -> bool:
+        """True once the queue has had a row in it."""
+        return bool(getattr(bt._state.global_bg_logger(), "started", True))
+
+    def flush_queue(self) -> None:
+        """The SDK's own flush, which the gateway turns into a write to the journal."""
+        given = self._given
+        (self._plain_flush or bt._state.global_bg_logger().flush)()
+        with self._counts:
+            self._written = max(self._written, given)
+
+    def hook(self, state: Any) -> None:
+        """Hook into the background logger. Outside an invocation a user's ``flush()`` promises that rows have arrived,
+        so it waits for the courier too. Inside one the invocation's end delivers."""
+        background = state.global_bg_logger()
+        if "flush" in background.__dict__:
+            return
+        self._count_rows(background)
+        self._bypass_http(background)
+        plain = self._plain_flush = background.flush
+        after = self._flushed
+
+        def flush(*args: Any, **options: Any) -> None:
+            plain(*args, **options)
+            if threading.current_thread() is not getattr(background, "thread", None):
+                with contain("deliver after flush()"):
+                    after()
+
+        background.flush = flush
+
+    def _bypass_http(self, background: Any) -> None:
+        """Give rows to the gateway as they are: a request would cost more than all the rest of a short invocation."""
+        plain = getattr(background, "_submit_logs_request", None)
+        compose = getattr(bt, "construct_logs3_data", None)
+        if plain is None or compose is None:
+            return
+
+        def submit(items: Any, *options: Any, **named: Any) -> None:
+            if self._is_installed() and not getattr(background, "all_publish_payloads_dir", None):
+                with contain("take rows from the SDK"):
+                    self._gateway.take_rows(compose(items).encode())
+                    return
+            plain(items, *options, **named)
+
+        background._submit_logs_request = submit
+
+    def _count_rows(self, background: Any) -> None:
+        plain = background.log
+
+        def log(*rows: Any) -> None:
+            plain(*rows)
+            with self._counts:
+                self._given += 1
+            with contain("keep the SDK's queue short"):
+                self._keep_short(background)
+
+        background.log = log
+
+    def _keep_short(self, background: Any) -> None:
+        """Wait for a moment if the queue fills up: a full queue silently drops its oldest rows."""
+        waiting = background.queue
+        size = waiting.size if hasattr(waiting, "size") else waiting.qsize
+        if not 0 < waiting.maxsize < size() * _SHARE_OF_QUEUE or time.monotonic() < self._patient_until:
+            return
+        if threading.current_thread() in (self._drainer.thread, getattr(background, "thread", None)):
+            return  # a masking function, which is called to send rows, may log rows itself
+        if not self.drain(Deadline.after(_QUEUE_SECONDS)):
+            self._patient_until = time.monotonic() + _QUEUE_PAUSE_SECONDS
+
+    def unhook(self, state: Any) -> None:
+        """Take the hooks out again."""
+        background = state.global_bg_logger()
+        for name in ("flush", "log", "_submit_logs_request"):
+            background.__dict__.pop(name, None)
+        self._plain_flush = None
+
+    def after_fork(self) -> None:
+        """In a forked child: helper threads of the parent are not there, and locks of theirs are held for ever."""
+        self._counts = threading.Lock()
+        self._drainer = _Drainer(self)
+        with contain("repair the SDK after a fork"):
+            self._reset_after_fork()
+
+    def _reset_after_fork(self) -> None:
+        """Make the SDK's queue usable in the child, whose ``flush()`` would wait for ever for threads of the parent.
+
+        The rows that wait in the queue are the parent's to send. The names are the same from 0.0.200 to 0.48.1.
+        """
+        bt.HTTP_REQUEST_THREAD_POOL = ThreadPoolExecutor(max_workers=os.cpu_count())
+        background: Any = bt._state.global_bg_logger()
+        background.flush_lock, background.start_thread_lock = threading.RLock(), threading.RLock()
+        background.thread, background.started = threading.Thread(target=background._publisher, daemon=True), False
+        queued = background.queue
+        background.queue = type(queued)(maxsize=queued.maxsize)
+        background.queue.enforce_queue_size_limit(queued._enforce_size_limit)
+        self._written = self._given
+
+
+class _Drainer:
+    """Runs the SDK's flush on a thread of its own, since it has no timeout: whoever waits can stop waiting."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+        self._requests: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
+        self.thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def drain(self, deadline: Deadline) -> bool:
+        done = threading.Event()
+        if not self._started():
+            self._flush(done)  # the interpreter is shutting down, and with it the SDK's own threads
+            return True
+        self._requests.put(done)
+        return done.wait(min(deadline.remaining, threading.TIMEOUT_MAX))
+
+    def _started(self) -> bool:
+        with self._lock:
+            if self.thread is None or not self.thread.is_alive():
+                thread = threading.Thread(target=self._run, name="trace-guard-drain", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return False
+                self.thread = thread
+            return True
+
+    def _run(self) -> None:
+        while True:
+            waiting = [self._requests.get()]
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    waiting.append(self._requests.get_nowait())
+            self._flush(*waiting)
+
+    def _flush(self, *waiting: threading.Event) -> None:
+        try:
+            self._intake.flush_queue()
+        except Exception as error:  # noqa: BLE001 - attachments that can't be uploaded end up here
+            logger.debug("the SDK's flush raised: %s", error)
+        finally:
+            for done in waiting:
+                done.set()

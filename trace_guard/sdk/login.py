@@ -1,0 +1,95 @@
+"""The SDK's login, which the guard makes early and without the network."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from ..contain import contain
+from ..settings import Settings
+from .gateway import LOCAL_KEY, Gateway
+
+__all__ = ["Login"]
+
+
+class Login:
+    """Stands in for the ``login`` method of the SDK's global state.
+
+    Without a key the SDK can't log in, and rows would never leave its queue: it is then logged in to the gateway with
+    a placeholder for the key. The user's first own login must not be refused as a second one.
+
+    Args:
+        settings: the guard's settings. Their key is used: a keyword beats the environment.
+        login_changed: called after a login of the user's.
+
+    Attributes:
+        is_ours: True while the login in force was made by the guard.
+    """
+
+    def __init__(
+        self, state: Any, gateway: Gateway, settings: Settings | None, login_changed: Callable[[], None]
+    ) -> None:
+        self._state = state
+        self._gateway = gateway
+        self._settings = settings
+        self._login_changed = login_changed
+        self.is_ours = False
+
+    @property
+    def may_replace(self) -> bool:
+        """True if the login in force gives way to the guard's key: it is the guard's, or it has the environment's key
+        and the guard was given another."""
+        return self.is_ours or (self._keyword is not None and self._state.login_token == _key_of_environment())
+
+    @property
+    def _keyword(self) -> str | None:
+        """The guard's key if it is not the environment's."""
+        settings = self._settings
+        if settings is None or settings.backend_name != "braintrust" or settings.api_key == _key_of_environment():
+            return None
+        return settings.api_key
+
+    def early(self) -> None:
+        """Log in so that rows can leave the queue."""
+        state, settings = self._state, self._settings
+        replaces = state.logged_in and not self.is_ours and self.may_replace
+        if state.logged_in and not replaces:
+            return
+        if settings is not None and settings.backend_name == "braintrust" and settings.api_key:
+            self(settings.app_url, settings.api_key, settings.org_name, replaces)
+        else:
+            self()
+        self.is_ours = True
+
+    def __call__(
+        self,
+        app_url: str | None = None,
+        api_key: str | None = None,
+        org_name: str | None = None,
+        force_login: bool = False,
+    ) -> None:
+        state = self._state
+        asked = app_url is not None or api_key is not None or org_name is not None
+        if asked and (self.is_ours or state.login_token == LOCAL_KEY):
+            force_login = True
+        anew = force_login or not state.logged_in
+        if anew and api_key is None:
+            api_key = self._keyword  # where the SDK would take the environment's
+        plain = functools.partial(type(state).login, state, app_url=app_url, org_name=org_name)
+        self._gateway.wanted_organisation = org_name or os.environ.get("BRAINTRUST_ORG_NAME") or None
+        try:
+            plain(api_key=api_key, force_login=force_login)
+        except ValueError:
+            if api_key or state.logged_in:
+                raise
+            plain(api_key=LOCAL_KEY, force_login=force_login)
+        self.is_ours = self.is_ours and not anew
+        if asked:
+            with contain("forget projects of an earlier login"):
+                self._login_changed()
+
+
+def _key_of_environment() -> str | None:
+    return os.environ.get("BRAINTRUST_API_KEY", "").strip() or None

@@ -1,0 +1,47 @@
+"""The user's masking function and span customizers, which must see what is logged."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import braintrust.logger as bt
+
+__all__ = ["customizers", "error_text", "masked", "masking_function"]
+
+
+def error_text(error: BaseException) -> str:
+    """The text of an exception as the SDK writes it, with its traceback, masked."""
+    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    return masked(text, f"{type(error).__name__}: its text could not be masked")
+
+
+def masked(text: str, otherwise: str = "an error whose text could not be masked") -> str:
+    """The text of an error after the user's masking function, which the SDK does not apply to errors.
+
+    Args:
+        otherwise: the text if that function raises.
+    """
+    mask = masking_function()
+    if mask is None:
+        return text
+    try:
+        return str(mask(text))
+    except Exception:  # noqa: BLE001 - as the SDK does: rather nothing than something that is not masked
+        return otherwise
+
+
+def masking_function() -> Callable[[Any], Any] | None:
+    """The function that was given to ``set_masking_function``; releases differ in where they keep it."""
+    background: Any = bt._state.global_bg_logger()
+    kept = [background, *getattr(background, "_export_customizers", ())]
+    found = [getattr(one, name, None) for one in kept for name in ("masking_function", "_masking_function")]
+    return next((one for one in found if callable(one)), None)
+
+
+def customizers() -> Any:
+    """The hooks that change spans when they are exported; None in a release that has none."""
+    return getattr(bt, "_get_span_customizers", lambda: None)() or getattr(
+        bt._state.global_bg_logger(), "_export_customizers", None
+    )

@@ -1,0 +1,105 @@
+"""Rows of spans that the SDK has opened."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import braintrust
+import braintrust.logger as bt
+
+from ..contain import contained
+from ..rows import Row
+from .masking import customizers, masking_function
+
+__all__ = ["identity_of", "ignore_exceptions", "is_in_span", "merge_row", "no_span", "start_row"]
+
+no_span: Any = bt.NOOP_SPAN
+"""The span that does nothing."""
+
+_MARK = "_made_by_trace_guard"
+
+
+def is_in_span() -> bool:
+    """True if a span is current."""
+    return braintrust.current_span() is not no_span
+
+
+def identity_of(span: Any) -> Row:
+    """The ids, parents and owner of a span: what a closing row needs."""
+    return {
+        "id": span.id, "span_id": span.span_id, "root_span_id": span.root_span_id,
+        "span_parents": span.span_parents, **_object_ids(span),
+    }
+
+
+def start_row(span: Any, name: str, started: float, metadata: Mapping[str, Any]) -> Row:
+    """The first row of a span that the SDK has opened: identity, start and metadata, no payload.
+
+    Args:
+        started: in seconds since the epoch.
+    """
+    return {
+        "_is_merge": True,
+        **identity_of(span),
+        "created": datetime.fromtimestamp(started, timezone.utc).isoformat(),
+        "metrics": {"start": started},
+        "span_attributes": {"name": name, "type": "task"},
+        "metadata": dict(metadata),
+    }
+
+
+def merge_row(identity: Row, event: Mapping[str, Any]) -> Row | None:
+    """The row that logging ``event`` on a span makes, for who writes it to the journal directly.
+
+    Two threads of the SDK and a request to the gateway cost several times as much. None if the SDK must make the row:
+    for a masking function or a customizer, or for values that are not plain.
+
+    Args:
+        event: input and output are plain copies; see :class:`trace_guard.payload.Payload`.
+    """
+    if "tags" in event or masking_function() is not None or customizers():
+        return None
+    if "project_id" not in identity or not _is_plain(event.get("metadata")):
+        return None  # of experiments the SDK keeps what scorers will ask for
+    ids = {name: value for name, value in identity.items() if name != "metrics"}
+    return {**ids, **{name: value for name, value in event.items() if value is not None}, "_is_merge": True}
+
+
+def ignore_exceptions(is_control_flow: Callable[[BaseException], bool]) -> None:
+    """Have spans end without an error when an exception passes through them that is only control flow.
+
+    Takes effect once for a process; other exceptions are logged as ever.
+    """
+    plain = bt.SpanImpl.__exit__
+    if hasattr(plain, _MARK):
+        return
+
+    @functools.wraps(plain)
+    def leave(span: Any, kind: Any, error: Any, trace: Any) -> Any:
+        if error is not None and contained("tell an error from control flow", lambda: is_control_flow(error), False):
+            kind = error = trace = None
+        return plain(span, kind, error, trace)
+
+    setattr(leave, _MARK, True)
+    setattr(bt.SpanImpl, "__exit__", leave)  # noqa: B010 - its type is the SDK's to say
+
+
+def _is_plain(value: Any) -> bool:
+    """True for a JSON value, which the SDK would leave as it is."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except Exception:  # noqa: BLE001 - a user's object may do anything when looked at
+        return False
+    return True
+
+
+def _object_ids(span: Any) -> Row:
+    exporter: Any = bt._get_exporter()  # type: ignore[no-untyped-call]
+    fields: Row = exporter(
+        object_type=span.parent_object_type, object_id=span.parent_object_id.get()
+    ).object_id_fields()
+    return fields
