@@ -12,6 +12,7 @@ order and number of arrivals don't matter for fields that are written once.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -32,6 +33,7 @@ __all__ = [
     "is_span_row",
     "lifecycle",
     "merge",
+    "number",
     "row_key",
     "started_at",
     "visible",
@@ -69,8 +71,18 @@ def is_span_row(row: Mapping[str, Any]) -> bool:
 
 def _metric(row: Mapping[str, Any], name: str) -> float | None:
     metrics = row.get("metrics")
-    value = metrics.get(name) if isinstance(metrics, Mapping) else None
-    return float(value) if isinstance(value, (int, float)) else None
+    return number(metrics.get(name)) if isinstance(metrics, Mapping) else None
+
+
+def number(value: object) -> float | None:
+    """The value as a float, if it is a finite number; else None."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        value = float(value)
+    except OverflowError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def started_at(row: Mapping[str, Any]) -> float | None:

@@ -439,10 +439,12 @@ def test_troubles_that_come_together_cost_no_row(server: BraintrustServer, direc
 
 
 def test_a_directory_that_is_everybodys_stays_so(tmp_path: Path) -> None:
-    """The mode of a directory like /tmp is left alone, and what is made in it is ours alone."""
+    """The mode of a directory like /tmp is left alone, and all is kept in a directory in it that is ours alone."""
     shared = tmp_path / "tmp"
     shared.mkdir()
     shared.chmod(0o1777)
-    prepare(shared, 1 << 20)
+    own = prepare(shared, 1 << 20).directory
+    assert own == shared / f"trace-guard-{os.getuid()}"
     assert shared.stat().st_mode & 0o7777 == 0o1777
-    assert (shared / JOURNALS).stat().st_mode & 0o7777 == 0o700
+    assert own.stat().st_mode & 0o7777 == (own / JOURNALS).stat().st_mode & 0o7777 == 0o700
+    assert [path.name for path in shared.iterdir()] == [own.name]

@@ -19,8 +19,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..deadline import Deadline
-from ..errors import BackendRefused, BackendUnavailable
-from ..journal.files import ATTACHMENTS, create_file
+from ..errors import BackendRefused, BackendUnavailable, JournalUnavailable
+from ..journal.directory import STORE_NAME
+from ..journal.files import ATTACHMENTS
+from ..journal.owned import (
+    check_directory,
+    create_file,
+    is_own_file,
+    make_parents,
+    open_file,
+    own_directory,
+)
 from ..rows import Row, dump, merge, row_key, visible
 from .summaries import SpanSummary, TraceSummary, project_of, root_id_of, spans_of, start_of, summarize
 
@@ -32,9 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["STORE_NAME", "LocalStore"]
 
 T = TypeVar("T")
-
-STORE_NAME = "traces.db"
-"""What the store is called within trace-guard's directory."""
 
 SCHEMA_VERSION = 1
 _SCHEMA = (
@@ -63,11 +69,22 @@ class _Handle:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.is_doomed = False
         self.connection: sqlite3.Connection | None = None
         self.file: tuple[int, int] | None = None
         self.has_schema = False
 
+    def close_soon(self) -> None:
+        """Close it, or have the thread close it that uses it just now: nobody waits for that one's turn."""
+        self.is_doomed = True
+        if self.lock.acquire(blocking=False):
+            try:
+                self.close()
+            finally:
+                self.lock.release()
+
     def close(self) -> None:
+        self.is_doomed = False
         connection, self.connection, self.file, self.has_schema = self.connection, None, None, False
         if connection is not None:
             connection.close()
@@ -83,6 +100,8 @@ class LocalStore:
 
     Args:
         path: the file, by convention ``traces.db`` in trace-guard's directory.
+        check: called before the file is opened or made; raises :class:`JournalUnavailable` if its directory is not to
+            be used. By default that must belong to this user, and not be everybody's to write to.
 
     Every method but :meth:`close` raises :class:`BackendUnavailable` when the file can't be used; the message
     says what to do about it.
@@ -91,8 +110,9 @@ class LocalStore:
     name = "local"
     max_bytes = 6 * 1024 * 1024
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], check: Callable[[], object] | None = None) -> None:
         self.path = Path(path)
+        self._check = check or self._check_directory
         # By process id: a connection that came through a fork is neither used nor closed in the child, since
         # SQLite would then give up locks that the parent relies on.
         self._handles: dict[int, _Handle] = {}
@@ -126,12 +146,13 @@ class LocalStore:
         directory, name = self.path.parent / ATTACHMENTS, file_name(one.key)
         part = directory / f".{name}.{os.getpid()}.{threading.get_ident()}"
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_directory()
+            own_directory(directory)
             part.unlink(missing_ok=True)
             with open(create_file(part), "wb") as file:
                 file.writelines(one.content)
             os.replace(part, directory / (name + _ending(one.filename)))
-        except OSError as error:
+        except (OSError, JournalUnavailable) as error:
             with contextlib.suppress(OSError):
                 part.unlink(missing_ok=True)
             raise BackendUnavailable(f"an attachment can't be written to {directory}: {error}") from error
@@ -147,14 +168,11 @@ class LocalStore:
         from ..journal.spooled import file_name
 
         directory, name = self.path.parent / ATTACHMENTS, file_name(key)
-        return next((path for path in directory.glob(f"{name}*") if path.stem == name), None)
+        return next((path for path in directory.glob(f"{name}*") if path.stem == name and is_own_file(path)), None)
 
     def close(self) -> None:
-        """Close the file. The store may be used again afterwards."""
-        handle = self._handles.get(os.getpid())
-        if handle is not None:
-            with handle.lock:
-                handle.close()
+        """Close the file, at once or as soon as it is no longer in use. The store may be used again afterwards."""
+        _close_own(self._handles)
 
     def traces(self, limit: int | None = 50, project: str | None = None) -> list[TraceSummary]:
         """The newest traces, newest first.
@@ -220,6 +238,8 @@ class LocalStore:
                             raise
                         time.sleep(min(_RETRY_SECONDS, deadline.remaining))
         finally:
+            if handle.is_doomed:
+                handle.close()
             handle.lock.release()
 
     def _once(
@@ -228,10 +248,10 @@ class LocalStore:
         connection = self._connection(handle, write)
         if connection is None:
             return absent
-        connection.execute(f"PRAGMA busy_timeout = {int(deadline.remaining * 1000)}")
         if not write:
             return work(connection) if self._has_schema(handle, connection) else absent
         if not handle.has_schema:
+            self._has_schema(handle, connection)  # first of all: another program's file is left as it is
             # Has to stand outside of a transaction, and lasts: later openings find the file in this mode.
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
@@ -255,20 +275,33 @@ class LocalStore:
             return handle.connection
         # Somebody has removed or replaced the file: writing on would write into nowhere.
         handle.close()
+        if file is None and not write:
+            return None
+        self._make_directory()
         if file is None:
-            if not write:
-                return None
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
-                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+                os.close(create_file(self.path))
             file = _file_id(self.path)
-        handle.connection = _sqlite3().connect(
-            self.path, timeout=_READ_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        for beside in ("", "-wal", "-shm", "-journal"):
+            with contextlib.suppress(FileNotFoundError):
+                os.close(open_file(Path(f"{self.path}{beside}"), os.O_RDONLY))
+        # SQLite would wait anew for every statement, and for the end of the program: see _use.
+        handle.connection = _sqlite3().connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         handle.file = file
         # In WAL mode this risks the last rows if the host dies, never the file; the same bargain as the journal's.
         handle.connection.execute("PRAGMA synchronous = NORMAL")
         return handle.connection
+
+    def _make_directory(self) -> None:
+        """Make the directory if there is none; see ``check`` for which is not used."""
+        self._check()
+        if not os.path.lexists(self.path.parent):
+            make_parents(self.path.parent)
+            own_directory(self.path.parent)
+
+    def _check_directory(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            check_directory(self.path.parent, closed=True)
 
     def _has_schema(self, handle: _Handle, connection: sqlite3.Connection) -> bool:
         """False for a file that is still empty.
@@ -298,6 +331,9 @@ class LocalStore:
         """Tell failures of SQLite and of the file system in the words of a backend."""
         try:
             yield
+        except JournalUnavailable as error:
+            handle.close()
+            raise BackendUnavailable(str(error), lasting=True) from error
         except (OSError, ImportError) as error:
             handle.close()
             raise self._unusable(error, lasting=True) from error
@@ -325,7 +361,8 @@ def _parse(encoded: bytes) -> Row:
 
 
 def _write(connection: sqlite3.Connection, rows: Sequence[tuple[Row, bytes]]) -> None:
-    for row, encoded in rows:
+    for given, encoded in rows:
+        row = dict(given)  # in case that all of it has to be done again
         if row.get("id") is None:
             # A row must have one name however often it is sent.
             row["id"] = hashlib.sha256(encoded).hexdigest()[:32]
@@ -356,12 +393,12 @@ def _column(value: str | None) -> str | None:
 def _close_own(handles: dict[int, _Handle]) -> None:
     handle = handles.get(os.getpid())
     if handle is not None:
-        handle.close()
+        handle.close_soon()
 
 
 def _file_id(path: Path) -> tuple[int, int] | None:
     try:
-        found = path.stat()
+        found = os.lstat(path)
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino

@@ -15,11 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..contain import contain, logger
+from ..contain import contain, logger, warn_once
+from ..journal.owned import UnsafeFile, create_file, own_directory, read_file
 from .urls import is_web_url
 
 __all__ = ["Identity", "Organisation", "is_placeholder", "placeholder", "project_name"]
 
+_CACHE_BYTES = 1024 * 1024
 _PROJECT = "trace-guard:project:"
 ORG_PLACEHOLDER = "trace-guard:organisation"
 ORG_NAME_PLACEHOLDER = "trace-guard:name-of-organisation"
@@ -116,14 +118,19 @@ class Identity:
         if self._path is None:
             return
         try:
-            cached: Any = json.loads(self._path.read_bytes())
+            cached: Any = json.loads(read_file(self._path, _CACHE_BYTES, private=True))
             organisation, projects = cached["organisation"], dict(cached["projects"])
+            texts = [*(organisation or {}).values(), *projects, *projects.values()]
+            if not all(isinstance(one, str) for one in texts if one is not None):
+                raise ValueError("its fields are not texts")
             known = Organisation(**organisation) if organisation else None
             self._organisation = known if known is not None and known.is_usable else None
-            self._projects = {str(name): str(project) for name, project in projects.items()}
+            self._projects = projects
         except FileNotFoundError:
             return
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except UnsafeFile as error:
+            warn_once(f"unsafe:{self._path}", "a cache is not used: %s", error)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             logger.debug("the cache %s can't be read and is made anew: %s", self._path, error)
 
     def _save(self) -> None:
@@ -135,9 +142,10 @@ class Identity:
         with self._lock:
             temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
             try:
-                self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                temporary.write_text(text)
-                os.chmod(temporary, 0o600)
+                own_directory(self._path.parent)
+                temporary.unlink(missing_ok=True)
+                with open(create_file(temporary), "wb") as file:
+                    file.write(text.encode())
                 os.replace(temporary, self._path)
             except OSError as error:
                 logger.debug("the cache %s can't be written: %s", self._path, error)

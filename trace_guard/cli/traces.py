@@ -7,8 +7,9 @@ import json
 import sys
 from collections.abc import Sequence
 
-from ..backends.local import STORE_NAME, LocalStore
+from ..backends.local import LocalStore
 from ..backends.summaries import SpanSummary, TraceSummary, summarize
+from ..journal.directory import STORE_NAME, locate
 from ..settings import Settings
 from .tables import Cell, Column, Styled, print_table, say
 from .words import clock, duration, outcome
@@ -21,7 +22,7 @@ _MOST_CANDIDATES = 10
 
 def list_traces(arguments: argparse.Namespace, settings: Settings) -> int:
     """The newest traces as a table, or as ``{"traces": [...]}``; see :class:`TraceSummary`."""
-    store = LocalStore(settings.dir / STORE_NAME)
+    store = LocalStore(locate(settings.dir) / STORE_NAME)
     traces = store.traces(arguments.limit, arguments.project)
     if arguments.json:
         print(json.dumps({"traces": [trace.to_json() for trace in traces]}))
@@ -35,7 +36,7 @@ def list_traces(arguments: argparse.Namespace, settings: Settings) -> int:
 def show_trace(arguments: argparse.Namespace, settings: Settings) -> int:
     """One trace as a tree of spans, or as ``{"trace": {...}, "spans": [...]}``; see
     :class:`trace_guard.backends.summaries.SpanSummary`."""
-    store = LocalStore(settings.dir / STORE_NAME)
+    store = LocalStore(locate(settings.dir) / STORE_NAME)
     roots = store.find_root(arguments.root)
     if len(roots) != 1:
         print(f"trace-guard: {_not_one(arguments.root, roots, store)}", file=sys.stderr)

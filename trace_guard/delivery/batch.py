@@ -7,12 +7,12 @@ came later. So rows of a span are merged here, by the server's own rules, and se
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Mapping
 
 from ..backends.project_ids import is_placeholder, project_name
 from ..contain import is_shortage
 from ..journal.format import Entry, Flag, Kind
+from ..journal.reader import parse_payload
 from ..rows import Row, RowKey, dump, is_span_row, lifecycle, merge, row_key
 
 __all__ = ["Batch"]
@@ -50,7 +50,7 @@ class Batch:
         if entry.kind != Kind.ROW:
             return True
         try:
-            row = _parse(entry.payload)
+            row = parse_payload(entry.payload)
         except Exception as fault:  # noqa: BLE001 - whatever is in a journal, it concerns that entry alone
             self._put_aside({}, entry.payload, fault)
             return True
@@ -134,10 +134,3 @@ def _fold(
         rows.append(row)
     else:
         folded.update(merge(dict(folded), row))  # a copy, which stays whole if that fails
-
-
-def _parse(payload: bytes) -> Row:
-    row = json.loads(payload)
-    if not isinstance(row, dict):
-        raise TypeError(f"a row is an object, not {type(row).__name__}")
-    return row

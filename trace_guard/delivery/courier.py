@@ -47,6 +47,9 @@ _OTHERS_SECONDS = 2.0
 _TELLING_SECONDS = 0.5
 # What of a dead process's backlog may ride in a request that an invocation waits for.
 _RIDE_BYTES = 256 * 1024
+# Of so many traces it is known that they may have lost rows.
+_REMEMBERED = 10_000
+_LOSS = "another program has removed or changed files of the journal: rows that had not been delivered are lost"
 
 
 class Courier:
@@ -76,6 +79,8 @@ class Courier:
         self._sources: list[Source] = []
         self._flights: list[Flight] = []
         self._threads: list[threading.Thread] = []
+        # Traces that may have lost rows, as those of their journal could not be read back.
+        self._lost: dict[str, None] = {}
         self._landings = self._failures = 0
         self._unauthorized = self._lasting = 0
         self._closed = False
@@ -153,6 +158,11 @@ class Courier:
         """The content of an attachment that the backend has at hand, in this process or on this disk."""
         return self.backend.find_attachment(key) if isinstance(self.backend, TakesAttachments) else None
 
+    def note_loss(self, journal: Journal) -> None:
+        """If rows of a journal can't be read back, the deliveries of the traces that are under way say so."""
+        with self._changed:
+            self._note_loss(journal)
+
     def send_soon(self) -> None:
         """Send all there is without making anybody wait for it."""
         with self._changed:
@@ -207,6 +217,8 @@ class Courier:
                     deadline = deadline.capped(_PROBE_SECONDS)
                 self._await(journal, upto, deadline, began)
             seconds = time.monotonic() - began
+            if (journal.lost is not None and journal.lost < upto) or any(root in self._lost for root in roots):
+                return Delivery(Verdict.LOST, seconds=seconds, error=_LOSS)
             if journal.acked < upto:
                 verdict = Verdict.SPOOLED if journal.durable else Verdict.LOST
                 return Delivery(verdict, seconds=seconds, error=self._breaker.last_error or "no answer in time")
@@ -324,6 +336,12 @@ class Courier:
 
     def _source(self, journal: Journal) -> Source | None:
         return next((source for source in tuple(self._sources) if source.journal is journal), None)
+
+    def _note_loss(self, journal: Journal) -> None:
+        if journal.lost is not None:
+            self._lost.update(dict.fromkeys(record.root_span_id for record in journal.spans.live()))
+            while len(self._lost) > _REMEMBERED:
+                del self._lost[next(iter(self._lost))]
 
     def _ask(self) -> None:
         now = time.monotonic()
@@ -451,6 +469,7 @@ class Courier:
             source.cursor = run.end = entry.end
         # What can't be read, as it was damaged, or dropped from a full memory, is passed over.
         source.cursor = run.end = max(source.cursor, until)
+        self._note_loss(source.journal)
 
     def _is_busy(self, row_id: str) -> bool:
         return any(row_id in flight.batch.ids for flight in self._flights)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..contain import warn_once
 from ..journal.directory import DEAD_LETTERS
-from ..journal.files import create_file
-from ..journal.format import MAGIC, Kind, decode_entries, encode_entry
+from ..journal.files import size_of
+from ..journal.format import MAGIC, Kind, encode_entry
+from ..journal.owned import check_directory, create_file, is_own_file, open_file, own_directory
+from ..journal.reader import entries_between, parse_payload
 
 if TYPE_CHECKING:
     from ..journal.spooled import SpooledAttachment
@@ -79,7 +81,7 @@ class DeadLetters:
             return
         with self._lock:
             try:
-                self._directory.mkdir(mode=0o700, exist_ok=True)
+                own_directory(self._directory)
                 file = self._keep_content(self._directory, one)
                 letter = {"attachment": one.about, "file": file, "status": status, "error": error}
                 self._write(self._directory, json.dumps(letter))
@@ -89,22 +91,22 @@ class DeadLetters:
     def _keep_content(self, directory: Path, one: SpooledAttachment) -> str | None:
         from ..journal.spooled import file_name
 
-        kept = sum(file.stat().st_size for file in directory.glob("*.body"))
+        kept = sum(size_of(file) for file in directory.glob("*.body"))
         if one.content is None or kept + one.content.size > self._max_bytes:
             return None
         path = directory / f"{file_name(one.key)}.body"
-        if not path.exists():
+        if not is_own_file(path):
             with open(create_file(path), "wb") as file:
                 file.writelines(one.content)
         return path.name
 
     def _write(self, directory: Path, text: str) -> None:
-        directory.mkdir(mode=0o700, exist_ok=True)
+        own_directory(directory)
         path = directory / f"{time.strftime('%Y%m%d')}-{os.getpid()}.seg"
-        if sum(file.stat().st_size for file in directory.glob("*.seg")) > self._max_bytes:
+        if sum(size_of(file) for file in directory.glob("*.seg")) > self._max_bytes:
             warn_once("dead:full", "%s is full: further refused rows are not kept", directory)
             return
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             start = MAGIC if os.fstat(descriptor).st_size == 0 else b""
             os.write(descriptor, start + encode_entry(Kind.ROW, text.encode()))
@@ -121,10 +123,30 @@ def _readable(row: bytes) -> object:
     return found
 
 
-def read_dead_letters(directory: Path) -> Iterator[dict[str, Any]]:
-    """The refused rows and attachments that are kept below trace-guard's ``directory``, oldest first."""
-    for path in sorted((directory / DEAD_LETTERS).glob("*.seg")):
-        data = path.read_bytes()
-        if data.startswith(MAGIC):
-            for entry in decode_entries(data[len(MAGIC) :], 0, len(MAGIC)):
-                yield json.loads(entry.payload)
+def read_dead_letters(directory: Path, damaged: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The refused rows and attachments that are kept below trace-guard's ``directory``, oldest first.
+
+    Args:
+        damaged: what can't be read is added to this list, in words.
+    """
+    damaged = [] if damaged is None else damaged
+    kept = directory / DEAD_LETTERS
+    if not os.path.lexists(kept):
+        return
+    try:
+        check_directory(kept)
+    except OSError as error:
+        damaged.append(str(error))
+        return
+    for path in sorted(kept.glob("*.seg")):
+        try:
+            with open(open_file(path, os.O_RDONLY), "rb", buffering=0) as file:
+                for entry in entries_between(file.fileno(), 0, len(MAGIC)):
+                    try:
+                        yield parse_payload(entry.payload)
+                    except ValueError as error:
+                        damaged.append(f"a letter in {path} is damaged: {error}")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            damaged.append(str(error))

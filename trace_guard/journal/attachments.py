@@ -20,14 +20,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from ..contain import warn_once
 from ..rows import dump
-from .files import ATTACHMENTS, create_file, sync_directory
+from .files import ATTACHMENTS, sync_directory
 from .locks import FileLock
+from .owned import UnsafeFile, create_file, has_directory, open_file, own_directory, read_file
 from .spooled import Content, SpooledAttachment, file_name, known_size, pieces
 
 __all__ = ["FileSpool", "MemorySpool", "Spool"]
 
 _MEMORY_BYTES = 16 * 1024 * 1024
+_ABOUT_BYTES = 64 * 1024
 _CUT_SHORT = "the process ended before it had read this attachment"
 
 
@@ -161,7 +164,7 @@ class FileSpool(MemorySpool):
         self._used = used
         self._sync = sync
         self._lock = FileLock(self.path / "lock")
-        for path in sorted(self.path.glob("*.json"), key=_made_at):
+        for path in sorted(self.path.glob("*.json"), key=_made_at) if has_directory(self.path) else ():
             one = _read(path)
             if one is not None:
                 if orphaned and one.content is None and one.error is None:
@@ -170,7 +173,7 @@ class FileSpool(MemorySpool):
 
     def begin(self, one: SpooledAttachment) -> None:
         with self._mutex:
-            self.path.mkdir(mode=0o700, exist_ok=True)
+            own_directory(self.path)
             self._describe(one)
             super().begin(one)
 
@@ -217,8 +220,8 @@ class FileSpool(MemorySpool):
         try:
             if not self._lock.acquire():
                 return False
-        except FileNotFoundError:
-            return True  # somebody has removed the files: nobody else can deliver them
+        except (FileNotFoundError, UnsafeFile):
+            return True  # somebody has removed or replaced the files: nobody else can deliver them
         with self._mutex:
             for one in self.waiting:
                 if not self._file(one, ".json").exists():
@@ -246,19 +249,32 @@ class FileSpool(MemorySpool):
 
 
 def _read(path: Path) -> SpooledAttachment | None:
+    """What is kept of one attachment; None if it was removed meanwhile, or is damaged, which is reported once."""
     try:
-        one = SpooledAttachment(**json.loads(path.read_bytes()))
-        body = path.with_suffix(".body")
-        if one.error is None and body.exists():
+        about = json.loads(read_file(path, _ABOUT_BYTES))
+        if not all(isinstance(value, (str, type(None))) for value in about.values()):
+            raise ValueError("its fields are not texts")
+        one = SpooledAttachment(**about)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        warn_once(f"damaged:{path.parent}", "an attachment (%s) can't be read and is passed over: %s", path, error)
+        return None
+    body = path.with_suffix(".body")
+    if one.error is None and os.path.lexists(body):
+        try:
+            os.close(open_file(body, os.O_RDONLY))
             one.content = Content(body)
-    except (OSError, ValueError, TypeError):
-        return None  # removed meanwhile, or damaged
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            one.error = f"its content can't be read: {error}"
     return one
 
 
 def _made_at(path: Path) -> float:
     try:
-        return path.stat().st_mtime
+        return os.lstat(path).st_mtime
     except OSError:
         return 0.0
 

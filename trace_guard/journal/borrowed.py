@@ -14,6 +14,7 @@ from .format import Entry, Position, encode_acked
 from .journal import NewRow
 from .locks import FileLock
 from .open_spans import InvocationRecord, OpenSpans
+from .owned import UnsafeFile, has_directory, open_file
 from .reader import read_acked, read_entries, read_header
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class BorrowedJournal:
     durable = True
     handed_over = False
     finished = False
+    lost: Position | None = None
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -44,7 +46,7 @@ class BorrowedJournal:
         for entry in read_entries(path, self._acked):
             self._end = entry.end
         self.attachments: FileSpool | None = None
-        if (path / ATTACHMENTS).is_dir():
+        if has_directory(path / ATTACHMENTS):
             from .attachments import FileSpool
 
             # No room for new ones, which are its owner's to keep.
@@ -75,9 +77,13 @@ class BorrowedJournal:
         return read_entries(self.path, after, self._end)
 
     def take_delivery(self) -> bool:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             if self._courier_lock.acquire():
                 self._acked = max(self._acked, read_acked(self.path))
+        except UnsafeFile:
+            return True  # somebody has replaced it: nobody else can hold it
+        except FileNotFoundError:
+            pass
         # Looked for last of all, as its owner, who does not ask for this lock, may remove it at any moment before.
         if not self.path.exists():
             self._acked = self._end  # then all of it is delivered
@@ -92,7 +98,7 @@ class BorrowedJournal:
             self._acked = position
             # Somebody has removed the files, or the disk is full: then it is sent again, which changes nothing.
             with contextlib.suppress(OSError):
-                descriptor = os.open(self.path / "acked", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                descriptor = open_file(self.path / "acked", os.O_WRONLY | os.O_CREAT)
                 try:
                     os.pwrite(descriptor, encode_acked(position), 0)
                 finally:

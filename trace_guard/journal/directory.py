@@ -11,14 +11,21 @@ from typing import NamedTuple
 
 from ..contain import warn_once
 from ..errors import JournalUnavailable
+from .files import ATTACHMENTS
+from .owned import UnsafeFile, check_directory, make_parents, own_directory
 
-__all__ = ["StateDir", "prepare"]
+__all__ = ["StateDir", "examine", "locate", "prepare"]
 
 # Their advisory locks are emulated, optional or lost when a server restarts.
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "lustre", "afs", "beegfs", "fuse"}
 _MEMORY = {"tmpfs", "ramfs"}
 JOURNALS = "journals"
 DEAD_LETTERS = "dead-letters"
+CACHE = "cache"
+STORE_NAME = "traces.db"
+"""What the local store is called within trace-guard's directory."""
+# How the names begin that trace-guard gives to what it keeps in its directory.
+_NAMES = (JOURNALS, DEAD_LETTERS, CACHE, ATTACHMENTS, STORE_NAME, "extension.sock")
 
 
 class StateDir(NamedTuple):
@@ -29,51 +36,93 @@ class StateDir(NamedTuple):
 
 
 def prepare(directory: Path, byte_limit: int) -> StateDir:
-    """Make and check the directory of trace-guard.
+    """Make and check the directory of trace-guard, which :func:`locate` finds.
 
     Raises:
-        JournalUnavailable: it can't be written, is a symlink, or belongs to somebody else. A directory in a
-            shared place such as ``/tmp`` could otherwise be laid out by another user to read or forge traces.
+        JournalUnavailable: it can't be written, is a symlink, or belongs to somebody else. Another user could
+            otherwise lay it out to read or forge traces, or to have the key sent elsewhere.
     """
     kind = _filesystem(directory)
-    if kind.split(".")[0] in _NETWORK:
-        local = Path(tempfile.gettempdir()) / f"trace-guard-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    located = _located(directory, kind)
+    if _is_network(kind):
         warn_once(
             f"network:{directory}",
             "%s is on a network file system (%s), whose locks are unreliable: the journal is kept in %s; "
             "set TRACE_GUARD_DIR to a local disk",
-            directory, kind, local,
+            directory, kind, located,
         )
-        directory, kind = local, _filesystem(local)
+        kind = _filesystem(located)
     # On Cloud Run every path is in memory, whatever the kernel calls it:
     # https://cloud.google.com/run/docs/container-contract#filesystem
     if kind in _MEMORY or os.environ.get("K_SERVICE") or os.environ.get("CLOUD_RUN_JOB"):
         byte_limit = min(byte_limit, _memory() // 10)
-    for path in (directory, directory / JOURNALS):
-        _own(path)
-    return StateDir(directory, byte_limit)
+    for path in (located, located / JOURNALS):
+        try:
+            make_parents(path)
+            own_directory(path)
+        except UnsafeFile as error:
+            raise JournalUnavailable(f"{error}; set TRACE_GUARD_DIR to a directory of its own") from error
+        except OSError as error:
+            raise JournalUnavailable(f"{path} can't be made: {error.strerror}; set TRACE_GUARD_DIR") from error
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise JournalUnavailable(f"{path} can't be written; set TRACE_GUARD_DIR to a directory that can")
+    return StateDir(located, byte_limit)
 
 
-def _own(path: Path) -> None:
+def locate(directory: Path) -> Path:
+    """The directory that is used for ``TRACE_GUARD_DIR``. Nothing is made.
+
+    That is the directory itself, or one of this user's own: below it if others share it, such as ``/tmp``, and below
+    the temporary directory if it is on a network file system.
+    """
+    return _located(directory, _filesystem(directory))
+
+
+def _located(directory: Path, kind: str) -> Path:
+    if _is_network(kind):
+        return Path(tempfile.gettempdir()) / _own_name()
+    return directory / _own_name() if _is_shared(directory) else directory
+
+
+def examine(directory: Path) -> Path | None:
+    """The directory that is used for ``TRACE_GUARD_DIR``, to be read only; None if there is none yet.
+
+    Raises:
+        JournalUnavailable: it is not safely this user's own.
+    """
+    located = locate(directory)
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = os.lstat(path)
+        for path in (located, located / JOURNALS):
+            check_directory(path)
+    except FileNotFoundError:
+        return located if os.path.lexists(located) else None
     except OSError as error:
-        raise JournalUnavailable(f"{path} can't be made: {error.strerror}; set TRACE_GUARD_DIR") from error
-    if not stat.S_ISDIR(found.st_mode):
-        kind = "a symlink" if stat.S_ISLNK(found.st_mode) else "not a directory"
-        raise JournalUnavailable(f"{path} is {kind}; set TRACE_GUARD_DIR to a directory of its own")
-    if hasattr(os, "geteuid"):
-        if found.st_uid != os.geteuid():
-            raise JournalUnavailable(
-                f"{path} belongs to user {found.st_uid}, not to this process's user {os.geteuid()}; "
-                "set TRACE_GUARD_DIR to a directory of its own"
-            )
-        # One like /tmp is everybody's, and stays so: what we make in it is ours alone.
-        if stat.S_IMODE(found.st_mode) & 0o077 and not found.st_mode & stat.S_ISVTX:
-            os.chmod(path, 0o700)
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise JournalUnavailable(f"{path} can't be written; set TRACE_GUARD_DIR to a directory that can")
+        raise JournalUnavailable(f"{error}; set TRACE_GUARD_DIR to a directory of its own") from error
+    return located
+
+
+def _is_shared(directory: Path) -> bool:
+    """Whether others may make files in it, and are meant to. A directory of our own that was only made with too wide
+    a mode is not shared: :func:`prepare` narrows it."""
+    try:
+        found = os.lstat(directory)
+        if not stat.S_ISDIR(found.st_mode) or not hasattr(os, "geteuid"):
+            return False
+        if not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return False
+        if found.st_mode & stat.S_ISVTX or found.st_uid != os.geteuid():
+            return True
+        return any(not name.startswith(_NAMES) for name in os.listdir(directory))
+    except OSError:
+        return False
+
+
+def _own_name() -> str:
+    return f"trace-guard-{os.geteuid() if hasattr(os, 'geteuid') else 'user'}"
+
+
+def _is_network(kind: str) -> bool:
+    return kind.split(".")[0] in _NETWORK
 
 
 def _filesystem(path: Path) -> str:

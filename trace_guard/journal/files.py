@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from pathlib import Path
 
-__all__ = [
-    "ATTACHMENTS", "bytes_of_journals", "create_file", "is_small", "size_of", "sync_directory", "write_new",
-]
+from .owned import create_file
+
+__all__ = ["ATTACHMENTS", "bytes_of_journals", "is_small", "size_of", "sync_directory", "write_new"]
 
 # Counting so many journals takes a few milliseconds. The bytes of more of them are estimated.
 _COUNTED = 256
@@ -18,16 +19,6 @@ _TYPICAL_BYTES = 64 * 1024
 
 ATTACHMENTS = "attachments"
 """The directory of attachments within a journal, and within trace-guard's directory where there is no server."""
-
-
-def create_file(path: Path) -> int:
-    """Make a file that is appended to; its descriptor.
-
-    Raises:
-        FileExistsError: there is one.
-    """
-    # Readable too: if its name is removed, only the descriptor still leads to what is in it.
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
 
 
 def write_new(path: Path, data: bytes, *, sync: bool) -> None:
@@ -53,9 +44,9 @@ def sync_directory(path: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file; 0 if there is none."""
+    """Bytes that a file takes up on the disk; 0 if there is none. A file with holes counts for what is in it."""
     try:
-        return path.stat().st_size
+        return _size(os.lstat(path))
     except OSError:
         return 0
 
@@ -95,7 +86,14 @@ def _bytes_in(directory: str) -> int:
     with contextlib.suppress(OSError), os.scandir(directory) as files:
         for file in files:
             if file.name.endswith((".seg", ".body", ".part")):
-                total += file.stat().st_size
-            elif file.name == ATTACHMENTS:
+                total += _size(file.stat(follow_symlinks=False))
+            elif file.name == ATTACHMENTS and file.is_dir(follow_symlinks=False):
                 total += _bytes_in(file.path)
     return total
+
+
+def _size(found: os.stat_result) -> int:
+    if not stat.S_ISREG(found.st_mode):
+        return 0
+    blocks: int | None = getattr(found, "st_blocks", None)
+    return found.st_size if blocks is None else min(found.st_size, blocks * 512)

@@ -36,13 +36,18 @@ import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["FORMAT", "MAGIC", "Entry", "Flag", "Kind", "Position", "decode_entries", "encode_entry"]
+__all__ = [
+    "FORMAT", "MAGIC", "PAYLOAD_LIMIT", "Entry", "Flag", "Kind", "Position", "decode_entries", "encode_entry",
+    "entry_size",
+]
 
 FORMAT = 1
 MAGIC = b"TGSEG\x01\r\n"
 _PREFIX = struct.Struct(">II")
 _REST = struct.Struct(">BBHd")
 ENTRY_OVERHEAD = _PREFIX.size + _REST.size
+PAYLOAD_LIMIT = 32 * 1024 * 1024
+"""The most bytes of an entry's payload. A longer one is not written, and reading ends before it, as at a torn tail."""
 _ACKED = struct.Struct(">QQ")
 _CHECKSUM = struct.Struct(">I")
 
@@ -108,6 +113,13 @@ def decode_entries(data: bytes, segment: int, base: int = 0) -> Iterator[Entry]:
         kind, flags, _, when = _REST.unpack_from(data, at + _PREFIX.size)
         yield Entry(kind, flags, when, bytes(view[at + ENTRY_OVERHEAD : end]), Position(segment, base + end))
         at = end
+
+
+def entry_size(data: bytes) -> int:
+    """The bytes that the entry takes which begins with ``data``; what is too short to tell is taken for one without
+    payload."""
+    length = _PREFIX.unpack_from(data)[0] if len(data) >= _PREFIX.size else 0
+    return ENTRY_OVERHEAD + int(length)
 
 
 def encode_acked(position: Position) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import shutil
 import sys
@@ -19,29 +18,32 @@ from ..contain import logger, warn_once
 from ..errors import JournalError
 from ..rows import Row, dump, has_ended, is_span_row, started_at, without_payload
 from .directory import JOURNALS, StateDir
-from .files import ATTACHMENTS, bytes_of_journals, create_file, size_of, sync_directory, write_new
+from .files import ATTACHMENTS, bytes_of_journals, size_of, sync_directory, write_new
 from .format import (
     ENTRY_OVERHEAD,
     FORMAT,
     MAGIC,
+    PAYLOAD_LIMIT,
     Entry,
     Flag,
     Kind,
     Position,
-    decode_entries,
     encode_acked,
     encode_entry,
     segment_name,
 )
 from .locks import FileLock
 from .open_spans import InvocationRecord, OpenSpans
-from .reader import START, read_acked, read_entries, read_header, segments
+from .owned import UnsafeFile, create_file, has_directory, is_own_file, open_file
+from .reader import START, entries_between, read_acked, read_entries, read_header, row_in, segments
 
 if TYPE_CHECKING:
     from .attachments import FileSpool, Spool
 
 __all__ = ["FileJournal", "Journal", "NewRow"]
 
+# A time that is later than this was not read off a clock.
+_NEVER = 1e11
 SEGMENT_BYTES = 4 * 1024 * 1024
 _PAYLOAD_SHARE = 0.75
 _SPANS_SHARE = 0.9
@@ -73,6 +75,7 @@ class Journal(Protocol):
     header: Mapping[str, Any]
     spans: OpenSpans
     handed_over: bool
+    lost: Position | None
 
     @property
     def finished(self) -> bool: ...
@@ -103,6 +106,8 @@ class FileJournal:
         header: the destination and the writer, as in the file ``header``.
         dropped_spans: how many spans the size cap has cost.
         handed_over: True once a later journal of this process knows of every span that is open in this one.
+        lost: the position of the first rows that can't be read back, as another program has removed or changed the
+            files; None if there are none.
         attachments: those that are yet to be uploaded; None if there never was one.
         last_sign_of_life: for an adopted journal, the last moment at which its writer is known to have lived, in
             seconds since the epoch, never earlier than its last row; else None. What is added to an adopted
@@ -118,6 +123,7 @@ class FileJournal:
         self.spans = spans
         self.dropped_spans = 0
         self.handed_over = False
+        self.lost: Position | None = None
         self.attachments: FileSpool | None = None
         self.last_sign_of_life: float | None = None
         self._lock = lock
@@ -130,6 +136,10 @@ class FileJournal:
         self._acked_descriptor: int | None = None
         self._acked = read_acked(path)
         self._sizes = self._measured()
+        # How far each segment holds whole entries, as written or read by this process.
+        self._ends: dict[int, int] = {}
+        # Device and inode of the segment that is written to.
+        self._written_to: tuple[int, int] | None = None
         self._others, self._uncounted = 0, _RECOUNT_BYTES
         self._end = START
         # Where the end was before a write, until its rows are booked: it stays if the write is broken off.
@@ -181,12 +191,12 @@ class FileJournal:
         Its open spans are read off its entries.
 
         Raises:
-            JournalError, OSError: it can't be read.
+            JournalError, OSError: it can't be read, or is not safely ours.
         """
         lock = FileLock(path / "lock")
-        if not (path / "lock").exists():
+        if not os.path.lexists(lock.path):
             return None
-        touched = (path / "lock").stat().st_mtime
+        touched = os.lstat(lock.path).st_mtime
         if not lock.acquire():
             return None
         try:
@@ -194,7 +204,7 @@ class FileJournal:
             # Little is written to it, and never dropped: the other journals need not be counted for that.
             journal._uncounted = 0
             journal.last_sign_of_life = max(touched, journal._read_on())
-            if (path / ATTACHMENTS).is_dir():
+            if has_directory(path / ATTACHMENTS):
                 journal.attachments = journal._attachments(orphaned=True)
         except BaseException:
             lock.release()
@@ -207,15 +217,21 @@ class FileJournal:
         # Apart, as what follows the acknowledged position is delivered even if something before it is damaged.
         before = read_entries(self.path, self._end, self._acked)
         for entry in chain(before, read_entries(self.path, max(self._end, self._acked))):
-            latest = max(latest, entry.time)
-            row = json.loads(entry.payload)
+            if entry.time < _NEVER:  # which is false for what is no number
+                latest = max(latest, entry.time)
+            self._end = entry.end
+            self._ends[entry.end.segment] = entry.end.offset
+            row = row_in(entry, self.path)
+            if row is None:
+                continue
             if entry.kind == Kind.ROW:
                 self.spans.observe(row, entry.end)
             elif entry.kind == Kind.IDENTITY:
                 self.spans.carried(row, entry.end)
             elif entry.kind == Kind.INVOCATION:
-                self.spans.begin(InvocationRecord.from_row(row), entry.end)
-            self._end = entry.end
+                record = InvocationRecord.from_row(row)
+                if record is not None:
+                    self.spans.begin(record, entry.end)
         return latest
 
     # Writing
@@ -236,8 +252,18 @@ class FileJournal:
 
     @property
     def intact(self) -> bool:
-        """False once somebody has removed its files, such as a cleaner of temporary directories."""
-        return os.path.exists(self._header_file)
+        """False once its files are not as this process has left them: a cleaner of temporary directories has removed
+        some, or another program has replaced, cut or extended the segment that is written to."""
+        with self._mutex:
+            if not is_own_file(self._header_file):
+                return False
+            if self._descriptor is None or self._unbooked is not None:
+                return True
+            try:
+                found = os.lstat(self.path / segment_name(self._end.segment))
+            except OSError:
+                return False
+            return (found.st_dev, found.st_ino) == self._written_to and found.st_size == self._end.offset
 
     def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position:
         """Write that an invocation begins, with its first rows, in one go.
@@ -300,7 +326,7 @@ class FileJournal:
         if not self._lock.held:
             raise JournalError(f"{self.path} was closed")
         if not self.intact:
-            raise FileNotFoundError(errno.ENOENT, "somebody has removed the journal", str(self.path))
+            raise FileNotFoundError(errno.ENOENT, "another program has removed or changed it", str(self.path))
 
     def _mend(self) -> None:
         """After a write that an exception from a signal handler has broken off: book what of it is on disk, and
@@ -330,6 +356,12 @@ class FileJournal:
             used = self._used()
         fitting: list[NewRow] = []
         for new in rows:
+            if len(new.encoded) > PAYLOAD_LIMIT:
+                warn_once("cap:row", "a row of %d bytes is too large to be kept: its input and output are dropped",
+                          len(new.encoded))
+                if not is_span_row(new.row):
+                    continue
+                new = NewRow(new.row, dump(without_payload(new.row)), new.flags)
             total = used + len(new.encoded) + ENTRY_OVERHEAD
             if is_span_row(new.row):
                 row_id = str(new.row.get("id"))
@@ -380,7 +412,7 @@ class FileJournal:
             self._unbooked = None
             raise
         self._end = Position(self._end.segment, self._end.offset + len(data))
-        self._sizes[self._end.segment] = self._end.offset
+        self._sizes[self._end.segment] = self._ends[self._end.segment] = self._end.offset
         self._recount(len(data))
 
     def _write_whole(self, data: bytes) -> None:
@@ -417,8 +449,10 @@ class FileJournal:
             path.unlink(missing_ok=True)
             raise
         former, self._descriptor = self._descriptor, descriptor
+        found = os.fstat(descriptor)
+        self._written_to = found.st_dev, found.st_ino
         self._end = Position(number, len(MAGIC))
-        self._sizes[number] = len(MAGIC)
+        self._sizes[number] = self._ends[number] = len(MAGIC)
         if former is not None:
             os.close(former)
 
@@ -436,16 +470,45 @@ class FileJournal:
     # Delivering
 
     def read(self, after: Position) -> Iterator[Entry]:
-        """The entries behind ``after`` that are written now."""
+        """The entries behind ``after`` that are written now. What turns out to be missing among them is ``lost``."""
         with self._mutex:
-            until = self._end
-            if self.intact or self._descriptor is None:
-                return read_entries(self.path, after, until)
-            # Somebody has removed the files; the segment that is open can still be read.
-            start = max(len(MAGIC), after.offset if after.segment == until.segment else 0)
-            data = os.pread(self._descriptor, max(0, until.offset - start), start)
-        older = read_entries(self.path, after, Position(until.segment, 0))
-        return chain(older, decode_entries(data, until.segment, start))
+            until, ends = self._end, sorted(self._ends.items())
+        for number, stop in ends:
+            if not after.segment <= number <= until.segment:
+                continue
+            stop = until.offset if number == until.segment else stop
+            at = max(len(MAGIC), after.offset if number == after.segment else 0)
+            for entry in self._entries(number, at, stop):
+                at = entry.end.offset
+                yield entry
+            if at < stop:
+                self._miss(Position(number, at), Position(number, stop))
+
+    def _entries(self, number: int, start: int, stop: int) -> Iterator[Entry]:
+        if start >= stop:
+            return
+        with self._mutex:
+            # If its name was removed, only the descriptor still leads to what is in it.
+            is_open = self._descriptor is not None and number == self._end.segment
+            descriptor = os.dup(self._descriptor) if is_open and self._descriptor is not None else None
+        try:
+            if descriptor is None:
+                descriptor = open_file(self.path / segment_name(number), os.O_RDONLY)
+            yield from entries_between(descriptor, number, start, stop)
+        except (FileNotFoundError, NotADirectoryError, UnsafeFile) as error:
+            logger.debug("%s: a segment is gone: %s", self.path, error)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _miss(self, start: Position, stop: Position) -> None:
+        """What was written between two positions, and was to be read, is not there."""
+        with self._mutex:
+            if stop <= self._acked:
+                return  # delivered and removed meanwhile
+            self.lost = start if self.lost is None else min(self.lost, start)
+        warn_once(f"lost:{self.path}", "another program has removed or changed files of the journal %s: rows that had "
+                  "not been delivered are lost", self.path)
 
     def take_delivery(self) -> bool:
         """Become the one that delivers; False while another process does. Needed before
@@ -453,8 +516,8 @@ class FileJournal:
         try:
             if not self._courier_lock.acquire():
                 return False
-        except FileNotFoundError:
-            return True  # somebody has removed the files: nobody else can deliver from them
+        except (FileNotFoundError, UnsafeFile):
+            return True  # somebody has removed or replaced the files: nobody else can deliver from them
         # What another process has delivered takes up room that it may not free.
         self.acknowledge(read_acked(self.path))
         return True
@@ -490,13 +553,14 @@ class FileJournal:
                 self._carry(number)
                 (self.path / segment_name(number)).unlink(missing_ok=True)
                 del self._sizes[number]
+                self._ends.pop(number, None)
         except OSError as error:
             logger.debug("%s: what was delivered can't be removed: %s", self.path, error)
 
     def _note_acked(self) -> None:
         if self._acked_descriptor is None:
             with contextlib.suppress(FileNotFoundError):  # somebody has removed the files
-                self._acked_descriptor = os.open(self.path / "acked", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                self._acked_descriptor = open_file(self.path / "acked", os.O_WRONLY | os.O_CREAT)
         if self._acked_descriptor is not None:
             os.pwrite(self._acked_descriptor, encode_acked(self._acked), 0)
             if self.last_sign_of_life is not None:

@@ -10,6 +10,8 @@ import contextlib
 import os
 from pathlib import Path
 
+from .owned import open_file
+
 __all__ = ["FileLock"]
 
 try:
@@ -50,11 +52,12 @@ class FileLock:
         """Take the lock; False if somebody else has it, or if the file went away meanwhile.
 
         Raises:
+            UnsafeFile: what stands there is not a file of this user's.
             OSError: the file can't be opened.
         """
         if self._descriptor is not None:
             return True
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_file(self.path, os.O_RDWR | os.O_CREAT)
         if _acquire(descriptor) and _is_still(self.path, descriptor):
             self._descriptor = descriptor
             return True
@@ -81,7 +84,7 @@ class FileLock:
 def _is_still(path: Path, descriptor: int) -> bool:
     """Whoever had the lock before us may have removed the file: then we hold a lock on nothing."""
     try:
-        there = os.stat(path)
+        there = os.lstat(path)
     except FileNotFoundError:
         return False
     ours = os.fstat(descriptor)

@@ -32,6 +32,7 @@ class MemoryJournal:
     """
 
     durable = False
+    lost: Position | None = None
 
     def __init__(self, header: Mapping[str, Any], spans: OpenSpans, max_bytes: int = MEMORY_BYTES) -> None:
         self.header: Mapping[str, Any] = dict(header)

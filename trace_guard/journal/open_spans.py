@@ -20,6 +20,7 @@ from ..rows import (
     is_forced,
     is_span_row,
     merge,
+    number,
     started_at,
 )
 from .format import Position
@@ -52,8 +53,13 @@ class InvocationRecord(NamedTuple):
         return self._asdict()
 
     @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> InvocationRecord:
-        return cls(**{name: row[name] for name in cls._fields if name in row})
+    def from_row(cls, row: Mapping[str, Any]) -> InvocationRecord | None:
+        """The record that :meth:`to_row` has made the row of; None if the row was not made so."""
+        root, span_id, root_span_id = (row.get(name) for name in ("root", "span_id", "root_span_id"))
+        started, deadline, reserve = (number(row.get(name)) for name in ("started", "deadline", "reserve"))
+        if not (isinstance(root, str) and isinstance(span_id, str) and isinstance(root_span_id, str)):
+            return None
+        return None if started is None else cls(root, span_id, root_span_id, started, deadline, reserve or 0.0)
 
 
 class OpenSpan:
@@ -160,6 +166,7 @@ class OpenSpans:
                     return
                 attributes = row.get("span_attributes")
                 name = attributes.get("name") if isinstance(attributes, Mapping) else None
+                name = name if isinstance(name, str) else None
                 span = OpenSpan(identity(row), str(name or "span"), start, owner, position)
                 self._open[row_id] = span
                 if owner is not None and owner not in self._live:

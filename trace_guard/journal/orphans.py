@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..contain import contain, logger
+from ..contain import contain, logger, warn_once
 from ..deadline import Deadline
 from ..errors import JournalError
 from ..outcome import ClosedBy, Outcome
@@ -21,6 +21,7 @@ from ..rows import Row, closing_row
 from .directory import JOURNALS, StateDir
 from .journal import FileJournal, NewRow
 from .open_spans import OpenSpan, OpenSpans
+from .owned import UnsafeFile
 from .reader import read_header
 
 __all__ = ["MOST_ADOPTED", "Death", "Orphan", "OrphanSearch", "Witness", "is_ours", "names_of_journals"]
@@ -131,9 +132,9 @@ class OrphanSearch:
             cause = fault if isinstance(fault, OSError) else fault.__cause__
             if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
                 raise _OutOfDescriptors from fault
-            if isinstance(fault, (JournalError, FileNotFoundError)):
-                # Damaged, or just being removed by its owner.
-                logger.debug("%s is passed over: %s", path, fault)
+            if isinstance(fault, (JournalError, FileNotFoundError, UnsafeFile)):
+                if os.path.lexists(path):  # not just being removed by its owner
+                    warn_once(f"damaged:{path}", "a journal is passed over: %s", fault)
                 return None
             with contain(f"recover the journal {path.name}"):
                 raise
@@ -211,7 +212,7 @@ def is_ours(header: Mapping[str, Any], destination: Mapping[str, Any]) -> bool:
 def _remove_unfinished(path: Path) -> None:
     """Remove what was to become a journal, or was one, if the process that was at it has died over it."""
     try:
-        age = time.time() - path.stat().st_mtime
+        age = time.time() - os.lstat(path).st_mtime
     except FileNotFoundError:
         return  # it was not dead after all
     if age > _UNFINISHED_SECONDS:

@@ -1,4 +1,8 @@
-"""Reading a journal's segments, its own or another process's."""
+"""Reading a journal's segments, its own or another process's.
+
+Whatever lies there is read within bounds: at most a chunk or one entry at a time is in memory, and only regular files
+of this process's user are opened. A damaged file or entry costs no more than itself. It is reported once.
+"""
 
 from __future__ import annotations
 
@@ -8,47 +12,81 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..contain import warn_once
 from ..errors import JournalDamaged
-from .format import FORMAT, MAGIC, Entry, Position, decode_acked, decode_entries, segment_name
+from ..rows import OBJECT_KEYS, Row
+from .format import (
+    FORMAT,
+    MAGIC,
+    PAYLOAD_LIMIT,
+    Entry,
+    Position,
+    decode_acked,
+    decode_entries,
+    encode_acked,
+    entry_size,
+    segment_name,
+)
+from .owned import UnsafeFile, check_directory, open_file, read_file
 
 START = Position(0, 0)
 """Before everything."""
 
-__all__ = ["START", "read_acked", "read_entries", "read_header", "segments"]
+__all__ = [
+    "START", "entries_between", "parse_payload", "read_acked", "read_entries", "read_header", "row_in", "segments",
+]
+
+_CHUNK_BYTES = 1024 * 1024
+_HEADER_BYTES = 64 * 1024
+# What the position in ``acked`` can hold.
+_LAST_SEGMENT = 1 << 62
+_IDS = (*OBJECT_KEYS, "id", "span_id", "root_span_id")
+# JSON has no NaN and no infinity, though Python reads and writes them; no server takes them.
+_DECODER = json.JSONDecoder(parse_constant=lambda name: None)
 
 
 def segments(path: Path) -> list[int]:
     """The numbers of a journal's segments, in order."""
     try:
         names = os.listdir(path)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return sorted(int(name[:-4]) for name in names if name.endswith(".seg") and name[:-4].isdigit())
+    numbers = (int(name[:-4]) for name in names if name.endswith(".seg") and name[:-4].isascii() and name[:-4].isdigit()
+               and len(name) < 24)
+    return sorted(number for number in numbers if number < _LAST_SEGMENT and segment_name(number) in names)
 
 
 def read_header(path: Path) -> dict[str, Any]:
     """A journal's header.
 
     Raises:
-        JournalDamaged: there is none, or it is of a format that this release does not know.
+        JournalDamaged: there is none, it is not ours, or it is of a format that this release does not know.
     """
     try:
-        header = json.loads((path / "header").read_bytes())
-    except (OSError, ValueError) as error:
+        check_directory(path)
+        header = json.loads(read_file(path / "header", _HEADER_BYTES))
+    except (OSError, ValueError, RecursionError) as error:
         raise JournalDamaged(f"{path} has no readable header: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         found = header.get("format") if isinstance(header, dict) else None
-        raise JournalDamaged(f"{path} has format {found}, this release reads {FORMAT}: upgrade trace-guard")
+        raise JournalDamaged(f"{path} has format {found!r:.80}, this release reads {FORMAT}: upgrade trace-guard")
     return header
 
 
 def read_acked(path: Path) -> Position:
-    """How far delivery has come; the beginning if that is not known."""
+    """How far delivery has come; the beginning if that is not known, or can't be: then all is sent again, which
+    changes nothing."""
     try:
-        acked = decode_acked((path / "acked").read_bytes())
+        acked = decode_acked(read_file(path / "acked", len(encode_acked(START))))
     except OSError:
         acked = None
-    return acked or START
+    if acked is None:
+        return START
+    numbers = segments(path)
+    last = numbers[-1] if numbers else 0
+    if acked.segment > last or (acked.segment == last and acked.offset > _length(path / segment_name(last))):
+        return START
+    return acked
 
 
 def read_entries(
@@ -59,15 +97,84 @@ def read_entries(
         if number < after.segment or (until is not None and number > until.segment):
             continue
         start = max(len(MAGIC), after.offset if number == after.segment else 0)
-        size = until.offset - start if until is not None and number == until.segment else -1
-        if until is not None and number == until.segment and size <= 0:
+        stop = until.offset if until is not None and number == until.segment else None
+        if stop is not None and stop <= start:
             continue
+        segment = path / segment_name(number)
         try:
-            with open(path / segment_name(number), "rb") as file:
-                if file.read(len(MAGIC)) != MAGIC:
-                    continue  # torn before its first entry
-                file.seek(start)
-                data = file.read(size)
+            descriptor = open_file(segment, os.O_RDONLY)
         except FileNotFoundError:
             continue  # acknowledged and removed meanwhile
-        yield from decode_entries(data, number, start)
+        except UnsafeFile as error:
+            warn_once(f"damaged:{segment}", "%s: its rows can't be read", error)
+            continue
+        with open(descriptor, "rb", buffering=0):
+            yield from entries_between(descriptor, number, start, stop)
+
+
+def entries_between(descriptor: int, number: int, start: int, stop: int | None = None) -> Iterator[Entry]:
+    """The whole entries of a segment between two offsets; up to the end of its file if ``stop`` is None."""
+    size = os.fstat(descriptor).st_size
+    stop = size if stop is None else min(stop, size)
+    if _read_at(descriptor, len(MAGIC), 0) != MAGIC:
+        return  # torn before its first entry
+    while start < stop:
+        data = _read_at(descriptor, min(_CHUNK_BYTES, stop - start), start)
+        needed = entry_size(data)
+        if needed > len(data):
+            if needed > min(stop - start, PAYLOAD_LIMIT + entry_size(b"")):
+                return
+            data = _read_at(descriptor, needed, start)
+        before = start
+        for entry in decode_entries(data, number, start):
+            yield entry
+            start = entry.end.offset
+        if start == before:
+            return
+
+
+def parse_payload(payload: bytes) -> Row:
+    """What an entry says, as JSON.
+
+    Raises:
+        ValueError: it is not an object whose ids are ids. A checksum says that it was written so, and not by whom.
+    """
+    try:
+        row = _DECODER.decode(payload.decode())
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"it is not an object: {payload[:40]!r}")
+    for key in _IDS:
+        if not isinstance(row.get(key, ""), (str, int, type(None))):
+            raise ValueError(f"its {key} is not an id: {row[key]!r:.40}")
+    parents = row.get("span_parents")
+    if parents is not None and not (isinstance(parents, list) and all(isinstance(one, str) for one in parents)):
+        raise ValueError(f"its span_parents are not ids: {parents!r:.40}")
+    return row
+
+
+def row_in(entry: Entry, source: Path | None = None) -> Row | None:
+    """What an entry says; None if that makes no sense, which is reported once for each journal."""
+    try:
+        return parse_payload(entry.payload)
+    except ValueError as error:
+        warn_once(
+            f"damaged:entry:{source}", "an entry of the journal%s is damaged and is passed over: %s",
+            f" {source}" if source else "", error,
+        )
+        return None
+
+
+def _length(path: Path) -> int:
+    try:
+        return os.lstat(path).st_size
+    except OSError:
+        return 0
+
+
+def _read_at(descriptor: int, count: int, offset: int) -> bytes:
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, count, offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    return os.read(descriptor, count)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+
+from .owned import open_file
 
 __all__ = ["Content", "SpooledAttachment", "file_name", "known_size", "pieces"]
 
@@ -21,14 +24,16 @@ class Content:
 
     def __init__(self, source: Path | bytes) -> None:
         self.source = source
-        self.size = len(source) if isinstance(source, bytes) else source.stat().st_size
+        self.size = len(source) if isinstance(source, bytes) else os.lstat(source).st_size
 
     def __iter__(self) -> Iterator[bytes]:
         if isinstance(self.source, bytes):
             yield self.source
             return
-        with open(self.source, "rb", buffering=0) as file:
-            while piece := file.read(_PIECE):
+        left = self.size
+        with open(open_file(self.source, os.O_RDONLY), "rb", buffering=0) as file:
+            while left > 0 and (piece := file.read(min(_PIECE, left))):
+                left -= len(piece)
                 yield piece
 
 

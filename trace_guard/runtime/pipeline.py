@@ -20,7 +20,7 @@ from ..deadline import Deadline
 from ..delivery.courier import Courier
 from ..delivery.dead_letters import DeadLetters
 from ..errors import BackendError, JournalError
-from ..journal.directory import JOURNALS, StateDir, prepare
+from ..journal.directory import CACHE, JOURNALS, STORE_NAME, StateDir, examine, locate, prepare
 from ..journal.files import is_small
 from ..journal.format import Flag, Position
 from ..journal.journal import FileJournal, Journal, NewRow
@@ -247,9 +247,24 @@ class Runtime:
             with self._lock:
                 if self._journal is journal:
                     self._open_journal(anew=True)
+                    self._save_from(journal)
                 assert self._journal is not None
                 return self._journal
         return self._memory_instead_of(journal, error)
+
+    def _save_from(self, journal: FileJournal) -> None:
+        """Find out what of a journal that another program has changed can't be read back. Of spans that are open it
+        may be their start: that is written again."""
+        for _ in journal.read(journal.acked):
+            pass
+        if journal.lost is not None and self._journal is not None:
+            self.courier.note_loss(journal)
+            starts = [
+                {**span.identity, "_is_merge": True, "span_attributes": {"name": span.name}}
+                for span in self.spans.all_open()
+            ]
+            if starts:
+                self._journal.append([NewRow.of(row) for row in starts])
 
     def _memory_instead_of(self, journal: Journal, error: Exception) -> Journal:
         return self._to_memory(f"the journal can't be written: {error}")
@@ -508,9 +523,10 @@ class Runtime:
             # It was not here at the start, and may be too short-lived to look around: a sibling may have died.
             self._is_forked = False
             self._look_around_aside()
-        if self.settings.backend_name == "local" and not self._given_backend:
+        if self.settings.backend_name == "local" and not self._given_backend and self._state_dir is not None:
             _say_once(
-                f"trace-guard: BRAINTRUST_API_KEY is not set: traces are kept in {self.settings.dir / 'traces.db'}; "
+                f"trace-guard: BRAINTRUST_API_KEY is not set: traces are kept in "
+                f"{self._state_dir.directory / STORE_NAME}; "
                 "`trace-guard traces` shows them"
             )
 
@@ -518,7 +534,7 @@ class Runtime:
         if self._state_dir is None or self.settings.backend_name != "braintrust":
             return None
         digest = sha256(dump(self.settings.destination)).hexdigest()[:16]
-        return self._state_dir.directory / "cache" / f"identity-{digest}.json"
+        return self._state_dir.directory / CACHE / f"identity-{digest}.json"
 
     # Living and dying
 
@@ -636,7 +652,7 @@ def make_backend(settings: Settings, identity: Identity) -> Backend:
     with contextlib.suppress(ImportError):  # the store itself says so when it is used
         import sqlite3  # noqa: F401 - not later, in the courier's thread: see trace_guard.backends.transport
 
-    return LocalStore(settings.dir / "traces.db")
+    return LocalStore(locate(settings.dir) / STORE_NAME, functools.partial(examine, settings.dir))
 
 
 _said: set[str] = set()

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..delivery.dead_letters import read_dead_letters
-from ..errors import JournalError
-from ..journal.directory import JOURNALS
-from ..journal.files import ATTACHMENTS
+from ..errors import JournalDamaged, JournalError, JournalUnavailable
+from ..journal.directory import DEAD_LETTERS, JOURNALS, examine
+from ..journal.files import ATTACHMENTS, size_of
 from ..journal.format import Kind
 from ..journal.locks import FileLock
 from ..journal.open_spans import InvocationRecord, OpenSpans
 from ..journal.orphans import is_ours
-from ..journal.reader import read_acked, read_entries, read_header
+from ..journal.owned import is_own_file
+from ..journal.reader import parse_payload, read_acked, read_entries, read_header
 from ..settings import Settings
 
 __all__ = ["JournalStatus", "Status", "read_status"]
+
+# How many damaged things are listed one by one.
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Status:
 
     Attributes:
         dead_letters: how many rows the backend has refused for good.
+        damaged: how many journals, files and entries can't be read, or are not safely this user's.
         problems: what is wrong, and what to do about it, in words.
     """
 
@@ -65,6 +69,7 @@ class Status:
     journals: tuple[JournalStatus, ...]
     dead_letters: int
     problems: tuple[str, ...]
+    damaged: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -76,14 +81,26 @@ class Status:
 def read_status(settings: Settings) -> Status:
     """Read the directory of the settings; one that is not there is empty."""
     journals, problems = [], []
-    for path in sorted((settings.dir / JOURNALS).glob("[!.]*")):
+    damaged: list[str] = []
+    directory = settings.dir
+    try:
+        directory = examine(settings.dir) or settings.dir
+        paths = sorted((directory / JOURNALS).glob("[!.]*"))
+    except JournalUnavailable as error:
+        problems.append(f"{error}. Until then tracing goes on in memory")
+        return Status(
+            settings.dir, settings.backend_name, _in_words(settings.destination), (), 0, tuple(problems), 1
+        )
+    for path in paths:
         try:
-            journals.append(_journal(path, settings))
+            journals.append(_journal(path, settings, damaged))
         except FileNotFoundError:
             continue  # removed meanwhile, as all of it was delivered
         except (JournalError, OSError) as error:
-            problems.append(str(error))
-    refused = list(read_dead_letters(settings.dir))
+            if os.path.lexists(path):
+                damaged.append(str(error))
+    refused = list(read_dead_letters(directory, damaged))
+    problems += [*damaged[:_SHOWN], *([f"{len(damaged) - _SHOWN} more like these"] if len(damaged) > _SHOWN else [])]
     orphans = [journal for journal in journals if journal.state == "orphan" and journal.ours]
     if orphans:
         rows, spans = sum(one.pending_rows for one in orphans), sum(one.open_spans for one in orphans)
@@ -101,27 +118,41 @@ def read_status(settings: Settings) -> Status:
     if refused:
         problems.append(
             f"{_count(len(refused), 'row')} refused for good, the last one with: {refused[-1].get('error')}; "
-            f"they are kept in {settings.dir / 'dead-letters'}"
+            f"they are kept in {directory / DEAD_LETTERS}"
         )
     return Status(
-        settings.dir, settings.backend_name, _in_words(settings.destination), tuple(journals), len(refused),
-        tuple(problems),
+        directory, settings.backend_name, _in_words(settings.destination), tuple(journals), len(refused),
+        tuple(problems), len(damaged),
     )
 
 
-def _journal(path: Path, settings: Settings) -> JournalStatus:
+def _journal(path: Path, settings: Settings, damaged: list[str]) -> JournalStatus:
     header = read_header(path)
-    acked, spans, pending = read_acked(path), OpenSpans(), 0
+    acked, spans, pending, odd = read_acked(path), OpenSpans(), 0, 0
     for entry in read_entries(path):
-        row = json.loads(entry.payload)
+        try:
+            row = parse_payload(entry.payload)
+        except ValueError:
+            odd += 1
+            continue
         if entry.kind == Kind.INVOCATION:
-            spans.begin(InvocationRecord.from_row(row))
-        else:
+            record = InvocationRecord.from_row(row)
+            odd += record is None
+            if record is not None:
+                spans.begin(record)
+        elif entry.kind in (Kind.ROW, Kind.IDENTITY):
             spans.observe(row)
             pending += entry.kind == Kind.ROW and entry.end > acked
-    size = sum(file.stat().st_size for file in path.glob("*.seg"))
+    if odd:
+        damaged.append(f"{path} has {_count(odd, 'damaged entr' + ('y' if odd == 1 else 'ies'), plural='')}")
+    size = 0
+    for segment in path.glob("*.seg"):
+        size += size_of(segment)
+        if os.path.lexists(segment) and not is_own_file(segment):
+            damaged.append(f"{segment} is not a file of this user's: its rows can't be read")
+    pid = header.get("pid")
     return JournalStatus(
-        path, header.get("pid"), "live" if _is_held(path / "lock") else "orphan", size, pending,
+        path, pid if isinstance(pid, int) else None, "live" if _is_held(path / "lock") else "orphan", size, pending,
         len(spans.all_open()), _in_words(header), is_ours(header, settings.destination),
         len(list((path / ATTACHMENTS).glob("*.json"))),
     )
@@ -135,7 +166,10 @@ def _and_attachments(journals: list[JournalStatus]) -> str:
 def _is_held(path: Path) -> bool:
     """Whether a process holds the lock. Read off the kernel's table where there is one, as taking the lock to
     find out could get in the way of a recovery."""
-    found = os.stat(path)
+    if not is_own_file(path):
+        os.lstat(path)
+        raise JournalDamaged(f"{path} is not a file of this user's: whether the journal's process lives can't be told")
+    found = os.lstat(path)
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
     try:
         table = Path("/proc/locks").read_text()
@@ -159,5 +193,5 @@ def _in_words(destination: Any) -> str:
     return ", ".join(str(word) for word in words)
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def _count(number: int, thing: str, plural: str = "s") -> str:
+    return f"{number} {thing}{'' if number == 1 else plural}"

@@ -1,0 +1,228 @@
+"""Opens files and directories that are certainly this process's own.
+
+The files below ``TRACE_GUARD_DIR`` decide what is sent, and to which URL. So nothing is read or written that another
+user could have put there. A file must be a regular file, belong to this process's user and have one name only; a
+directory must belong to this process's user, and nobody else may write to it. Links are never followed. Files of root
+are refused as well, unless this process runs as root: nothing of ours makes them.
+
+Opening never blocks: a FIFO or a device in the place of a file is an error, not a wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from pathlib import Path
+
+__all__ = [
+    "UnsafeFile", "check_directory", "create_file", "has_directory", "is_own_file", "make_parents", "open_file",
+    "own_directory", "read_file",
+]
+
+# Windows has none of these flags, nor users in this sense.
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_SAFE = getattr(os, "O_CLOEXEC", 0) | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
+_KINDS = {
+    stat.S_IFLNK: "a symlink", stat.S_IFDIR: "a directory", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFREG: "a file",
+}
+
+
+class UnsafeFile(OSError):
+    """A file or directory that is not safely this process's own; nothing was read from it or written to it."""
+
+    def __init__(self, path: str | os.PathLike[str], why: str) -> None:
+        super().__init__(errno.EPERM, why, os.fspath(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} {self.strerror}"
+
+
+def open_file(path: Path, flags: int) -> int:
+    """Open a file of this process's user; its descriptor. A file that ``flags`` create is readable by its owner only.
+
+    Raises:
+        UnsafeFile: it is not a regular file, belongs to somebody else, or has another name elsewhere.
+        OSError: it can't be opened.
+    """
+    return _opened(path, path, flags, None)
+
+
+def create_file(path: Path) -> int:
+    """Make a file that is appended to; its descriptor.
+
+    Raises:
+        FileExistsError: there is one.
+    """
+    # Readable too: if its name is removed, only the descriptor still leads to what is in it.
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | _SAFE, 0o600)
+
+
+def read_file(path: Path, limit: int, *, private: bool = False) -> bytes:
+    """The content of a file of this process's user.
+
+    Args:
+        limit: a file with more bytes is refused.
+        private: the directory and the file are refused if others may write to them. For what decides where a key goes.
+
+    Raises:
+        UnsafeFile: as in :func:`open_file`, or it is too large.
+        OSError: it can't be read.
+    """
+    if private and _DIRECTORY:
+        # Through the directory that was checked, which nobody can replace in between.
+        directory = _open_directory(path.parent)
+        try:
+            if os.fstat(directory).st_mode & _BY_OTHERS:
+                raise UnsafeFile(path.parent, "can be written by others")
+            descriptor = _opened(path, path.name, os.O_RDONLY, directory)
+        finally:
+            os.close(directory)
+    else:
+        descriptor = open_file(path, os.O_RDONLY)
+    with open(descriptor, "rb", buffering=0) as file:
+        found = os.fstat(file.fileno())
+        if private and _DIRECTORY and found.st_mode & _BY_OTHERS:
+            raise UnsafeFile(path, "can be written by others")
+        content = file.read(limit + 1) if found.st_size <= limit else None
+        if content is None or len(content) > limit:
+            raise UnsafeFile(path, f"has more than {limit} bytes")
+        return content
+
+
+def is_own_file(path: str | os.PathLike[str]) -> bool:
+    """Whether :func:`open_file` would take it. Nothing is opened."""
+    try:
+        return _fault(os.lstat(path)) is None
+    except OSError:
+        return False
+
+
+def own_directory(path: Path) -> None:
+    """Make a directory if there is none, and make sure that only this process's user can get into it.
+
+    Raises:
+        UnsafeFile: it is not a directory, belongs to somebody else, or others can write to it whatever is done.
+        OSError: it can't be made or opened.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    if not _DIRECTORY:
+        check_directory(path)
+        return
+    descriptor = _open_directory(path)
+    try:
+        if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
+            os.fchmod(descriptor, 0o700)
+            if os.fstat(descriptor).st_mode & _BY_OTHERS:
+                raise UnsafeFile(path, "is on a file system where others can write to everything")
+    finally:
+        os.close(descriptor)
+
+
+def check_directory(path: Path, *, closed: bool = False) -> None:
+    """Make sure that a directory belongs to this process's user. Nothing is made or changed.
+
+    Args:
+        closed: it is also refused if everybody can write to it.
+
+    Raises:
+        UnsafeFile: it does not.
+        OSError: there is none, or it can't be looked at.
+    """
+    found = os.lstat(path)
+    fault = _fault_of_directory(found)
+    if fault is None and closed and hasattr(os, "geteuid") and found.st_mode & stat.S_IWOTH:
+        fault = "can be written by everybody"
+    if fault is not None:
+        raise UnsafeFile(path, fault)
+
+
+def has_directory(path: Path) -> bool:
+    """Whether there is a directory of this process's user, and not a link to one."""
+    try:
+        return _fault_of_directory(os.lstat(path)) is None
+    except OSError:
+        return False
+
+
+def make_parents(path: Path) -> None:
+    """Make the directories above a path that are missing. Only this process's user can write to them."""
+    missing = []
+    for parent in path.parents:
+        if parent.exists():
+            break
+        missing.append(parent)
+    for parent in reversed(missing):
+        parent.mkdir(mode=0o755, exist_ok=True)
+
+
+def _opened(path: Path, name: str | Path, flags: int, directory: int | None) -> int:
+    try:
+        descriptor = os.open(name, flags | _SAFE, 0o600, dir_fd=directory)
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError as error:
+        # "Too many levels of symbolic links" and "No such device or address" don't say what is wrong.
+        try:
+            fault = _fault(os.lstat(path))
+        except OSError:
+            fault = None
+        if fault is None:
+            raise
+        raise UnsafeFile(path, fault) from error
+    try:
+        fault = _fault(os.fstat(descriptor))
+        if fault is not None:
+            raise UnsafeFile(path, fault)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _open_directory(path: Path) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _DIRECTORY | _SAFE)
+    except OSError as error:
+        try:
+            fault = _fault_of_directory(os.lstat(path))
+        except OSError:
+            fault = None
+        if fault is None:
+            raise
+        raise UnsafeFile(path, fault) from error
+    fault = _fault_of_directory(os.fstat(descriptor))
+    if fault is not None:
+        os.close(descriptor)
+        raise UnsafeFile(path, fault)
+    return descriptor
+
+
+def _fault(found: os.stat_result) -> str | None:
+    """Why it is not a file to be used, in words; None if it is one."""
+    if not stat.S_ISREG(found.st_mode):
+        return f"is {_kind(found)}, not a regular file"
+    if found.st_nlink > 1:
+        return "has another name elsewhere (it is a hard link)"
+    return _fault_of_owner(found)
+
+
+def _fault_of_directory(found: os.stat_result) -> str | None:
+    if not stat.S_ISDIR(found.st_mode):
+        return f"is {_kind(found)}, not a directory"
+    return _fault_of_owner(found)
+
+
+def _fault_of_owner(found: os.stat_result) -> str | None:
+    if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+        return f"belongs to user {found.st_uid}, not to this process's user {os.geteuid()}"
+    return None
+
+
+def _kind(found: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(found.st_mode), "of an unknown kind")
