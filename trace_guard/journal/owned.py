@@ -10,7 +10,6 @@ Opening never blocks: a FIFO or a device in the place of a file is an error, not
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
@@ -109,8 +108,11 @@ def own_directory(path: Path) -> None:
         UnsafeFile: it is not a directory, belongs to somebody else, or others can write to it whatever is done.
         OSError: it can't be made or opened.
     """
-    with contextlib.suppress(FileExistsError):
+    try:
         os.mkdir(path, 0o700)
+    except FileExistsError:
+        if stat.S_ISREG(os.lstat(path).st_mode):
+            raise
     if not _DIRECTORY:
         check_directory(path)
         return
