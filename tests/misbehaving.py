@@ -320,7 +320,7 @@ class MisbehavingServer:
         )
         while len(body) < length:
             body += self._received(connection)
-        return head.split(b" ")[1], body
+        return head.split(b" ")[1].partition(b"?")[0], body
 
     @staticmethod
     def _received(connection: socket.socket) -> bytes:
