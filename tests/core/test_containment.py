@@ -166,7 +166,7 @@ def steps_of(directory: Path, ways: list[Way], *, everywhere: bool) -> list[str]
     guard = make(directory)
     handlers = [way(guard) for way in ways]
     # Only threads that begin from here on are watched: the SDK's own would otherwise do its part unseen.
-    Sdk(PROCESS)._revive()
+    Sdk(PROCESS).after_fork()
     if everywhere:
         threading.setprofile(note)
     sys.setprofile(note)
