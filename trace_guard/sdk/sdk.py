@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import braintrust.logger as bt
@@ -33,13 +33,6 @@ class Sdk:
     """
 
     no_span = spans.no_span
-    adoptable = staticmethod(parents.adoptable)
-    error_text = staticmethod(masking.error_text)
-    masked = staticmethod(masking.masked)
-    identity_of = staticmethod(spans.identity_of)
-    ignore_exceptions = staticmethod(spans.ignore_exceptions)
-    is_in_span = staticmethod(spans.is_in_span)
-    start_row = staticmethod(spans.start_row)
 
     def __init__(self, host: GatewayHost) -> None:
         bt._state.global_bg_logger()  # its exit handler is to come after ours, and so to be registered before it
@@ -100,6 +93,47 @@ class Sdk:
             if state.login_token == LOCAL_KEY or (login is not None and login.is_ours):
                 state.logged_in = False
             self._intake.unhook(state)
+
+    # Functions of this room, for rooms that must not import the SDK before it is needed
+
+    @staticmethod
+    def adoptable(
+        parent: str | Mapping[str, str] | None,
+    ) -> tuple[str | Mapping[str, str] | None, dict[str, str]]:
+        """See :func:`.parents.adoptable`."""
+        return parents.adoptable(parent)
+
+    @staticmethod
+    def error_text(error: BaseException) -> str:
+        """See :func:`.masking.error_text`."""
+        return masking.error_text(error)
+
+    @staticmethod
+    def masked(text: str) -> str:
+        """See :func:`.masking.masked`."""
+        return masking.masked(text)
+
+    @staticmethod
+    def identity_of(span: Any) -> Row:
+        """See :func:`.spans.identity_of`."""
+        return spans.identity_of(span)
+
+    @staticmethod
+    def is_in_span() -> bool:
+        """See :func:`.spans.is_in_span`."""
+        return spans.is_in_span()
+
+    @staticmethod
+    def start_row(span: Any, name: str, started: float, metadata: Mapping[str, Any]) -> Row:
+        """See :func:`.spans.start_row`."""
+        return spans.start_row(span, name, started, metadata)
+
+    @staticmethod
+    def ignore_exceptions(is_control_flow: Callable[[BaseException], bool]) -> None:
+        """See :func:`.spans.ignore_exceptions`."""
+        spans.ignore_exceptions(is_control_flow)
+
+    # Rows
 
     def plain_row(self, identity: Row, event: Mapping[str, Any]) -> Row | None:
         """:func:`.spans.merge_row`; None also while rows of the SDK's queue would come later than they should."""
