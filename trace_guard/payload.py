@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote_plus, unquote_plus
 
 from .encoded_text import Parsed, complete_json, decode_base64, find_json, parse_json
-from .redaction import REDACTED, TextRedactor
+from .redaction import HOLDING, NAMING, REDACTED, TextRedactor
 from .secret_keys import BUILT_IN, SECRETS, Redactor, SecretKeys
 
 __all__ = ["CUT", "DECODED", "REDACTED", "SECRETS", "Payload"]
@@ -42,13 +42,6 @@ _BASE64_START = re.compile(r"[A-Za-z0-9+/_-]{14,64}(?:[=\r\n]|\Z)|[A-Za-z0-9+/_-
 _FORM_START = re.compile(r"[^\s=&\"'{<]{1,256}=")
 _PART_NAME = re.compile(r"""\bname=(?:"([^"\r\n]{1,256})"|([^\s;"]{1,256}))""")
 _END_OF_HEADERS = re.compile(r"\r?\n\r?\n")
-# Objects that name what they hold: {"name": "Authorization", "value": "..."}
-_NAMING = frozenset((
-    "name", "key", "header", "field", "k", "parameterkey", "parametername", "attributename", "headername",
-))
-_HOLDING = frozenset((
-    "value", "values", "val", "v", "parametervalue", "attributevalue", "headervalue", "stringvalue",
-))
 _LONGEST_ROLE = 16
 _LISTED = (Sequence, Set, MappingView, deque)
 _LONGEST_NAME = 256
@@ -185,9 +178,9 @@ class _Copy:
             has_decoded |= self._has_decoded and isinstance(item, str)
             if len(key) <= _LONGEST_ROLE:
                 role = key.lower()
-                if role in _NAMING:
+                if role in NAMING:
                     is_named = bool(is_named) or self._names_secret(item)
-                elif role in _HOLDING:
+                elif role in HOLDING:
                     holding.append(key)
         if has_decoded:
             copy[DECODED] = True
@@ -276,6 +269,8 @@ class _Copy:
             clean = self._json(text, kept, depth)
             if clean is not None:
                 return clean
+            if not self._may_go_on():
+                return CUT
         clean = self._decoded(kept, depth, is_cut=is_cut)
         if clean is None:
             clean = self._in_parts(kept, depth)
@@ -291,10 +286,15 @@ class _Copy:
             parsed = parse_json(text)
             if parsed is not None:
                 return self._dumped(parsed, text, depth)
-        if len(kept) == len(text):
-            return None
         parsed = complete_json(kept[:_PARSED_WHOLE], CUT, self._may_go_on)
-        return json.dumps(self._parsed(parsed.value, depth)) if parsed is not None else None
+        if parsed is None:
+            return None
+        clean = json.dumps(self._parsed(parsed.value, depth))
+        if len(kept) < len(text):
+            return clean
+        # A broken text is kept as it is written, if no more secrets are found in what can be parsed of it.
+        found = self._payload.in_text.redact(kept, self._may_go_on)
+        return clean if found is None or found.count(REDACTED) < clean.count(REDACTED) else None
 
     def _dumped(self, parsed: Parsed, text: str, depth: int) -> str:
         """The JSON of a value without its secrets; the text that it was read from if there are none."""

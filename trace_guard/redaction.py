@@ -18,9 +18,18 @@ from urllib.parse import unquote, unquote_plus
 
 from .secret_keys import BUILT_IN, SecretKeys, words_of
 
-__all__ = ["REDACTED", "TextRedactor", "redact_text"]
+__all__ = ["HOLDING", "NAMING", "REDACTED", "TextRedactor", "redact_text"]
 
 REDACTED = "[redacted]"
+
+NAMING = frozenset((
+    "name", "key", "header", "field", "k", "parameterkey", "parametername", "attributename", "headername",
+))
+"""Keys of objects that name what the object holds: ``{"name": "Authorization", "value": "..."}``."""
+HOLDING = frozenset((
+    "value", "values", "val", "v", "parametervalue", "attributevalue", "headervalue", "stringvalue",
+))
+"""Keys with what such an object holds."""
 
 # What stands between a key and its value. A quote alone does after a word: "invalid token 'abc'".
 _SEPARATOR = re.compile(r"[=:,]|%3[aAdD]|(?<=[\w\"'`])[ ](?=[\"'`])")
@@ -36,6 +45,13 @@ _BARE_VALUE = re.compile(
 )
 _LINE = re.compile(r"[^\r\n]*")
 _BRACKETS = re.compile(r"""[\[{(\])}"']|\\.""", re.DOTALL)
+# What stands before the value in {"name": "Authorization", "value": "..."}
+_NAMED = re.compile(
+    rf"""(?<![A-Za-z])(?:{'|'.join(sorted(NAMING))})[\\"']{{0,8}}\s{{0,4}}[:=]\s{{0,4}}[\\"']{{0,8}}([\w.\-]{{1,96}})
+    [\\"']{{0,8}}\s{{0,4}}[,;\s]\s{{0,32}}[\\"']{{0,8}}\Z""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_LONGEST_NAMED = 160
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _HEADERS = frozenset(("authorization", "cookie", "cookies", "set cookie", "proxy authorization"))
 # One in so many separators the caller may stop the search.
@@ -157,6 +173,9 @@ class TextRedactor:
                 return False
         if self._keys.matches(key):
             return True
+        if key.lower() in HOLDING:
+            named = _NAMED.search(text, max(0, begin - _LONGEST_NAMED), begin)
+            return named is not None and self._keys.matches(named[1])
         if key.lower() in self._query_keys:
             return text[begin - 1 : begin] in ("?", "&", ";") or text[max(0, begin - 5) : begin] == "u0026"
         if text[begin - 1 : begin] != " " or separator == ",":

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qs
 
 from trace_guard import FlushPolicy, Guard
 from trace_guard.adapters import guard_for
 from trace_guard.contain import contain, contained
+from trace_guard.http.content import fields_of
 from trace_guard.http.exchange import Exchange
 from trace_guard.http.framing import Framing
 from trace_guard.http.requests import HttpRequest, NameOf, default_name, facts_of_request, is_excluded, noted_in
@@ -73,7 +73,7 @@ class Guarding:
                 contained("name a request", lambda: self._name(request), None) or default_name(request),
                 deadline=environment.deadline(),
                 parent=carrier_of(request.headers),
-                input={"method": method, "path": path, "query": _query(query)},
+                input={"method": method, "path": path, "query": fields_of(query, guard.settings.max_payload_bytes)},
                 metadata=self._metadata,
                 tags=self._tags,
                 platform={**environment.facts(), **_facts(request)},
@@ -89,11 +89,6 @@ def _facts(request: HttpRequest) -> dict[str, Any]:
         **facts_of_request(request.method, request.path, request.route, request.headers),
         "faas.trigger": "http", **noted_in(request.headers),
     }
-
-
-def _query(text: str) -> dict[str, Any]:
-    """Single values as such, so that a key's name tells whether it is to be redacted."""
-    return {key: values[0] if len(values) == 1 else values for key, values in parse_qs(text, True).items()}
 
 
 def _always(name: str) -> NameOf:

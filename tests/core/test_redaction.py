@@ -27,6 +27,8 @@ BY_KEY = [
     (f"x-api-key: Key {S} x", f"x-api-key: {REDACTED} x"),
     (f"('Authorization', 'Bearer {S}')", f"('Authorization', {REDACTED})"),
     (f'[["Cookie", "{S}"], ["a", "b"]]', f'[["Cookie", {REDACTED}], ["a", "b"]]'),
+    (f"{{'name': 'Authorization', 'value': '{S}'}}", f"{{'name': 'Authorization', 'value': {REDACTED}}}"),
+    (f'{{\\"key\\": \\"token\\", \\"value\\": \\"{S}\\"}}', f'{{\\"key\\": \\"token\\", \\"value\\": {REDACTED}}}'),
     (f"login failed: password={S}", f"login failed: password={REDACTED}"),
     (f"invalid token '{S}' given", f"invalid token {REDACTED} given"),
     (f"Incorrect API key provided: {S} (401)", f"Incorrect API key provided: {REDACTED} (401)"),
@@ -83,6 +85,7 @@ HOSTILE = {
     "ticks": ("", " `"), "quotes": ("", '"'), "word": ("", "a"), "values": ("", "k="), "dots": ("", "a.b:"),
     "sentence": ("", "api key "), "encoded": ("", "%3A"), "encoded quotes": ("", "token%22%3A"), "sk": ("", "sk-"),
     "line breaks": ("cookie:", "\r\n"), "deep": ('"token":', '{"a":'), "brackets in strings": ("token:[", '"]"'),
+    "names": ("", 'name:token,value:'), "values of names": ("name: token", ",value:"),
     "ampersands": ("", "\\u0026code="),
 }
 

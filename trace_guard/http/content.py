@@ -8,7 +8,7 @@ import io
 from typing import Any
 from urllib.parse import parse_qs
 
-__all__ = ["content_type_of", "input_of", "is_text", "parsed", "path_of", "read", "read_async"]
+__all__ = ["content_type_of", "fields_of", "input_of", "is_text", "parsed", "path_of", "read", "read_async"]
 
 _MOST_FIELDS = 1000
 _FORM = "application/x-www-form-urlencoded"
@@ -22,7 +22,7 @@ def input_of(request: Any, body: bytes | None, room: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "method": request.method,
         "path": path_of(request),
-        "query": _fields(query.decode("latin-1") if isinstance(query, bytes) else query, room),
+        "query": fields_of(query.decode("latin-1") if isinstance(query, bytes) else query, room),
     }
     if body:
         found["body"] = parsed(body, content_type_of(request.headers))
@@ -69,7 +69,7 @@ def parsed(body: bytes, content_type: str) -> Any:
     """A body as what it holds: the value of JSON, the fields of a form, else text."""
     text = body.decode(errors="replace")
     if content_type == _FORM:
-        return _fields(text, len(text))
+        return fields_of(text, len(text))
     if content_type.endswith(("/json", "+json")):
         import json  # whoever has a request has it
 
@@ -101,7 +101,7 @@ def _size(request: Any, room: int) -> int | None:
     return int(length) if 0 < int(length) <= room else None
 
 
-def _fields(text: str, room: int) -> Any:
+def fields_of(text: str, room: int) -> Any:
     """The fields of a query or a form, with a list where a name comes several times; of very many the text."""
     try:
         fields = parse_qs(text[:room], keep_blank_values=True, max_num_fields=_MOST_FIELDS)
