@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..backends.base import Backend, TakesAttachments
-from ..contain import contain, report
+from ..contain import contain, is_shortage, report
 from ..deadline import Deadline
 from ..errors import BackendError, BackendUnauthorized
 from ..journal.format import Entry, Flag, Kind, Position
@@ -221,7 +221,7 @@ class Courier:
                 return Delivery(Verdict.LOST, seconds=seconds, error=_LOSS)
             if journal.acked < upto:
                 verdict = Verdict.SPOOLED if journal.durable else Verdict.LOST
-                return Delivery(verdict, seconds=seconds, error=self._breaker.last_error or "no answer in time")
+                return Delivery(verdict, seconds=seconds, error=self._why_not(journal))
             refusal = self._sender.refusal(roots)
             return Delivery(Verdict.REFUSED if refusal else Verdict.DELIVERED, seconds=seconds, error=refusal)
 
@@ -343,6 +343,12 @@ class Courier:
             while len(self._lost) > _REMEMBERED:
                 del self._lost[next(iter(self._lost))]
 
+    def _why_not(self, journal: Journal) -> str:
+        """Why rows of a journal are not delivered yet."""
+        source = self._source(journal)
+        unreadable = source.unreadable if source is not None else None
+        return unreadable or self._breaker.last_error or "no answer in time"
+
     def _ask(self) -> None:
         now = time.monotonic()
         for source in self._sources:
@@ -354,11 +360,15 @@ class Courier:
 
     def _await(self, journal: Journal, upto: Position, deadline: Deadline, began: float) -> None:
         landings, failures = self._landings, self._failures
+        source = self._source(journal)
+        faults = source.faults if source is not None else 0
         self._ask()
         threaded = self._wake()
         while journal.acked < upto and not deadline.expired:
             if self._failures != failures:
                 return  # it was tried, and failed: the time that is left is the caller's
+            if source is not None and source.faults != faults:
+                return
             if not threaded:
                 self._work_inline(deadline)
             elif any(flight.frozen for flight in self._flights):
@@ -387,7 +397,7 @@ class Courier:
         try:
             thread.start()
         except RuntimeError:
-            return False  # the interpreter is shutting down: whoever waits does the work
+            return False  # the interpreter is shutting down, or at a limit: whoever waits does the work
         self._threads.append(thread)
         return True
 
@@ -406,15 +416,19 @@ class Courier:
             return None
         batch = Batch(self.backend.max_bytes)
         runs: list[Run] = []
+        shortage: Exception | None = None
         for step in (self._take_first, self._take_entries):
             for source in self._sources:
                 try:
                     step(source, batch, runs)
-                    source.unreadable = False
+                    source.unreadable = None
                 except Exception as fault:  # noqa: BLE001 - a journal that can't be read must not hold up the others
                     report("take rows from a journal", fault)
-                    source.unreadable = True
+                    source.unreadable = f"rows can't be read from the journal: {fault}"
+                    source.faults += 1
                     source.due = now + _RETRY_SECONDS
+                    self._changed.notify_all()  # nobody is to wait for what can't be read
+                    shortage = fault if is_shortage(fault) else shortage
         for run in runs:
             source = run.source
             if source.first or source.cursor < source.end:
@@ -423,12 +437,29 @@ class Courier:
                 source.journal.leave_delivery()
         runs = [run for run in runs if run]
         if not runs:
+            if shortage is not None:
+                self._fail(f"rows can't be read from the journal: {shortage}")
             return None
         for run in runs:
             run.source.flights += 1
         flight = Flight(batch, runs, threading.current_thread())
         self._flights.append(flight)
         return flight
+
+    def _next_flight(self) -> Flight | None:
+        """What is to be sent next. A fault of ours on the way counts as a failed delivery, so that it costs no more
+        than a dead backend does."""
+        try:
+            return self._take_off()
+        except Exception as fault:  # noqa: BLE001 - as said
+            report("take rows from the journal", fault)
+            self._fail(f"rows could not be taken from the journal: {fault!r}")
+            return None
+
+    def _fail(self, error: str) -> None:
+        self._failures += 1
+        self._breaker.failed(error)
+        self._changed.notify_all()
 
     def _take_first(self, source: Source, batch: Batch, runs: list[Run]) -> None:
         """Begin to deliver from a journal, unless another process does, with the rows that go ahead of all others."""
@@ -481,14 +512,16 @@ class Courier:
             self._book(flight, error)
         for run in flight.runs:
             run.source.flights -= 1
-            if flight.void or error is not None:
-                self._send_again(run, 0.0 if flight.void else _RETRY_SECONDS)
-            elif not run.stale:
-                run.source.done.append(run)
-                self._acknowledge(run.source)
-            if not run.source.flights:
-                run.source.journal.leave_delivery()
-        self._close_finished()
+            with contain("note what came of a request"):
+                if flight.void or error is not None:
+                    self._send_again(run, 0.0 if flight.void else _RETRY_SECONDS)
+                elif not run.stale:
+                    run.source.done.append(run)
+                    self._acknowledge(run.source)
+                if not run.source.flights:
+                    run.source.journal.leave_delivery()
+        with contain("close delivered journals"):
+            self._close_finished()
         self._changed.notify_all()
         self._asked.notify_all()
 
@@ -522,7 +555,7 @@ class Courier:
             self._uploads.forget(journal)
 
     def _book(self, flight: Flight, error: BackendError | None) -> None:
-        if not flight.batch.entries:
+        if not flight.batch.entries and error is None:
             return  # nothing was sent, which says nothing about the backend
         self._landings += 1
         if error is None:
@@ -560,23 +593,21 @@ class Courier:
             with self._changed:
                 if self._closed or threading.current_thread() not in self._threads:
                     return
-                pause: float | None = _RETRY_SECONDS
-                flight = None
-                with contain("take rows from the journal"):
-                    flight = self._take_off()
-                    pause = self._pause()
+                flight = self._next_flight()
                 if flight is None:
-                    self._asked.wait(pause)
+                    self._asked.wait(self._pause())
                     continue
                 if flight.batch.full and len(self._threads) < _IN_FLIGHT:
                     self._start_thread()
             self._fly(flight, Deadline.after(_SEND_SECONDS))
 
     def _work_inline(self, deadline: Deadline) -> None:
-        """Do a thread's work in the caller's: at the interpreter's exit there are no new threads."""
-        flight = self._take_off()
+        """Do a thread's work in the caller's: there are no new threads at the interpreter's exit, or at a limit."""
+        failures = self._failures
+        flight = self._next_flight()
         if flight is None:
-            self._changed.wait(min(deadline.remaining, self._pause() or _STALE_SECONDS))
+            if self._failures == failures:
+                self._changed.wait(min(deadline.remaining, self._pause() or _STALE_SECONDS))
             return
         self._changed.release()
         try:

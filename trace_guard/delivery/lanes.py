@@ -29,7 +29,8 @@ class Source:
         done: runs of it that have been delivered, beyond ``acked``.
         flights: how many requests carry rows of it.
         taken: another process delivers from it.
-        unreadable: its rows could not be read when it was tried last.
+        unreadable: why its rows could not be read when it was tried last, or None.
+        faults: how often they could not be.
         limit: what lies behind it stays where it is; None for no such bound.
     """
 
@@ -42,7 +43,9 @@ class Source:
         self.due: float | None = None
         self.done: list[Run] = []
         self.flights = 0
-        self.taken = self.unreadable = False
+        self.taken = False
+        self.unreadable: str | None = None
+        self.faults = 0
         self.limit: Position | None = None
 
     @property
