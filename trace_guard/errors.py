@@ -74,9 +74,9 @@ class BackendRefused(BackendError):
     """The rows themselves were refused, and would be again.
 
     Attributes:
-        status: the HTTP status, 400, 413 or 422.
+        status: the HTTP status, 400, 413 or 422; another, or None, for what fails each time while others are taken.
     """
 
-    def __init__(self, message: str, *, status: int) -> None:
+    def __init__(self, message: str, *, status: int | None) -> None:
         super().__init__(message)
         self.status = status

@@ -378,3 +378,48 @@ def test_without_threads_whoever_waits_does_the_work(server: BraintrustServer, d
         program.expects(True)
         program.ends_well()
     assert (server.attachments, server.attachment_statuses) == ({key: b"content"}, {key: DONE})
+
+
+# An attachment that the store fails over
+
+
+@pytest.mark.parametrize("failure", [Fault.status(500), Fault.reset()], ids=["500", "reset"])
+def test_an_attachment_that_always_fails_is_given_up(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path, failure: Fault
+) -> None:
+    """An attachment over which the object store fails each time, while it takes others, is kept as a dead letter with
+    its content; its invocation is refused, and all other attachments arrive."""
+    bad = attachment(b"poison", "bad.bin")
+
+    def injure(exchange: Exchange) -> Response | None:
+        return failure.injure(exchange) if key_of(bad) in exchange.request.path else exchange.answer()
+
+    server.fail(UPLOAD, Fault("over one", injure))
+    guard = make_guard(linger=60, flush_timeout=5.0)
+    good = [attachment(b"good") for _ in range(3)]
+    assert traced(guard, good[0]).verdict is Delivery.DELIVERED
+    delivery = traced(guard, bad)
+    assert delivery.verdict is Delivery.REFUSED
+    assert "fails over this attachment alone" in str(delivery.error)
+    for one in good[1:]:
+        assert traced(guard, one).verdict is Delivery.DELIVERED
+    assert server.attachments == {key_of(one): b"good" for one in good}
+    (letter,) = read_dead_letters(directory)
+    assert letter["attachment"]["filename"] == "bad.bin"
+    assert (directory / "dead-letters" / letter["file"]).read_bytes() == b"poison"
+    assert files_of(directory) == []
+
+
+def test_a_store_that_is_down_costs_no_attachment(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path
+) -> None:
+    """While the object store takes nothing no attachment is given up, though it took others before."""
+    guard = make_guard(linger=60)
+    first, second = attachment(b"first"), attachment(b"second")
+    assert traced(guard, first).verdict is Delivery.DELIVERED
+    server.fail(UPLOAD, Fault.status(503))
+    assert traced(guard, second).verdict is Delivery.SPOOLED
+    assert list(read_dead_letters(directory)) == []
+    server.heal()
+    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert sorted(server.attachments.values()) == [b"first", b"second"]

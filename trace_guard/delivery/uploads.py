@@ -7,22 +7,24 @@ leave as soon as they are there. Threads are started when there is something to 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..backends.base import TakesAttachments
-from ..contain import contain, report, warn_once
+from ..contain import contain, is_shortage, report, warn_once
 from ..deadline import Deadline
-from ..errors import BackendError, BackendRefused, BackendUnauthorized
+from ..errors import BackendError, BackendRefused, BackendUnauthorized, BackendUnavailable
+from ..journal.spooled import Content, SpooledAttachment
 from .breaker import Breaker, bounded_wish
+from .isolation import STRIKES
 
 if TYPE_CHECKING:
     from ..journal.journal import Journal
-    from ..journal.spooled import SpooledAttachment
     from .dead_letters import DeadLetters
 
 __all__ = ["Uploads"]
@@ -43,6 +45,7 @@ _STALE_SECONDS = 0.1
 # A wait shorter than this that ends without an answer says nothing about the backend.
 _TELLING_SECONDS = 0.5
 _REMEMBERED = 10_000
+_CONTROL_BYTES = 64 * 1024
 
 
 @dataclass(eq=False)
@@ -87,6 +90,7 @@ class Uploads:
         self._troubles: dict[SpooledAttachment, _Trouble] = {}
         self._refused: OrderedDict[str, str] = OrderedDict()
         self._landings = 0
+        self._control: SpooledAttachment | None = None
         self._closed = False
 
     def add(self, journal: Journal, *, backlog: bool = False, linger: float = 0.0) -> None:
@@ -265,7 +269,8 @@ class Uploads:
             try:
                 thread.start()
             except RuntimeError:
-                return bool(self._threads)  # the interpreter is shutting down: whoever waits does the work
+                # The interpreter is shutting down, or at a limit: whoever waits does the work.
+                return bool(self._threads)
             self._threads.append(thread)
         self._changed.notify_all()
         return bool(self._threads)
@@ -279,7 +284,7 @@ class Uploads:
                 continue
             trouble = self._troubles.get(one)
             again_at = max(self._not_before, self._breaker.retry_at, trouble.again_at if trouble else 0.0)
-            if again_at <= now and self._is_ours(journal):
+            if again_at <= now and self._may_take(journal, one):
                 flight = _Flight(journal, one, threading.current_thread())
                 self._flights.append(flight)
                 return flight, None
@@ -287,23 +292,43 @@ class Uploads:
             pause = wait if pause is None else min(pause, wait)
         return None, pause
 
+    def _may_take(self, journal: Journal, one: SpooledAttachment) -> bool:
+        """True if this process delivers from the spool. If that can't be found out, it counts as a failure."""
+        try:
+            return self._is_ours(journal)
+        except Exception as fault:  # noqa: BLE001 - one spool that can't be used must not hold up the others
+            report("take an attachment from its spool", fault)
+            error = BackendError(f"an attachment can't be taken from its spool: {fault}")
+            self._failed(one, error, counts=is_shortage(fault))
+            self._changed.notify_all()
+            return False
+
+    def _failed(self, one: SpooledAttachment, error: BackendError, *, counts: bool = True) -> None:
+        """Note a failure of one.
+
+        Args:
+            counts: it says something about the others as well.
+        """
+        failures = self._failures_of(one) + 1
+        wish = getattr(error, "retry_after", None)
+        pause = max(min(_LONGEST_RETRY_SECONDS, _RETRY_SECONDS * 2 ** (failures - 1)), bounded_wish(wish))
+        self._troubles[one] = _Trouble(failures, str(error), time.monotonic() + pause)
+        if counts:
+            self._breaker.failed(str(error), wish)
+
     def _landed(self, flight: _Flight, error: BackendError | None) -> bool:
         """Book what came of an upload; True if nothing is to be done about it any more."""
         journal, one = flight.journal, flight.one
         self._flights.remove(flight)
         self._landings += 1
         settled = error is None or isinstance(error, BackendRefused) or one.vanished
-        if settled:
+        if error is None or settled:
             self._troubles.pop(one, None)
             if journal.attachments is not None:
                 journal.attachments.remove(one)
             self._breaker.succeeded()
         else:
-            failures = self._failures_of(one) + 1
-            asked = bounded_wish(getattr(error, "retry_after", None))
-            pause = max(min(_LONGEST_RETRY_SECONDS, _RETRY_SECONDS * 2 ** (failures - 1)), asked)
-            self._troubles[one] = _Trouble(failures, str(error), time.monotonic() + pause)
-            self._breaker.failed(str(error), getattr(error, "retry_after", None))
+            self._failed(one, error)
         self._leave_idle()
         self._changed.notify_all()
         return settled
@@ -353,23 +378,55 @@ class Uploads:
                     self._settled()
 
     def _upload(self, one: SpooledAttachment, deadline: Deadline) -> BackendError | None:
+        error = self._try(one, deadline)
+        if isinstance(error, BackendUnavailable) and not one.vanished:
+            error = self._judged(one, error, deadline)
+        if isinstance(error, BackendRefused):
+            self._dead_letters.keep_attachment(one, error.status, str(error))
+            self.refuse(one, str(error))
+        elif isinstance(error, BackendUnauthorized):
+            warn_once("unauthorized", "%s. Attachments are kept, and sent again later", error)
+        elif error is None:
+            if one.error is not None:
+                self.refuse(one, one.error)
+            self._keep_control(one)
+        return error
+
+    def _try(self, one: SpooledAttachment, deadline: Deadline) -> BackendError | None:
         try:
             self.backend.attach(one, deadline)
-        except BackendRefused as refusal:
-            self._dead_letters.keep_attachment(one, refusal.status, str(refusal))
-            self.refuse(one, str(refusal))
-            return refusal
-        except BackendUnauthorized as error:
-            warn_once("unauthorized", "%s. Attachments are kept, and sent again later", error)
-            return error
         except BackendError as error:
             return error
         except Exception as fault:  # noqa: BLE001 - a fault of ours must not end the thread
             report("upload an attachment", fault)
-            return BackendError(f"an attachment could not be uploaded: {fault!r}")
-        if one.error is not None:
-            self.refuse(one, one.error)
+            suspect = not is_shortage(fault)
+            return BackendUnavailable(f"an attachment could not be uploaded: {fault!r}", suspect_rows=suspect)
         return None
+
+    def _judged(
+        self, one: SpooledAttachment, error: BackendUnavailable, deadline: Deadline
+    ) -> BackendError | None:
+        """One has failed. If it fails again and again, and another that was delivered before arrives each time in
+        between, it is given up; else what came of it last."""
+        control = self._control
+        for _ in range(STRIKES - 1):
+            if control is None or not error.suspect_rows or error.retry_after is not None or deadline.expired:
+                return error
+            if self._try(control, deadline) is not None:
+                return error
+            again = self._try(one, deadline)
+            if not isinstance(again, BackendUnavailable):
+                return again
+            error = again
+        if not error.suspect_rows or deadline.expired:
+            return error
+        return BackendRefused(f"{error}; it fails over this attachment alone", status=error.status)
+
+    def _keep_control(self, one: SpooledAttachment) -> None:
+        """Keep a copy of a small one that was delivered: sent once more, it shows whether the backend works."""
+        if one.content is not None and one.content.size <= _CONTROL_BYTES:
+            with contextlib.suppress(OSError):  # another process has just removed it
+                self._control = replace(one, content=Content(b"".join(one.content)))
 
 
 def _deadline_of(one: SpooledAttachment) -> Deadline:

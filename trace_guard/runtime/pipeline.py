@@ -385,8 +385,9 @@ class Runtime:
         is_looking = self._looking is not None and self._looking.is_alive()
         if not is_looking and self._has_neighbours():
             looking = threading.Thread(target=self._look_around, name="trace-guard-recovery", daemon=True)
-            looking.start()
-            self._looking = looking
+            with contain("look for what other processes left behind"):  # without a thread, another time
+                looking.start()
+                self._looking = looking
 
     def _wait_for_look(self, deadline: Deadline) -> None:
         """Whoever flushes may end the process, and what is being recovered is to go along."""
@@ -423,7 +424,9 @@ class Runtime:
             return
         if self.identity.organisation is not None and (name is None or self.identity.project_id(name)):
             return
-        threading.Thread(target=self.find_out, args=(name,), name="trace-guard-look-up", daemon=True).start()
+        looking_up = threading.Thread(target=self.find_out, args=(name,), name="trace-guard-look-up", daemon=True)
+        with contain("look the project up early"):  # without a thread, the first delivery does
+            looking_up.start()
 
     def find_out(self, name: str | None) -> None:
         """Find out the organisation, and the project of that name, and wait for it."""
@@ -583,10 +586,15 @@ class Runtime:
         """
         # Each waits until it is delivered: side by side they share their deliveries.
         ends = [functools.partial(end, signal, deadline) for end in list(self.running.values())]
-        threads = [threading.Thread(target=end, name="trace-guard-terminate", daemon=True) for end in ends[1:]]
-        for thread in threads:
-            thread.start()
-        for end in ends[:1]:
+        here, threads = ends[:1], []
+        for end in ends[1:]:
+            thread = threading.Thread(target=end, name="trace-guard-terminate", daemon=True)
+            try:
+                thread.start()
+                threads.append(thread)
+            except RuntimeError:  # no thread can be had
+                here.append(end)
+        for end in here:
             end()
         for thread in threads:
             thread.join(min(deadline.remaining, threading.TIMEOUT_MAX))

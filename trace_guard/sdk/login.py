@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from ..contain import contain
+from ..contain import contain, is_shortage
 from ..settings import Settings
 from .gateway import LOCAL_KEY, Gateway
 
@@ -85,10 +85,21 @@ class Login:
             if api_key or state.logged_in:
                 raise
             plain(api_key=LOCAL_KEY, force_login=force_login)
+        except RuntimeError as error:
+            self._end_pending(error)
+            raise
         self.is_ours = self.is_ours and not anew
         if asked:
             with contain("forget projects of an earlier login"):
                 self._login_changed()
+
+    def _end_pending(self, error: RuntimeError) -> None:
+        """The SDK could start no thread for a login. Without this its next one waits for that for ever."""
+        if is_shortage(error):
+            for pending in tuple(getattr(self._state, "_login_requests", ())):
+                if not pending.done():
+                    pending.set_exception(error)
+
 
 
 def _key_of_environment() -> str | None:
