@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Certificates that the machine trusts are trusted, as pip does where it is told to.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: demo test lint environments wheel-test releases chaos bench clean
+.PHONY: demo test lint environments wheel-test releases chaos recovery-scale bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/trace-guard demo
@@ -38,6 +38,11 @@ CHAOS_RUNS ?= 300
 CHAOS_SEED ?=
 chaos: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/chaos tests/ray_/test_ray_nodes.py -q --chaos-runs $(CHAOS_RUNS) $(if $(CHAOS_SEED),--chaos-seed $(CHAOS_SEED))
+
+# The journals of so many dead processes, with ten open spans each: descriptors, memory, time, interruptions.
+JOURNALS ?= 10000
+recovery-scale: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/recovery/test_many_orphans.py -q -s --journals $(JOURNALS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py

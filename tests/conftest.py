@@ -27,6 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos")
     group.addoption("--chaos-runs", type=int, default=10, help="how many processes are killed at random instants")
     group.addoption("--chaos-seed", type=int, default=None, help="repeat the run that printed this seed")
+    parser.addoption("--journals", type=int, default=400, help="how many journals of dead processes are recovered")
     parser.addoption("--all-releases", action="store_true", help="all tests of the SDK with each of its releases")
 
 

@@ -279,6 +279,12 @@ class Program:
         self.errors.extend(self._process.stderr)
 
 
+def peak_memory() -> int:
+    """Most memory that this process has had, in KB. That of ``getrusage`` may be its parent's. Linux only."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1])
+
+
 def _states(pid: int) -> set[str]:
     try:
         stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]

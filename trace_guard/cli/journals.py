@@ -14,6 +14,9 @@ from .words import count, size
 
 __all__ = ["recover_orphans", "show_status"]
 
+# More journals than fit on a screen or two are only counted; `--json` has them all.
+_SHOWN = 50
+
 
 def show_status(arguments: argparse.Namespace, settings: Settings) -> int:
     """The directory, the destination, each journal and what is wrong; 1 if anything is."""
@@ -72,8 +75,10 @@ def _print_status(status: Status) -> None:
                 str(journal.open_spans),
                 journal.destination if journal.ours else Styled(journal.destination, "yellow"),
             )
-            for journal in status.journals
+            for journal in status.journals[:_SHOWN]
         ])
+        if len(status.journals) > _SHOWN:
+            say(f"and {count(len(status.journals) - _SHOWN, 'more journal')}: see `trace-guard status --json`")
     say("")
     for problem in status.problems:
         say(f"problem: {problem}", style="red")

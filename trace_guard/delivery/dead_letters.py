@@ -6,6 +6,7 @@ import json
 import os
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DeadLetters", "read_dead_letters"]
 
+# How many rows are known to be written already.
+_REMEMBERED = 10_000
+# After so many letters the bytes of all are counted again, as other processes write there too.
+_RECOUNT_LETTERS = 256
+
 
 class DeadLetters:
     """Writes refused rows to a segment of their own, in the format of the journal.
@@ -39,7 +45,9 @@ class DeadLetters:
     def __init__(self, directory: Path | None, max_bytes: int) -> None:
         self._directory = directory / DEAD_LETTERS if directory else None
         self._max_bytes = max_bytes
-        self._written: set[bytes] = set()
+        self._written: OrderedDict[bytes, None] = OrderedDict()
+        self._kept: dict[str, int] = {}
+        self._uncounted = 0
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -65,7 +73,9 @@ class DeadLetters:
             digest = sha256(row).digest()
             if digest in self._written:
                 return
-            self._written.add(digest)
+            self._written[digest] = None
+            if len(self._written) > _REMEMBERED:
+                self._written.popitem(last=False)
             try:
                 self._write(self._directory, json.dumps({"row": _readable(row), "status": status, "error": error}))
             except OSError as fault:
@@ -91,25 +101,35 @@ class DeadLetters:
     def _keep_content(self, directory: Path, one: SpooledAttachment) -> str | None:
         from ..journal.spooled import file_name
 
-        kept = sum(size_of(file) for file in directory.glob("*.body"))
-        if one.content is None or kept + one.content.size > self._max_bytes:
+        if one.content is None or self._bytes_of(directory, "*.body") + one.content.size > self._max_bytes:
             return None
         path = directory / f"{file_name(one.key)}.body"
         if not is_own_file(path):
             with open(create_file(path), "wb") as file:
                 file.writelines(one.content)
+            self._kept["*.body"] += one.content.size
         return path.name
+
+    def _bytes_of(self, directory: Path, pattern: str) -> int:
+        """Bytes of the files there, by whichever process. Thousands of them are not counted for every letter."""
+        self._uncounted += 1
+        if self._uncounted >= _RECOUNT_LETTERS:
+            self._uncounted = 0
+            self._kept.clear()
+        if pattern not in self._kept:
+            self._kept[pattern] = sum(size_of(file) for file in directory.glob(pattern))
+        return self._kept[pattern]
 
     def _write(self, directory: Path, text: str) -> None:
         own_directory(directory)
         path = directory / f"{time.strftime('%Y%m%d')}-{os.getpid()}.seg"
-        if sum(size_of(file) for file in directory.glob("*.seg")) > self._max_bytes:
+        if self._bytes_of(directory, "*.seg") > self._max_bytes:
             warn_once("dead:full", "%s is full: further refused rows are not kept", directory)
             return
         descriptor = open_file(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         try:
             start = MAGIC if os.fstat(descriptor).st_size == 0 else b""
-            os.write(descriptor, start + encode_entry(Kind.ROW, text.encode()))
+            self._kept["*.seg"] += os.write(descriptor, start + encode_entry(Kind.ROW, text.encode()))
         finally:
             os.close(descriptor)
 

@@ -118,7 +118,12 @@ class OrphanSearch:
                     if orphan is not None:
                         found.append(orphan)
         except _OutOfDescriptors:
-            names.append(path.name)  # what has been found so far is to be delivered and closed first
+            # Those that are left are for the delivery, and for the user's own code.
+            kept = (len(found) + 1) // 2
+            for orphan in found[kept:]:
+                orphan.journal.abandon()
+            names += [path.name, *reversed([orphan.journal.path.name for orphan in found[kept:]])]
+            del found[kept:]
         except BaseException:
             for orphan in found:
                 orphan.journal.abandon()

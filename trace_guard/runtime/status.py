@@ -91,15 +91,18 @@ def read_status(settings: Settings) -> Status:
         return Status(
             settings.dir, settings.backend_name, _in_words(settings.destination), (), 0, tuple(problems), 1
         )
+    locks = _Locks()
     for path in paths:
         try:
-            journals.append(_journal(path, settings, damaged))
+            journals.append(_journal(path, settings, damaged, locks))
         except FileNotFoundError:
             continue  # removed meanwhile, as all of it was delivered
         except (JournalError, OSError) as error:
             if os.path.lexists(path):
                 damaged.append(str(error))
-    refused = list(read_dead_letters(directory, damaged))
+    refused, last_refused = 0, {}
+    for letter in read_dead_letters(directory, damaged):
+        refused, last_refused = refused + 1, letter
     problems += [*damaged[:_SHOWN], *([f"{len(damaged) - _SHOWN} more like these"] if len(damaged) > _SHOWN else [])]
     orphans = [journal for journal in journals if journal.state == "orphan" and journal.ours]
     if orphans:
@@ -117,16 +120,16 @@ def read_status(settings: Settings) -> Status:
         )
     if refused:
         problems.append(
-            f"{_count(len(refused), 'row')} refused for good, the last one with: {refused[-1].get('error')}; "
+            f"{_count(refused, 'row')} refused for good, the last one with: {last_refused.get('error')}; "
             f"they are kept in {directory / DEAD_LETTERS}"
         )
     return Status(
-        directory, settings.backend_name, _in_words(settings.destination), tuple(journals), len(refused),
+        directory, settings.backend_name, _in_words(settings.destination), tuple(journals), refused,
         tuple(problems), len(damaged),
     )
 
 
-def _journal(path: Path, settings: Settings, damaged: list[str]) -> JournalStatus:
+def _journal(path: Path, settings: Settings, damaged: list[str], locks: _Locks) -> JournalStatus:
     header = read_header(path)
     acked, spans, pending, odd = read_acked(path), OpenSpans(), 0, 0
     for entry in read_entries(path):
@@ -152,7 +155,7 @@ def _journal(path: Path, settings: Settings, damaged: list[str]) -> JournalStatu
             damaged.append(f"{segment} is not a file of this user's: its rows can't be read")
     pid = header.get("pid")
     return JournalStatus(
-        path, pid if isinstance(pid, int) else None, "live" if _is_held(path / "lock") else "orphan", size, pending,
+        path, pid if isinstance(pid, int) else None, "live" if locks.is_held(path / "lock") else "orphan", size, pending,
         len(spans.all_open()), _in_words(header), is_ours(header, settings.destination),
         len(list((path / ATTACHMENTS).glob("*.json"))),
     )
@@ -163,24 +166,40 @@ def _and_attachments(journals: list[JournalStatus]) -> str:
     return f" and {_count(waiting, 'attachment')}" if waiting else ""
 
 
-def _is_held(path: Path) -> bool:
-    """Whether a process holds the lock. Read off the kernel's table where there is one, as taking the lock to
-    find out could get in the way of a recovery."""
-    if not is_own_file(path):
-        os.lstat(path)
-        raise JournalDamaged(f"{path} is not a file of this user's: whether the journal's process lives can't be told")
-    found = os.lstat(path)
-    device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+class _Locks:
+    """Which locks processes hold. Read off the kernel's table where there is one, as taking a lock to find out could
+    get in the way of a recovery. It is read once, after the journals were listed: each of them has had its lock
+    before it got its name."""
+
+    def __init__(self) -> None:
+        self._table: set[str] | None = None
+
+    def is_held(self, path: Path) -> bool:
+        """Whether a process holds the lock on a file."""
+        if not is_own_file(path):
+            os.lstat(path)
+            raise JournalDamaged(
+                f"{path} is not a file of this user's: whether the journal's process lives can't be told"
+            )
+        found = os.lstat(path)
+        if self._table is None:
+            self._table = _locked()
+        if self._table:
+            return f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}" in self._table
+        lock = FileLock(path)
+        held = not lock.acquire()
+        lock.release()
+        return held
+
+
+def _locked() -> set[str]:
+    """The words of the kernel's table of locks, device and inode of each locked file among them; none where there is
+    no table."""
     try:
-        table = Path("/proc/locks").read_text()
+        with open("/proc/locks") as table:
+            return {word for line in table for word in (line.split() if " FLOCK " in line else ("",))}
     except OSError:
-        table = ""
-    if table:
-        return any(device in line.split() for line in table.splitlines() if " FLOCK " in line)
-    lock = FileLock(path)
-    held = not lock.acquire()
-    lock.release()
-    return held
+        return set()
 
 
 def _in_words(destination: Any) -> str:
