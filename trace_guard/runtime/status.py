@@ -153,9 +153,9 @@ def _journal(path: Path, settings: Settings, damaged: list[str], locks: _Locks) 
         size += size_of(segment)
         if os.path.lexists(segment) and not is_own_file(segment):
             damaged.append(f"{segment} is not a file of this user's: its rows can't be read")
-    pid = header.get("pid")
+    pid, is_live = header.get("pid"), locks.is_held(path / "lock")
     return JournalStatus(
-        path, pid if isinstance(pid, int) else None, "live" if locks.is_held(path / "lock") else "orphan", size, pending,
+        path, pid if isinstance(pid, int) else None, "live" if is_live else "orphan", size, pending,
         len(spans.all_open()), _in_words(header), is_ours(header, settings.destination),
         len(list((path / ATTACHMENTS).glob("*.json"))),
     )
