@@ -71,7 +71,7 @@ def no_faults(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 def none_live() -> Iterator[None]:
     """What a test leaves live fails it: threads of a later one would not know which invocation or job is theirs."""
     yield
-    assert [one for one in (*current.LIVE, *jobs._live) if one.is_live] == []
+    assert [one for one in (*current.LIVE, *jobs.LIVE) if one.is_live] == []
 
 
 @pytest.fixture

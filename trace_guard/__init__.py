@@ -27,8 +27,8 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from .backends.local import LocalStore
-    from .jobs.current import current_job
-    from .jobs.handler import guard_job, process, step
+    from .job_decorator import guard_job
+    from .jobs.functions import current_job, process, step
     from .jobs.job import Job
     from .jobs.parallel import Result
     from .jobs.steps import Step, current_step
@@ -73,8 +73,8 @@ __all__ = [
 
 _LATER = {
     "Job": "jobs.job", "LocalStore": "backends.local", "Recovery": "runtime.recover", "Result": "jobs.parallel",
-    "Step": "jobs.steps", "current_job": "jobs.current", "current_step": "jobs.steps", "guard_job": "jobs.handler",
-    "process": "jobs.handler", "recover": "runtime.recover", "step": "jobs.handler",
+    "Step": "jobs.steps", "current_job": "jobs.functions", "current_step": "jobs.steps", "guard_job": "job_decorator",
+    "process": "jobs.functions", "recover": "runtime.recover", "step": "jobs.functions",
 }
 
 

@@ -197,18 +197,20 @@ class Guard:
         )
 
     def step(self, name: str, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None) -> Step:
-        """A part of the job that runs: see :func:`trace_guard.step`."""
-        from .jobs.handler import step
+        """Deprecated: :func:`trace_guard.step`, which works on the running job, whichever guard it has."""
+        from .jobs.functions import step
 
+        _warn_deprecated("Guard.step", "trace_guard.step")
         return step(name, input=input, metadata=metadata)
 
     def process(
         self, items: Iterable[T], function: Callable[[T], R], *, workers: int = 8, name: str | None = None,
         on_error: str = "continue", in_order: bool = True,
     ) -> Processing[T, R]:
-        """Call a function with each item, in threads, each call a step: see :func:`trace_guard.process`."""
-        from .jobs.handler import process
+        """Deprecated: :func:`trace_guard.process`, which works on the running job, whichever guard it has."""
+        from .jobs.functions import process
 
+        _warn_deprecated("Guard.process", "trace_guard.process")
         return process(items, function, workers=workers, name=name, on_error=on_error, in_order=in_order)
 
     def flush(self, timeout: float | None = None) -> bool:
@@ -228,6 +230,12 @@ class Guard:
             runtime, self._runtime = self._runtime, None
         if runtime is not None:
             PROCESS.close(runtime, Deadline.after(self.settings.exit_timeout if timeout is None else timeout))
+
+
+def _warn_deprecated(old: str, new: str) -> None:
+    import warnings
+
+    warnings.warn(f"trace-guard: {old} goes in the next version: use {new}", DeprecationWarning, stacklevel=3)
 
 
 _default: Guard | None = None

@@ -12,7 +12,7 @@ from typing import Any
 import braintrust
 import pytest
 
-from trace_guard import Guard, SettingsError, current_invocation, current_job, current_step, guard_job
+from trace_guard import Guard, SettingsError, current_invocation, current_job, current_step, guard_job, step
 from trace_guard.testing import BraintrustServer
 
 
@@ -99,7 +99,7 @@ def test_a_job_within_a_job_belongs_to_it(guard: Guard, server: BraintrustServer
         assert inner() is job
         with guard.job("by hand") as by_hand:
             assert current_job() is by_hand
-            with guard.step("step"):
+            with step("step"):
                 pass
         assert current_job() is job
 

@@ -17,6 +17,7 @@ import pytest
 from support import until
 
 from trace_guard import Guard, current_job, current_step, process, step
+from trace_guard.jobs import current
 from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer
 
@@ -41,7 +42,7 @@ def test_steps_are_spans_that_are_counted(guard: Guard, server: BraintrustServer
     """Each step is a span of type task with its input and error, what it traces lies below it, and the root counts
     them."""
     with guard.job("job") as job:
-        with guard.step("fetch", input={"page": 1, "api_key": "secret"}) as fetch, braintrust.start_span("inner"):
+        with step("fetch", input={"page": 1, "api_key": "secret"}) as fetch, braintrust.start_span("inner"):
             assert (current_step(), current_job()) == (fetch, job)
         with step("skip") as skipped:
             skipped.skip("is there already")
@@ -324,5 +325,13 @@ def test_an_interruption_of_the_wait_for_items_is_the_jobs_end(guard: Guard, ser
         main()
     go_on.set()
     assert root_of(server)["metadata"]["trace_guard"]["outcome"] in ("error", "terminated")
-    assert job._heartbeat is not None
-    assert job._heartbeat._alarm is None
+    assert job not in current.LIVE
+
+
+def test_deprecated_methods_still_work(guard: Guard, server: BraintrustServer) -> None:
+    """Guard.step and Guard.process warn that they go, and name the function to use."""
+    with guard.job("job"):
+        with pytest.warns(DeprecationWarning, match=r"use trace_guard\.step"), guard.step("step"):
+            pass
+        with pytest.warns(DeprecationWarning, match=r"use trace_guard\.process"):
+            assert guard.process([1], str).run() == {"done": 1, "failed": 0}

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..journal.journal import Journal
     from ..journal.open_spans import InvocationRecord
 
-__all__ = ["FORCED", "NOTHING", "AfterResponse", "ExecutionRoot", "GuardLike", "InvocationState"]
+__all__ = ["FORCED", "NOTHING", "AfterResponse", "ExecutionRoot", "GuardLike", "InvocationState", "disabled_guard"]
 
 NOTHING: Any = ...
 """Stands for "no such value", where None is one."""
@@ -64,6 +64,22 @@ class ExecutionRoot(Protocol):
     def open(self, guard: GuardLike, parent: str | Mapping[str, str] | None = None) -> str: ...
 
     def finish(self, outcome: Outcome, *, output: Any = NOTHING, error: str | None = None) -> None: ...
+
+
+class _DisabledGuard:
+    settings = Settings(disabled=True)
+    payload = Payload()
+    flush_policy = FlushPolicy.BEFORE_RESPONSE
+    drains = Drains()
+
+    @property
+    def runtime(self) -> Runtime:
+        raise RuntimeError("trace-guard is disabled")
+
+
+def disabled_guard() -> GuardLike:
+    """A guard whose invocations do nothing."""
+    return _DisabledGuard()
 
 
 @dataclass(eq=False)

@@ -1,43 +1,61 @@
-"""Which job it is that code runs in."""
+"""Which job this code runs in."""
 
 from __future__ import annotations
 
 import contextvars
-import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from .job import Job
+    from ..invocation.invocation import Invocation
+    from .workers import Workers
 
-__all__ = ["current_job", "enter", "forget", "program", "running_job"]
-
-_current: contextvars.ContextVar[Job | None] = contextvars.ContextVar("trace_guard_job", default=None)
-_live: set[Job] = set()
+__all__ = ["LIVE", "RunningJob", "enter", "forget", "program", "running_job"]
 
 
-def current_job() -> Job:
-    """The job that this code runs in; in threads with a context of their own the only one that runs. Outside of any,
-    or with trace-guard switched off, one that does nothing, so that code which uses it runs all the same."""
-    return running_job() or _no_job()
+class RunningJob(Protocol):
+    """What the steps of a job need of it; see :class:`~trace_guard.Job`."""
+
+    @property
+    def invocation(self) -> Invocation: ...
+
+    @property
+    def span(self) -> Any: ...
+
+    @property
+    def is_live(self) -> bool: ...
+
+    def expect(self, more: int) -> None:
+        """There will be so many more steps."""
+
+    def employ(self, workers: Workers) -> None:
+        """The job waits for these workers at its end."""
+
+    def stepped(self, end: str) -> None:
+        """A step has ended: ``done``, ``failed`` or ``skipped``."""
 
 
-def running_job() -> Job | None:
-    """:func:`current_job`, or None outside of any."""
-    found = _current.get()
-    if found is not None and found.is_live:
-        return found
-    live = [one for one in tuple(_live) if one.is_live]
+_current: contextvars.ContextVar[RunningJob | None] = contextvars.ContextVar("trace_guard_job", default=None)
+LIVE: set[RunningJob] = set()
+"""The jobs that have begun in this process and not ended."""
+
+
+def running_job() -> RunningJob | None:
+    """The job of this context, else the only one that runs; None outside any job."""
+    job = _current.get()
+    if job is not None and job.is_live:
+        return job
+    live = [candidate for candidate in tuple(LIVE) if candidate.is_live]
     return live[0] if len(live) == 1 else None
 
 
-def enter(job: Job) -> Callable[[], object]:
-    """Make it the current one; returns what gives the context back, to be called in it."""
+def enter(job: RunningJob) -> Callable[[], object]:
+    """Make it the current job. Returns a function that restores the context, to be called in it."""
     outer = _current.get()
     _current.set(job)
-    _live.add(job)
+    LIVE.add(job)
 
     def leave() -> None:
         if _current.get() is job:
@@ -46,22 +64,13 @@ def enter(job: Job) -> Callable[[], object]:
     return leave
 
 
-def forget(job: Job) -> None:
-    """It has ended."""
-    _live.discard(job)
+def forget(job: RunningJob) -> None:
+    """The job has ended."""
+    LIVE.discard(job)
 
 
 def program() -> str:
-    """What the program that runs is called."""
+    """The name of the running program."""
     path = Path(sys.argv[0] if sys.argv else "")
     name = path.parent.name if path.name == "__main__.py" else path.stem
     return name if name not in ("", "-c", "-m") else "job"
-
-
-@functools.cache
-def _no_job() -> Job:
-    from ..guard import Guard
-    from ..settings import Settings
-    from .job import Job
-
-    return Job(Guard(Settings(disabled=True)), "no job", progress=False)

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from ..contain import contain, contained
-from ..guard import Guard
-from ..invocation.invocation import NOTHING, current_invocation
+from ..invocation.invocation import NOTHING, Invocation, current_invocation
+from ..invocation.state import GuardLike
 from ..outcome import Delivery, Outcome, Verdict
 from ..runtime.state import PROCESS
 from . import current
@@ -30,8 +30,9 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 class Job:
-    """Made by :meth:`trace_guard.Guard.job`; use it with ``with`` or ``async with``. None of its methods raises for a
-    fault of ours.
+    """Made by :meth:`trace_guard.Guard.job`; use it with ``with`` or ``async with``.
+
+    None of its methods raises for a fault of ours.
 
     ``SystemExit`` without an error, as of ``sys.exit()`` and ``sys.exit(0)``, is a good end. What a signal has ended is
     ``TERMINATED``: an exception of the kind that exits, after it came.
@@ -43,7 +44,7 @@ class Job:
 
     def __init__(
         self,
-        guard: Guard,
+        guard: GuardLike,
         name: str | None = None,
         *,
         fallback_name: str | None = None,
@@ -57,8 +58,8 @@ class Job:
     ) -> None:
         self.platform: Platform = contained("find out where the job runs", detect, Platform({}))
         chosen = name or self.platform.job_name or fallback_name or current.program()
-        self.invocation = guard.invocation(
-            chosen, parent=parent, input=input, metadata=metadata, tags=tags,
+        self.invocation = Invocation(
+            guard, chosen, parent=parent, input=input, metadata=metadata, tags=tags,
             platform=contained("describe where the job runs", lambda: self.platform.metadata, {}),
         )
         known = guard.settings.grace if grace is None else grace
@@ -230,7 +231,8 @@ class Job:
         """They work for the job, which waits for them at its end."""
         self._workers = [*(one for one in self._workers if not one.are_over), workers]
 
-    def _stepped(self, end: str) -> None:
+    def stepped(self, end: str) -> None:
+        """A step has ended: ``done``, ``failed`` or ``skipped``."""
         self._counters.count(end)
         if self._progress is not None:
             self._progress.show(self._counters.taken(), self._counters.expected)

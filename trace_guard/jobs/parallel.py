@@ -8,13 +8,11 @@ import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
+from .current import RunningJob
 from .steps import Step
 from .workers import Workers
-
-if TYPE_CHECKING:
-    from .job import Job
 
 __all__ = ["Items", "Processing", "Result"]
 
@@ -61,7 +59,7 @@ class Processing(Iterator[Result[T, R]]):
         self,
         items: Iterable[T],
         function: Callable[[T], R],
-        job: Job | None,
+        job: RunningJob | None,
         *,
         workers: int,
         name: str | None,
@@ -188,7 +186,7 @@ class Processing(Iterator[Result[T, R]]):
             self._stop(False)
 
 
-def _work(function: Callable[[T], R], name: str, job: Job | None, index: int, item: T) -> Result[T, R]:
+def _work(function: Callable[[T], R], name: str, job: RunningJob | None, index: int, item: T) -> Result[T, R]:
     """In a thread. No method, as it is not to keep the results' iterator alive."""
     try:
         with Step(name, job, input=item) as step:

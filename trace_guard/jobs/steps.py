@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..contain import contain
 from ..deadline import Deadline
@@ -13,10 +13,8 @@ from ..invocation.forced_close import DRAIN_SECONDS
 from ..invocation.invocation import NOTHING, live_invocation
 from ..payload import Payload
 from ..runtime.state import PROCESS
+from .current import RunningJob
 from .exits import failure
-
-if TYPE_CHECKING:
-    from .job import Job
 
 __all__ = ["Step", "current_step"]
 
@@ -39,7 +37,7 @@ class Step:
     """
 
     def __init__(
-        self, name: str, job: Job | None, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None
+        self, name: str, job: RunningJob | None, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None
     ) -> None:
         self.name = name
         self.span: Any = None
@@ -80,7 +78,7 @@ class Step:
                 # No end of one sees to it, and a child of a pool is killed, or leaves without an exit.
                 PROCESS.sdk.drain(Deadline.after(DRAIN_SECONDS))
         if self._job is not None:
-            self._job._stepped("failed" if error is not None else "done" if self._skipped is None else "skipped")
+            self._job.stepped("failed" if error is not None else "done" if self._skipped is None else "skipped")
 
     async def __aenter__(self) -> Step:
         return self.__enter__()

@@ -1,28 +1,23 @@
-"""The decorator for the main function of a job, and what works on the job that runs."""
+"""The decorator for the main function of a job."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from ..adapters import guard_for
-from ..guard import Guard
-from ..invocation.invocation import NOTHING
-from ..invocation.wrap import guarded
-from ..outcome import FlushPolicy
-from .current import running_job
-from .heartbeat import HEARTBEAT_SECONDS
-from .job import Job
-from .parallel import Processing
-from .steps import Step
+from .adapters import guard_for
+from .guard import Guard
+from .invocation.invocation import NOTHING
+from .invocation.wrap import guarded
+from .jobs.heartbeat import HEARTBEAT_SECONDS
+from .jobs.job import Job
+from .outcome import FlushPolicy
 
-__all__ = ["guard_job", "process", "step"]
+__all__ = ["guard_job"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @overload
@@ -132,58 +127,3 @@ def _check(main: Any) -> None:
             f"guard_job is for functions that do the whole job when they are called, and {main.__name__}() is a "
             "generator: guard the function that iterates over it"
         )
-
-
-def step(name: str, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None) -> Step:
-    """A part of the job that runs, such as one item, for ``with`` and ``async with``: a span of its own.
-
-    How many are done, failed and skipped (:meth:`Step.skip`) stands on the job's root in
-    ``metadata["job"]["steps"]``. An exception is logged on the span and raised on. Outside of any job it is a span
-    like any other.
-
-    Args:
-        name: of the span.
-        input: logged on it, redacted and cut, if inputs are captured.
-        metadata: logged on it.
-    """
-    return Step(name, running_job(), input=input, metadata=metadata)
-
-
-def process(
-    items: Iterable[T],
-    function: Callable[[T], R],
-    *,
-    workers: int = 8,
-    name: str | None = None,
-    on_error: str = "continue",
-    in_order: bool = True,
-) -> Processing[T, R]:
-    """Call a function with each item, in threads; each call is a step of the job that runs, with the context carried
-    over.
-
-    ::
-
-        for result in process(prompts, ask, workers=16):
-            if result.ok:
-                save(result.item, result.value)
-
-    Args:
-        items: any iterable; items are taken as results are asked for, at most four for each worker ahead, and one
-            for each worker before the first result is given out: it must not wait for results.
-        function: called with one item; it may call :func:`trace_guard.current_step`.
-        workers: how many threads.
-        name: of the steps; by default the function's.
-        on_error: ``continue``: an exception is the ``error`` of its result. ``raise``: it is raised where the result
-            would come, no more items are taken, and those that are being worked on are waited for.
-        in_order: results come in the order of their items; if not, as they are ready.
-
-    Returns:
-        An iterator of results; ``.run()`` does all of it without a loop. Nothing is done before.
-
-    Raises:
-        TypeError: the function is a coroutine function, or can't be called.
-        ValueError: a keyword's value is not accepted.
-    """
-    return Processing(
-        items, function, running_job(), workers=workers, name=name, on_error=on_error, in_order=in_order
-    )
