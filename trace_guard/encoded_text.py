@@ -18,7 +18,7 @@ _NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
 _GZIP = b"\x1f\x8b"
 _JSON_TOKEN = re.compile(r'[\[\]{},]|"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _CUT_ESCAPE = re.compile(r"\\u?[0-9a-fA-F]{0,3}\Z")
-_JSON_START = re.compile(r'[\[{]\s{0,16}["\[{]')
+_JSON_START = re.compile(r'[\[{]\s{0,64}["\[{\dtfn-]')
 _MOST_FAILURES = 4
 _CHECKED_EVERY = 64
 
@@ -30,11 +30,13 @@ class Parsed(NamedTuple):
         value: as ``json.loads`` returns it.
         has_duplicates: an object has a key twice. The value has the last one only, the text has both.
         end: where it ends in the text.
+        is_whole: False for the beginning of a value.
     """
 
     value: Any
     has_duplicates: bool
     end: int
+    is_whole: bool = True
 
 
 class _Reader:
@@ -88,12 +90,16 @@ def complete_json(text: str, mark: str, may_go_on: Callable[[int], bool]) -> Par
         elif last == ",":
             end = found.start()
     closing = "".join(reversed(closers))
-    # The value of a key, if the cut goes through it; a key itself makes no JSON with a quote after it.
-    within = f'{_CUT_ESCAPE.sub("", text)}"{closing}' if last[:1] == '"' else ""
-    parsed = parse_json(within) or parse_json(text[:end] + closing)
-    if parsed is not None:
-        _mark(parsed.value, len(closers), mark)
-    return parsed
+    parsed = None
+    if last[:1] == '"':
+        # The value of a key, if the cut goes through it; a key itself makes no JSON with a quote after it.
+        whole = _CUT_ESCAPE.sub("", text)
+        parsed = parse_json(f'{whole}"{closing}') or parse_json(whole.rpartition("\\")[0] + f'"{closing}')
+    parsed = parsed or parse_json(text[:end] + closing)
+    if parsed is None:
+        return None
+    _mark(parsed.value, len(closers), mark)
+    return parsed._replace(end=len(text), is_whole=False)
 
 
 def _mark(value: Any, depth: int, mark: str) -> None:
@@ -109,22 +115,28 @@ def _mark(value: Any, depth: int, mark: str) -> None:
         value = last
 
 
-def find_json(text: str) -> Iterator[tuple[int, Parsed]]:
-    """The objects and lists that stand within a text, and where they begin."""
-    failures = position = 0
+def find_json(text: str, mark: str, may_go_on: Callable[[int], bool]) -> Iterator[tuple[int, Parsed]]:
+    """The objects and lists that stand within a text, and where they begin; of the last one perhaps the beginning.
+
+    Args:
+        mark, may_go_on: as of :func:`complete_json`.
+    """
+    position = failures = 0
     reader = None
-    while failures < _MOST_FAILURES:
-        start = _JSON_START.search(text, position)
-        if start is None:
-            return
+    while failures < _MOST_FAILURES and (start := _JSON_START.search(text, position)) is not None:
         reader = reader or _Reader()
-        parsed = reader.read(text, start.start())
-        if parsed is None:
-            failures += 1
-            position = start.start() + 1
-        else:
-            yield start.start(), parsed
+        begin = start.start()
+        parsed = reader.read(text, begin)
+        if parsed is not None:
+            yield begin, parsed
             position = parsed.end
+            continue
+        parsed = complete_json(text[begin:], mark, may_go_on)
+        if parsed is not None:
+            yield begin, parsed._replace(end=len(text))
+            return
+        failures += 1
+        position = begin + 1
 
 
 def decode_base64(encoded: str, room: int, *, is_cut: bool = False) -> str | bytes | None:

@@ -39,6 +39,8 @@ _STEPS_BETWEEN_LOOKS = 32
 _PARSED_WHOLE = 131072
 _SHORTEST_BASE64 = 16
 _BASE64_START = re.compile(r"[A-Za-z0-9+/_-]{14,64}(?:[=\r\n]|\Z)|[A-Za-z0-9+/_-]{64}")
+_ENCODED = re.compile(r"%|[A-Za-z0-9+/_-]{16}")
+_CUT_PERCENT = re.compile(r"%[0-9A-Fa-f]?\Z")
 _FORM_START = re.compile(r"[^\s=&\"'{<]{1,256}=")
 _PART_NAME = re.compile(r"""\bname=(?:"([^"\r\n]{1,256})"|([^\s;"]{1,256}))""")
 _END_OF_HEADERS = re.compile(r"\r?\n\r?\n")
@@ -165,6 +167,7 @@ class _Copy:
         instead = self._plain_body(value.get("body")) if value.get("isBase64Encoded") is True else {}
         has_decoded = DECODED in instead
         is_named: bool | None = None
+        is_naming = is_cut = False
         holding: list[str] = []
         for original, item in value.items():
             if not self._may_go_on():
@@ -176,15 +179,18 @@ class _Copy:
             self._has_decoded = False
             copy[key] = self._value(key, is_secret, item, depth)
             has_decoded |= self._has_decoded and isinstance(item, str)
-            if len(key) <= _LONGEST_ROLE:
-                role = key.lower()
-                if role in NAMING:
-                    is_named = bool(is_named) or self._names_secret(item)
-                elif role in HOLDING:
-                    holding.append(key)
+            if key == CUT:
+                break
+            role = key.lower() if len(key) <= _LONGEST_ROLE else ""
+            is_cut = key.endswith(CUT)
+            is_naming = is_cut or role in NAMING
+            if role in NAMING:
+                is_named = bool(is_named) or self._names_secret(item)
+            elif role in HOLDING:
+                holding.append(key)
         if has_decoded:
             copy[DECODED] = True
-        if is_named or (is_named is None and CUT in copy):  # the name may be in what was cut
+        if is_named or ((is_cut or CUT in copy) and (is_named is None or is_naming)):  # the name may be in what was cut
             copy |= {key: REDACTED for key in holding if copy[key] is not None}
         return copy
 
@@ -289,17 +295,22 @@ class _Copy:
         parsed = complete_json(kept[:_PARSED_WHOLE], CUT, self._may_go_on)
         if parsed is None:
             return None
-        clean = json.dumps(self._parsed(parsed.value, depth))
         if len(kept) < len(text):
-            return clean
-        # A broken text is kept as it is written, if no more secrets are found in what can be parsed of it.
-        found = self._payload.in_text.redact(kept, self._may_go_on)
-        return clean if found is None or found.count(REDACTED) < clean.count(REDACTED) else None
+            return json.dumps(self._parsed(parsed.value, depth))
+        clean = self._dumped(parsed, text, depth)
+        return clean if clean is not text else None
 
     def _dumped(self, parsed: Parsed, text: str, depth: int) -> str:
         """The JSON of a value without its secrets; the text that it was read from if there are none."""
         clean = self._parsed(parsed.value, depth)
-        return text if clean == parsed.value and not parsed.has_duplicates else json.dumps(clean)
+        if clean == parsed.value and not parsed.has_duplicates:
+            return text
+        said = json.dumps(clean)
+        if parsed.is_whole:
+            return said
+        # A broken text is kept as it is written, if no more secrets are found in what can be parsed of it.
+        found = self._payload.in_text.redact(text, self._may_go_on)
+        return said if found is None or found.count(REDACTED) < said.count(REDACTED) else text
 
     def _parsed(self, value: Any, depth: int) -> Any:
         """The copy of a value that stands in a text: only the text counts."""
@@ -312,6 +323,7 @@ class _Copy:
         """What base64 holds, if there is a secret in it."""
         if len(kept) < _SHORTEST_BASE64 or not _BASE64_START.match(kept):
             return None
+        is_cut = is_cut or len(kept.rstrip("=\r\n")) % 4 == 1
         plain = decode_base64(kept, self._room, is_cut=is_cut)
         if not isinstance(plain, str) or not plain or "\0" in plain:
             return None
@@ -339,18 +351,17 @@ class _Copy:
 
     def _form(self, text: str, depth: int) -> str:
         """A form or a query, with JSON and base64 in its values."""
-        is_encoded = self._payload.functions or "%" in text
-        if not is_encoded or any(space in text for space in (" ", "\n", "\t")):
+        if any(space in text for space in (" ", "\n", "\t")):
             return text
         fields: list[str] = []
         for field in text.split("&"):
             if not self._may_go_on():
                 return "&".join([*fields, CUT])
-            if not self._payload.functions and "%" not in field:
+            if not self._payload.functions and not _ENCODED.search(field):
                 fields.append(field)
                 continue
             name, equals, value = field.partition("=")
-            plain = unquote_plus(value)
+            plain = unquote_plus(_CUT_PERCENT.sub("", value))
             clean = self._value(unquote_plus(name), self._is_secret(name), plain, depth + 1) if equals else plain
             if clean == plain:
                 fields.append(field)
@@ -385,7 +396,7 @@ class _Copy:
         """A text such as a line of a log, which has JSON in it."""
         kept: list[str] = []
         done = 0
-        for start, parsed in find_json(text):
+        for start, parsed in find_json(text, CUT, self._may_go_on):
             if not self._may_go_on():
                 return f"{text[:done]} {CUT}" if not kept else f"{''.join(kept)} {CUT}"
             kept += text[done:start], self._dumped(parsed, text[start : parsed.end], depth)

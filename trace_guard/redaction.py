@@ -32,26 +32,26 @@ HOLDING = frozenset((
 """Keys with what such an object holds."""
 
 # What stands between a key and its value. A quote alone does after a word: "invalid token 'abc'".
-_SEPARATOR = re.compile(r"[=:,]|%3[aAdD]|(?<=[\w\"'`])[ ](?=[\"'`])")
+_SEPARATOR = re.compile(r"[=:,]|(?<=[\w\"'`])[ ](?=[\"'`])")
 _KEY_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.[]$%"
 _LONGEST_KEY = 96
-_BEFORE_KEY = re.compile(r"[\[(]\s{0,4}\Z")
+_SPACE_BEFORE_KEY = "\\nrt \t\r\n"  # also escaped, as in JSON within JSON
+_MOST_SPACE = 128
 _QUOTE = re.compile(r"""(\\{0,32})(["'`])""")
 _MOST_BACKSLASHES = 64
-_SPACE = re.compile(r"\s{0,64}")
+_SPACE = re.compile(r"""(?:\s|\\{1,8}[nrt]|\+(?=[+"'\\\[{])){0,128}""")
 _SCHEME = re.compile(r"(?:Bearer|Basic|Digest|Negotiate|Token|ApiKey|Key|AWS4-HMAC-SHA256)[ ]{1,4}", re.IGNORECASE)
-_BARE_VALUE = re.compile(
-    r"""(?:[^\s&,;"'`<>)\]}%\\]+ | %(?!2[267]) | \\+(?!["'\\]|u0026))+""", re.VERBOSE
-)
+_BARE_VALUE = re.compile(r"""(?:[^\s&,;"'`<>)\]}\\]+|\\+(?!["'\\]|u0026))+""")
 _LINE = re.compile(r"[^\r\n]*")
 _BRACKETS = re.compile(r"""[\[{(\])}"']|\\.""", re.DOTALL)
 # What stands before the value in {"name": "Authorization", "value": "..."}
 _NAMED = re.compile(
-    rf"""(?<![A-Za-z])(?:{'|'.join(sorted(NAMING))})[\\"']{{0,8}}\s{{0,4}}[:=]\s{{0,4}}[\\"']{{0,8}}([\w.\-]{{1,96}})
-    [\\"']{{0,8}}\s{{0,4}}[,;\s]\s{{0,32}}[\\"']{{0,8}}\Z""",
+    rf"""(?<![A-Za-z])(?:{'|'.join(sorted(NAMING))})[\\"']{{0,8}}\s{{0,4}}[:=][\s+]{{0,8}}[\\"']{{0,8}}([\w.\-\[\]%]{{1,96}})
+    [\\"']{{0,8}}\s{{0,4}}[,;\s][\s+]{{0,96}}[\\"']{{0,8}}\Z""",
     re.IGNORECASE | re.VERBOSE,
 )
-_LONGEST_NAMED = 160
+_LONGEST_NAMED = 256
+_DECODINGS = 5
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _HEADERS = frozenset(("authorization", "cookie", "cookies", "set cookie", "proxy authorization"))
 # One in so many separators the caller may stop the search.
@@ -94,7 +94,7 @@ class TextRedactor:
         self._signs = re.compile("|".join([keys.signs.pattern, *map(re.escape, self._query_keys)]))
 
     def redact(
-        self, text: str, may_go_on: Callable[[int], bool] = lambda steps: True, decodings: int = 3
+        self, text: str, may_go_on: Callable[[int], bool] = lambda steps: True, decodings: int = _DECODINGS
     ) -> str | None:
         """The text without its secrets.
 
@@ -153,14 +153,10 @@ class TextRedactor:
         """The key that ends before a separator, and where it begins."""
         before = text[max(floor, end - _LONGEST_KEY) : end].rstrip(" \t")
         end = max(floor, end - _LONGEST_KEY) + len(before)
-        if before.endswith(("%22", "%27")):
-            end -= 3
-        elif before.endswith(('"', "'", "`")):
+        if before.endswith(('"', "'", "`")):
             end -= len(before) - len(before[:-1].rstrip("\\"))
         before = text[max(floor, end - _LONGEST_KEY) : end]
         key = before[len(before.rstrip(_KEY_CHARACTERS)) :]
-        for encoded in ("%22", "%27", "%26"):
-            key = key.rpartition(encoded)[2]
         if key.startswith("u0026") and text[end - len(key) - 1 : end - len(key)] == "\\":
             key = key[5:]  # JSON of .NET writes & as a backslash and u0026
         return key, end - len(key)
@@ -169,7 +165,8 @@ class TextRedactor:
         if separator == ",":
             # Only of a pair: ["Authorization", "x"]
             quote = text[begin - 1 : begin]
-            if quote not in ('"', "'") or not _BEFORE_KEY.search(text[max(0, begin - 8) : begin - 1].rstrip("\\")):
+            before = text[max(0, begin - _MOST_SPACE) : max(0, begin - 1)].rstrip(_SPACE_BEFORE_KEY)
+            if quote not in ('"', "'") or not before.endswith(("[", "(")):
                 return False
         if self._keys.matches(key):
             return True
@@ -193,9 +190,6 @@ class TextRedactor:
         quote = _QUOTE.match(text, start)
         if quote is not None:
             return start, _end_of_string(text, quote)
-        if text.startswith(("%22", "%27"), start):
-            end = text.find(text[start : start + 3], start + 3)
-            return start, len(text) if end < 0 else end + 3
         if text[start : start + 1] in ("{", "[", "("):
             if text.startswith(REDACTED, start):
                 return start, start
