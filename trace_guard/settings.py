@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 
 from .errors import SettingsError
 from .outcome import FlushPolicy
-from .parentage import PARENT_VARIABLE
 from .secret_keys import Redactor
 
 __all__ = ["Settings"]
@@ -22,6 +21,9 @@ __all__ = ["Settings"]
 T = TypeVar("T")
 
 DEFAULT_API_URL = "https://api.braintrust.dev"
+PARENT_VARIABLE = "TRACE_GUARD_PARENT"
+"""A supervisor, or whatever starts a process, puts an exported span here. The outermost invocations of the process are
+then spans of its trace."""
 DEFAULT_APP_URL = "https://www.braintrust.dev"
 
 # The variable in which each platform says what the function, service or job is called.

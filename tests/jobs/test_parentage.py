@@ -11,7 +11,7 @@ import pytest
 from support import Program, environment, until
 
 from trace_guard import Guard
-from trace_guard.parentage import PARENT_VARIABLE
+from trace_guard.settings import PARENT_VARIABLE
 from trace_guard.testing import BraintrustServer
 
 CHILD = """

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ..parentage import PARENT_VARIABLE
+from ..settings import PARENT_VARIABLE
 from .prctl import die_with_parent
 from .signals import Signals
 
