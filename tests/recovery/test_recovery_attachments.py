@@ -13,7 +13,7 @@ from fixtures import MakeGuard
 from support import Program, environment, journals, settings_for, until
 
 from trace_guard import Deadline, recover
-from trace_guard.runtime.status import _is_held
+from trace_guard.runtime.status import HeldLocks
 from trace_guard.testing import BraintrustServer, Fault
 
 DONE = {"upload_status": "done"}
@@ -41,7 +41,7 @@ def spools(directory: Path) -> list[Path]:
 def stops_between_attempts(program: Program, directory: Path) -> bool:
     """Stop a program, and let it go on if it was just about to upload something."""
     program.stop()
-    if not any(_is_held(spool / "lock") for spool in spools(directory)):
+    if not any(HeldLocks().is_held(spool / "lock") for spool in spools(directory)):
         return True
     program.go_on()
     return False

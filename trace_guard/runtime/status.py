@@ -19,7 +19,7 @@ from ..journal.owned import is_own_file
 from ..journal.reader import parse_payload, read_acked, read_entries, read_header
 from ..settings import Settings
 
-__all__ = ["JournalStatus", "Status", "read_status"]
+__all__ = ["HeldLocks", "JournalStatus", "Status", "read_status"]
 
 # How many damaged things are listed one by one.
 _SHOWN = 20
@@ -91,7 +91,7 @@ def read_status(settings: Settings) -> Status:
         return Status(
             settings.dir, settings.backend_name, _in_words(settings.destination), (), 0, tuple(problems), 1
         )
-    locks = _Locks()
+    locks = HeldLocks()
     for path in paths:
         try:
             journals.append(_journal(path, settings, damaged, locks))
@@ -129,7 +129,7 @@ def read_status(settings: Settings) -> Status:
     )
 
 
-def _journal(path: Path, settings: Settings, damaged: list[str], locks: _Locks) -> JournalStatus:
+def _journal(path: Path, settings: Settings, damaged: list[str], locks: HeldLocks) -> JournalStatus:
     header = read_header(path)
     acked, spans, pending, odd = read_acked(path), OpenSpans(), 0, 0
     for entry in read_entries(path):
@@ -166,7 +166,7 @@ def _and_attachments(journals: list[JournalStatus]) -> str:
     return f" and {_count(waiting, 'attachment')}" if waiting else ""
 
 
-class _Locks:
+class HeldLocks:
     """Which locks processes hold. Read off the kernel's table where there is one, as taking a lock to find out could
     get in the way of a recovery. It is read once, after the journals were listed: each of them has had its lock
     before it got its name."""
