@@ -19,6 +19,7 @@ _GZIP = b"\x1f\x8b"
 _JSON_TOKEN = re.compile(r'[\[\]{},]|"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _CUT_ESCAPE = re.compile(r"\\u?[0-9a-fA-F]{0,3}\Z")
 _JSON_START = re.compile(r'[\[{]\s{0,64}["\[{\dtfn-]')
+_JSON_PART = re.compile(r'[,\s]{0,64}(?:["\[{\dtfn-]|\Z)')
 _MOST_FAILURES = 4
 _CHECKED_EVERY = 64
 
@@ -92,10 +93,13 @@ def complete_json(text: str, mark: str, may_go_on: Callable[[int], bool]) -> Par
     closing = "".join(reversed(closers))
     parsed = None
     if last[:1] == '"':
-        # The value of a key, if the cut goes through it; a key itself makes no JSON with a quote after it.
+        # The value of a key, if the cut goes through it or after it; a key itself makes no JSON with a quote after it.
         whole = _CUT_ESCAPE.sub("", text)
-        parsed = parse_json(f'{whole}"{closing}') or parse_json(whole.rpartition("\\")[0] + f'"{closing}')
-    parsed = parsed or parse_json(text[:end] + closing)
+        before_escape = whole.rpartition("\\")[0]
+        for ending in (f'{whole}"', text, f'{before_escape}"'):
+            parsed = parsed or parse_json(ending + closing)
+    if parsed is None and _JSON_PART.match(text, end):
+        parsed = parse_json(text[:end] + closing)
     if parsed is None:
         return None
     _mark(parsed.value, len(closers), mark)

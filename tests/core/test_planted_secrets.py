@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import random
+from collections.abc import Callable
 from typing import Any, NamedTuple
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 
@@ -198,3 +200,35 @@ def test_ordinary_fields_survive() -> None:
     assert Payload().copy(event) == event
     text = json.dumps(event)
     assert Payload().copy({"body": text}) == {"body": text}
+
+
+KEYS = ("password", "accessToken", "Authorization", "x-api-key", "user[password]", "SESSION_TOKEN", "cookie")
+WRAPPINGS: tuple[Callable[[Any], Any], ...] = (
+    lambda value: {"n": [1, "a=b&c=d", {}], "x": value},
+    lambda value: ["x: y", value, None],
+    lambda value: json.dumps({"n": "it's", "x": value}),
+    lambda value: json.dumps([True, value], indent=2),
+    lambda value: "n=1&payload=" + quote(value if isinstance(value, str) else json.dumps(value)) + "&z=2",
+    lambda value: "n=1&payload=" + quote_plus(encoded(value)),
+    lambda value: "Received: " + json.dumps({"x": value}) + " done",
+    encoded,
+)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_secret_is_found_through_layers(seed: int) -> None:
+    """A secret is found through any layers of objects, lists, JSON, forms, base64 and words, in any order."""
+    chance = random.Random(seed)
+    for _ in range(10):
+        key, value = chance.choice(KEYS), chance.choice([S, f"Bearer {S}", f"a b {S}", f"{S}==", f'{S}"q', {"v": S}])
+        text = value if isinstance(value, str) else S
+        pairs, named = [[key, text], ["a", "b"]], {"name": key, "value": text}
+        event = chance.choice([{key: value, "a": "b"}, pairs, named, {"value": text, "key": key}])
+        for wrap in chance.choices(WRAPPINGS, k=chance.randrange(5)):
+            event = wrap(event)
+        payload = Payload()
+        payload.seconds = 10  # whatever else the machine does
+        captured = payload.copy(event)
+        assert S not in json.dumps(captured), event
+        assert encoded(S)[1:8] not in json.dumps(captured), event
+        assert payload.copy(captured) == captured
