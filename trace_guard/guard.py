@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .backends.base import Backend
-from .contain import contain
+from .contain import contain, logger
 from .deadline import Deadline
+from .errors import SettingsError
 from .invocation.flush_hooks import Drains
 from .invocation.invocation import NOTHING, Invocation
 from .invocation.wrap import guarded
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from .jobs.parallel import Processing
     from .jobs.steps import Step
 
-__all__ = ["Guard", "configure", "default_guard"]
+__all__ = ["Guard", "Options", "configure", "default_guard", "guard_for"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 D = TypeVar("D", bound=Callable[[], object])
@@ -266,3 +269,68 @@ def default_guard() -> Guard:
         if _default is None:
             _default = Guard()
         return _default
+
+
+@dataclass(frozen=True)
+class Options:
+    """The keywords that the decorators of all platforms take.
+
+    Attributes:
+        guard: None for :func:`default_guard`.
+        project, project_id, capture_input, capture_output, flush: settings that override those of the guard.
+        name, tags, metadata: of the root span.
+    """
+
+    guard: Guard | None = None
+    project: str | None = None
+    project_id: str | None = None
+    name: str | None = None
+    capture_input: bool | None = None
+    capture_output: bool | None = None
+    tags: Sequence[str] | None = None
+    metadata: Mapping[str, Any] | None = None
+    flush: FlushPolicy | str | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keywords that override settings."""
+        return {
+            "project": self.project, "project_id": self.project_id, "capture_input": self.capture_input,
+            "capture_output": self.capture_output, "flush": self.flush,
+        }
+
+    def make_guard(self) -> Guard | None:
+        """The guard with these settings, see :func:`guard_for`; None if it is disabled.
+
+        Raises:
+            SettingsError: a keyword is not accepted.
+        """
+        guard = guard_for(self.guard, **self.settings)
+        return None if guard is None or guard.settings.disabled else guard
+
+
+def guard_for(guard: Guard | None, *, flush: FlushPolicy | str | None = None, **keywords: Any) -> Guard | None:
+    """The given or the default guard, with the settings of a decorator's keywords. It shares journal and courier.
+
+    None if the settings of the environment are not accepted. That is reported and must not take the user's function
+    down.
+
+    Raises:
+        SettingsError: a keyword is not accepted, which shows as soon as a test imports the module.
+    """
+    given = {key: value for key, value in keywords.items() if value is not None}
+    if flush is not None:
+        try:
+            given["flush"] = FlushPolicy(flush.lower() if isinstance(flush, str) else flush)
+        except ValueError as error:
+            raise SettingsError(
+                f"flush={flush!r} is not accepted: it takes auto, before-response or after-response"
+            ) from error
+    if guard is None:
+        try:
+            guard = default_guard()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the user's module must load
+            with contextlib.suppress(Exception):
+                logger.error("trace-guard is off: %s", error)
+            return None
+    return guard.like(replace(guard.settings, **given)) if given else guard

@@ -7,8 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from .adapters import guard_for
-from .guard import Guard
+from .guard import Guard, Options
 from .invocation.invocation import NOTHING
 from .invocation.wrap import guarded
 from .jobs.heartbeat import HEARTBEAT_SECONDS
@@ -96,11 +95,11 @@ def guard_job(
     if isinstance(main, staticmethod):
         return staticmethod(with_keywords(main.__func__))
     _check(main)
-    chosen = guard_for(
-        guard, project=project, project_id=project_id, capture_input=capture_input,
+    chosen = Options(
+        guard=guard, project=project, project_id=project_id, capture_input=capture_input,
         capture_output=capture_output, flush=flush,
-    )
-    if chosen is None or chosen.settings.disabled:
+    ).make_guard()
+    if chosen is None:
         return main
     ours = chosen.start()
     called = getattr(main, "__name__", None)

@@ -16,9 +16,13 @@ from .errors import SettingsError
 from .outcome import FlushPolicy
 from .secret_keys import Redactor
 
-__all__ = ["Settings"]
+__all__ = ["PARENT_VARIABLE", "Settings"]
 
 T = TypeVar("T")
+
+PARENT_VARIABLE = "TRACE_GUARD_PARENT"
+"""A supervisor, or whatever else starts a process, passes the result of ``span.export()`` in this variable. Invocations
+of that process that have no other parent are then spans of that trace."""
 
 DEFAULT_API_URL = "https://api.braintrust.dev"
 PARENT_VARIABLE = "TRACE_GUARD_PARENT"

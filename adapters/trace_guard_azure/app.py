@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain
+from trace_guard.guard import Options
 
 from .declaration import declared_by
-from .guarded import Guarded, guarded_in
+from .guarded import GuardedFunction, guarded_in
 from .kinds import UNGUARDED, check_app
-from .options import Options
+from .options import AzureOptions
 from .shutdown import prepare_for_shutdown
 from .web_apps import watch_routes
 from .wrapping import taking_context, with_context
@@ -23,7 +24,7 @@ __all__ = ["guard_app", "listen"]
 
 A = TypeVar("A")
 
-_apps: weakref.WeakKeyDictionary[Any, Options] = weakref.WeakKeyDictionary()
+_apps: weakref.WeakKeyDictionary[Any, AzureOptions] = weakref.WeakKeyDictionary()
 _MARK = "_tells_trace_guard"
 
 
@@ -62,10 +63,10 @@ def guard_app(
         SettingsError: a keyword's value is not accepted.
     """
     check_app(app)
-    options = Options(
+    options = AzureOptions(Options(
         guard=guard, project=project, project_id=project_id, capture_input=capture_input,
         capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
-    )
+    ))
     with contain("guard an app"):
         _apps[app] = options
         prepare_for_shutdown()
@@ -105,12 +106,12 @@ def _telling(plain: Any) -> Any:
     return get_functions
 
 
-def _complete(function: Any, options: Options | None) -> None:
+def _complete(function: Any, options: AzureOptions | None) -> None:
     """Guard a function of a guarded app, and tell its guard what is declared of it."""
     declared = declared_by(function)
     guarded = guarded_in(function._func)
     if guarded is None and options is not None and declared.kind not in UNGUARDED:
-        guarded = Guarded.of(function._func, options)
+        guarded = GuardedFunction.of(function._func, options)
         if guarded is not None:
             function._func = guarded.wrapper
     if guarded is not None:

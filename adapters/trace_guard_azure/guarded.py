@@ -1,4 +1,4 @@
-"""A guarded function: what the worker calls, and what is known of it."""
+"""A guarded function: what the worker calls, and what is declared of it."""
 
 from __future__ import annotations
 
@@ -9,60 +9,58 @@ from typing import Any
 
 from trace_guard.contain import contained
 
-from .call import Call
+from .call import GuardedCall
 from .declaration import NOTHING_DECLARED, Declaration
 from .kinds import check_function
-from .options import Options
-from .wrapping import coroutine_like, plain_like
+from .options import AzureOptions
+from .wrapping import worker_function
 
-__all__ = ["Guarded", "guarded_in"]
+__all__ = ["GuardedFunction", "guarded_in"]
 
 _MARK = "__trace_guard__"
 
 
-class Guarded:
+class GuardedFunction:
     """
     Attributes:
         function: the user's.
-        wrapper: stands for it: of the same kind, and to be told from it by this mark alone.
-        declarations: what is declared of it, once that is known, by the names under which it is registered; nearly
-            always it is one.
-        is_outermost: true if the worker gets what it returns, with no other decorator between.
+        wrapper: the function that replaces it. It is of the same kind, and only this object's mark tells it apart.
+        declarations: what is declared of the function, by the names under which it is registered; nearly always one.
+        is_outermost: true if the worker gets the wrapper's result, with no other decorator between.
         adds_context: true if the worker passes the context although the function does not declare it.
     """
 
-    def __init__(self, function: Callable[..., Any], options: Options) -> None:
+    def __init__(self, function: Callable[..., Any], options: AzureOptions) -> None:
         self.function = function
         self.options = options
         self.declarations: dict[str | None, Declaration] = {}
         self.is_outermost = False
         self.adds_context = False
-        is_coroutine = inspect.iscoroutinefunction(function)
-        self.wrapper: Callable[..., Any] = (
-            coroutine_like(function, self._await) if is_coroutine else plain_like(function, self._run)
+        self.wrapper = worker_function(
+            function, self._run_async if inspect.iscoroutinefunction(function) else self._run
         )
         setattr(self.wrapper, _MARK, self)
 
     def declared_as(self, name: object) -> Declaration:
-        """What is declared of it under a name; if that is not known, what was declared of it last."""
+        """What is declared of the function under a name; if that is unknown, its last declaration."""
         found = self.declarations.get(name) if isinstance(name, str) else None
         return found or next(reversed(self.declarations.values()), NOTHING_DECLARED)
 
     @classmethod
-    def of(cls, function: Any, options: Options) -> Guarded | None:
-        """The same for a function that nobody has asked to be guarded by itself; None if it can't be."""
+    def of(cls, function: Any, options: AzureOptions) -> GuardedFunction | None:
+        """A guarded function of an app; None if the function can't be guarded."""
         try:
             check_function(function)
         except TypeError:
             return None
         return cls(function, options)
 
-    def _call(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[Call | None, dict[str, Any]]:
-        """The call that begins, None if it is not one of its own, and the keywords of the function."""
-        call = contained("begin an invocation", lambda: Call.of(self, args, keywords), None)
-        own = keywords if call is None else call.keywords
-        if self.adds_context and "context" in own:
-            own = {name: value for name, value in own.items() if name != "context"}
+    def _call(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[GuardedCall | None, dict[str, Any]]:
+        """The call, None if it has no invocation of its own, and the keywords for the function."""
+        call = contained("begin an invocation", lambda: GuardedCall.of(self, args, keywords), None)
+        own = dict(keywords)
+        if self.adds_context:
+            own.pop("context", None)
         return call, own
 
     def _run(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -72,34 +70,18 @@ class Guarded:
 
     def _run_here(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         call, own = self._call(args, keywords)
-        if call is None:
-            return self.function(*args, **own)
-        try:
-            call.read_input()
-            result = self.function(*args, **own)
-        except BaseException as error:
-            call.fail(error)
-            raise
-        return call.end(result)
+        return self.function(*args, **own) if call is None else call.run(self.function, args, own)
 
-    async def _await(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    async def _run_async(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         call, own = self._call(args, keywords)
-        if call is None:
-            return await self.function(*args, **own)
-        try:
-            await call.read_input_async()
-            result = await self.function(*args, **own)
-        except BaseException as error:
-            await call.fail_async(error)
-            raise
-        return await call.end_async(result)
+        return await (self.function(*args, **own) if call is None else call.run_async(self.function, args, own))
 
 
-def guarded_in(function: Any) -> Guarded | None:
+def guarded_in(function: Any) -> GuardedFunction | None:
     """The guard of a function, or of what other decorators have been put around; None if there is none."""
     while function is not None:
         found = getattr(function, _MARK, None)
-        if isinstance(found, Guarded) and found.wrapper is function:  # others copy the mark of what they wrap
+        if isinstance(found, GuardedFunction) and found.wrapper is function:  # others copy the mark of what they wrap
             return found
         function = getattr(function, "__wrapped__", None)
     return None

@@ -8,12 +8,13 @@ from typing import Any, TypeVar, overload
 
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
+from trace_guard.guard import Options
 
 from .app import listen
 from .declaration import declared_by
-from .guarded import Guarded
+from .guarded import GuardedFunction
 from .kinds import check_function, check_trigger, function_in, is_builder
-from .options import Extract, Options
+from .options import AzureOptions, Extract
 from .shutdown import prepare_for_shutdown
 
 __all__ = ["guard_handler"]
@@ -78,24 +79,25 @@ def guard_handler(
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as that
             would take the app down: it is reported at the first invocation, and functions run unguarded.
     """
+    options = Options(
+        guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
+        capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
+    )
     if handler is None:
-        return functools.partial(
-            guard_handler, guard=guard, project=project, project_id=project_id, name=name,
-            capture_input=capture_input, capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
-            extract=extract,
-        )
+        return functools.partial(_guarded, options=options, extract=extract)
+    return _guarded(handler, options, extract)
+
+
+def _guarded(handler: Any, options: Options, extract: Extract | None) -> Any:
     function = function_in(handler) if is_builder(handler) else handler
     if is_builder(handler):
         declared = contained("read what is declared", lambda: declared_by(handler._function), None)
         if declared is not None:
             check_trigger(declared.kind, declared.name or str(getattr(function, "__name__", "the function")))
     check_function(function)
-    options = Options(
-        guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
-        capture_output=capture_output, tags=tags, metadata=metadata, flush=flush, extract=extract,
-    )
+    chosen = AzureOptions(options, extract)
     with contain("guard the function"):  # a fault of ours at import must not take the app down
-        wrapper = Guarded(function, options).wrapper
+        wrapper = GuardedFunction(function, chosen).wrapper
         with contain("prepare for the end of the worker"):
             prepare_for_shutdown()
         with contain("listen for what is declared"):

@@ -1,56 +1,46 @@
-"""What the decorators were told, and the guard that comes of it at the first invocation."""
+"""The keywords of a decorator, and the guard that is made of them at the first invocation."""
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeAlias
 
-from trace_guard import Deadline, FlushPolicy, Guard, Settings
-from trace_guard.adapters import guard_for
+from trace_guard import Deadline, Guard, Settings
 from trace_guard.contain import contain, contained
+from trace_guard.guard import Options
 
 from .keys import without_keys
 
-__all__ = ["Extract", "Options"]
+__all__ = ["AzureOptions", "Extract"]
 
 _RECOVERY_SECONDS = 60.0
 
 Extract: TypeAlias = "Callable[[Any, Any], str | Mapping[str, str] | None]"
-"""Finds the parent: of the trigger's value and the context."""
+"""Finds the parent, given the trigger's value and the context."""
 
 
-class Options:
-    """The keywords of a decorator.
+class AzureOptions:
+    """The keywords of a decorator, with a guard that is made late.
 
-    The environment is read at the first invocation: a worker that waits as a placeholder has another one until it is
-    told which app it is to run, and some versions of it import the app's code before that.
+    The environment is read at the first invocation. A worker that waits as a placeholder has another environment until
+    it is assigned to an app, and some versions of it import the app's code before that.
     https://learn.microsoft.com/azure/azure-functions/event-driven-scaling#cold-start
 
     Raises:
         SettingsError: a keyword is not accepted, whatever the environment says.
     """
 
-    def __init__(
-        self,
-        *,
-        guard: Guard | None = None,
-        name: str | None = None,
-        tags: Sequence[str] | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        flush: FlushPolicy | str | None = None,
-        extract: Extract | None = None,
-        **settings: Any,
-    ) -> None:
-        self.name, self.tags, self.metadata = name, tags, metadata
+    def __init__(self, options: Options, extract: Extract | None = None) -> None:
+        self.name, self.tags, self.metadata = options.name, options.tags, options.metadata
         self.extract = extract
-        self._given = guard
-        self._keywords = {"flush": flush, **settings}
+        self._options = options
         self._guard: Guard | None = None
         self._is_made = False
         self._lock = threading.Lock()
-        guard_for(Guard(Settings.from_env({})), **self._keywords)
+        replace(options, guard=Guard(Settings.from_env({}))).make_guard()  # checks the keywords
 
     def guard(self) -> Guard | None:
         """The guard, started; None if tracing is off, or the environment's settings are not accepted."""
@@ -62,13 +52,13 @@ class Options:
         return self._guard
 
     def _made(self) -> Guard | None:
-        chosen = guard_for(self._given, **self._keywords)
-        if chosen is None or chosen.settings.disabled:
+        chosen = self._options.make_guard()
+        if chosen is None:
             return None
         guard = without_keys(chosen.start(is_waited_for=True))
         with contain("recover the rest"):
             if guard.runtime.unrecovered:
-                # The invocation that has brought us here need not wait for it, and nobody freezes a worker afterwards.
+                # The first invocation need not wait for it, and a worker is not frozen afterwards.
                 rest = functools.partial(guard.runtime.recover_rest, Deadline.after(_RECOVERY_SECONDS))
                 threading.Thread(target=rest, name="trace-guard-recovery", daemon=True).start()
         return guard

@@ -1,50 +1,27 @@
-"""Functions that the worker takes for the user's own.
+"""Functions that the worker treats as the user's own.
 
-It reads of a function its signature and annotations, to compare them with the bindings; whether it is a coroutine
-function; and the file of its code, whose directory becomes ``Context.function_directory``:
+The worker reads the signature and annotations of a function to compare them with the bindings, whether it is a
+coroutine function, and the file of its code, whose directory becomes ``Context.function_directory``:
 https://github.com/Azure/azure-functions-python-worker/blob/dev/workers/azure_functions_worker/functions.py
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from trace_guard.contain import contain
+from trace_guard.invocation.wrap import like
 
 from .context import CONTEXT, passed
 
-__all__ = ["coroutine_like", "plain_like", "taking_context", "with_context"]
+__all__ = ["taking_context", "with_context", "worker_function"]
 
-Function = Callable[..., Any]
-Run = Callable[[tuple[Any, ...], dict[str, Any]], Any]
-
-
-def plain_like(function: Function, run: Run) -> Function:
-    """A plain function like ``function`` that calls ``run`` with its arguments."""
-
-    # One line, see _placed.
-    def wrapper(*args: Any, **keywords: Any) -> Any: return run(args, keywords)
-
-    return _placed(wrapper, function)
-
-
-def coroutine_like(
-    function: Function, run: Callable[[tuple[Any, ...], dict[str, Any]], Awaitable[Any]]
-) -> Function:
-    """The same as a coroutine function."""
-
-    async def wrapper(*args: Any, **keywords: Any) -> Any: return await run(args, keywords)
-
-    return _placed(wrapper, function)
-
-
-def _placed(wrapper: Any, function: Any) -> Function:
-    """The wrapper with all that is read of the function. Its code is put where the function's begins, and is all on
-    one line: in a traceback it is the line of the function's first decorator."""
-    functools.wraps(function)(wrapper)
+def worker_function(function: Any, run: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> Any:
+    """A function like ``function`` that calls ``run`` with its arguments and has all that the worker reads of it. In
+    a traceback it is the line of the function's first decorator."""
+    wrapper: Any = like(function, run)
     with contain("keep a function's annotations"):
         # A dict of its own: durable functions write to it, and in Python 3.14 leave no other way to ask.
         wrapper.__annotations__ = dict(function.__annotations__)
@@ -54,7 +31,7 @@ def _placed(wrapper: Any, function: Any) -> Function:
             wrapper.__code__ = wrapper.__code__.replace(
                 co_filename=code.co_filename, co_firstlineno=code.co_firstlineno
             )
-    return wrapper  # type: ignore[no-any-return]
+    return wrapper
 
 
 def with_context(function: Any) -> bool:
@@ -75,22 +52,18 @@ def with_context(function: Any) -> bool:
 
 
 def taking_context(function: Any) -> Any:
-    """A function around one that other decorators have made: it takes the context from the worker and keeps it from
-    them, as any of them may look at its keywords. The function itself if it needs none around it."""
+    """A function around one that other decorators have made. It takes the context from the worker and keeps it from
+    the decorators, as any of them may look at its keywords. The function itself if it needs none around it."""
     if not inspect.isfunction(function) or CONTEXT in inspect.signature(function).parameters:
         return function
-    if inspect.iscoroutinefunction(function):
 
-        async def run_async(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-            with passed(keywords.pop(CONTEXT, None)):
-                return await function(*args, **keywords)
+    def run(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        with passed(keywords.pop(CONTEXT, None)):
+            return function(*args, **keywords)
 
-        outer = coroutine_like(function, run_async)
-    else:
+    async def run_async(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        with passed(keywords.pop(CONTEXT, None)):
+            return await function(*args, **keywords)
 
-        def run(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-            with passed(keywords.pop(CONTEXT, None)):
-                return function(*args, **keywords)
-
-        outer = plain_like(function, run)
+    outer = worker_function(function, run_async if inspect.iscoroutinefunction(function) else run)
     return outer if with_context(outer) else function

@@ -1,18 +1,18 @@
-"""One call of a guarded function: the invocation that it is, or that it is a part of."""
+"""One call of a guarded function: it opens an invocation, or joins that of its request."""
 
 from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from trace_guard import Guard, Invocation, current_invocation
 from trace_guard.contain import contain, contained
+from trace_guard.guard import Options
 from trace_guard.http import answers, content
-from trace_guard.http.closing import close
+from trace_guard.http.call import HttpCall
 from trace_guard.http.requests import facts_of_request, noted_in, shown
-from trace_guard.http.streaming import guard_async_result, guard_result
 from trace_guard.invocation.invocation import NOTHING
 
 from . import environment, events
@@ -20,7 +20,7 @@ from .propagation import carrier_of
 from .shutdown import prepare_for_shutdown
 from .signatures import Kind, ambient_request, answers_itself, execution_id, kind_of, request_among
 
-__all__ = ["Call", "Options"]
+__all__ = ["GuardedCall", "Target"]
 
 # A variable of the first generation's Python 3.7, where the framework answers "OK" to a result that is none.
 _LEGACY = "ENTRY_POINT"
@@ -32,38 +32,39 @@ _EVENTS = (Kind.CLOUD_EVENT, Kind.BACKGROUND_EVENT)
 _taken: weakref.WeakSet[Invocation] = weakref.WeakSet()
 
 
-class Options(NamedTuple):
-    """What the decorator was told."""
+class Target(NamedTuple):
+    """The guarded function.
 
+    Attributes:
+        name: of the function, under which the framework registers it.
+        wrapper: the function that the framework may call.
+    """
+
+    name: str
     guard: Guard
-    function: str
-    name: str | None = None
-    tags: Sequence[str] | None = None
-    metadata: Mapping[str, Any] | None = None
+    options: Options
+    wrapper: Callable[..., Any]
 
 
-class Call:
-    """What is done around a call, from its arguments to its result.
+class GuardedCall(HttpCall):
+    """One call, from its arguments to its result. Its invocation is open.
 
     Args:
         args, keywords: what the function is called with.
-
-    Attributes:
-        invocation: what the function runs in.
-        owns: False if the middleware has opened it, and will close it; the function then says what it is.
     """
 
-    def __init__(self, options: Options, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
-        self.kind = contained(
-            "tell what a function is called with", lambda: kind_of(options.function, args, keywords), Kind.OTHER
+    def __init__(self, target: Target, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+        self.guard = target.guard
+        self._target = target
+        self._options = target.options
+        self._kind = contained(
+            "determine the kind of a call", lambda: kind_of(target.name, args, keywords), Kind.OTHER
         )
-        self._options = options
-        self._room = options.guard.settings.max_payload_bytes
-        self._captures = options.guard.settings.capture_input
+        self._captures = self.guard.settings.capture_input
         self._request = contained(
             "find the request", lambda: request_among(args, keywords) or ambient_request(), None
         )
-        has_request = self._request is not None and self.kind in _WITH_REQUEST
+        has_request = self._request is not None and self._kind in _WITH_REQUEST
         self._input: Any = NOTHING if has_request else _argument(args, keywords)
         self._name: str | None = None
         self._facts: dict[str, Any] = {"faas.trigger": "other"}
@@ -76,19 +77,19 @@ class Call:
         _taken.add(self.invocation)
 
     @classmethod
-    def of(cls, options: Options, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Call | None:
-        """The call, whose invocation is open; None if it belongs to one that is another function's, or user code's."""
+    def of(cls, target: Target, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> GuardedCall | None:
+        """The call; None within an invocation that belongs to another function or to user code."""
         current = current_invocation()
         if current is not None and (current in _taken or "faas.trigger" not in current.state.platform):
             return None
-        return cls(options, args, keywords)
+        return cls(target, args, keywords)
 
     def _opened(self) -> Invocation:
         options = self._options
         with contain("prepare for the end of the process"):
             prepare_for_shutdown()
-        return options.guard.invocation(
-            options.name or self._name or environment.function_name(options.function),
+        return self.guard.invocation(
+            options.name or self._name or environment.function_name(self._target.name),
             deadline=environment.deadline(), parent=self._parent, input=self._input, metadata=options.metadata,
             tags=options.tags, platform={**environment.facts(), **self._facts},
         ).open()
@@ -98,15 +99,16 @@ class Call:
         options = self._options
         with contain("say which function answers a request"):
             invocation.note({**self._facts, **(options.metadata or {})})
-            name = options.name or (self._name if self.kind in _EVENTS else None)
+            name = options.name or (self._name if self._kind in _EVENTS else None)
             if name:
                 invocation.state.name = name
                 invocation.span.set_attributes(name=name)
             if options.tags and not invocation.span.span_parents:
                 invocation.span.log(tags=list(options.tags))
-            if self._input is not NOTHING:
+            if self._input is not NOTHING and self._captures:
                 # Beside the request's method and path, into which the backend would merge it.
-                self._log_input(invocation, {"event" if self.kind in _EVENTS else "argument": self._input})
+                value = {"event" if self._kind in _EVENTS else "argument": self._input}
+                invocation.span.log(input=self.guard.payload.copy(value))
         return invocation
 
     # What it is called with
@@ -115,11 +117,11 @@ class Call:
         headers = {} if self._request is None else {
             name.lower(): value for name, value in self._request.headers.items()
         }
-        if self.kind in _EVENTS:
+        if self._kind in _EVENTS:
             given = [*args, *keywords.values()]
             event = (
-                events.cloud_event(given[0], room=self._room) if self.kind is Kind.CLOUD_EVENT
-                else events.background_event(given[0], given[1], room=self._room)
+                events.cloud_event(given[0], room=self._most_bytes) if self._kind is Kind.CLOUD_EVENT
+                else events.background_event(given[0], given[1], room=self._most_bytes)
             )
             self._name, self._input = event.name, event.input
             self._facts |= {**event.metadata, "faas.trigger": event.trigger}
@@ -128,92 +130,49 @@ class Call:
             method = self._request.method
             facts = facts_of_request(method, content.path_of(self._request), None, headers)
             self._facts |= {**facts, "faas.trigger": "http"}
-            self._name = f"{shown(method)} {environment.function_name(self._options.function)}"
+            self._name = f"{shown(method)} {environment.function_name(self._target.name)}"
             self._parent = carrier_of(headers)
-        known = execution_id(self._options.function)
+        known = execution_id(self._target.name)
         self._facts |= {**({"faas.invocation_id": known} if known else {}), **noted_in(headers)}
 
-    def read_input(self) -> None:
-        """Log the request. When the root is open, as a body may be long in coming."""
-        with contain("read a request"):
-            if self._has_request:
-                body = content.read(self._request, self._room)
-                self._log_input(self.invocation, content.input_of(self._request, body, self._room))
-
-    async def read_input_async(self) -> None:
-        """:meth:`read_input` on an event loop."""
-        with contain("read a request"):
-            if self._has_request:
-                body = await content.read_async(self._request, self._room)
-                self._log_input(self.invocation, content.input_of(self._request, body, self._room))
-
     @property
-    def _has_request(self) -> bool:
-        return self._captures and self._request is not None and self.kind in _WITH_REQUEST
+    def request(self) -> Any:
+        return self._request if self._captures and self._kind in _WITH_REQUEST else None
 
-    def _log_input(self, invocation: Invocation, value: Any) -> None:
-        if self._captures:
-            invocation.span.log(input=self._options.guard.payload.copy(value))
+    def input_of(self, request: Any, body: bytes | None) -> Any:
+        return content.input_of(request, body, self._most_bytes)
 
     # What it ends with
 
-    def take_note_of(self, result: Any, wrapper: Callable[..., Any]) -> None:
-        """What a result says of the invocation; ``wrapper``: the guarded function, as the framework may have it."""
-        if self.owns and self.kind in _WITH_REQUEST:  # the middleware sees the response itself
+    def may_stream(self, result: Any) -> bool:
+        return self._kind not in _EVENTS
+
+    def note_result(self, result: Any) -> None:
+        if self.owns and self._kind in _WITH_REQUEST:  # the middleware sees the response itself
             with contain("judge a result"):
-                self._judge(result, wrapper)
-        if not self._options.guard.settings.capture_output:
+                self._judge(result)
+        if not self.guard.settings.capture_output:
             return
         with contain("read a result"):
-            output = answers.output_of(result, self._room) if self.kind in _WITH_REQUEST else result
-            if self.kind is Kind.TYPED and callable(getattr(result, "to_dict", None)):
+            output = answers.output_of(result, self._most_bytes) if self._kind in _WITH_REQUEST else result
+            if self._kind is Kind.TYPED and callable(getattr(result, "to_dict", None)):
                 output = result.to_dict()  # by the framework's contract, and what it calls itself
             if output is not NOTHING:
                 self.invocation.set_output(output)
 
-    def end(self, result: Any) -> Any:
-        """Close the invocation, or have the end of a streamed body close it; what to return instead of a result."""
-        if not self.owns:
-            return result
-        with contain("guard a result"):
-            if self.kind not in _EVENTS and answers.streams(result):
-                return guard_result(result, self.invocation)
-        close(self.invocation)
-        return result
-
-    async def end_async(self, result: Any) -> Any:
-        """:meth:`end` on an event loop."""
-        if not self.owns:
-            return result
-        with contain("guard a result"):
-            if self.kind not in _EVENTS and answers.streams(result):
-                return await guard_async_result(result, self.invocation)
-        await self.invocation.aclose()
-        return result
-
-    def fail(self, error: BaseException) -> None:
-        """Close the invocation after what the function raised; under the middleware that sees it as well."""
-        if self.owns:
-            close(self.invocation, None if self._is_answer(error) else error)
-
-    async def fail_async(self, error: BaseException) -> None:
-        """:meth:`fail` on an event loop."""
-        if self.owns:
-            await self.invocation.aclose(None if self._is_answer(error) else error)
-
-    def _is_answer(self, error: BaseException) -> bool:
-        """True if an exception is the answer to a request, and below 500, so that nothing has failed."""
+    def reason(self, error: BaseException) -> BaseException | None:
+        """The exception; None for one that answers a request with a status below 500."""
         status = contained("read the status of an exception", lambda: answers.status_of_error(error), None)
         # For an event any status but success means that it was not taken. A typed function's are all turned into 500.
-        if self.kind is not Kind.HTTP or status is None:
-            return False
+        if self._kind is not Kind.HTTP or status is None:
+            return error
         self.invocation.note({"http.response.status_code": status})
-        return status < 500
+        return None if status < 500 else error
 
-    def _judge(self, result: Any, wrapper: Callable[..., Any]) -> None:
+    def _judge(self, result: Any) -> None:
         status = answers.status_of(result)
-        if status is None and answers_itself(wrapper):
-            accepts_none = self.kind is Kind.TYPED or bool(os.environ.get(_LEGACY))
+        if status is None and answers_itself(self._target.wrapper):
+            accepts_none = self._kind is Kind.TYPED or bool(os.environ.get(_LEGACY))
             status = 200 if result is None and accepts_none else answers.implied_status(result)
         if status is not None:
             self.invocation.note({"http.response.status_code": status})

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trace_guard import FlushPolicy, Guard
-from trace_guard.adapters import guard_for
 from trace_guard.contain import contain, contained
+from trace_guard.guard import Options
 from trace_guard.http.content import fields_of
 from trace_guard.http.exchange import Exchange
 from trace_guard.http.framing import Framing
@@ -48,8 +48,10 @@ class Guarding:
         self._name: NameOf = default_name if name is None else name if callable(name) else _always(name)
         self._tags, self._metadata = tags, metadata
         self._guard: Guard | None = None
-        chosen = guard_for(guard, project=project, project_id=project_id, capture_input=capture_input, flush=flush)
-        if chosen is not None and not chosen.settings.disabled:
+        chosen = Options(
+            guard=guard, project=project, project_id=project_id, capture_input=capture_input, flush=flush
+        ).make_guard()
+        if chosen is not None:
             with contain("prepare to guard requests"):
                 self._guard = chosen.start()
                 prepare_for_shutdown()

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from trace_guard import FlushPolicy, Guard
-from trace_guard.adapters import guard_for
 from trace_guard.contain import contain, contained
+from trace_guard.guard import Options
+from trace_guard.invocation.wrap import like
 
-from .call import Call, Options
+from .call import GuardedCall, Target
 from .shutdown import prepare_for_shutdown
 from .signatures import check, watch
 
@@ -75,60 +76,38 @@ def guard_handler(
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as
             that would take the function down: it is reported, and the function runs unguarded.
     """
-    if handler is None:
-        return functools.partial(
-            guard_handler, guard=guard, project=project, project_id=project_id, name=name,
-            capture_input=capture_input, capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
-        )
-    check(handler)
-    chosen = guard_for(
-        guard, project=project, project_id=project_id, capture_input=capture_input,
-        capture_output=capture_output, flush=flush,
+    options = Options(
+        guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
+        capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
     )
-    if chosen is None or chosen.settings.disabled:
+    return functools.partial(_guarded, options=options) if handler is None else _guarded(handler, options)
+
+
+def _guarded(handler: Callable[..., Any], options: Options) -> Callable[..., Any]:
+    check(handler)
+    chosen = options.make_guard()
+    if chosen is None:
         return handler
     with contain("guard the function"):  # a fault of ours at import must not take the function down
-        options = Options(chosen.start(), handler.__name__, name, tags, metadata)
+        started = chosen.start()
         with contain("prepare for the end of the process"):
             prepare_for_shutdown()
-        if inspect.iscoroutinefunction(handler):
+        is_coroutine = inspect.iscoroutinefunction(handler)
+        if is_coroutine:
             watch(handler)
-            return _coroutine(handler, options)
-        return _plain(handler, options)
+
+        def call_of(args: tuple[Any, ...], keywords: dict[str, Any]) -> GuardedCall | None:
+            return contained("begin an invocation", lambda: GuardedCall.of(target, args, keywords), None)
+
+        def run(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            call = call_of(args, keywords)
+            return handler(*args, **keywords) if call is None else call.run(handler, args, keywords)
+
+        async def run_async(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+            call = call_of(args, keywords)
+            work = handler(*args, **keywords) if call is None else call.run_async(handler, args, keywords)
+            return await work
+
+        target = Target(handler.__name__, started, options, like(handler, run_async if is_coroutine else run))
+        return target.wrapper
     return handler
-
-
-def _plain(function: Callable[..., Any], options: Options) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def wrapper(*args: Any, **keywords: Any) -> Any:
-        call = contained("begin an invocation", lambda: Call.of(options, args, keywords), None)
-        if call is None:
-            return function(*args, **keywords)
-        try:
-            call.read_input()
-            result = function(*args, **keywords)
-            call.take_note_of(result, wrapper)
-        except BaseException as error:
-            call.fail(error)
-            raise
-        return call.end(result)
-
-    return wrapper
-
-
-def _coroutine(function: Callable[..., Awaitable[Any]], options: Options) -> Callable[..., Any]:
-    @functools.wraps(function)
-    async def wrapper(*args: Any, **keywords: Any) -> Any:
-        call = contained("begin an invocation", lambda: Call.of(options, args, keywords), None)
-        if call is None:
-            return await function(*args, **keywords)
-        try:
-            await call.read_input_async()
-            result = await function(*args, **keywords)
-            call.take_note_of(result, wrapper)
-        except BaseException as error:
-            await call.fail_async(error)
-            raise
-        return await call.end_async(result)
-
-    return wrapper

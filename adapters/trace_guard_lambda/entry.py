@@ -18,7 +18,7 @@ from typing import Any
 
 from trace_guard import default_guard
 from trace_guard.contain import contain
-from trace_guard.invocation import wrap
+from trace_guard.invocation.wrap import GUARDED
 
 from .context import facts_of, name_of
 from .handler import guard_handler
@@ -66,7 +66,7 @@ def _is_guarded(function: Any) -> bool:
     """True if a guard is somewhere below; another one around it would put its settings before the code's own."""
     seen = 0
     while function is not None and seen < 100:
-        if getattr(function, "__globals__", None) is vars(wrap):
+        if hasattr(function, GUARDED):
             return True
         function, seen = getattr(function, "__wrapped__", None), seen + 1
     return False

@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any, TypeAlias, TypeVar, overload
 
 from trace_guard import FlushPolicy, Guard, Invocation, current_invocation
-from trace_guard.adapters import guard_for
 from trace_guard.contain import contain, contained
+from trace_guard.guard import Options
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.wrap import guarded
 
@@ -90,18 +90,21 @@ def guard_handler(
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as
             that would take the function down: it is reported, and the function runs unguarded.
     """
-    if handler is None:
-        return functools.partial(
-            guard_handler, guard=guard, project=project, project_id=project_id, name=name,
-            capture_input=capture_input, capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
-            extract=extract,
-        )
-    plain = _plain(handler) if inspect.iscoroutinefunction(handler) else handler
-    chosen = guard_for(
-        guard, project=project, project_id=project_id, capture_input=capture_input,
-        capture_output=capture_output, flush=flush,
+    options = Options(
+        guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
+        capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
     )
-    if chosen is None or chosen.settings.disabled:
+    if handler is None:
+        return functools.partial(_guarded, options=options, extract=extract)
+    return _guarded(handler, options, extract)
+
+
+def _guarded(
+    handler: Callable[..., Any], options: Options, extract: Callable[[Any, Any], Parent | None] | None
+) -> Callable[..., Any]:
+    plain = _plain(handler) if inspect.iscoroutinefunction(handler) else handler
+    chosen = options.make_guard()
+    if chosen is None:
         return plain
 
     durable = contained("prepare for durable functions", _durable, None)
@@ -114,7 +117,9 @@ def guard_handler(
                 ours.runtime.courier.thawed()
         run = durable and contained(
             "look for a durable execution",
-            lambda: durable.run_of(event, context, name=name, metadata=metadata, tags=tags), None,
+            lambda: durable.run_of(
+                event, context, name=options.name, metadata=options.metadata, tags=options.tags
+            ), None,
         )
         if run:
             event, context = run.input, run.context
@@ -129,7 +134,7 @@ def guard_handler(
         )
         if extract is not None:
             parent = contained("call extract", lambda: extract(event, context), None) or parent
-        chosen_name = run.name if run else name or described.name or contained(
+        chosen_name = run.name if run else options.name or described.name or contained(
             "read the function's name", lambda: name_of(context), "lambda"
         )
         invocation = ours.invocation(
@@ -137,8 +142,8 @@ def guard_handler(
             deadline=contained("read the deadline", lambda: deadline_of(context), None),
             parent=parent,
             input=NOTHING if run else event,
-            metadata=None if run else metadata,
-            tags=None if run else tags,
+            metadata=None if run else options.metadata,
+            tags=None if run else options.tags,
             platform={**facts, **described.metadata, **about, "faas.trigger": described.trigger},
         )
         if run:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
 
-from .call import Call
+from .call import GuardedCall
 from .context import sent
 from .options import Options
 from .task import CALL, guarded_function
@@ -70,25 +70,24 @@ def guard_actor(
         TypeError: it is used on something else than a class.
         SettingsError: a keyword's value is not accepted.
     """
-    if cls is None:
-        return functools.partial(
-            guard_actor, guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
-            capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
-        )
+    options = Options(
+        guard, name=name, tags=tags, metadata=metadata, project=project, project_id=project_id,
+        capture_input=capture_input, capture_output=capture_output, flush=flush,
+    )
+    return functools.partial(_guarded, options=options) if cls is None else _guarded(cls, options)
+
+
+def _guarded(cls: type, options: Options) -> type:
     if hasattr(cls, "__ray_metadata__"):
         kind = cls.__ray_metadata__.class_name
         raise TypeError(f"{kind} is Ray's already: put @guard_actor below @ray.remote, next to the class")
     if not inspect.isclass(cls):
         raise TypeError(f"{cls!r} is no class: use @guard_task for functions")
-    options = Options(
-        guard, name=name, tags=tags, metadata=metadata, project=project, project_id=project_id,
-        capture_input=capture_input, capture_output=capture_output, flush=flush,
-    )
     if options.is_off:
         return cls
     with contain("guard an actor"):
         options.start()
-        _guard_methods(cls, options, name or cls.__name__)
+        _guard_methods(cls, options, options.name or cls.__name__)
         _send_with_creations(cls)
     return cls
 
@@ -101,7 +100,7 @@ def _guard_methods(cls: type, options: Options, name: str) -> None:
             continue  # it is called without the actor
         # One that is inherited from a guarded class is guarded anew, under this name.
         _, plain = getattr(function, CALL, (None, function))
-        setattr(cls, method, guarded_function(plain, Call(options, f"{name}.{method}", is_method=True)))
+        setattr(cls, method, guarded_function(plain, GuardedCall(options, f"{name}.{method}", is_method=True)))
 
 
 def _send_with_creations(cls: type) -> None:

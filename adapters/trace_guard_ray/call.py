@@ -12,10 +12,10 @@ from .facts import facts
 from .grouping import GROUP
 from .options import Options
 
-__all__ = ["Call"]
+__all__ = ["GuardedCall"]
 
 
-class Call:
+class GuardedCall:
     """Makes the invocation of a call; it travels to the workers with the function.
 
     Args:
@@ -30,9 +30,9 @@ class Call:
         self._is_method = is_method
         self._parent = parent
 
-    def with_parent(self, parent: str | None) -> Call:
+    def with_parent(self, parent: str | None) -> GuardedCall:
         """The same for calls that bring no context along, and are to lie below a span."""
-        return Call(self.options, self.name, is_method=self._is_method, parent=parent)
+        return GuardedCall(self.options, self.name, is_method=self._is_method, parent=parent)
 
     def __call__(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation:
         options = self.options

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from trace_guard import FlushPolicy, Guard, SettingsError
-from trace_guard.adapters import guard_for
+from trace_guard.guard import guard_for
 from trace_guard.runtime.state import PROCESS
 
 from .facts import in_worker

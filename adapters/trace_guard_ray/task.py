@@ -11,7 +11,7 @@ from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain
 from trace_guard.invocation.wrap import guarded
 
-from .call import Call
+from .call import GuardedCall
 from .context import WithoutContext, receives
 from .options import Options
 
@@ -20,7 +20,7 @@ __all__ = ["CALL", "guard_task", "guarded_function"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 CALL = "__trace_guard_call__"
-"""A guarded function has its :class:`Call` and itself, unguarded, under this name."""
+"""A guarded function has its :class:`.call.GuardedCall` and itself, unguarded, under this name."""
 
 
 @overload
@@ -76,25 +76,24 @@ def guard_task(
         TypeError: it is used on something else than a function.
         SettingsError: a keyword's value is not accepted.
     """
-    if function is None:
-        return functools.partial(
-            guard_task, guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
-            capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
-        )
-    _check(function)
     options = Options(
         guard, name=name, tags=tags, metadata=metadata, project=project, project_id=project_id,
         capture_input=capture_input, capture_output=capture_output, flush=flush,
     )
+    return functools.partial(_guarded, options=options) if function is None else _guarded(function, options)
+
+
+def _guarded(function: Callable[..., Any], options: Options) -> Callable[..., Any]:
+    _check(function)
     if options.is_off:
         return function
     with contain("guard a task"):  # a fault of ours at import must not take the program down
         options.start()
-        return guarded_function(function, Call(options, name or function.__qualname__))
+        return guarded_function(function, GuardedCall(options, options.name or function.__qualname__))
     return function
 
 
-def guarded_function(function: Callable[..., Any], call: Call) -> Callable[..., Any]:
+def guarded_function(function: Callable[..., Any], call: GuardedCall) -> Callable[..., Any]:
     """A function like ``function`` that Ray sends the context to, each of whose calls is a span."""
     wrapper = guarded(WithoutContext(function), call)
     receives(wrapper, function)

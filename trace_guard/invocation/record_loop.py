@@ -23,9 +23,7 @@ T = TypeVar("T")
 class Span(Protocol):
     """The span of one record, as :class:`.records.RecordSpan` has it."""
 
-    def done(self) -> None: ...
-
-    def failed(self, error: BaseException) -> None: ...
+    def close(self, error: BaseException | None = None) -> None: ...
 
     def log_error(self, error: BaseException) -> None: ...
 
@@ -106,7 +104,7 @@ class RecordLoop:
         span, self._span = self._span, None
         if span is not None:
             self._loops.remove(self)
-            span.done()
+            span.close()
 
     def leave(self) -> None:
         """Close the span: the loop has dropped its iterator."""
@@ -125,7 +123,7 @@ class RecordLoop:
         if span is None:
             return
         if not self._left_at:  # somebody holds the iterator, so the loop may still be in its body
-            span.done() if error is None else span.failed(error)
+            span.close(error)
             return
         raised = _raised_between(self._began_at, self._left_at, error)
         if raised is not None:

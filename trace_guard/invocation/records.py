@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar, overload
 
 from ..contain import contain, contained
 from ..runtime.state import PROCESS
 from .invocation import NOTHING, Invocation, live_invocation
 from .record_loop import AsyncRecords, RecordLoop, Records
+from .wrap import around
 
 __all__ = ["Record", "RecordGuard", "RecordOptions", "RecordSpan"]
 
@@ -79,37 +80,42 @@ class RecordSpan:
         self._span = parent.start_span(name=name, type="task", **event)
         self._span.set_current()
 
-    def done(self, result: Any = NOTHING) -> None:
-        """Close the span of a record that was handled, with the result."""
-        if self._capture_output and result is not NOTHING:
-            with contain("log a record's result"):
-                self._span.log(output=self._guard.payload.copy(result))
-        self.end()
-        self.count("done")
+    def close(self, error: BaseException | None = None, *, output: Any = NOTHING) -> None:
+        """Close the span and count the record.
 
-    def failed(self, error: BaseException) -> None:
-        """Close the span of a record whose handling raised an exception."""
-        self.log_error(error)
+        Args:
+            error: what its handling raised.
+            output: what its handling returned.
+        """
+        if error is not None:
+            self.log_error(error)
+        elif self._capture_output and output is not NOTHING:
+            with contain("log a record's result"):
+                self._span.log(output=self._guard.payload.copy(output))
         self.end()
-        self.count("failed")
+        self.count("done" if error is None else "failed")
+
+    async def aclose(self, error: BaseException | None = None, *, output: Any = NOTHING) -> None:
+        self.close(error, output=output)
 
     def log_error(self, error: BaseException) -> None:
         with contain("log a record's error"):
             self._span.log(error=PROCESS.sdk.error_text(error))
 
-    def end(self) -> None:
-        """Close the span before it is known whether the record was handled."""
+    def leave(self) -> None:
+        """Make the span that was current before the current one again."""
         with contain("leave a record's span"):
             self._span.unset_current()
+
+    def end(self) -> None:
+        """Close the span before it is known whether the record was handled."""
+        self.leave()
         with contain("close a record's span"):
             self._span.end()
 
     def count(self, outcome: str) -> None:
         """Count the record on the root, as ``done`` or ``failed``."""
         self.invocation.count("records", outcome)
-
-
-Open = Callable[[tuple[Any, ...], dict[str, Any]], "RecordSpan | None"]
 
 
 class RecordGuard:
@@ -182,7 +188,7 @@ class RecordGuard:
                 return self._opened(live_invocation(), chosen, options, lambda: record_in(args, keywords))
             return None
 
-        return (_coroutine if inspect.iscoroutinefunction(handler) else _plain)(handler, open_span)
+        return around(handler, open_span)
 
     @overload
     def guard_records(
@@ -260,40 +266,6 @@ class RecordGuard:
             return None
         found = record()
         return RecordSpan(invocation, name, options, lambda: self._describe(found))
-
-
-def _plain(handler: Callable[..., Any], open_span: Open) -> Callable[..., Any]:
-    @functools.wraps(handler)
-    def wrapper(*args: Any, **keywords: Any) -> Any:
-        span = open_span(args, keywords)
-        if span is None:
-            return handler(*args, **keywords)
-        try:
-            result = handler(*args, **keywords)
-        except BaseException as error:
-            span.failed(error)
-            raise
-        span.done(result)
-        return result
-
-    return wrapper
-
-
-def _coroutine(handler: Callable[..., Awaitable[Any]], open_span: Open) -> Callable[..., Any]:
-    @functools.wraps(handler)
-    async def wrapper(*args: Any, **keywords: Any) -> Any:
-        span = open_span(args, keywords)
-        if span is None:
-            return await handler(*args, **keywords)
-        try:
-            result = await handler(*args, **keywords)
-        except BaseException as error:
-            span.failed(error)
-            raise
-        span.done(result)
-        return result
-
-    return wrapper
 
 
 def _record_in(handler: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:

@@ -1,4 +1,4 @@
-"""Functions each of whose calls is an invocation, whatever kind of function they are."""
+"""Functions each of whose calls is a unit of work: plain functions, coroutine functions and generators."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from typing import Any, Protocol, TypeVar
 from ..contain import contain
 from .invocation import NOTHING, current_invocation
 
-__all__ = ["Begin", "InContext", "UnitOfWork", "guarded"]
+__all__ = ["GUARDED", "Begin", "InContext", "UnitOfWork", "around", "guarded", "like"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+GUARDED = "__trace_guard__"
+"""The attribute that marks a guarded function. Decorators that use ``functools.wraps`` copy it."""
+
 
 class UnitOfWork(Protocol):
-    """An :class:`Invocation`, or something that has one. None of its methods raises for a fault of ours."""
-
-    def open(self) -> UnitOfWork: ...
+    """An :class:`Invocation`, or something like it. None of its methods raises for a fault of ours."""
 
     def close(self, error: BaseException | None = None, *, output: Any = NOTHING) -> object: ...
 
@@ -28,94 +29,122 @@ class UnitOfWork(Protocol):
     def leave(self) -> None: ...
 
 
-class Begin(Protocol):
-    """Makes the unit of work of a call from its arguments, and does not open it."""
+class Unopened(Protocol):
+    """A unit of work that is not open yet."""
 
-    def __call__(self, args: tuple[Any, ...], keywords: dict[str, Any], /) -> UnitOfWork: ...
+    def open(self) -> UnitOfWork: ...
+
+
+Open = Callable[[tuple[Any, ...], dict[str, Any]], "UnitOfWork | None"]
+"""Opens the unit of work of a call; None if the call has none of its own."""
+
+
+class Begin(Protocol):
+    """Makes the invocation of a call from its arguments and does not open it."""
+
+    def __call__(self, args: tuple[Any, ...], keywords: dict[str, Any], /) -> Unopened: ...
 
 
 def guarded(function: F, begin: Begin) -> F:
     """A function like ``function``, of the same kind and signature, each of whose calls is an invocation.
 
-    A call from within an invocation belongs to that one: a function that is wrapped twice opens one root.
+    A call within an invocation belongs to that one, so a function that is wrapped twice opens one root.
 
     Args:
-        begin: makes the invocation of a call, and does not open it.
+        begin: makes the invocation of a call and does not open it.
     """
-    if inspect.isasyncgenfunction(function):
-        wrapper = _async_generator(function, begin)
-    elif inspect.iscoroutinefunction(function):
-        wrapper = _coroutine(function, begin)
-    elif inspect.isgeneratorfunction(function):
-        wrapper = _generator(function, begin)
-    else:
-        wrapper = _plain(function, begin)
-    return wrapper  # type: ignore[return-value]
+    wrapper = around(function, functools.partial(opened, begin))
+    setattr(wrapper, GUARDED, True)
+    return wrapper
 
 
 def opened(begin: Begin, args: tuple[Any, ...], keywords: dict[str, Any]) -> UnitOfWork | None:
-    """The opened invocation of a call; None if it belongs to another one, or if ours could not be begun."""
+    """The opened invocation of a call; None within another invocation, or if opening failed."""
     with contain("begin an invocation"):
         return begin(args, keywords).open() if current_invocation() is None else None
     return None
 
 
-def _plain(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
+def around(function: F, open_unit: Open) -> F:
+    """A function like ``function``, of the same kind and signature, each of whose calls is a unit of work."""
+    if inspect.isasyncgenfunction(function):
+        wrapper = _async_generator(function, open_unit)
+    elif inspect.iscoroutinefunction(function):
+        wrapper = _coroutine(function, open_unit)
+    elif inspect.isgeneratorfunction(function):
+        wrapper = _generator(function, open_unit)
+    else:
+        wrapper = _plain(function, open_unit)
+    return wrapper  # type: ignore[return-value]
+
+
+def like(function: Callable[..., Any], run: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> Callable[..., Any]:
+    """A function like ``function``, plain or a coroutine function, that calls ``run`` with its arguments."""
+
+    # One line each: code that is given another first line then has no line but that.
+    def plain(*args: Any, **keywords: Any) -> Any: return run(args, keywords)
+
+    async def coroutine(*args: Any, **keywords: Any) -> Any: return await run(args, keywords)
+
+    return functools.update_wrapper(coroutine if inspect.iscoroutinefunction(function) else plain, function)
+
+
+def _plain(function: Callable[..., Any], open_unit: Open) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **keywords: Any) -> Any:
-        invocation = opened(begin, args, keywords)
-        if invocation is None:
+        unit = open_unit(args, keywords)
+        if unit is None:
             return function(*args, **keywords)
         try:
             result = function(*args, **keywords)
         except BaseException as error:
-            invocation.close(error)
+            unit.close(error)
             raise
         if inspect.iscoroutine(result):
-            # What a plain function has handed on is yet to be done, in the context in which the root is current.
+            # The coroutine has not run yet. It needs the context in which the root is current.
             context = contextvars.copy_context()
-            invocation.leave()
-            return _finished(result, invocation, context)
-        invocation.close(output=result)
+            unit.leave()
+            return _finished(result, unit, context)
+        unit.close(output=result)
         return result
 
     return wrapper
 
 
-async def _finished(work: Awaitable[Any], invocation: UnitOfWork, context: contextvars.Context) -> Any:
+async def _finished(work: Awaitable[Any], unit: UnitOfWork, context: contextvars.Context) -> Any:
     try:
         result = await InContext(work, context)
     except BaseException as error:
-        await invocation.aclose(error)
+        await unit.aclose(error)
         raise
-    await invocation.aclose(output=result)
+    await unit.aclose(output=result)
     return result
 
 
-def _coroutine(function: Callable[..., Awaitable[Any]], begin: Begin) -> Callable[..., Any]:
+def _coroutine(function: Callable[..., Awaitable[Any]], open_unit: Open) -> Callable[..., Any]:
     @functools.wraps(function)
     async def wrapper(*args: Any, **keywords: Any) -> Any:
-        invocation = opened(begin, args, keywords)
-        if invocation is None:
+        unit = open_unit(args, keywords)
+        if unit is None:
             return await function(*args, **keywords)
         try:
             result = await function(*args, **keywords)
         except BaseException as error:
-            await invocation.aclose(error)
+            await unit.aclose(error)
             raise
-        await invocation.aclose(output=result)
+        await unit.aclose(output=result)
         return result
 
     return wrapper
 
 
-def _generator(function: Callable[..., Generator[Any, Any, Any]], begin: Begin) -> Callable[..., Any]:
+def _generator(function: Callable[..., Generator[Any, Any, Any]], open_unit: Open) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **keywords: Any) -> Generator[Any, Any, Any]:
         # Between two items the caller's code runs: the root must be current in the generator's steps only.
         context = contextvars.copy_context()
-        invocation = context.run(opened, begin, args, keywords)
-        if invocation is None:
+        unit = context.run(open_unit, args, keywords)
+        if unit is None:
             return (yield from function(*args, **keywords))
         generator = function(*args, **keywords)
         try:
@@ -128,7 +157,7 @@ def _generator(function: Callable[..., Generator[Any, Any, Any]], begin: Begin) 
                 except GeneratorExit:
                     # The consumer has had enough, which is no error of the function's.
                     last = context.run(generator.close)
-                    context.run(invocation.close)
+                    context.run(unit.close)
                     if last is not None:
                         return last  # what close() returns, from Python 3.13 on
                     raise
@@ -137,21 +166,21 @@ def _generator(function: Callable[..., Generator[Any, Any, Any]], begin: Begin) 
                 else:
                     step, value = generator.send, (sent,)
         except StopIteration as stop:
-            context.run(invocation.close)
+            context.run(unit.close)
             return stop.value
         except BaseException as error:
-            context.run(invocation.close, error)
+            context.run(unit.close, error)
             raise
 
     return wrapper
 
 
-def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], begin: Begin) -> Callable[..., Any]:
+def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], open_unit: Open) -> Callable[..., Any]:
     @functools.wraps(function)
     async def wrapper(*args: Any, **keywords: Any) -> AsyncGenerator[Any, Any]:
         context = contextvars.copy_context()
-        invocation = context.run(opened, begin, args, keywords)
-        if invocation is None:
+        unit = context.run(open_unit, args, keywords)
+        if unit is None:
             # Not "async for": what the consumer sends and throws must reach the function here too.
             context = contextvars.copy_context()
         generator = function(*args, **keywords)
@@ -164,26 +193,26 @@ def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], begin: B
                     sent = yield item
                 except GeneratorExit:
                     await InContext(generator.aclose(), context)
-                    await _closed(invocation, context)
+                    await _closed(unit, context)
                     raise
                 except BaseException as thrown:  # noqa: BLE001 - handed on to the function
                     step, value = generator.athrow, (thrown,)
                 else:
                     step, value = generator.asend, (sent,)
         except StopAsyncIteration:
-            await _closed(invocation, context)
+            await _closed(unit, context)
         except BaseException as error:
-            await _closed(invocation, context, error)
+            await _closed(unit, context, error)
             raise
 
     return wrapper
 
 
 async def _closed(
-    invocation: UnitOfWork | None, context: contextvars.Context, error: BaseException | None = None
+    unit: UnitOfWork | None, context: contextvars.Context, error: BaseException | None = None
 ) -> None:
-    if invocation is not None:
-        await InContext(invocation.aclose(error), context)
+    if unit is not None:
+        await InContext(unit.aclose(error), context)
 
 
 class InContext:

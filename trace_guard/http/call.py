@@ -1,0 +1,109 @@
+"""One call of a function that may answer a request, on any platform."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..contain import contain, contained
+from ..invocation.invocation import Invocation
+from . import content
+from .answers import streams
+from .closing import close
+from .streaming import guard_async_result, guard_result
+
+if TYPE_CHECKING:
+    from ..guard import Guard
+
+__all__ = ["HttpCall"]
+
+
+class HttpCall(ABC):
+    """Runs a function in its invocation and closes that with the result, or with the end of a streamed body.
+
+    Subclasses open the invocation and know the platform's requests and results.
+
+    Attributes:
+        invocation: what the function runs in.
+        guard: of the function.
+        owns: False if middleware has opened the invocation and will close it.
+    """
+
+    guard: Guard
+    invocation: Invocation
+    owns = True
+
+    @property
+    @abstractmethod
+    def request(self) -> Any:
+        """The request whose body is not read yet and whose input is to be logged; None if there is none."""
+
+    @abstractmethod
+    def input_of(self, request: Any, body: bytes | None) -> Any:
+        """The input of the invocation for a request."""
+
+    @abstractmethod
+    def note_result(self, result: Any) -> None:
+        """Note what a result says of the invocation. Raises nothing."""
+
+    @abstractmethod
+    def reason(self, error: BaseException) -> BaseException | None:
+        """The exception that the invocation ends with; None if the exception is an answer."""
+
+    @abstractmethod
+    def may_stream(self, result: Any) -> bool:
+        """Whether the platform reads a result of this kind as a stream."""
+
+    def run(self, function: Callable[..., Any], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+        """Call the function. Returns the result, or one whose body is guarded."""
+        try:
+            # After the root was opened, because a body may be slow to arrive.
+            with contain("read a request"):
+                request = self.request
+                if request is not None:
+                    self._log_input(request, content.read(request, self._most_bytes))
+            result = function(*args, **keywords)
+            self.note_result(result)
+        except BaseException as error:
+            if self.owns:
+                close(self.invocation, self.reason(error))
+            raise
+        if not self.owns:
+            return result
+        if self._streams(result):
+            return guard_result(result, self.invocation)
+        close(self.invocation)
+        return result
+
+    async def run_async(
+        self, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...], keywords: Mapping[str, Any]
+    ) -> Any:
+        """:meth:`run` for a coroutine function."""
+        try:
+            with contain("read a request"):
+                request = self.request
+                if request is not None:
+                    self._log_input(request, await content.read_async(request, self._most_bytes))
+            result = await function(*args, **keywords)
+            self.note_result(result)
+        except BaseException as error:
+            if self.owns:
+                await self.invocation.aclose(self.reason(error))
+            raise
+        if not self.owns:
+            return result
+        if self._streams(result):
+            return await guard_async_result(result, self.invocation)
+        await self.invocation.aclose()
+        return result
+
+    def _log_input(self, request: Any, body: bytes | None) -> None:
+        self.invocation.span.log(input=self.guard.payload.copy(self.input_of(request, body)))
+
+    @property
+    def _most_bytes(self) -> int:
+        return self.guard.settings.max_payload_bytes
+
+    def _streams(self, result: Any) -> bool:
+        return contained("look at a result", lambda: self.may_stream(result) and streams(result), False)
