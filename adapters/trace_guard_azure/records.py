@@ -6,6 +6,7 @@ from typing import Any
 
 from trace_guard.contain import contained
 from trace_guard.invocation.propagation import parentage
+from trace_guard.invocation.reading import known
 from trace_guard.invocation.records import Record, RecordGuard
 
 from .declaration import NOTHING_DECLARED
@@ -22,13 +23,13 @@ def _described(message: Any) -> Record:
     if trigger is None:
         return Record({}, message)
     facts = contained("describe a message", lambda: trigger.facts_of_message(message), {})
-    known = {key: value for key, value in facts.items() if value is not None}
+    found = known(facts)
     carrier = contained("read a message's trace context", lambda: trigger.carrier_of_message(message), {})
     if carrier:
         # The root stays the parent, as it is that of the whole batch. Beside an empty carrier none is adopted as the
         # parent, so what remains is a link.
-        known["links"] = parentage((carrier, {}))[1]["links"]
-    return Record(known, contained("read a message", lambda: trigger.input_of_message(message, _MOST_BYTES), message))
+        found["links"] = parentage((carrier, {}))[1]["links"]
+    return Record(found, contained("read a message", lambda: trigger.input_of_message(message, _MOST_BYTES), message))
 
 
 _messages = RecordGuard(_described, "message")

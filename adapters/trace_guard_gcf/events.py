@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from trace_guard.contain import contained
+from trace_guard.invocation.reading import known, mapping, text, time_of
 from trace_guard.payload import CUT
 
 from .propagation import carrier_of
 
 __all__ = ["Event", "background_event", "chosen", "cloud_event"]
 
-_LONGEST_TEXT = 1024
 _PUBSUB = "pubsub"
 
 # By the beginning of its type, what an event counts as for OpenTelemetry, where it is not "other".
@@ -73,7 +73,7 @@ def background_event(data: Any, context: Any, *, room: int) -> Event:
     """What an event of the first generation says; ``room``: of a message, so many bytes are decoded."""
     resource = getattr(context, "resource", None)
     name = resource.get("name") if isinstance(resource, Mapping) else resource
-    service = resource.get("service") if isinstance(resource, Mapping) else None
+    service = mapping(resource).get("service")
     attributes = {
         "id": getattr(context, "event_id", None),
         "type": getattr(context, "event_type", None),
@@ -92,14 +92,14 @@ def chosen(carriers: tuple[Mapping[str, str], ...]) -> Mapping[str, str] | None:
 def _event(
     attributes: Mapping[str, Any], topic: str | None, data: Any, carriers: tuple[Mapping[str, str], ...], room: int
 ) -> Event:
-    kind = _text(attributes.get("type"))
+    kind = text(attributes.get("type"))
     trigger = next((word for start, word in _TRIGGERS.items() if (kind or "").startswith(start)), "other")
     metadata = {
-        "cloudevents.event_id": _text(attributes.get("id")),
-        "cloudevents.event_source": _text(attributes.get("source")),
-        "cloudevents.event_spec_version": _text(attributes.get("specversion")),
-        "cloudevents.event_subject": _text(attributes.get("subject")),
-        "cloudevents.event_time": _text(_written(attributes.get("time"))),
+        "cloudevents.event_id": text(attributes.get("id")),
+        "cloudevents.event_source": text(attributes.get("source")),
+        "cloudevents.event_spec_version": text(attributes.get("specversion")),
+        "cloudevents.event_subject": text(attributes.get("subject")),
+        "cloudevents.event_time": time_of(attributes.get("time")),
         "cloudevents.event_type": kind,
     }
     if trigger == _PUBSUB:
@@ -108,13 +108,13 @@ def _event(
             "messaging.system": "gcp_pubsub",
             "messaging.operation.type": "process",
             "messaging.destination.name": topic,
-            "messaging.message.id": _text(message.get("messageId")),
+            "messaging.message.id": text(message.get("messageId")),
         }
         carriers += contained("read the message's trace context", lambda: (_carrier_in(message),), ())
         data = contained("read the message", lambda: _decoded(data, room), data)
     return Event(
         f"{kind} process" if kind else None, trigger,
-        {key: value for key, value in metadata.items() if value is not None}, carriers, data,
+        known(metadata), carriers, data,
     )
 
 
@@ -123,14 +123,13 @@ def _event(
 
 def _message(data: Any) -> Mapping[str, Any]:
     """The message in the data of an event, which is the message itself in the first generation."""
-    found = data if isinstance(data, Mapping) else {}
-    return found["message"] if isinstance(found.get("message"), Mapping) else found
+    found = mapping(data)
+    return mapping(found.get("message")) or found
 
 
 def _carrier_in(message: Mapping[str, Any]) -> Mapping[str, str]:
-    attributes = message.get("attributes")
-    given = attributes if isinstance(attributes, Mapping) else {}
-    found = {name: value for name, value in given.items() if isinstance(value, str) and value}
+    attributes = mapping(message.get("attributes"))
+    found = {name: value for name, value in attributes.items() if isinstance(value, str) and value}
     if "googclient_traceparent" in found:
         # So Google's clients write the context of their own publishing span:
         # https://cloud.google.com/pubsub/docs/open-telemetry-tracing
@@ -147,22 +146,13 @@ def _decoded(data: Any, room: int) -> Any:
     most = (room // 3 + 1) * 4
     try:
         plain = binascii.a2b_base64(encoded[:most])
-        text = plain.decode(errors="strict" if len(encoded) <= most else "ignore")
+        shown = plain.decode(errors="strict" if len(encoded) <= most else "ignore")
     except (binascii.Error, UnicodeDecodeError):
-        text = f"<{len(encoded)} characters of base64>"
-    clear = {**message, "data": text if len(encoded) <= most else f"{text} {CUT}"}
+        shown = f"<{len(encoded)} characters of base64>"
+    clear = {**message, "data": shown if len(encoded) <= most else f"{shown} {CUT}"}
     return {**data, "message": clear} if message is not data else clear
 
 
 def _topic(source: Any) -> str | None:
     """The topic in ``//pubsub.googleapis.com/projects/P/topics/T``."""
-    return _text(source.rpartition("/topics/")[2]) if isinstance(source, str) and "/topics/" in source else None
-
-
-def _text(value: Any) -> str | None:
-    return value[:_LONGEST_TEXT] if isinstance(value, str) and value else None
-
-
-def _written(time: Any) -> Any:
-    """Version 2 of the SDK of CloudEvents has times as such, version 1 as they came."""
-    return time.isoformat() if hasattr(time, "isoformat") else time
+    return text(source.rpartition("/topics/")[2]) if isinstance(source, str) and "/topics/" in source else None

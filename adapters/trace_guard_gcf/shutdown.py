@@ -2,21 +2,20 @@
 
 https://cloud.google.com/run/docs/container-contract#instance-shutdown
 
-Servers answer what they can within a grace of their own, thirty seconds with gunicorn and without an end with
-uvicorn: a request that takes longer than the platform's ten never comes to its ``finally``. So what is still open
-shortly before the kill is closed and delivered then. Requests that end before are left alone, and so is the server.
+Servers go on answering after SIGTERM: gunicorn for thirty seconds, uvicorn without a limit. A request that takes longer
+than the platform's ten seconds never reaches its ``finally``. trace-guard closes and delivers what is still open
+shortly before the kill. It does not touch the server or requests that end earlier.
 
-gunicorn and uvicorn have handlers for the signal. To hear of it with nothing else changed, theirs are called by ours;
-all others are left in place, see :mod:`trace_guard.runtime.termination`.
+gunicorn and uvicorn have handlers for the signal. These are wrapped to call trace-guard and change nothing else. Other
+handlers stay in place, see :mod:`trace_guard.runtime.termination`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
+import queue
 import signal
-import socket
 import sys
 import threading
 import time
@@ -31,70 +30,58 @@ from trace_guard.runtime.termination import Termination
 __all__ = ["finish", "prepare_for_shutdown"]
 
 _GRACE_SECONDS = 10.0
-# What closing and a delivery over a slow network may take. A request that ends meanwhile is told as it ended.
+# Closing and a delivery over a slow network may take this long. A request that ends meanwhile ends as usual.
 _MARGIN_SECONDS = 2.0
 _LAST_SECONDS = 0.2
-# Where nobody else has a handler, the signal ends the process as soon as we let it.
+# Without another handler, the signal ends the process as soon as delivery is over.
 _AT_ONCE_SECONDS = 3.0
 _FINISH_SECONDS = 2.0
 
-# Modules and names of what has a method ``handle_exit`` for the signal.
+# Classes whose method ``handle_exit`` handles the signal.
 _SERVERS = (("gunicorn.workers.base", "Worker"), ("uvicorn.server", "Server"))
 _MARK = "_calls_trace_guard"
 
 
-class _Shutdown:
-    """Waits for the signal on a thread, as next to nothing may be done in a handler: the thread that it interrupts
-    can hold any lock."""
+class _ShutdownThread:
+    """Closes and delivers on a thread after the signal. A handler may do next to nothing, because the code that it
+    interrupts can hold any lock."""
 
     def __init__(self) -> None:
         self._pid = 0
-        self._ears: tuple[socket.socket, socket.socket] | None = None
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self.has_come = False
 
-    def listen(self) -> None:
-        """Begin to, once for the process; again in each child."""
+    def start(self) -> None:
+        """Start the thread, once for the process and again in each child."""
         if self._pid == os.getpid():
             return
         with self._lock:
             if self._pid != os.getpid():
-                hearing, speaking = socket.socketpair()
-                speaking.setblocking(False)
-                thread = threading.Thread(target=self._wait, args=(hearing,), name="trace-guard-shutdown", daemon=True)
-                thread.start()
-                self._ears, self._pid = (hearing, speaking), os.getpid()
+                threading.Thread(target=self._run, name="trace-guard-shutdown", daemon=True).start()
+                self._pid = os.getpid()
 
-    def hear(self) -> None:
-        """The signal has come. May be called by its handler."""
-        if self._ears is not None and self._pid == os.getpid():
-            with contextlib.suppress(OSError):  # it has been heard already
-                self._ears[1].send(b"!")
+    def wake(self) -> None:
+        """The signal has come. A handler may call this: ``put`` of a SimpleQueue is reentrant."""
+        if self._pid == os.getpid():
+            self._signals.put(signal.SIGTERM)
 
-    def _wait(self, hearing: socket.socket) -> None:
-        hearing.recv(1)
+    def _run(self) -> None:
+        self._signals.get()
         killed_at = Deadline.after(_GRACE_SECONDS)
         self.has_come = True
         PROCESS.ends_by(killed_at.minus(_LAST_SECONDS))
         time.sleep(killed_at.minus(_MARGIN_SECONDS).remaining)
-        self.end(killed_at.minus(_LAST_SECONDS))
+        self.close(killed_at.minus(_LAST_SECONDS))
 
     @staticmethod
-    def end(deadline: Deadline) -> None:
-        """Close what is open, and deliver it."""
+    def close(deadline: Deadline) -> None:
+        """Close what is open and deliver it."""
         with contain("close what the end of the instance ends"):
             PROCESS.terminate("SIGTERM", deadline)
 
-    def after_fork(self) -> None:
-        """In a child: the parent's thread is not here, and its ears are not ours."""
-        self._lock = threading.Lock()
-        self.has_come = False
-        ears, self._ears, self._pid = self._ears, None, 0
-        for end in ears or ():
-            end.close()
 
-
-_shutdown = _Shutdown()
+_thread = _ShutdownThread()
 _termination: Termination | None = None
 _before: Any = None
 _is_prepared = False
@@ -103,11 +90,11 @@ _chained = 0
 
 
 def prepare_for_shutdown(*, is_serving: bool = False) -> None:
-    """Close and deliver what will not end before the instance does. To be called when a module is imported, which
-    may be before its server forks.
+    """Close and deliver what does not end before the instance does. Call it when a module is imported, which may be
+    before the server forks.
 
     Args:
-        is_serving: a request has come, so that this is a process that answers them.
+        is_serving: true in a process that answers requests.
     """
     global _is_prepared, _serving
     if not _is_prepared:
@@ -119,15 +106,16 @@ def prepare_for_shutdown(*, is_serving: bool = False) -> None:
     pid = os.getpid()
     if _chained != pid and threading.current_thread() is threading.main_thread():
         _chain()
-    # Not in what will fork: a thread of its own would be there at the fork.
+    # Not in a process that is about to fork: its thread would run during the fork.
     if is_serving or pid in (_serving, _chained) or not _will_fork():
         _serving = pid
-        _shutdown.listen()
+        _thread.start()
 
 
 def _after_fork() -> None:
-    with contain("begin anew after a fork"):
-        _shutdown.after_fork()
+    global _thread
+    with contain("start anew after a fork"):
+        _thread = _ShutdownThread()
         _wrap_servers()
 
 
@@ -137,8 +125,8 @@ def _will_fork() -> bool:
 
 
 def _wrap_servers() -> None:
-    """Have the handlers of servers call us, those that they will install, and workers listen."""
-    with contain("hear of the end of a server"):
+    """Wrap the methods that servers install as handlers, and those that start workers."""
+    with contain("wrap the handlers of servers"):
         for kind in _kinds():
             for name, call in (("handle_exit", _calling), ("init_process", _listening)):
                 plain = kind.__dict__.get(name)
@@ -147,7 +135,7 @@ def _wrap_servers() -> None:
 
 
 def _kinds() -> Iterator[Any]:
-    """The classes of servers that are loaded, and those below them."""
+    """The classes of the loaded servers, and their subclasses."""
     for module, name in _SERVERS:
         below = [getattr(sys.modules.get(module), name, None)]
         while below:
@@ -161,7 +149,7 @@ def _calling(plain: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def handle_exit(server: Any, number: int, *rest: Any, **keywords: Any) -> Any:
         if number == signal.SIGTERM:
-            _shutdown.hear()
+            _thread.wake()
         return plain(server, number, *rest, **keywords)
 
     setattr(handle_exit, _MARK, True)
@@ -180,8 +168,8 @@ def _listening(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _chain() -> None:
-    """Install the handler of a server anew that was installed before it called us: where gunicorn does not
-    preload, and with uvicorn, the module is imported after that."""
+    """Install a server's handler again if the server installed it before it was wrapped: the module is imported later
+    with uvicorn, and with gunicorn unless it preloads."""
     global _chained
     with contain("chain the handler of a server"):
         handler = signal.getsignal(signal.SIGTERM)
@@ -192,7 +180,7 @@ def _chain() -> None:
         _wrap_servers()
         if not hasattr(function, _MARK):
             signal.signal(signal.SIGTERM, server.handle_exit)
-            # As gunicorn does, so that system calls of requests go on; installing a handler has undone it.
+            # As gunicorn does, so that system calls of requests are restarted. Installing a handler resets this.
             signal.siginterrupt(signal.SIGTERM, not _is_gunicorns(server))
         _chained = os.getpid()
 
@@ -203,7 +191,7 @@ def _is_gunicorns(server: object) -> bool:
 
 
 def _watch_others() -> None:
-    """Where there is no server that we know: a program of its own, or one whose server has yet to be imported."""
+    """Listen in a program without a known server, or one whose server is imported later."""
     global _termination, _before
     if _will_fork() or any(True for _ in _kinds()) or threading.current_thread() is not threading.main_thread():
         return
@@ -216,21 +204,21 @@ def _watch_others() -> None:
 def _other_end(number: int) -> None:
     is_ours = getattr(signal.getsignal(number), "__self__", None) is _termination
     if is_ours and _before == signal.SIG_DFL:
-        _shutdown.end(Deadline.after(_AT_ONCE_SECONDS))
+        _thread.close(Deadline.after(_AT_ONCE_SECONDS))
     else:
-        _shutdown.listen()
-        _shutdown.hear()
+        _thread.start()
+        _thread.wake()
 
 
 async def finish() -> None:
-    """The server has ended all requests: deliver what is left, and after the signal close what no request owns, as
-    uvicorn lets the signal kill the process, without handlers of its exit."""
+    """Deliver what is left when the server has ended all requests. After the signal, also close what no request owns:
+    uvicorn then lets the signal kill the process without running exit handlers."""
     from trace_guard.invocation.invocation import run_in_thread
 
     def work() -> None:
         deadline = Deadline.after(_FINISH_SECONDS)
-        if _shutdown.has_come:
-            _shutdown.end(deadline)
+        if _thread.has_come:
+            _thread.close(deadline)
         else:
             PROCESS.flush(deadline)
 

@@ -11,6 +11,7 @@ import os
 from typing import Any, Protocol
 
 from trace_guard import Deadline
+from trace_guard.invocation.reading import known
 
 __all__ = [
     "ColdStart", "LambdaContext", "deadline_of", "execution_facts_of", "facts_of", "initialization_type", "name_of",
@@ -79,7 +80,7 @@ def facts_of(context: Any, *, cold: bool) -> dict[str, Any]:
         "faas.trigger": "other",
         "faas.max_memory": _megabytes(context),
     }
-    return {key: value for key, value in facts.items() if value is not None}
+    return known(facts)
 
 
 def execution_facts_of(context: Any) -> dict[str, Any]:

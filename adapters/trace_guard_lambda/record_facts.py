@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trace_guard.invocation.reading import mapping, number, text
+
 from .triggers import describe, parentage
-from .triggers.reading import mapping, number, text
 
 __all__ = ["facts_of_record", "plain_record"]
 

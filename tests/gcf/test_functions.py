@@ -16,6 +16,7 @@ import trace_guard
 import trace_guard_gcf
 from trace_guard import Delivery, Guard, SettingsError, current_invocation
 from trace_guard.backends.memory import MemoryBackend
+from trace_guard.http import call as http_call
 from trace_guard.testing import BraintrustServer
 from trace_guard_gcf import GuardMiddleware, call, guard_handler
 
@@ -149,7 +150,7 @@ STEPS = [
     (call.environment, "facts"), (call.environment, "deadline"), (call, "kind_of"), (call, "facts_of_request"),
     (call, "carrier_of"), (call, "current_invocation"), (call.content, "input_of"), (call.content, "read"),
     (call.answers, "status_of"), (call.answers, "output_of"), (call.answers, "status_of_error"),
-    (call.answers, "streams"), (call, "guard_result"), (call, "request_among"), (call, "prepare_for_shutdown"),
+    (call.answers, "streams"), (http_call, "guard_result"), (call, "request_among"), (call, "prepare_for_shutdown"),
 ]
 
 

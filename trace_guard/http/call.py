@@ -6,10 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..contain import contain, contained
+from ..contain import contain
 from ..invocation.invocation import Invocation
-from . import content
-from .answers import streams
+from . import answers, content
 from .closing import close
 from .streaming import guard_async_result, guard_result
 
@@ -71,8 +70,9 @@ class HttpCall(ABC):
             raise
         if not self.owns:
             return result
-        if self._streams(result):
-            return guard_result(result, self.invocation)
+        with contain("guard a result"):
+            if self.may_stream(result) and answers.streams(result):
+                return guard_result(result, self.invocation)
         close(self.invocation)
         return result
 
@@ -93,8 +93,9 @@ class HttpCall(ABC):
             raise
         if not self.owns:
             return result
-        if self._streams(result):
-            return await guard_async_result(result, self.invocation)
+        with contain("guard a result"):
+            if self.may_stream(result) and answers.streams(result):
+                return await guard_async_result(result, self.invocation)
         await self.invocation.aclose()
         return result
 
@@ -104,6 +105,3 @@ class HttpCall(ABC):
     @property
     def _most_bytes(self) -> int:
         return self.guard.settings.max_payload_bytes
-
-    def _streams(self, result: Any) -> bool:
-        return contained("look at a result", lambda: self.may_stream(result) and streams(result), False)

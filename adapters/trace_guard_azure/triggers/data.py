@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from trace_guard.invocation.reading import known, number, text
+
 from ..declaration import Declaration
 from .description import Description, Trigger, inputs_of
-from .reading import attribute, content_of, mapping, number, text
+from .reading import attribute, content_of, json_mapping
 
 __all__ = ["Blob", "CosmosDb", "Sql"]
 
@@ -40,7 +42,7 @@ class Blob(Trigger):
         if isinstance(value, (str, bytes)):
             return cls.said(facts, content_of(value, room), declared)
         shown = {"name": path, "uri": text(attribute(value, "uri")), "length": number(attribute(value, "length"))}
-        return cls.said(facts, {key: one for key, one in shown.items() if one is not None}, declared)
+        return cls.said(facts, known(shown), declared)
 
 
 class CosmosDb(Trigger):
@@ -70,7 +72,7 @@ class CosmosDb(Trigger):
 
     @classmethod
     def facts_of_message(cls, message: Any) -> dict[str, Any]:
-        return {"faas.document.name": text(mapping(message).get("id"))}
+        return {"faas.document.name": text(json_mapping(message).get("id"))}
 
     @classmethod
     def input_of_message(cls, message: Any, room: int) -> Any:

@@ -7,9 +7,10 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from trace_guard.invocation.invocation import NOTHING
+from trace_guard.invocation.propagation import Carrier
+from trace_guard.invocation.reading import LOOKED_AT, known
 
 from ..declaration import Declaration
-from .reading import LOOKED_AT, Carrier
 
 __all__ = ["Description", "Trigger", "inputs_of"]
 
@@ -78,10 +79,10 @@ class Trigger:
         messages: Sequence[Any] | None = None,
     ) -> Description:
         """A description by this class, without the facts that are not known."""
-        known = {key: value for key, value in facts.items() if value is not None}
+        metadata = known(facts)
         if declared.kind:
-            known["azure.functions.trigger.type"] = declared.kind
-        return Description(cls.trigger, known, input, carriers if any(carriers) else (), messages)
+            metadata["azure.functions.trigger.type"] = declared.kind
+        return Description(cls.trigger, metadata, input, carriers if any(carriers) else (), messages)
 
 
 def inputs_of(trigger: type[Trigger], messages: Sequence[Any], room: int) -> list[Any]:

@@ -11,9 +11,12 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from trace_guard.invocation.propagation import Carrier
+from trace_guard.invocation.reading import LOOKED_AT, number, text, time_of
+
 from ..declaration import Declaration
 from .description import Description, Trigger, inputs_of
-from .reading import LOOKED_AT, Carrier, attribute, carrier_in, content_of, mapping, number, parsed, text, time_of
+from .reading import attribute, carrier_in, content_of, json_mapping, parsed
 
 __all__ = ["EventHub", "Kafka", "Queue", "RabbitMq", "ServiceBus"]
 
@@ -126,7 +129,7 @@ class EventHub(_Messages):
 
     @classmethod
     def _partition(cls, message: Any) -> dict[str, Any]:
-        context = mapping(mapping(attribute(message, "metadata")).get("PartitionContext"))
+        context = json_mapping(json_mapping(attribute(message, "metadata")).get("PartitionContext"))
         return {
             "messaging.destination.partition.id": text(context.get("PartitionId")),
             "messaging.consumer.group.name": text(context.get("ConsumerGroup")),
@@ -134,7 +137,7 @@ class EventHub(_Messages):
 
     @classmethod
     def carrier_of_message(cls, message: Any) -> Carrier:
-        metadata = mapping(attribute(message, "metadata"))
+        metadata = json_mapping(attribute(message, "metadata"))
         own = carrier_in(attribute(message, "properties")) or carrier_in(metadata.get("Properties"))
         return own or cls._carrier_in_batch(message, metadata)
 
@@ -151,7 +154,7 @@ class EventHub(_Messages):
     def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
         said = super().describe(value, declared, room)
         if said.messages and not said.carriers:
-            told = mapping(attribute(said.messages[0], "metadata")).get("PropertiesArray")
+            told = json_mapping(attribute(said.messages[0], "metadata")).get("PropertiesArray")
             properties = content_of(told, len(told)) if isinstance(told, str) else told
             if isinstance(properties, list) and len(properties) == len(said.messages):
                 carriers = tuple(carrier_in(one) for one in properties[:LOOKED_AT])
@@ -180,7 +183,7 @@ class Kafka(_Messages):
         headers = attribute(message, "headers")
         found = {}
         for one in headers if isinstance(headers, (list, tuple)) else ():
-            name, value = mapping(one).get("Key"), mapping(one).get("Value")
+            name, value = json_mapping(one).get("Key"), json_mapping(one).get("Value")
             if isinstance(name, str):
                 found[name.lower()] = value
         return carrier_in(found) or carrier_in({name: _decoded(value) for name, value in found.items()})
@@ -200,7 +203,7 @@ def _carriers_by_sequence_number(system: str, properties: str) -> dict[int | Non
     if not isinstance(described, list) or not isinstance(sent, list):
         return {}
     return {
-        number(mapping(event).get("SequenceNumber")): carrier_in(own)
+        number(json_mapping(event).get("SequenceNumber")): carrier_in(own)
         for event, own in zip(described, sent, strict=False)
     }
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from trace_guard.invocation.reading import known, text, time_of
+
 from ..declaration import Declaration
 from .description import Description, Trigger
-from .reading import attribute, carrier_in, content_of, parsed, text, time_of
+from .reading import attribute, carrier_in, content_of, parsed
 
 __all__ = ["EventGrid", "McpTool", "Other", "Timer", "Warmup"]
 
@@ -61,7 +63,7 @@ class EventGrid(Trigger):
         }
         carriers = (carrier_in(attribute(value, "extensions")) or carrier_in(data),)
         shown = {"type": kind, "subject": subject, "data": data}
-        return cls.said(facts, {key: one for key, one in shown.items() if one is not None}, declared, carriers=carriers)
+        return cls.said(facts, known(shown), declared, carriers=carriers)
 
 
 class Warmup(Trigger):

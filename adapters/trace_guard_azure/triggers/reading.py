@@ -1,30 +1,20 @@
-"""Reads of a trigger's value what is there, whatever is there instead of it. None of this raises."""
+"""Reads the values of Azure's triggers. Nothing here raises, whatever a value turns out to be."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from trace_guard.invocation.propagation import Carrier
+from trace_guard.invocation.reading import carrier, mapping, text
 from trace_guard.payload import CUT
 
-__all__ = [
-    "LOOKED_AT", "Carrier", "attribute", "carrier_in", "content_of", "mapping", "number", "parsed", "text",
-    "text_in", "time_of",
-]
+__all__ = ["attribute", "carrier_in", "content_of", "json_mapping", "parsed", "text_in"]
 
-LOOKED_AT = 100
-"""How many messages of a batch are looked at: what is said of the whole is said by these."""
-
-_FIELDS = frozenset({"traceparent", "tracestate", "baggage"})
 # What the clients of Service Bus and Event Hubs wrote before they wrote ``traceparent``; it has the same form.
 _DIAGNOSTIC_ID = "diagnostic-id"
-_LONGEST_TEXT = 1024
-_LONGEST_FIELD = 8192  # https://www.w3.org/TR/baggage/#limits
-_TRACEPARENT = frozenset("0123456789abcdef-")
 
 
 def attribute(value: Any, name: str) -> Any:
@@ -34,39 +24,13 @@ def attribute(value: Any, name: str) -> Any:
     return None
 
 
-def mapping(value: Any) -> Mapping[Any, Any]:
+def json_mapping(value: Any) -> Mapping[Any, Any]:
     """The value if it is a mapping, or the JSON of one, else an empty one."""
-    if isinstance(value, Mapping):
-        return value
-    if isinstance(value, str) and value[:1] == "{":
-        with contextlib.suppress(ValueError, RecursionError):
-            return mapping(json.loads(value))
-    return {}
-
-
-def text(value: Any) -> str | None:
-    """The value if it is a string that says something, cut at what an id or a name may take."""
-    if isinstance(value, bytes):
-        value = value[:_LONGEST_TEXT].decode(errors="replace")
-    return value[:_LONGEST_TEXT] if isinstance(value, str) and value else None
-
-
-def number(value: Any) -> int | None:
-    """The value if it is a whole number, also one written in a string."""
-    if isinstance(value, str) and len(value) <= 18 and value.isascii() and value.isdigit():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 63 else None
-
-
-def time_of(value: Any) -> str | None:
-    """A time as text."""
-    if isinstance(value, datetime.datetime):
-        return value.isoformat()
-    return text(value)
+    return mapping(parsed(value) if isinstance(value, str) and value[:1] == "{" else value)
 
 
 def content_of(body: Any, room: int) -> Any:
-    """A body as what it holds: the value of JSON, else text, else its size only."""
+    """The content of a body: the value of JSON, else text, else only the size."""
     found, is_cut = body, False
     if isinstance(body, (bytes, bytearray, memoryview)):
         is_cut = len(body) > room
@@ -81,41 +45,24 @@ def content_of(body: Any, room: int) -> Any:
 
 
 def text_in(body: bytes | bytearray | memoryview, room: int) -> str | None:
-    """The text that a body begins with, of so many bytes; None if it is no text."""
+    """The text in the first ``room`` bytes of a body; None if it is not text."""
     plain = bytes(body[:room])
     try:
         return plain.decode()
     except UnicodeDecodeError as error:
-        # A character that ends beyond the room is none that is wrong.
+        # A character that is cut by the limit is not an error.
         cut_through = error.reason == "unexpected end of data" and len(body) > room
         return plain[: error.start].decode() if cut_through else None
 
 
 def parsed(body: str) -> Any:
-    """The value that a text is the JSON of; the text if it is none."""
+    """The value of a JSON text; other text unchanged."""
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(body)
     return body
 
 
 def carrier_in(properties: Any) -> Carrier:
-    """The trace context among headers or properties, whose names and values may be bytes."""
-    found: dict[str, str] = {}
-    for key, value in mapping(properties).items():
-        name = (text(key) or "").lower()
-        if name in _FIELDS or name == _DIAGNOSTIC_ID:
-            said = value.decode("latin-1") if isinstance(value, bytes) else value
-            if isinstance(said, str) and said and len(said) <= _LONGEST_FIELD:
-                found[name] = said
-    known = found.pop(_DIAGNOSTIC_ID, None)
-    if known is not None:
-        found.setdefault("traceparent", known)
-    return found if _is_traceparent(found.get("traceparent", "")) else {}
-
-
-def _is_traceparent(value: str) -> bool:
-    """https://www.w3.org/TR/trace-context/#traceparent-header-field-values"""
-    return (
-        len(value) == 55 and value[2] == value[35] == value[52] == "-" and value.count("-") == 3
-        and _TRACEPARENT.issuperset(value)
-    )
+    """The trace context among headers or properties."""
+    found = {(text(name) or "").lower(): value for name, value in json_mapping(properties).items()}
+    return carrier({"traceparent": found.get(_DIAGNOSTIC_ID), **found})

@@ -17,13 +17,13 @@ import os
 import selectors
 import socket
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from trace_guard import Deadline
 from trace_guard.contain import contain, warn_once
 
 from .connection import Connection
-from .program import ExtensionsApi, user_at_other_end
 
 __all__ = ["Process"]
 
@@ -38,16 +38,31 @@ _REASON_SECONDS = 0.1
 _AGAIN_SECONDS = 0.01
 
 
+class Events(Protocol):
+    """The service's events, as :class:`.program.ExtensionsApi` has them."""
+
+    connection: Any
+    told_of_invocations: bool
+
+    def ask(self) -> None: ...
+
+    def take(self) -> dict[str, Any] | None: ...
+
+
 class Process:
     """Runs until the environment ends.
 
     Args:
         api: registered, and asked for its first event.
         listener: where runtimes connect.
+        user_at_other_end: returns the id of the user who has connected.
     """
 
-    def __init__(self, api: ExtensionsApi, listener: _socket.socket) -> None:
+    def __init__(
+        self, api: Events, listener: _socket.socket, user_at_other_end: Callable[[_socket.socket], int]
+    ) -> None:
         self._api = api
+        self._user_at_other_end = user_at_other_end
         self._listener = socket.socket(fileno=listener.detach())
         self._listener.setblocking(False)
         self._selector = selectors.DefaultSelector()
@@ -104,7 +119,7 @@ class Process:
 
     def _accept(self) -> None:
         connected, _ = self._listener.accept()
-        user = user_at_other_end(connected)
+        user = self._user_at_other_end(connected)
         if user != os.geteuid():
             connected.close()
             warn_once("another user's runtime", "trace-guard's extension does not listen to user %d", user)

@@ -303,7 +303,7 @@ def main(script: str, identifier: str = "") -> None:
             sys.path[:0] = [os.path.abspath(packages), os.path.abspath(f"{packages}/lib/{version}/site-packages")]
             from trace_guard_lambda.external.process import Process
 
-            Process(api, listener).run()
+            Process(api, listener, user_at_other_end).run()
             return
         except Exception as fault:  # noqa: BLE001 - whatever it is, the function must not notice
             say(f"the extension does nothing from here on: {fault!r}")

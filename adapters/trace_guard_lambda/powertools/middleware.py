@@ -10,9 +10,9 @@ from typing import Any
 
 from trace_guard import Invocation, current_invocation
 from trace_guard.contain import contain
+from trace_guard.invocation.reading import mapping, number
 from trace_guard.runtime.state import PROCESS
 
-from ..triggers.reading import mapping, number
 from .judging import judge_also
 
 __all__ = ["GuardMiddleware"]

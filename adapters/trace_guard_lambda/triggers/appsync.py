@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trace_guard.invocation.reading import carrier, mapping, text
+
 from .batches import messaging_facts
 from .description import Carrier, Description, Trigger
-from .reading import carrier, carriers_of, first_record, mapping, records_of, sequence, text
+from .reading import carriers_of, first_record, records_of, sequence
 
 __all__ = ["AppSync", "AppSyncBatch", "AppSyncEvents"]
 

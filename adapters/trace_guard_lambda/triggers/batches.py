@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from trace_guard.invocation.reading import mapping, text
+
 from .description import Description, Judgement, Trigger
-from .reading import MULTIPLE, first_record, mapping, same, text
+from .reading import MULTIPLE, first_record, same
 
 __all__ = ["Batch", "messaging_facts"]
 

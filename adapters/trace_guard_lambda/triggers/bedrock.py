@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from trace_guard.invocation.reading import carrier, mapping, number, text
+
 from .description import Description, Judgement, Trigger
 from .http import http_facts, judged
-from .reading import carrier, mapping, number, text
 
 __all__ = ["BedrockAgent"]
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trace_guard.invocation.reading import mapping, text
+
 from .batches import messaging_facts
 from .description import Description, Trigger
-from .reading import mapping, parsed, sequence, text
+from .reading import parsed, sequence
 
 __all__ = ["CloudWatchLogs"]
 

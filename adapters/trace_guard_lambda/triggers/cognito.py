@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from trace_guard.invocation.reading import carrier, mapping, text
+
 from .description import Description, Trigger
-from .reading import carrier, mapping, text
 
 __all__ = ["Cognito"]
 

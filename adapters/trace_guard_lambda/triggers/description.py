@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from trace_guard.invocation.propagation import Carrier
+from trace_guard.invocation.reading import known
 
 __all__ = ["Carrier", "Description", "Judgement", "Trigger"]
 
@@ -77,7 +78,7 @@ class Trigger:
         records: int = 0,
     ) -> Description:
         """A description by this class, without the facts that are not known."""
-        metadata = {key: value for key, value in (facts or {}).items() if value is not None}
+        metadata = known(facts or {})
         if cls.source != "other":
             metadata["aws.lambda.event_source.type"] = cls.source
         return Description(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trace_guard.invocation.reading import carrier, mapping
+
 from .description import Carrier, Description, Trigger
-from .reading import carrier, mapping
 
 __all__ = ["Direct", "Other", "fallbacks_of"]
 

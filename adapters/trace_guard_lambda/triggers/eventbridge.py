@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from trace_guard.invocation.reading import carrier, mapping, text
+
 from .batches import messaging_facts
 from .description import Description, Trigger
-from .reading import ARN, carrier, mapping, sequence, text
+from .reading import ARN, sequence
 
 __all__ = ["EventBridge", "Schedule"]
 

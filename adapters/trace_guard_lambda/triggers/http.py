@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trace_guard.invocation.reading import carrier, mapping, number, text
+
 from .description import Carrier, Description, Judgement, Trigger
-from .reading import ARN, carrier, mapping, number, text
+from .reading import ARN
 
 __all__ = ["Authorizer", "FunctionUrl", "HttpApi", "LoadBalancer", "RestApi", "WebSocketApi", "http_facts", "judged"]
 

@@ -9,22 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trace_guard.invocation.reading import carrier, mapping, number, text
+
 from .batches import Batch, messaging_facts
 from .description import Carrier, Description, Trigger
-from .reading import (
-    ARN,
-    MULTIPLE,
-    attributes_carrier,
-    carrier,
-    carriers_of,
-    first_record,
-    mapping,
-    number,
-    parsed,
-    records_of,
-    same,
-    text,
-)
+from .reading import ARN, MULTIPLE, attributes_carrier, carriers_of, first_record, parsed, records_of, same
 
 __all__ = ["Sns", "SnsInSqs", "Sqs"]
 

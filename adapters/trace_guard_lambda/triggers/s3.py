@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from trace_guard.invocation.reading import mapping, text
+
 from .description import Description, Trigger
-from .reading import ARN, MULTIPLE, first_record, mapping, records_of, same, text
+from .reading import ARN, MULTIPLE, first_record, records_of, same
 
 __all__ = ["S3"]
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
+from trace_guard.invocation.reading import LOOKED_AT, carrier, mapping, number, text
+
 from .description import Carrier, Description, Trigger
-from .reading import LOOKED_AT, carrier, mapping, number, text
 
 __all__ = ["StepFunctions"]
 

@@ -6,23 +6,11 @@ from collections.abc import Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
 
+from trace_guard.invocation.reading import LOOKED_AT, carrier, mapping, number, text
+
 from .batches import Batch, messaging_facts
 from .description import Carrier, Description, Trigger
-from .reading import (
-    ARN,
-    LOOKED_AT,
-    MULTIPLE,
-    carrier,
-    carriers_of,
-    first_record,
-    mapping,
-    number,
-    parsed,
-    records_of,
-    same,
-    sequence,
-    text,
-)
+from .reading import ARN, MULTIPLE, carriers_of, first_record, parsed, records_of, same, sequence
 
 __all__ = ["DynamoDb", "Kafka", "Kinesis"]
 

@@ -13,10 +13,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trace_guard.contain import contain, contained
+from trace_guard.invocation.reading import LOOKED_AT, mapping
 
 from .description import Description, Judgement, Trigger
 from .direct import Direct, Other, fallbacks_of
-from .reading import LOOKED_AT, first_record, mapping
+from .reading import first_record
 
 __all__ = ["TRIGGERS", "describe", "judge"]
 
