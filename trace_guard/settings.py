@@ -20,10 +20,6 @@ __all__ = ["PARENT_VARIABLE", "Settings"]
 
 T = TypeVar("T")
 
-PARENT_VARIABLE = "TRACE_GUARD_PARENT"
-"""A supervisor, or whatever else starts a process, passes the result of ``span.export()`` in this variable. Invocations
-of that process that have no other parent are then spans of that trace."""
-
 DEFAULT_API_URL = "https://api.braintrust.dev"
 PARENT_VARIABLE = "TRACE_GUARD_PARENT"
 """A supervisor, or whatever starts a process, puts an exported span here. The outermost invocations of the process are

@@ -47,6 +47,8 @@ class GuardedCall(HttpCall):
         args, keywords: what the function is called with; the worker uses keywords only.
     """
 
+    guard: Guard
+
     def __init__(self, target: Target, guard: Guard, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
         self.guard = guard
         self._keywords = keywords

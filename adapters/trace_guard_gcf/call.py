@@ -53,6 +53,8 @@ class GuardedCall(HttpCall):
         args, keywords: what the function is called with.
     """
 
+    guard: Guard
+
     def __init__(self, target: Target, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
         self.guard = target.guard
         self._target = target

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..contain import contain
 from ..invocation.invocation import Invocation
+from ..invocation.state import GuardLike
 from . import answers, content
 from .closing import close
 from .streaming import guard_async_result, guard_result
-
-if TYPE_CHECKING:
-    from ..guard import Guard
 
 __all__ = ["HttpCall"]
 
@@ -29,7 +27,7 @@ class HttpCall(ABC):
         owns: False if middleware has opened the invocation and will close it.
     """
 
-    guard: Guard
+    guard: GuardLike
     invocation: Invocation
     owns = True
 
