@@ -3,6 +3,8 @@
 Every call from user code into ours goes through :func:`contain`. A fault is logged once per step with its
 traceback, and the user's code goes on. Under test (:func:`raising`) it is raised instead, so that a fault
 can't hide behind its own containment.
+
+Every record of our logger is made safe by :class:`trace_guard.log_filter.LogFilter` before a handler sees it.
 """
 
 from __future__ import annotations
@@ -15,12 +17,15 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
+from .log_filter import LogFilter
+
 __all__ = ["contain", "contained", "is_shortage", "logger", "raising", "warn_once"]
 
 T = TypeVar("T")
 D = TypeVar("D")
 
 logger = logging.getLogger("trace_guard")
+logger.addFilter(LogFilter())
 
 _SHORTAGES = frozenset({
     errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS, errno.ENOLCK, errno.ENOSPC, errno.EDQUOT,

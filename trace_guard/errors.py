@@ -17,9 +17,17 @@ None of them reaches a guarded handler: see :mod:`trace_guard.contain`.
 
 from __future__ import annotations
 
+from .outside_text import printable
+
 
 class TraceGuardError(Exception):
-    """The root of everything that trace-guard raises."""
+    """The root of everything that trace-guard raises.
+
+    Messages quote servers and files: each is one printable line of bounded length, without credentials.
+    """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class SettingsError(TraceGuardError, ValueError):

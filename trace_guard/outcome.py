@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
+from .outside_text import printable
+
 __all__ = ["ClosedBy", "Delivery", "FlushPolicy", "Outcome", "Verdict", "Way"]
 
 
@@ -82,7 +84,7 @@ class Delivery:
         verdict: where the rows are now; its members are reachable as ``Delivery.DELIVERED`` and so on.
         rows: how many rows the invocation added to the journal.
         seconds: how long the caller waited for the verdict.
-        error: why it is not ``DELIVERED``, in words, or None.
+        error: why it is not ``DELIVERED``, in words, or None; one printable line without credentials.
         way: how it is delivered; None if that is not known.
     """
 
@@ -91,6 +93,10 @@ class Delivery:
     seconds: float = 0.0
     error: str | None = None
     way: Way | None = None
+
+    def __post_init__(self) -> None:
+        if self.error is not None:
+            object.__setattr__(self, "error", printable(self.error))
 
     DELIVERED: ClassVar[Verdict] = Verdict.DELIVERED
     DEFERRED: ClassVar[Verdict] = Verdict.DEFERRED

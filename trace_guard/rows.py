@@ -17,11 +17,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from .outcome import ClosedBy, Outcome
+from .outside_text import cut_middle, printable_lines
 
 __all__ = [
+    "ERROR_LIMIT",
     "Row",
     "RowKey",
     "about_end",
+    "bounded_error",
     "closing_row",
     "correction",
     "dump",
@@ -51,6 +54,11 @@ _FIRST_WINS = ("created", "span_id", "root_span_id", "span_parents", "_parent_id
 _SPECIAL = ("_object_delete", "_merge_paths", "_array_delete")
 # The marks of a forced close.
 _MARKS = ("outcome", "closed_by", "reason", "running")
+ERROR_LIMIT = 16 * 1024
+"""Most characters of an error's text. A traceback of a hundred frames fits; more than that is data that an exception
+carries, or a recursion, and would cost as much again with each row that repeats it."""
+# Of a row that is cut to save room, or sent again as it was refused.
+_REDUCED_ERROR = 4 * 1024
 _PAYLOAD = ("input", "output", "expected", "metadata", "context", "scores", "error")
 
 
@@ -157,8 +165,13 @@ def closing_row(
     about.update(notes or {})
     row: Row = {**identity(span), "_is_merge": True, "metrics": {"end": end}, "metadata": {"trace_guard": about}}
     if error is not None:
-        row["error"] = error
+        row["error"] = bounded_error(error)
     return row
+
+
+def bounded_error(text: str) -> str:
+    """The text of an error as it stands on a span: the beginning and the end of a long one, and how much was cut."""
+    return cut_middle(text, ERROR_LIMIT)
 
 
 def correction(span: Mapping[str, Any], said: Mapping[str, Any]) -> Row:
@@ -235,13 +248,22 @@ def without_payload(row: Mapping[str, Any]) -> Row:
     """
     kept = {key: value for key, value in row.items() if key not in _PAYLOAD}
     kept["metadata"] = {"trace_guard": {**_about(row), "payload_dropped": True}}
-    if isinstance(row.get("error"), str):
-        kept["error"] = row["error"][:1000]
+    if row.get("error") is not None:
+        kept["error"] = _reduced_error(row["error"])
     return kept
 
 
+def _reduced_error(error: Any) -> str | None:
+    """An error as plain text, for a row that has to be small or that the server would not take as it was."""
+    if error is None:
+        return None
+    text = error if isinstance(error, str) else json.dumps(error, default=str)
+    return printable_lines(bounded_error(text), _REDUCED_ERROR)
+
+
 def lifecycle(row: Mapping[str, Any]) -> Row:
-    """What of a span row opens or closes its span, in the plainest form, for a server that refused the row."""
+    """What of a span row opens or closes its span, in the plainest form, for a server that refused the row. Its error
+    is what such a span is looked at for: it stays, in short."""
     kept = {**identity(row), "_is_merge": True}
     if isinstance(row.get("created"), str):
         kept["created"] = row["created"]

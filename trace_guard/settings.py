@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .credentials import remember_key, strip_userinfo
 from .errors import SettingsError
 from .outcome import FlushPolicy
 from .secret_keys import Redactor
@@ -50,6 +51,19 @@ def _setting(
 
 def _text(value: str) -> str:
     return value
+
+
+def _key(value: str) -> str:
+    key = value.strip()
+    remember_key(key)
+    if not fits_header(key):
+        raise ValueError
+    return key
+
+
+def fits_header(key: str) -> bool:
+    """True if an HTTP header can carry the key."""
+    return all(letter.isprintable() and letter <= "\xff" for letter in key)
 
 
 def _flag(value: str) -> bool:
@@ -92,6 +106,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 _SECONDS = "a number of seconds, 0 or more"
 _BYTES = "a whole number of bytes, 0 or more"
 _FLAG = "true or false"
+ACCEPTED_KEY = "a Braintrust key, of printable Latin-1 characters and without line breaks"
 
 
 @dataclass(frozen=True)
@@ -175,18 +190,26 @@ class Settings:
 
     api_key: str | None = field(
         default=None, repr=False,
-        metadata={"variables": ("BRAINTRUST_API_KEY",), "parse": str.strip, "accepts": "a Braintrust key"},
+        metadata={"variables": ("BRAINTRUST_API_KEY",), "parse": _key, "accepts": ACCEPTED_KEY, "is_secret": True},
     )
-    """The key of Braintrust, as the SDK reads it. It is never written to disk."""
+    """The key of Braintrust, as the SDK reads it. It is never written to disk, and removed from every message."""
 
     api_url: str | None = _setting(None, "BRAINTRUST_API_URL", _text, "a URL")
-    """Where rows go; by default the organisation's own API, as the login names it."""
+    """Where rows go; by default the organisation's own API, as the login names it. User and password in a URL are
+    dropped: requests carry the key."""
 
     app_url: str = _setting(DEFAULT_APP_URL, "BRAINTRUST_APP_URL", _text, "a URL")
     """Where the SDK logs in."""
 
     org_name: str | None = _setting(None, "BRAINTRUST_ORG_NAME", _text, "an organisation's name")
     """Chooses among several organisations of one key."""
+
+    def __post_init__(self) -> None:
+        remember_key(self.api_key)
+        for name in ("api_url", "app_url"):
+            url = getattr(self, name)
+            if isinstance(url, str) and "@" in url:
+                object.__setattr__(self, name, strip_userinfo(url))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **keywords: Any) -> Settings:
@@ -235,7 +258,8 @@ class Settings:
         for. The key stands in it as a fingerprint, from which it can't be found."""
         if self.backend_name != "braintrust":
             return {"backend": self.backend_name}
-        fingerprint = sha256(f"trace-guard:{self.api_key}".encode()).hexdigest()[:16] if self.api_key else None
+        identified = f"trace-guard:{self.api_key}".encode(errors="surrogatepass")
+        fingerprint = sha256(identified).hexdigest()[:16] if self.api_key else None
         return {
             "backend": "braintrust",
             "api_url": self.api_url,
@@ -259,6 +283,8 @@ def _checked(source: str, value: Any, about: Mapping[str, Any]) -> Any:
     try:
         return about["parse"](value)
     except (ValueError, KeyError) as error:
+        if about.get("is_secret"):
+            raise SettingsError(f"{source} is not accepted: it takes {about['accepts']}") from None
         raise SettingsError(f"{source} is {value!r}, which is not accepted: it takes {about['accepts']}") from error
 
 

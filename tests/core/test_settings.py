@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,37 @@ def test_the_key_stays_out_of_sight() -> None:
     assert "sk-very-secret" not in str(settings.destination)
     other = Settings.from_env({"BRAINTRUST_API_KEY": "sk-other"})
     assert settings.destination["key_fingerprint"] != other.destination["key_fingerprint"]
+
+
+@pytest.mark.parametrize("key", [
+    "planted-\u2026-key", "planted\nkey", "planted\r\nHost: h", "planted\x00key", "planted\tkey", "planted\u2028key",
+    "planted\u00a0key", "planted\ud800key", "planted\x7fkey", "planted\u202ekey",
+])
+def test_a_key_that_no_header_can_carry_is_not_accepted(key: str) -> None:
+    """Such a key is an error that names its source and says what is accepted, and shows no part of the key."""
+    for source, environ, keywords in (
+        ("BRAINTRUST_API_KEY", {"BRAINTRUST_API_KEY": key}, {}), ("api_key=", {}, {"api_key": key}),
+    ):
+        with pytest.raises(SettingsError) as error:
+            Settings.from_env(environ, **keywords)
+        shown = "".join(traceback.format_exception(error.type, error.value, None))
+        assert str(error.value).startswith(f"{source} is not accepted: it takes a Braintrust key, of printable Latin-1")
+        assert "planted" not in shown
+
+
+@pytest.mark.parametrize("key", ["  sk-key \n", "key with spaces", "clé"])
+def test_a_key_that_a_header_can_carry_is_accepted(key: str) -> None:
+    """White space around a key is left out; whatever else a header can carry stays."""
+    assert Settings.from_env({"BRAINTRUST_API_KEY": key}).api_key == key.strip()
+
+
+def test_urls_are_kept_without_their_user() -> None:
+    """User and password of a URL are in no printed form of the settings, nor in the destination, which is on disk."""
+    environ = {"BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": "https://me:planted@api.host/a@b"}
+    settings = Settings.from_env(environ, app_url="https://planted@app.host")
+    settings = settings.with_login("other key", "https://me:planted@app.host", None)
+    assert "planted" not in f"{settings!r} {settings.destination}"
+    assert (settings.api_url, settings.app_url) == ("https://api.host/a@b", "https://app.host")
 
 
 @pytest.mark.parametrize(("seconds", "reserve"), [(3.0, 0.3), (1.0, 0.2), (0.0, 0.0), (float("inf"), 0.3)])

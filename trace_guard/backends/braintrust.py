@@ -9,9 +9,11 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..credentials import strip_userinfo
 from ..deadline import Deadline
 from ..errors import BackendRefused, BackendUnauthorized, BackendUnavailable
-from ..settings import DEFAULT_API_URL, Settings
+from ..outside_text import printable
+from ..settings import ACCEPTED_KEY, DEFAULT_API_URL, Settings, fits_header
 from .bounded_answer import MOST_BYTES
 from .project_ids import ORG_PLACEHOLDER, Identity, Organisation
 from .transport import ATTEMPTS, Answer, Transport
@@ -69,7 +71,7 @@ class BraintrustBackend:
         about = {"key": one.key, "org_id": organisation}
         asked = {**about, "filename": one.filename, "content_type": one.content_type}
         signed = _json(self._checked("POST", url, json.dumps(asked).encode(), deadline), url)
-        error, refusal = one.error, None
+        error, refusal = one.error and printable(one.error), None
         if one.content is not None:
             try:
                 self._put(signed, one.content, deadline)
@@ -90,7 +92,7 @@ class BraintrustBackend:
         wanted = {
             str(name): str(value) for name, value in headers.items() if str(name).lower() not in _OWN_HEADERS
         } if isinstance(headers, Mapping) else {}
-        host = urllib.parse.urlsplit(url).netloc
+        host = urllib.parse.urlsplit(strip_userinfo(url)).netloc
         if host.split(":")[0].endswith(_AZURE_BLOBS):
             wanted["x-ms-blob-type"] = "BlockBlob"  # Azure takes no blob without it, and no URL can say it
         wanted["Content-Length"] = str(content.size)
@@ -204,13 +206,16 @@ class BraintrustBackend:
     ) -> Answer:
         if not is_web_url(url):
             raise BackendUnavailable("BRAINTRUST_API_URL or BRAINTRUST_APP_URL is not a URL of http or https")
-        headers = {"Authorization": f"Bearer {self._settings.api_key or ''}", "Content-Type": "application/json"}
+        key = self._settings.api_key or ""
+        if not fits_header(key):  # a login at run time can bring any
+            raise BackendUnauthorized(f"the API key is not accepted: it takes {ACCEPTED_KEY}")
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         answer = self.transport.request(
             method, url, body, headers, deadline, attempts=attempts, most_bytes=most_bytes
         )
         if 200 <= answer.status < 300:
             return answer
-        host = urllib.parse.urlsplit(url).netloc
+        host = urllib.parse.urlsplit(strip_userinfo(url)).netloc
         said = f"{host} answered {answer.status}: {answer.text}"
         if answer.status in (401, 403):
             raise BackendUnauthorized(f"{said}; check BRAINTRUST_API_KEY and what it may write to")

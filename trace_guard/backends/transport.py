@@ -18,8 +18,10 @@ from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
 from urllib3.util.retry import Retry
 
+from ..credentials import strip_userinfo
 from ..deadline import Deadline
 from ..errors import BackendUnavailable
+from ..outside_text import printable
 from .bounded_answer import MOST_BYTES, AnswerTooLong, Bound, inflated
 from .connections import CONNECT_SECONDS, bounded_by, pools_for, proxy_for
 from .urls import is_web_url, keeps_encryption
@@ -51,7 +53,7 @@ class Answer(NamedTuple):
     @property
     def text(self) -> str:
         """The beginning of the body, for an error message."""
-        return self.body[:300].decode("utf-8", "replace").strip()
+        return printable(self.body.decode("utf-8", "replace").strip(), 300)
 
 
 class Transport:
@@ -244,4 +246,4 @@ def _plain(error: BaseException) -> str:
 
 
 def _host(url: str) -> str:
-    return urllib.parse.urlsplit(url).netloc
+    return urllib.parse.urlsplit(strip_userinfo(url)).netloc

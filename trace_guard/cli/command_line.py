@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from .. import __version__
 from ..errors import SettingsError, TraceGuardError
+from ..outside_text import print_error, printable
 from ..settings import Settings
 
 __all__ = ["main"]
@@ -51,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except SettingsError as error:
-        print(f"trace-guard: {error}", file=sys.stderr)
+        print_error(error)
         return _CALLED_WRONGLY
     except TraceGuardError as error:
-        print(f"trace-guard: {error}", file=sys.stderr)
+        print_error(error)
         return 1
     except BrokenPipeError:
         # `trace-guard traces | head` has seen enough. The exit of Python would else complain as it flushes.
@@ -66,7 +67,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     if arguments.words:
-        words = shlex.join(arguments.words)
+        from ..payload import Payload
+        from ..supervisor.redact_command import redact_command
+
+        words = printable(shlex.join(redact_command(arguments.words, Payload())))
         arguments.fail(f"the command comes behind `--`: trace-guard run [options] -- {words}")
     if not command or not command[0]:
         arguments.fail("a command is missing: trace-guard run [options] -- COMMAND [arguments]")

@@ -93,7 +93,7 @@ def _install(target: Path, arch: str, python: str) -> None:
     if done.returncode != 0:
         words = (done.stderr or done.stdout).strip().splitlines()
         raise TraceGuardError(
-            f"pip could not collect the dependencies for Python {python} on {arch}:\n" + "\n".join(words[-5:])
+            f"pip could not collect the dependencies for Python {python} on {arch}: " + " | ".join(words[-5:])
         )
     # Scripts, which name this machine's interpreter.
     shutil.rmtree(target / "bin", ignore_errors=True)

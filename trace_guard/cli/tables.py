@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
+from ..outside_text import printable
+
 __all__ = ["Cell", "Column", "Styled", "aligned", "plain", "print_table", "say", "table", "terminal"]
 
 
@@ -105,9 +107,4 @@ def aligned(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], header: b
 
 def plain(cell: Cell) -> str:
     """The text of a cell."""
-    return printable(cell.text if isinstance(cell, Styled) else cell)
-
-
-def printable(text: str) -> str:
-    """The text without what could move the cursor or colour the screen: names and errors come from anywhere."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return printable(cell.text if isinstance(cell, Styled) else cell, mark="\N{REPLACEMENT CHARACTER}")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from ..backends.local import LocalStore
 from ..backends.summaries import SpanSummary, TraceSummary, summarize
 from ..journal.directory import STORE_NAME, locate
+from ..outside_text import print_error
 from ..settings import Settings
 from .tables import Cell, Column, Styled, print_table, say
 from .words import clock, duration, outcome
@@ -29,7 +30,7 @@ def list_traces(arguments: argparse.Namespace, settings: Settings) -> int:
     elif traces:
         print_traces(traces)
     else:
-        print(_nothing(store, settings, arguments.project), file=sys.stderr)
+        print_error(_nothing(store, settings, arguments.project), prefix="")
     return 0
 
 
@@ -39,7 +40,7 @@ def show_trace(arguments: argparse.Namespace, settings: Settings) -> int:
     store = LocalStore(locate(settings.dir) / STORE_NAME)
     roots = store.find_root(arguments.root)
     if len(roots) != 1:
-        print(f"trace-guard: {_not_one(arguments.root, roots, store)}", file=sys.stderr)
+        print_error(_not_one(arguments.root, roots, store))
         return 1
     (trace,) = summarize(store.rows(roots[0]))
     spans = store.spans(roots[0])

@@ -18,6 +18,7 @@ from ..journal.files import size_of
 from ..journal.format import MAGIC, Kind, encode_entry
 from ..journal.owned import check_directory, create_file, is_own_file, open_file, own_directory
 from ..journal.reader import entries_between, parse_payload
+from ..outside_text import printable
 
 if TYPE_CHECKING:
     from ..journal.spooled import SpooledAttachment
@@ -63,6 +64,7 @@ class DeadLetters:
         Args:
             status: the HTTP status, or None if there was none.
         """
+        error = printable(error)
         warn_once(
             f"dead:{status}", "a row can't be delivered (%s); it is kept in %s; `trace-guard status` counts "
             "them", error, self._directory or "memory only, as there is no directory",
@@ -83,6 +85,7 @@ class DeadLetters:
 
     def keep_attachment(self, one: SpooledAttachment, status: int | None, error: str) -> None:
         """Write down one refused attachment, and keep its content. Never raises for a disk that won't have it."""
+        error = printable(error)
         warn_once(
             f"dead:attachment:{status}", "an attachment was refused for good (%s); it is kept in %s", error,
             self._directory or "memory only, as there is no directory",

@@ -116,11 +116,15 @@ class Sender:
         row = json.loads(encoded)
         error = str(refusal)
         if is_span_row(row):
-            try:
-                self.backend.send([dump(lifecycle(row))], deadline)
-                error += " (sent without its payload)"
-            except BackendRefused as second:
-                error = str(second)
+            kept = lifecycle(row)
+            without_error = {name: value for name, value in kept.items() if name != "error"}
+            for attempt in (kept, without_error) if kept.get("error") is not None else (kept,):
+                try:
+                    self.backend.send([dump(attempt)], deadline)
+                    error = f"{refusal} (sent without its payload)"
+                    break
+                except BackendRefused as second:
+                    error = str(second)
         self._refuse(row, encoded, refusal.status, error)
 
     def give_up(self, encoded: bytes, why: BackendUnavailable, deadline: Deadline) -> None:

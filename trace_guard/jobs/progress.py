@@ -10,10 +10,12 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
 from ..contain import contain
+from ..outside_text import printable
 
 __all__ = ["Progress"]
 
 _REDRAW_SECONDS = 0.1
+_LONGEST_NAME = 200
 
 
 class _Display(Protocol):
@@ -30,7 +32,7 @@ class Progress:
     """
 
     def __init__(self, name: str, stream: TextIO | None = None) -> None:
-        self._name = name
+        self._name = printable(name, _LONGEST_NAME)
         self._stream = stream
         self._lock = threading.Lock()
         self._display: _Display | None = None
@@ -111,8 +113,8 @@ class _Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"),
-            TimeElapsedColumn(), console=Console(file=stream),
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"), TimeElapsedColumn(), console=Console(file=stream),
             # What is printed to a file or a pipe must go on doing so.
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )

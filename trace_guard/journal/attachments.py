@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..contain import warn_once
+from ..outside_text import printable
 from ..rows import dump
 from .files import ATTACHMENTS, sync_directory
 from .locks import FileLock
@@ -118,7 +119,7 @@ class MemorySpool:
             OSError: as in :meth:`begin`.
         """
         with self._mutex:
-            one.content, one.error = None, error
+            one.content, one.error = None, printable(error)
             self._kept[one.key] = one
 
     def remove(self, one: SpooledAttachment) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..contain import contain, logger, warn_once
+from ..credentials import strip_userinfo
 from ..deadline import Deadline
 from ..errors import JournalError
 from ..outcome import ClosedBy, Outcome
@@ -209,7 +210,7 @@ def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float, death: Death | 
 
 def is_ours(header: Mapping[str, Any], destination: Mapping[str, Any]) -> bool:
     """True if a journal was written for this destination; two keys that share a directory never mix."""
-    return all(header.get(key) == value for key, value in destination.items()) and (
+    return all(_without_user(header.get(key)) == value for key, value in destination.items()) and (
         header.get("backend") == destination["backend"]
     )
 
@@ -222,3 +223,8 @@ def _remove_unfinished(path: Path) -> None:
         return  # it was not dead after all
     if age > _UNFINISHED_SECONDS:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _without_user(value: Any) -> Any:
+    """Earlier releases wrote URLs with the user and password that they had been given."""
+    return strip_userinfo(value) if isinstance(value, str) and "@" in value else value

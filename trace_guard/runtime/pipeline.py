@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..backends.base import Backend
 from ..backends.project_ids import Identity, Organisation
 from ..contain import contain, logger, warn_once
+from ..credentials import strip_userinfo
 from ..deadline import Deadline
 from ..delivery.courier import Courier
 from ..delivery.dead_letters import DeadLetters
@@ -27,6 +27,7 @@ from ..journal.journal import FileJournal, Journal, NewRow
 from ..journal.memory import MemoryJournal
 from ..journal.open_spans import InvocationRecord, OpenSpan, OpenSpans
 from ..outcome import ClosedBy, Outcome
+from ..outside_text import print_error
 from ..rows import Row, closing_row, dump, is_span_row
 from ..settings import DEFAULT_API_URL, Settings
 from .watchdog import Watchdog
@@ -464,7 +465,7 @@ class Runtime:
         settings = self.settings
         if settings.backend not in ("auto", "braintrust") or self._given_backend is not None:
             return
-        login = (api_key, app_url, org_name)
+        login = (api_key, strip_userinfo(app_url), org_name)
         with self._lock:
             self._next_login = None
             if login == _login(self.settings):
@@ -669,6 +670,4 @@ _said: set[str] = set()
 def _say_once(message: str) -> None:
     if message not in _said:
         _said.add(message)
-        if sys.stderr is not None:
-            with contextlib.suppress(OSError, ValueError):  # it is closed
-                print(message, file=sys.stderr)
+        print_error(message, prefix="")

@@ -17,6 +17,7 @@ from ..journal.open_spans import InvocationRecord, OpenSpans
 from ..journal.orphans import is_ours
 from ..journal.owned import is_own_file
 from ..journal.reader import parse_payload, read_acked, read_entries, read_header
+from ..outside_text import printable
 from ..settings import Settings
 
 __all__ = ["HeldLocks", "JournalStatus", "Status", "read_status"]
@@ -125,7 +126,7 @@ def read_status(settings: Settings) -> Status:
         )
     return Status(
         directory, settings.backend_name, _in_words(settings.destination), tuple(journals), refused,
-        tuple(problems), len(damaged),
+        tuple(map(printable, problems)), len(damaged),
     )
 
 
@@ -204,12 +205,12 @@ def _locked() -> set[str]:
 
 def _in_words(destination: Any) -> str:
     if destination.get("backend") != "braintrust":
-        return str(destination.get("backend"))
+        return printable(destination.get("backend"))
     words = [destination.get("api_url") or destination.get("app_url") or "Braintrust"]
     if destination.get("org_name"):
         words.append(f"organisation {destination['org_name']}")
     words.append(f"key {destination.get('key_fingerprint') or 'unset'}")
-    return ", ".join(str(word) for word in words)
+    return ", ".join(printable(word) for word in words)
 
 
 def _count(number: int, thing: str, plural: str = "s") -> str:

@@ -174,9 +174,11 @@ class Gateway(HTTPAdapter):
             self.host.attachments.refer(row for row, _ in rows)
 
     def _login(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
-        key = str(request.headers.get("Authorization", "")).removeprefix("Bearer ").strip()
+        # With a user in its URL the request has other credentials than the key.
+        scheme, _, key = str(request.headers.get("Authorization", "")).partition(" ")
+        key = key.strip() if scheme == "Bearer" else ""
         if key and key != LOCAL_KEY:
-            app_url = f"{url.scheme}://{url.netloc}{url.path.removesuffix('/api/apikey/login')}"
+            app_url = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.removesuffix('/api/apikey/login')}"
             self.host.key_given(key, app_url, self.wanted_organisation)
         wanted = self.wanted_organisation
         found = self.host.organisation()

@@ -8,26 +8,32 @@ from typing import Any
 
 import braintrust.logger as bt
 
+from ..outside_text import cut_middle
+from ..rows import ERROR_LIMIT, bounded_error
+
 __all__ = ["customizers", "error_text", "masked", "masking_function"]
+
+_MOST_MASKED = 8 * ERROR_LIMIT
 
 
 def error_text(error: BaseException) -> str:
-    """The text of an exception as the SDK writes it, with its traceback, masked."""
+    """The text of an exception as the SDK writes it, with its traceback, masked and bounded."""
     text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     return masked(text, f"{type(error).__name__}: its text could not be masked")
 
 
 def masked(text: str, otherwise: str = "an error whose text could not be masked") -> str:
-    """The text of an error after the user's masking function, which the SDK does not apply to errors.
+    """The text of an error after the user's masking function, which the SDK does not apply to errors; bounded.
 
     Args:
         otherwise: the text if that function raises.
     """
     mask = masking_function()
     if mask is None:
-        return text
+        return bounded_error(text)
     try:
-        return str(mask(text))
+        # Masked before it is cut, as half a secret is not recognised; but not megabytes of it.
+        return bounded_error(str(mask(cut_middle(text, _MOST_MASKED))))
     except Exception:  # noqa: BLE001 - as the SDK does: rather nothing than something that is not masked
         return otherwise
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from ..outside_text import printable
 from ..settings import PARENT_VARIABLE
 from .prctl import die_with_parent
 from .signals import Signals
@@ -141,7 +142,7 @@ def _execute(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn
 
 def _say(message: str) -> None:
     with contextlib.suppress(OSError):  # stderr is closed
-        os.write(2, f"trace-guard: {message}\n".encode(errors="backslashreplace"))
+        os.write(2, f"trace-guard: {printable(message)}\n".encode(errors="backslashreplace"))
 
 
 def _pipe() -> tuple[int, int]:

@@ -1,117 +1,177 @@
-"""A command line without its secrets, as far as those can be told: by what they are called, or by how they begin."""
+"""Removes secrets from a command line before it is logged.
+
+Detected are:
+
+- values of options, variables, headers and fields of JSON whose names say that they are secret, in a word of their own
+  or within one, such as a script for ``sh -c``;
+- users and passwords in URLs;
+- passwords of options that take one, of programs that are known: ``curl -u user:password``, ``mysql -psecret``;
+- keys that are known by how they begin.
+
+Not detected are positional secrets of any other program (``job hunter2``, ``job -p hunter2``), secrets in a variable
+whose name does not say so, and what a script computes.
+
+Every scan takes time in proportion to the words: the command waits for it.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, TypeAlias
 
-from ..payload import REDACTED, Payload
+from ..credentials import REDACTED, redact_named, redact_recognised_keys, redact_userinfo, without_known_keys
+from ..payload import CUT, Payload
 
-__all__ = ["shown"]
+__all__ = ["redact_command"]
 
-# What a secret is called: the last part of a name, or the end of one that is not in parts.
+_IsSecret: TypeAlias = Callable[[str], bool]
+
+# The last word of a secret's name, or the end of a name that is not divided into words.
 _LAST_PARTS = frozenset((
     "auth", "authorization", "bearer", "cookie", "credential", "credentials", "key", "pass", "passphrase", "passwd",
     "password", "pat", "pwd", "secret", "sig", "signature", "token",
 ))
-_ENDINGS = ("accesskey", "apikey", "passphrase", "passwd", "password", "secret", "secretkey", "token")
+_ENDINGS = (
+    "accesskey", "apikey", "authorization", "cookie", "passphrase", "passwd", "password", "secret", "secretkey",
+    "token",
+)
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z\d]+")
-# An option and its value, a variable and its, a header and its. What follows an option may be the next one.
-_SETTING = re.compile(
-    r"""(?P<before>(?<![\w-])
-            (?:--?(?P<option>[A-Za-z_][\w.-]*)(?:\s*=\s*|\s+(?!-))
-            | (?P<name>[A-Za-z_][\w-]*)(?P<quote>["']?)(?:=|:[ ]?(?!//))))
-        (?P<value>(?:(?:Bearer|Basic|Digest|Negotiate|Token)\s+)?(?:"[^"]*"|'[^']*'|[^\s&;"']+))""",
-    re.VERBOSE | re.IGNORECASE,
-)
-# An option in one word with its value, or a header with its: to the end of the word, whatever is in it.
+_LONGEST_NAME = 256
+
+# A word that is an option with its value, or a header: all of it behind the name is the value.
 _WHOLE_WORDS = (
-    re.compile(r"(?P<before>--?(?P<name>[A-Za-z_][\w.-]*)=)"),
-    re.compile(r"(?P<before>(?:--?[\w-]+=)?(?P<name>[A-Za-z][\w-]*):(?!//)[ ]?)"),
+    re.compile(r"(?P<before>(?P<name>--?[A-Za-z_][\w.-]*)=)"),
+    re.compile(r"(?P<before>(?:--?[\w-]+=|-[A-Za-z](?=[A-Za-z]))?(?P<name>[A-Za-z][\w-]*):(?!//)[ ]?)"),
 )
-_USER = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]{0,30})://(?P<user>[^\s\"'<>]*)@", re.IGNORECASE)
-_HOST_AND_PATH = re.compile(r"[^:/?#@]*(:\d*)?[/?#]")
-# Where the user of a URL is somebody's name, and no key.
-_NAMED_USERS = re.compile(r"(.*ssh|s?ftp|rsync)$", re.IGNORECASE)
-_KNOWN_BY_BEGINNING = re.compile(
-    r"""(?<![\w-])(?: sk-[\w-]{8,} | [rs]k_(?:live|test)_\w{8,} | gh[opsur]_\w{16,} | github_pat_\w{16,} |
-        glpat-[\w-]{16,} | (?:AKIA|ASIA)[A-Z\d]{12,} | xox[abeoprs]-[\w-]{8,} | AIza[\w-]{20,} | hf_\w{16,} |
-        npm_\w{16,} | pypi-[\w-]{16,} | eyJ[\w-]{8,}\.[\w-]+\.[\w-]* )""",
-    re.VERBOSE,
+# Within a text: an option and its value, or an option's name that is followed by the next option.
+_OPTION = re.compile(r"(?<![\w-])(?P<before>(?P<name>--?[A-Za-z_][\w.-]*)[ \t]{1,8})(?![-\s])")
+_OPTION_VALUE = re.compile(
+    r"""(?:(?:Bearer|Basic|Digest|Negotiate|Token)[ \t]{1,4})?
+        (?:\$?"(?:[^"\\]|\\.)*"?|\$'(?:[^'\\]|\\.)*'?|'[^']*'?|\\.|[^\s&;|<>"'\\])+""",
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-# Settings in the values of settings, URLs in the paths of URLs: what is deeper is nothing that anybody would read.
-_DEEPEST = 20
-_USER_OPTION = r"(?<!\S)(?:-[uU]|--user|--proxy-user)"
-_USER_OPTIONS = re.compile(_USER_OPTION)
-_USER_AND_PASSWORD = re.compile(rf"(?P<before>{_USER_OPTION}[= ]\s*[\"']?[^\s:\"']+:)[^\s\"']+")
-# Programs whose -p has a password in the same word.
-_MYSQL = re.compile(r"(mysql|mariadb)\w*")
+_USER_OPTION = r"(?:-[A-Za-z]{0,8}[uU]|--(?:proxy-)?user)"
+_IS_USER_OPTION = re.compile(_USER_OPTION)
+_USER_AND_PASSWORD = re.compile(
+    rf"""(?<!\S)(?P<before>["']?{_USER_OPTION}(?:=|[ \t]{{1,8}})?\$?["']?[^\s:%"'=-][^\s:%"']{{0,255}}[:%])[^\s"']+"""
+)
 
 
-def shown(command: Sequence[str], payload: Payload) -> list[str]:
-    """The words without: values of options, variables and headers whose names say that they are secret; users and
-    passwords in URLs; keys that are known by how they begin.
+class _PasswordOption(NamedTuple):
+    """An option that takes a password, of programs whose names begin with one of these."""
+
+    programs: tuple[str, ...]
+    letter: str
+    is_separate: bool  # whether the password may also be the next word
+
+
+_PASSWORD_OPTIONS = (
+    _PasswordOption(("mysql", "mariadb"), "p", is_separate=False),
+    _PasswordOption(("sshpass", "mongo"), "p", is_separate=True),
+    _PasswordOption(("redis-cli",), "a", is_separate=True),
+    _PasswordOption(("ldap",), "w", is_separate=True),
+)
+_PROGRAM = re.compile(r"(?<![\w.-])(?:mysql|mariadb|sshpass|mongo|redis-cli|ldap)[\w-]{0,32}")
+
+
+def redact_command(command: Sequence[str], payload: Payload, limit: int = 65536) -> list[str]:
+    """The words of a command line without their secrets.
 
     Stricter than for events: ``OPENAI_API_KEY=...`` and ``--hf-token ...`` count, too.
+
+    Args:
+        payload: knows more keys that are secret.
+        limit: about how many characters are kept; what is cut is marked.
     """
+    is_secret = functools.lru_cache(maxsize=4096)(functools.partial(_is_secret, payload))
     words: list[str] = []
+    options: list[_PasswordOption] = []
     before = ""
     for word in command:
-        if before.startswith("-") and "=" not in before and _is_secret(before.lstrip("-"), payload):
-            words.append(REDACTED)
-            before = ""
-            continue
-        if _USER_OPTIONS.fullmatch(before) and ":" in word:
-            word = f"{word.partition(':')[0]}:{REDACTED}"
-        elif word.startswith("-p") and len(word) > 2 and _MYSQL.fullmatch(os.path.basename(command[0])):
-            word = f"-p{REDACTED}"
-        words.append(_hidden(word, payload))
-        before = word
-    kept: list[str] = payload.copy(words)
-    return kept
+        redacted = _redacted_value(before, word, options, is_secret)
+        words.append(_redacted_word(word, options, is_secret) if redacted is None else redacted)
+        # A value that was replaced is no option, whatever it looks like.
+        before = "" if redacted == REDACTED else word
+        options += (option for option in _password_options(word) if option not in options)
+    return list(_within(limit, words))
 
 
-def _hidden(word: str, payload: Payload) -> str:
+def _within(limit: int, words: Sequence[str]) -> Iterator[str]:
+    for word in words:
+        if limit <= 0:
+            yield CUT
+            return
+        yield word if len(word) <= limit else f"{word[:limit]} {CUT}"
+        limit -= len(word)
+
+
+def _redacted_value(option: str, word: str, options: Sequence[_PasswordOption], is_secret: _IsSecret) -> str | None:
+    """A word that is the value of the option before it; None if it isn't, or no secret one."""
+    if not option.startswith("-"):
+        return None
+    if "=" not in option and is_secret(option):
+        return REDACTED
+    if any(one.is_separate and option == f"-{one.letter}" for one in options):
+        return REDACTED
+    if _IS_USER_OPTION.fullmatch(option):
+        user, separator, _ = word.partition(":") if ":" in word else word.partition("%")
+        return f"{user}{separator}{REDACTED}" if separator else None
+    return None
+
+
+def _redacted_word(word: str, options: Sequence[_PasswordOption], is_secret: _IsSecret) -> str:
+    for option in options:
+        if word.startswith(f"-{option.letter}") and len(word) > 2:
+            return f"-{option.letter}{REDACTED}"
     for pattern in _WHOLE_WORDS:
         whole = pattern.match(word)
-        if whole is not None and _is_secret(whole["name"], payload):
+        if whole is not None and is_secret(whole["name"]):
             return whole["before"] + REDACTED
+    if " " in word or "\t" in word or "\n" in word:
+        word = _redacted_options(word, is_secret)
     word = _USER_AND_PASSWORD.sub(rf"\g<before>{REDACTED}", word)
-    return _KNOWN_BY_BEGINNING.sub(REDACTED, _without_users(_without_settings(word, payload)))
+    word = redact_named(word, is_secret)
+    return redact_recognised_keys(redact_userinfo(without_known_keys(word)))
 
 
-def _without_settings(text: str, payload: Payload, depth: int = 0) -> str:
-    if depth > _DEEPEST:
-        return REDACTED
-
-    def hidden(found: re.Match[str]) -> str:
-        if _is_secret(found["option"] or found["name"], payload):
-            quote = found["quote"] or ""  # in JSON
-            return found["before"] + quote + REDACTED + quote
-        return found["before"] + _without_settings(found["value"], payload, depth + 1)
-
-    return _SETTING.sub(hidden, text)
-
-
-def _without_users(text: str, depth: int = 0) -> str:
-    """URLs without what stands before the last ``@`` of their host: a password may have any of ``:/@`` in it."""
-    if depth > _DEEPEST:
-        return REDACTED
-
-    def hidden(found: re.Match[str]) -> str:
-        scheme, user = found["scheme"], found["user"]
-        if _HOST_AND_PATH.match(user):
-            return f"{scheme}://{_without_users(user + '@', depth + 1)}"
-        name, colon, _ = user.partition(":")
-        if scheme.lower() in ("http", "https") or not (colon or _NAMED_USERS.match(scheme)):
-            return f"{scheme}://{REDACTED}@"  # tokens stand where others have a name
-        return f"{scheme}://{name}:{REDACTED}@" if colon else found[0]
-
-    return _USER.sub(hidden, text)
+def _redacted_options(text: str, is_secret: _IsSecret) -> str:
+    """A script, such as that of ``sh -c``, without the values of options that are words of their own in it."""
+    for option in _password_options(text):
+        following = r"[ \t]{0,8}" if option.is_separate else ""
+        text = re.sub(rf"(?<!\S)(-{option.letter}{following})[^\s;&|]+", rf"\g<1>{REDACTED}", text)
+    kept: list[str] = []
+    done = position = 0
+    while (found := _OPTION.search(text, position)) is not None:
+        position = found.end()
+        if is_secret(found["name"]):
+            value = _OPTION_VALUE.match(text, position)
+            if value is not None:
+                kept += (text[done:position], REDACTED)
+                done = position = value.end()
+    return "".join((*kept, text[done:]))
 
 
-def _is_secret(name: str, payload: Payload) -> bool:
+def _password_options(text: str) -> list[_PasswordOption]:
+    """The options that take a password, of the programs that are named in a word or a script."""
+    is_word = " " not in text
+    programs = [os.path.basename(text)] if is_word else [found[0] for found in _PROGRAM.finditer(text)]
+    return [option for option in _PASSWORD_OPTIONS if any(one.startswith(option.programs) for one in programs)]
+
+
+def _is_secret(payload: Payload, name: str) -> bool:
+    if len(name) > _LONGEST_NAME:
+        name = name[-_LONGEST_NAME:]
+    plain = name.lstrip("-")
+    if _is_secret_name(plain, payload):
+        return True
+    # One letter and its value in one word: -HX-Api-Key, -dkey=.
+    return name.startswith("-") and not name.startswith("--") and _is_secret_name(plain[1:], payload)
+
+
+def _is_secret_name(name: str, payload: Payload) -> bool:
     parts = [part.lower() for part in _PART.findall(name)]
     while len(parts) > 1 and parts[-1].isdigit():
         parts.pop()  # of several
@@ -120,4 +180,4 @@ def _is_secret(name: str, payload: Payload) -> bool:
     parts[-1] = parts[-1].rstrip("0123456789") or parts[-1]
     if parts[-1] in _LAST_PARTS or parts[-1].endswith(_ENDINGS):
         return True
-    return any(payload.is_secret("_".join(parts[start:])) for start in range(len(parts)))
+    return any(payload.is_secret("_".join(parts[start:])) for start in range(max(0, len(parts) - 6), len(parts)))

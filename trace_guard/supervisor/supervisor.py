@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from ..deadline import Deadline
 from ..errors import SettingsError
 from ..jobs.platform import Platform
 from ..jobs.platforms import detect
+from ..outside_text import print_error
 from ..settings import Settings
 from .another_user import AnotherUser
 from .child import NOT_EXECUTABLE, Child, environment_of_command, let_go_of_streams
@@ -88,7 +88,7 @@ class Supervisor:
         try:
             self._child = Child(self._command, environment_of_command(), added, self._signals)
         except OSError as error:
-            print(f"trace-guard: {self._command[0]}: {error.strerror}", file=sys.stderr)
+            print_error(f"{self._command[0]}: {error.strerror}")
             return NOT_EXECUTABLE
         with contain("let go of the command's streams"):
             let_go_of_streams()
@@ -112,7 +112,7 @@ class Supervisor:
         try:
             settings = self._settings()
         except SettingsError as error:
-            print(f"trace-guard: {error}; the command runs without a trace", file=sys.stderr)
+            print_error(f"{error}; the command runs without a trace")
             return None
         # The child is there by now: what this loads costs it less.
         from .trace import Trace

@@ -30,7 +30,7 @@ from .deaths import Deaths
 from .end import End
 from .exported import ExportedSpan
 from .later import LaterBackend
-from .redact_command import shown
+from .redact_command import redact_command
 
 __all__ = ["Trace"]
 
@@ -75,7 +75,9 @@ class Trace:
         }
         facts: dict[str, Any] = {"process.pid": pid, **platform.metadata}
         if settings.capture_input:
-            facts["process.command_args"] = shown(command, Payload(settings.redact, settings.max_payload_bytes))
+            facts["process.command_args"] = redact_command(
+                command, Payload(settings.redact), settings.max_payload_bytes
+            )
         row = {
             **(parent.passed_on or {}), "_is_merge": True, **self._identity, "metrics": {"start": self._began},
             "created": datetime.fromtimestamp(self._began, timezone.utc).isoformat(),

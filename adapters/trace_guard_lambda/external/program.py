@@ -329,7 +329,13 @@ def _tell(identifier: str) -> None:
 
 def say(message: str) -> None:
     """One line in the function's log."""
-    print(f"trace-guard: {message}", file=sys.stderr, flush=True)
+    try:
+        from trace_guard.outside_text import printable
+    except ImportError:  # it is run without its package, and the packages may be what is missing
+        line = ascii(message)[1:-1]
+    else:
+        line = printable(message)
+    print(f"trace-guard: {line}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
