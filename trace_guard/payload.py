@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import re
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, MappingView, Sequence, Set
 from time import monotonic
 from typing import Any
-from urllib.parse import quote_plus, unquote_plus
 
-from .encoded_text import Parsed, complete_json, decode_base64, find_json, parse_json
+from .captured_text import CUT, DEPTH, CapturedText, beginning, size_of
+from .encoded_text import decode_base64
 from .redaction import HOLDING, NAMING, REDACTED, TextRedactor
 from .secret_keys import BUILT_IN, SECRETS, Redactor, SecretKeys
 
 __all__ = ["CUT", "DECODED", "REDACTED", "SECRETS", "Payload"]
 
-CUT = "[cut by trace-guard]"
 DECODED = "[body decoded by trace-guard]"
 """Marks an object with text that came in base64 and is kept as text. ``isBase64Encoded`` is false then, so that the
 copy of an event means the same, and can be handed to a handler again."""
 
-_DEPTH = 40
 _LONGEST_INTEGER = 4096
 # What a value costs besides its text.
 _SMALL, _SCALAR = 4, 8
@@ -35,15 +31,6 @@ _BYTES_OF_SECONDS = 65536
 # even if another process has the processor meanwhile.
 _UNTIMED_STEPS = 2000
 _STEPS_BETWEEN_LOOKS = 32
-# A longer text is cut before its JSON is parsed.
-_PARSED_WHOLE = 131072
-_SHORTEST_BASE64 = 16
-_BASE64_START = re.compile(r"[A-Za-z0-9+/_-]{14,64}(?:[=\r\n]|\Z)|[A-Za-z0-9+/_-]{64}")
-_ENCODED = re.compile(r"%|[A-Za-z0-9+/_-]{16}")
-_CUT_PERCENT = re.compile(r"%[0-9A-Fa-f]?\Z")
-_FORM_START = re.compile(r"[^\s=&\"'{<]{1,256}=")
-_PART_NAME = re.compile(r"""\bname=(?:"([^"\r\n]{1,256})"|([^\s;"]{1,256}))""")
-_END_OF_HEADERS = re.compile(r"\r?\n\r?\n")
 _LONGEST_ROLE = 16
 _LISTED = (Sequence, Set, MappingView, deque)
 _LONGEST_NAME = 256
@@ -97,50 +84,53 @@ class _Copy:
     """One copy in the making, and what is left for it of bytes and time."""
 
     def __init__(self, payload: Payload) -> None:
-        self._payload = payload
-        self._is_secret = payload.keys.matches
-        self._room = payload.max_bytes
+        self.is_secret = payload.keys.matches
+        self.in_text = payload.in_text
+        self.functions = payload.functions
+        self.room = payload.max_bytes
         self._deadline = monotonic() + payload.seconds
         self._steps = 0
         self._next_look = _UNTIMED_STEPS
         self._above: set[int] = set()
-        self._has_decoded = False
+        self._text = CapturedText(self)
 
     def of(self, value: object, depth: int) -> Any:
+        """The copy of a value that stands so deep."""
         try:
             return self._of(value, depth)
         except Exception as error:  # noqa: BLE001 - a user's object may do anything when looked at
             return f"<{type(value).__name__}: {type(error).__name__} when read>"
 
-    def _may_go_on(self, steps: int = 1) -> bool:
+    def may_go_on(self, steps: int = 1) -> bool:
+        """Counts steps, and returns False as soon as bytes or time are used up."""
         self._steps += steps
         if self._steps >= self._next_look:
             self._next_look = self._steps + _STEPS_BETWEEN_LOOKS
             if monotonic() > self._deadline:
-                self._room = 0
-        return self._room > 0
+                self.room = 0
+        return self.room > 0
 
     def _of(self, value: object, depth: int) -> Any:
         if value is None or isinstance(value, bool):
-            self._room -= _SCALAR
+            self.room -= _SCALAR
             return value
         if isinstance(value, int):
-            self._room -= _SCALAR
+            self.room -= _SCALAR
             # Python refuses to write longer ones in decimal.
             return int.__int__(value) if value.bit_length() <= _LONGEST_INTEGER else f"<{value.bit_length()} bits>"
         if isinstance(value, float):
-            self._room -= _SCALAR
+            self.room -= _SCALAR
             return float.__float__(value) if math.isfinite(value) else float.__repr__(value)
-        if not self._may_go_on() or depth > _DEPTH:
+        if not self.may_go_on() or depth > DEPTH:
             return CUT
         if isinstance(value, str):
             return self._string(value, depth)
         if isinstance(value, (bytes, bytearray, memoryview)):
-            self._room -= _SCALAR
+            self.room -= _SCALAR
             return f"<{len(value)} bytes>"
         if id(value) in self._above:
             return "<recursion>"
-        self._room -= _SMALL
+        self.room -= _SMALL
         self._above.add(id(value))
         try:
             return self._container(value, depth + 1)
@@ -157,7 +147,7 @@ class _Copy:
             return self._sequence(value, depth)  # type: ignore[arg-type]
         fields = _fields_of(value)
         if fields is not None:
-            return self._mapping(fields, depth)
+            return self.of(fields, depth)
         if isinstance(value, _LISTED):
             return self._sequence(value, depth)  # type: ignore[arg-type]
         return self._string(repr(value), depth)
@@ -170,15 +160,15 @@ class _Copy:
         is_naming = is_cut = False
         holding: list[str] = []
         for original, item in value.items():
-            if not self._may_go_on():
+            if not self.may_go_on():
                 copy[CUT] = True
                 break
             if instead:
                 item = instead.get(original, item)
             key, is_secret = self._key(original)
-            self._has_decoded = False
-            copy[key] = self._value(key, is_secret, item, depth)
-            has_decoded |= self._has_decoded and isinstance(item, str)
+            self._text.has_decoded = False
+            copy[key] = self.value(key, is_secret, item, depth)
+            has_decoded |= self._text.has_decoded and isinstance(item, str)
             if key == CUT:
                 break
             role = key.lower() if len(key) <= _LONGEST_ROLE else ""
@@ -201,22 +191,23 @@ class _Copy:
         elif isinstance(key, bytes):
             text = key.decode("latin-1")  # a header of ASGI
         elif isinstance(key, (tuple, frozenset)):
-            text = repr(self._sequence(key, _DEPTH))
+            text = repr(self._sequence(key, DEPTH))
         else:
             text = str(key) if not isinstance(key, int) or key.bit_length() <= _LONGEST_INTEGER else "<number>"
-        is_secret = self._is_secret(text)
-        kept = _beginning(text, self._room)
-        self._room -= _size(kept) + _SMALL
+        is_secret = self.is_secret(text)
+        kept = beginning(text, self.room)
+        self.room -= size_of(kept) + _SMALL
         return kept if len(kept) == len(text) else f"{kept} {CUT}", is_secret
 
-    def _value(self, key: str, is_secret: bool, item: object, depth: int) -> Any:
+    def value(self, key: str, is_secret: bool, item: object, depth: int) -> Any:
+        """The copy of a value that has a key."""
         if item is None:
             return self.of(None, depth)
         if is_secret:
-            self._room -= len(REDACTED)
+            self.room -= len(REDACTED)
             return REDACTED
         copy = self.of(item, depth)
-        for function in self._payload.functions:
+        for function in self.functions:
             try:
                 said = function(key, copy)
             except Exception:  # noqa: BLE001 - what could not be judged is not logged
@@ -232,18 +223,18 @@ class _Copy:
             (name,) = name.values()  # a string of DynamoDB: {"S": "Authorization"}
         if isinstance(name, bytes):
             name = name[:_LONGEST_NAME].decode("latin-1")
-        return isinstance(name, str) and len(name) <= _LONGEST_NAME and self._is_secret(name)
+        return isinstance(name, str) and len(name) <= _LONGEST_NAME and self.is_secret(name)
 
     def _sequence(self, value: Iterable[Any], depth: int) -> list[Any]:
         if isinstance(value, (list, tuple)) and len(value) == 2 and isinstance(value[0], (str, bytes)):
             # It may be a pair, as in a list of headers.
             name = value[0] if isinstance(value[0], str) else value[0][:_LONGEST_NAME].decode("latin-1")
             if len(name) <= _LONGEST_NAME:
-                return [self.of(value[0], depth), self._value(name, self._is_secret(name), value[1], depth)]
+                return [self.of(value[0], depth), self.value(name, self.is_secret(name), value[1], depth)]
         copy: list[Any] = []
         is_announced = False
         for item in value:
-            if not self._may_go_on():
+            if not self.may_go_on():
                 copy.append(CUT)
                 break
             if is_announced and item is not None:
@@ -258,80 +249,10 @@ class _Copy:
     # Strings
 
     def _string(self, value: str, depth: int) -> str:
-        room = self._room
-        text = self._clean(str.__str__(value), depth)
-        self._room = min(self._room, room - _SMALL - _size(text))
+        room = self.room
+        text = self._text.clean(str.__str__(value), depth)
+        self.room = min(self.room, room - _SMALL - size_of(text))
         return text
-
-    def _clean(self, text: str, depth: int) -> str:
-        """A text without secrets, cut to the room that is left."""
-        if len(text) < _SHORTEST_BASE64 and text.isalnum() and self._may_go_on():
-            return text
-        if depth > _DEPTH or not self._may_go_on(1 + min(len(text), self._room) // 64):
-            return CUT
-        kept = _beginning(text, self._room)
-        is_cut = len(kept) < len(text)
-        if kept.lstrip()[:1] in ("{", "["):
-            clean = self._json(text, kept, depth)
-            if clean is not None:
-                return clean
-            if not self._may_go_on():
-                return CUT
-        clean = self._decoded(kept, depth, is_cut=is_cut)
-        if clean is None:
-            clean = self._in_parts(kept, depth)
-        if clean is None:
-            clean = self._form(kept, depth) if _FORM_START.match(kept) else self._with_json_within(kept, depth)
-            clean = self._payload.in_text.redact(clean, self._may_go_on)
-        if clean is None:  # there was no time to search it
-            return CUT
-        return f"{clean} {CUT}" if is_cut else clean
-
-    def _json(self, text: str, kept: str, depth: int) -> str | None:
-        if len(text) <= _PARSED_WHOLE:
-            parsed = parse_json(text)
-            if parsed is not None:
-                return self._dumped(parsed, text, depth)
-        parsed = complete_json(kept[:_PARSED_WHOLE], CUT, self._may_go_on)
-        if parsed is None:
-            return None
-        if len(kept) < len(text):
-            return json.dumps(self._parsed(parsed.value, depth))
-        clean = self._dumped(parsed, text, depth)
-        return clean if clean is not text else None
-
-    def _dumped(self, parsed: Parsed, text: str, depth: int) -> str:
-        """The JSON of a value without its secrets; the text that it was read from if there are none."""
-        clean = self._parsed(parsed.value, depth)
-        if clean == parsed.value and not parsed.has_duplicates:
-            return text
-        said = json.dumps(clean)
-        if parsed.is_whole:
-            return said
-        # A broken text is kept as it is written, if no more secrets are found in what can be parsed of it.
-        found = self._payload.in_text.redact(text, self._may_go_on)
-        return said if found is None or found.count(REDACTED) < said.count(REDACTED) else text
-
-    def _parsed(self, value: Any, depth: int) -> Any:
-        """The copy of a value that stands in a text: only the text counts."""
-        room = self._room
-        clean = self.of(value, depth + 1)
-        self._room = room if self._room > 0 else 0
-        return clean
-
-    def _decoded(self, kept: str, depth: int, *, is_cut: bool) -> str | None:
-        """What base64 holds, if there is a secret in it."""
-        if len(kept) < _SHORTEST_BASE64 or not _BASE64_START.match(kept):
-            return None
-        is_cut = is_cut or len(kept.rstrip("=\r\n")) % 4 == 1
-        plain = decode_base64(kept, self._room, is_cut=is_cut)
-        if not isinstance(plain, str) or not plain or "\0" in plain:
-            return None
-        clean = self._clean(plain, depth + 1)
-        if clean == plain:
-            return None
-        self._has_decoded = True
-        return clean
 
     def _plain_body(self, body: object) -> dict[str, Any]:
         """What an event with this body in base64 has instead; nothing if it is no base64, and so is text already.
@@ -339,73 +260,20 @@ class _Copy:
         if not isinstance(body, str) or not body:
             return {}
         # The longest characters of UTF-8 have four bytes: so much text is either all of it, or more than fits.
-        most = (4 * max(self._room, 0)) // 3 * 4 + 8
+        most = (4 * max(self.room, 0)) // 3 * 4 + 8
         encoded = "".join(body[: 2 * most].split())
         is_cut = len(body) > 2 * most or len(encoded) > most
-        plain = decode_base64(encoded[:most] if is_cut else encoded, self._room, is_cut=is_cut)
+        plain = decode_base64(encoded[:most] if is_cut else encoded, self.room, is_cut=is_cut)
         if plain is None:
             return {}
         if isinstance(plain, str):
             return {"body": plain, "isBase64Encoded": False, DECODED: True}
         return {"body": f"<{len(body)} characters of base64>" if is_cut else f"<{len(plain)} bytes>"}
 
-    def _form(self, text: str, depth: int) -> str:
-        """A form or a query, with JSON and base64 in its values."""
-        if any(space in text for space in (" ", "\n", "\t")):
-            return text
-        fields: list[str] = []
-        for field in text.split("&"):
-            if not self._may_go_on():
-                return "&".join([*fields, CUT])
-            if not self._payload.functions and not _ENCODED.search(field):
-                fields.append(field)
-                continue
-            name, equals, value = field.partition("=")
-            plain = unquote_plus(_CUT_PERCENT.sub("", value))
-            clean = self._value(unquote_plus(name), self._is_secret(name), plain, depth + 1) if equals else plain
-            if clean == plain:
-                fields.append(field)
-            else:
-                said = clean if isinstance(clean, str) else json.dumps(clean)
-                fields.append(f"{name}={said if said == REDACTED else quote_plus(said, safe='[]')}")
-        return "&".join(fields)
 
-    def _in_parts(self, text: str, depth: int) -> str | None:
-        """A form in parts (``multipart/form-data``); None if the text is none."""
-        if text[:2] != "--" or "form-data" not in text:
-            return None
-        boundary = text[: text.find("\n")].rstrip("\r") if "\n" in text else text
-        parts: list[str] = []
-        for part in text.split(boundary):
-            headers = _END_OF_HEADERS.search(part)
-            if headers is None:
-                parts.append(part)
-                continue
-            if not self._may_go_on():
-                return boundary.join([*parts, CUT])
-            found = _PART_NAME.search(part, 0, headers.start())
-            name = (found[1] or found[2]) if found is not None else ""
-            content = part[headers.end() :]
-            body = content.rstrip("\r\n")
-            clean = self._value(name, self._is_secret(name), body, depth + 1)
-            said = clean if isinstance(clean, str) else json.dumps(clean)
-            parts.append(f"{part[: headers.end()]}{said}{content[len(body) :]}")
-        return boundary.join(parts)
-
-    def _with_json_within(self, text: str, depth: int) -> str:
-        """A text such as a line of a log, which has JSON in it."""
-        kept: list[str] = []
-        done = 0
-        for start, parsed in find_json(text, CUT, self._may_go_on):
-            if not self._may_go_on():
-                return f"{text[:done]} {CUT}" if not kept else f"{''.join(kept)} {CUT}"
-            kept += text[done:start], self._dumped(parsed, text[start : parsed.end], depth)
-            done = parsed.end
-        return "".join([*kept, text[done:]])
-
-
-def _fields_of(value: object) -> Mapping[Any, Any] | None:
-    """The fields of a model, a dataclass or a named tuple by their names; None for other objects."""
+def _fields_of(value: object) -> object:
+    """The fields of a model, a dataclass or a named tuple by their names; None for other objects. A model of a list
+    has that one instead."""
     kind = type(value)
     if isinstance(value, type):
         return None
@@ -414,8 +282,8 @@ def _fields_of(value: object) -> Mapping[Any, Any] | None:
         return dict(zip(names, value, strict=False)) if names is not None else None
     dump = getattr(value, "model_dump", None)
     if callable(dump):
-        found = dump()
-        return found if isinstance(found, Mapping) else {"": found}
+        found: object = dump()
+        return found
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
     elif hasattr(kind, "__attrs_attrs__"):
@@ -424,21 +292,3 @@ def _fields_of(value: object) -> Mapping[Any, Any] | None:
         # Of msgspec, and of the first version of pydantic.
         names = getattr(kind, "__struct_fields__", None) or getattr(kind, "__fields__", None)
     return {name: getattr(value, name) for name in names} if isinstance(names, (list, tuple, dict)) else None
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def _beginning(text: str, size: int) -> str:
-    """As much of a text as takes so many bytes."""
-    kept = text[:size]
-    if kept.isascii():
-        return kept
-    encoded = kept.encode("utf-8", "surrogatepass")
-    if len(encoded) <= size:
-        return kept
-    end = size
-    while end > 0 and encoded[end] & 0xC0 == 0x80:  # within a character
-        end -= 1
-    return encoded[:end].decode("utf-8", "surrogatepass")

@@ -199,6 +199,11 @@ def test_a_secret_is_not_revealed_by_the_cut() -> None:
     assert "hunter2" not in json.dumps(Payload(max_bytes=1000).copy(text))
 
 
+class ListModel:
+    def model_dump(self) -> list[Any]:
+        return [{"token": "x"}, 1]
+
+
 class Login(NamedTuple):
     user: str
     password: str
@@ -235,6 +240,7 @@ class Model:
     [
         (Hostile(), "<Hostile: RuntimeError when read>"),
         (Question("hi", "x"), {"text": "hi", "password": REDACTED}),
+        (ListModel(), [{"token": REDACTED}, 1]),
         (Login("a", "x"), {"user": "a", "password": REDACTED}),
         (Struct(), {"text": "hi", "api_key": REDACTED}),
         ({Kind.TOKEN: "x", "kind": Kind.TOKEN}, {"token": REDACTED, "kind": "token"}),

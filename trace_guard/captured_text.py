@@ -1,0 +1,209 @@
+"""Captured strings: JSON, forms, queries and base64 are read, and copied like the values that they hold."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Protocol
+from urllib.parse import quote_plus, unquote_plus
+
+from .encoded_text import Parsed, complete_json, decode_base64, find_json, parse_json
+from .redaction import REDACTED, TextRedactor
+from .secret_keys import Redactor
+
+__all__ = ["CUT", "DEPTH", "CapturedText", "Copying", "beginning", "size_of"]
+
+CUT = "[cut by trace-guard]"
+DEPTH = 40
+"""Values within values, and texts within texts, are copied so deep."""
+
+# A longer text is cut before its JSON is parsed.
+_PARSED_WHOLE = 131072
+_SHORTEST_BASE64 = 16
+_BASE64_START = re.compile(r"[A-Za-z0-9+/_-]{14,64}(?:[=\r\n]|\Z)|[A-Za-z0-9+/_-]{64}")
+_ENCODED = re.compile(r"%|[A-Za-z0-9+/_-]{16}")
+_CUT_PERCENT = re.compile(r"%[0-9A-Fa-f]?\Z")
+_FORM_START = re.compile(r"[^\s=&\"'{<]{1,256}=")
+_PART_NAME = re.compile(r"""\bname=(?:"([^"\r\n]{1,256})"|([^\s;"]{1,256}))""")
+_END_OF_HEADERS = re.compile(r"\r?\n\r?\n")
+
+
+class Copying(Protocol):
+    """The copy that a text becomes a part of.
+
+    Attributes:
+        room: the bytes that are left.
+        in_text: searches plain text.
+        functions: those of the user that see each key and value.
+    """
+
+    room: int
+    in_text: TextRedactor
+    functions: tuple[Redactor, ...]
+
+    def may_go_on(self, steps: int = 1) -> bool:
+        """False as soon as bytes or time are used up."""
+
+    def is_secret(self, key: str, /) -> bool:
+        """True for a key that names a secret."""
+
+    def of(self, value: object, depth: int) -> Any:
+        """The copy of a value."""
+
+    def value(self, key: str, is_secret: bool, item: object, depth: int) -> Any:
+        """The copy of a value that has a key."""
+
+
+class CapturedText:
+    """Makes the texts of one copy.
+
+    Attributes:
+        has_decoded: the last text was base64, and is kept as what it holds.
+    """
+
+    def __init__(self, copy: Copying) -> None:
+        self._copy = copy
+        self.has_decoded = False
+
+    def clean(self, text: str, depth: int) -> str:
+        """A text without secrets, cut to the room that is left."""
+        if len(text) < _SHORTEST_BASE64 and text.isalnum() and self._copy.may_go_on():
+            return text
+        if depth > DEPTH or not self._copy.may_go_on(1 + min(len(text), self._copy.room) // 64):
+            return CUT
+        kept = beginning(text, self._copy.room)
+        is_cut = len(kept) < len(text)
+        if kept.lstrip()[:1] in ("{", "["):
+            clean = self._json(text, kept, depth)
+            if clean is not None:
+                return clean
+            if not self._copy.may_go_on():
+                return CUT
+        clean = self._decoded(kept, depth, is_cut=is_cut)
+        if clean is None:
+            clean = self._in_parts(kept, depth)
+        if clean is None:
+            clean = self._form(kept, depth) if _FORM_START.match(kept) else self._with_json_within(kept, depth)
+            clean = self._copy.in_text.redact(clean, self._copy.may_go_on)
+        if clean is None:  # there was no time to search it
+            return CUT
+        return f"{clean} {CUT}" if is_cut else clean
+
+    def _json(self, text: str, kept: str, depth: int) -> str | None:
+        if len(text) <= _PARSED_WHOLE:
+            parsed = parse_json(text)
+            if parsed is not None:
+                return self._dumped(parsed, text, depth)
+        parsed = complete_json(kept[:_PARSED_WHOLE], CUT, self._copy.may_go_on)
+        if parsed is None:
+            return None
+        if len(kept) < len(text):
+            return json.dumps(self._parsed(parsed.value, depth))
+        clean = self._dumped(parsed, text, depth)
+        return clean if clean is not text else None
+
+    def _dumped(self, parsed: Parsed, text: str, depth: int) -> str:
+        """The JSON of a value without its secrets; the text that it was read from if there are none."""
+        clean = self._parsed(parsed.value, depth)
+        if clean == parsed.value and not parsed.has_duplicates:
+            return text
+        said = json.dumps(clean)
+        if parsed.is_whole:
+            return said
+        # A broken text is kept as it is written, if no more secrets are found in what can be parsed of it.
+        found = self._copy.in_text.redact(text, self._copy.may_go_on)
+        return said if found is None or found.count(REDACTED) < said.count(REDACTED) else text
+
+    def _parsed(self, value: Any, depth: int) -> Any:
+        """The copy of a value that stands in a text: only the text counts."""
+        room = self._copy.room
+        clean = self._copy.of(value, depth + 1)
+        self._copy.room = room if self._copy.room > 0 else 0
+        return clean
+
+    def _decoded(self, kept: str, depth: int, *, is_cut: bool) -> str | None:
+        """What base64 holds, if there is a secret in it."""
+        if len(kept) < _SHORTEST_BASE64 or not _BASE64_START.match(kept):
+            return None
+        is_cut = is_cut or len(kept.rstrip("=\r\n")) % 4 == 1
+        plain = decode_base64(kept, self._copy.room, is_cut=is_cut)
+        if not isinstance(plain, str) or not plain or "\0" in plain:
+            return None
+        clean = self.clean(plain, depth + 1)
+        if clean == plain:
+            return None
+        self.has_decoded = True
+        return clean
+
+    def _form(self, text: str, depth: int) -> str:
+        """A form or a query, with JSON and base64 in its values."""
+        if any(space in text for space in (" ", "\n", "\t")):
+            return text
+        fields: list[str] = []
+        for field in text.split("&"):
+            if not self._copy.may_go_on():
+                return "&".join([*fields, CUT])
+            if not self._copy.functions and not _ENCODED.search(field):
+                fields.append(field)
+                continue
+            name, equals, value = field.partition("=")
+            plain = unquote_plus(_CUT_PERCENT.sub("", value))
+            clean = self._copy.value(unquote_plus(name), self._copy.is_secret(name), plain, depth + 1)
+            if not equals or clean == plain:
+                fields.append(field)
+            else:
+                said = clean if isinstance(clean, str) else json.dumps(clean)
+                fields.append(f"{name}={said if said == REDACTED else quote_plus(said, safe='[]')}")
+        return "&".join(fields)
+
+    def _in_parts(self, text: str, depth: int) -> str | None:
+        """A form in parts (``multipart/form-data``); None if the text is none."""
+        if text[:2] != "--" or "form-data" not in text:
+            return None
+        boundary = text[: text.find("\n")].rstrip("\r") if "\n" in text else text
+        parts: list[str] = []
+        for part in text.split(boundary):
+            headers = _END_OF_HEADERS.search(part)
+            if headers is None:
+                parts.append(part)
+                continue
+            if not self._copy.may_go_on():
+                return boundary.join([*parts, CUT])
+            found = _PART_NAME.search(part, 0, headers.start())
+            name = (found[1] or found[2]) if found is not None else ""
+            content = part[headers.end() :]
+            body = content.rstrip("\r\n")
+            clean = self._copy.value(name, self._copy.is_secret(name), body, depth + 1)
+            said = clean if isinstance(clean, str) else json.dumps(clean)
+            parts.append(f"{part[: headers.end()]}{said}{content[len(body) :]}")
+        return boundary.join(parts)
+
+    def _with_json_within(self, text: str, depth: int) -> str:
+        """A text such as a line of a log, which has JSON in it."""
+        kept: list[str] = []
+        done = 0
+        for start, parsed in find_json(text, CUT, self._copy.may_go_on):
+            if not self._copy.may_go_on():
+                return f"{text[:done]} {CUT}" if not kept else f"{''.join(kept)} {CUT}"
+            kept += text[done:start], self._dumped(parsed, text[start : parsed.end], depth)
+            done = parsed.end
+        return "".join([*kept, text[done:]])
+
+
+def size_of(text: str) -> int:
+    """The bytes that a text takes."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def beginning(text: str, size: int) -> str:
+    """As much of a text as takes so many bytes."""
+    kept = text[:size]
+    if kept.isascii():
+        return kept
+    encoded = kept.encode("utf-8", "surrogatepass")
+    if len(encoded) <= size:
+        return kept
+    end = size
+    while end > 0 and encoded[end] & 0xC0 == 0x80:  # within a character
+        end -= 1
+    return encoded[:end].decode("utf-8", "surrogatepass")
