@@ -32,6 +32,8 @@ __all__ = ["FileSpool", "MemorySpool", "Spool"]
 
 _MEMORY_BYTES = 16 * 1024 * 1024
 _ABOUT_BYTES = 64 * 1024
+# No process keeps a larger attachment, unless it was allowed to; such a file is one with holes.
+_BODY_BYTES = 1024 * 1024 * 1024
 _CUT_SHORT = "the process ended before it had read this attachment"
 
 
@@ -166,7 +168,7 @@ class FileSpool(MemorySpool):
         self._sync = sync
         self._lock = FileLock(self.path / "lock")
         for path in sorted(self.path.glob("*.json"), key=_made_at) if has_directory(self.path) else ():
-            one = _read(path)
+            one = _read(path, max(most, _BODY_BYTES))
             if one is not None:
                 if orphaned and one.content is None and one.error is None:
                     one.error = _CUT_SHORT
@@ -249,7 +251,7 @@ class FileSpool(MemorySpool):
         os.replace(part, whole)
 
 
-def _read(path: Path) -> SpooledAttachment | None:
+def _read(path: Path, limit: int) -> SpooledAttachment | None:
     """What is kept of one attachment; None if it was removed meanwhile, or is damaged, which is reported once."""
     try:
         about = json.loads(read_file(path, _ABOUT_BYTES))
@@ -266,10 +268,12 @@ def _read(path: Path) -> SpooledAttachment | None:
         try:
             os.close(open_file(body, os.O_RDONLY))
             one.content = Content(body)
+            if one.content.size > limit:
+                raise UnsafeFile(body, f"has more than {limit} bytes")
         except FileNotFoundError:
             return None
         except OSError as error:
-            one.error = f"its content can't be read: {error}"
+            one.content, one.error = None, f"its content can't be read: {error}"
     return one
 
 

@@ -24,8 +24,9 @@ DEAD_LETTERS = "dead-letters"
 CACHE = "cache"
 STORE_NAME = "traces.db"
 """What the local store is called within trace-guard's directory."""
-# How the names begin that trace-guard gives to what it keeps in its directory.
-_NAMES = (JOURNALS, DEAD_LETTERS, CACHE, ATTACHMENTS, STORE_NAME, "extension.sock")
+DIRECTORIES = (JOURNALS, DEAD_LETTERS, CACHE, ATTACHMENTS)
+NAMES = (*DIRECTORIES, STORE_NAME)
+"""How the names begin that trace-guard gives to what it keeps in its directory."""
 
 
 class StateDir(NamedTuple):
@@ -112,7 +113,7 @@ def _is_shared(directory: Path) -> bool:
             return False
         if found.st_mode & stat.S_ISVTX or found.st_uid != os.geteuid():
             return True
-        return any(not name.startswith(_NAMES) for name in os.listdir(directory))
+        return any(not name.startswith((*NAMES, "extension.sock")) for name in os.listdir(directory))
     except OSError:
         return False
 

@@ -16,8 +16,8 @@ import stat
 from pathlib import Path
 
 __all__ = [
-    "UnsafeFile", "check_directory", "create_file", "has_directory", "is_own_file", "make_parents", "open_file",
-    "own_directory", "read_file",
+    "UnsafeFile", "check_directory", "check_file", "create_file", "has_directory", "is_own_file", "make_parents",
+    "open_file", "own_directory", "read_file",
 ]
 
 # Windows has none of these flags, nor users in this sense.
@@ -93,12 +93,25 @@ def read_file(path: Path, limit: int, *, private: bool = False) -> bytes:
         return content
 
 
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Make sure that :func:`open_file` would take a file. Nothing is opened.
+
+    Raises:
+        UnsafeFile: it would not.
+        OSError: there is none, or it can't be looked at.
+    """
+    fault = _fault(os.lstat(path))
+    if fault is not None:
+        raise UnsafeFile(path, fault)
+
+
 def is_own_file(path: str | os.PathLike[str]) -> bool:
-    """Whether :func:`open_file` would take it. Nothing is opened."""
+    """Whether there is a file that :func:`open_file` would take."""
     try:
-        return _fault(os.lstat(path)) is None
+        check_file(path)
     except OSError:
         return False
+    return True
 
 
 def own_directory(path: Path) -> None:

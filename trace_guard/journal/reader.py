@@ -64,6 +64,11 @@ def read_header(path: Path) -> dict[str, Any]:
     """
     try:
         check_directory(path)
+    except UnsafeFile as error:
+        raise JournalDamaged(str(error)) from error
+    except OSError as error:
+        raise JournalDamaged(f"{path} can't be read: {error}") from error
+    try:
         header = json.loads(read_file(path / "header", _HEADER_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise JournalDamaged(f"{path} has no readable header: {error}") from error
@@ -83,10 +88,9 @@ def read_acked(path: Path) -> Position:
     if acked is None:
         return START
     numbers = segments(path)
-    last = numbers[-1] if numbers else 0
-    if acked.segment > last or (acked.segment == last and acked.offset > _length(path / segment_name(last))):
-        return START
-    return acked
+    if acked.segment in numbers:
+        return acked if acked.offset <= _length(path / segment_name(acked.segment)) else START
+    return acked if numbers and acked.segment < numbers[-1] else START
 
 
 def read_entries(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ..delivery.dead_letters import read_dead_letters
-from ..errors import JournalDamaged, JournalError, JournalUnavailable
-from ..journal.directory import DEAD_LETTERS, JOURNALS, examine
+from ..errors import JournalError, JournalUnavailable
+from ..journal.directory import DEAD_LETTERS, DIRECTORIES, JOURNALS, NAMES, examine
 from ..journal.files import ATTACHMENTS, size_of
 from ..journal.format import Kind
 from ..journal.locks import FileLock
 from ..journal.open_spans import InvocationRecord, OpenSpans
 from ..journal.orphans import is_ours
-from ..journal.owned import is_own_file
+from ..journal.owned import check_directory, check_file
 from ..journal.reader import parse_payload, read_acked, read_entries, read_header
 from ..outside_text import printable
 from ..settings import Settings
@@ -104,6 +105,7 @@ def read_status(settings: Settings) -> Status:
     refused, last_refused = 0, {}
     for letter in read_dead_letters(directory, damaged):
         refused, last_refused = refused + 1, letter
+    damaged = list(dict.fromkeys([*damaged, *_unsafe_in(directory)]))
     problems += [*damaged[:_SHOWN], *([f"{len(damaged) - _SHOWN} more like these"] if len(damaged) > _SHOWN else [])]
     orphans = [journal for journal in journals if journal.state == "orphan" and journal.ours]
     if orphans:
@@ -148,18 +150,38 @@ def _journal(path: Path, settings: Settings, damaged: list[str], locks: HeldLock
             spans.observe(row)
             pending += entry.kind == Kind.ROW and entry.end > acked
     if odd:
-        damaged.append(f"{path} has {_count(odd, 'damaged entr' + ('y' if odd == 1 else 'ies'), plural='')}")
-    size = 0
-    for segment in path.glob("*.seg"):
-        size += size_of(segment)
-        if os.path.lexists(segment) and not is_own_file(segment):
-            damaged.append(f"{segment} is not a file of this user's: its rows can't be read")
+        damaged.append(f"{path} has {odd} damaged {'entry' if odd == 1 else 'entries'}")
+    size = sum(size_of(segment) for segment in path.glob("*.seg"))
     pid, is_live = header.get("pid"), locks.is_held(path / "lock")
     return JournalStatus(
         path, pid if isinstance(pid, int) else None, "live" if is_live else "orphan", size, pending,
         len(spans.all_open()), _in_words(header), is_ours(header, settings.destination),
         len(list((path / ATTACHMENTS).glob("*.json"))),
     )
+
+
+def _unsafe_in(directory: Path) -> Iterator[str]:
+    """What lies in trace-guard's directory and is not used, as it is not safely this user's."""
+    for path in directory.glob("*"):
+        if path.name.startswith(NAMES):
+            yield from _unsafe(path)
+
+
+def _unsafe(path: Path) -> Iterator[str]:
+    is_journal = path.parent.name == JOURNALS
+    try:
+        if not (is_journal or path.name in DIRECTORIES):
+            check_file(path)
+            return
+        check_directory(path)
+        below = sorted(path.iterdir())
+    except FileNotFoundError:
+        return  # removed meanwhile
+    except OSError as error:
+        yield str(error)
+        return
+    for one in below:
+        yield from _unsafe(one)
 
 
 def _and_attachments(journals: list[JournalStatus]) -> str:
@@ -177,11 +199,7 @@ class HeldLocks:
 
     def is_held(self, path: Path) -> bool:
         """Whether a process holds the lock on a file."""
-        if not is_own_file(path):
-            os.lstat(path)
-            raise JournalDamaged(
-                f"{path} is not a file of this user's: whether the journal's process lives can't be told"
-            )
+        check_file(path)
         found = os.lstat(path)
         if self._table is None:
             self._table = _locked()
@@ -213,5 +231,5 @@ def _in_words(destination: Any) -> str:
     return ", ".join(printable(word) for word in words)
 
 
-def _count(number: int, thing: str, plural: str = "s") -> str:
-    return f"{number} {thing}{'' if number == 1 else plural}"
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
