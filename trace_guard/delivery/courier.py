@@ -160,8 +160,10 @@ class Courier:
 
     def note_loss(self, journal: Journal) -> None:
         """If rows of a journal can't be read back, the deliveries of the traces that are under way say so."""
-        with self._changed:
-            self._note_loss(journal)
+        source = self._source(journal)
+        if source is not None:
+            with self._changed:
+                self._note_loss(source)
 
     def send_soon(self) -> None:
         """Send all there is without making anybody wait for it."""
@@ -337,9 +339,12 @@ class Courier:
     def _source(self, journal: Journal) -> Source | None:
         return next((source for source in tuple(self._sources) if source.journal is journal), None)
 
-    def _note_loss(self, journal: Journal) -> None:
-        if journal.lost is not None:
-            self._lost.update(dict.fromkeys(record.root_span_id for record in journal.spans.live()))
+    def _note_loss(self, source: Source) -> None:
+        if source.journal.lost != source.lost:
+            source.lost = source.journal.lost
+            spans = source.journal.spans
+            self._lost.update(dict.fromkeys(record.root_span_id for record in spans.live()))
+            self._lost.update(dict.fromkeys(str(span.identity.get("root_span_id")) for span in spans.all_open()))
             while len(self._lost) > _REMEMBERED:
                 del self._lost[next(iter(self._lost))]
 
@@ -500,7 +505,7 @@ class Courier:
             source.cursor = run.end = entry.end
         # What can't be read, as it was damaged, or dropped from a full memory, is passed over.
         source.cursor = run.end = max(source.cursor, until)
-        self._note_loss(source.journal)
+        self._note_loss(source)
 
     def _is_busy(self, row_id: str) -> bool:
         return any(row_id in flight.batch.ids for flight in self._flights)

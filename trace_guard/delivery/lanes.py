@@ -31,6 +31,7 @@ class Source:
         taken: another process delivers from it.
         unreadable: why its rows could not be read when it was tried last, or None.
         faults: how often they could not be.
+        lost: from where on rows could not be read back, as far as the deliveries under way know of it.
         limit: what lies behind it stays where it is; None for no such bound.
     """
 
@@ -46,6 +47,7 @@ class Source:
         self.taken = False
         self.unreadable: str | None = None
         self.faults = 0
+        self.lost: Position | None = None
         self.limit: Position | None = None
 
     @property

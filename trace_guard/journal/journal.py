@@ -255,7 +255,7 @@ class FileJournal:
         """False once its files are not as this process has left them: a cleaner of temporary directories has removed
         some, or another program has replaced, cut or extended the segment that is written to."""
         with self._mutex:
-            if not is_own_file(self._header_file):
+            if self.lost is not None or not is_own_file(self._header_file):
                 return False
             if self._descriptor is None or self._unbooked is not None:
                 return True
