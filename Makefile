@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Certificates that the machine trusts are trusted, as pip does where it is told to.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: demo test lint environments wheel-test releases chaos recovery-scale bench clean
+.PHONY: demo test lint environments wheel-test releases chaos recovery-scale fuzz bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/trace-guard demo
@@ -43,6 +43,12 @@ chaos: $(VENV)/.installed
 JOURNALS ?= 10000
 recovery-scale: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/recovery/test_many_orphans.py -q -s --journals $(JOURNALS)
+
+# Generated journals, payloads, events and server answers, for FUZZ_SECONDS; repeat a run with FUZZ_SEED.
+FUZZ_SECONDS ?= 120
+FUZZ_SEED ?= $(shell date +%s)
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/fuzz -q -s --fuzz-seconds $(FUZZ_SECONDS) --fuzz-seed $(FUZZ_SEED)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py

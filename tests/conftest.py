@@ -28,6 +28,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--chaos-runs", type=int, default=10, help="how many processes are killed at random instants")
     group.addoption("--chaos-seed", type=int, default=None, help="repeat the run that printed this seed")
     parser.addoption("--journals", type=int, default=400, help="how many journals of dead processes are recovered")
+    group = parser.getgroup("fuzz")
+    group.addoption("--fuzz-seconds", type=float, default=20.0, help="how long generated input is tried, in all")
+    group.addoption("--fuzz-seed", type=int, default=1, help="of the first round; another one tries other input")
     parser.addoption("--all-releases", action="store_true", help="all tests of the SDK with each of its releases")
 
 
