@@ -16,7 +16,7 @@ from clearing_backend import ClearingBackend  # isort: skip
 
 __all__ = ["backend", "fuzzer", "guard"]
 
-TARGETS = 10
+TARGETS = 12
 """How many tests share the time that ``--fuzz-seconds`` allows."""
 
 
