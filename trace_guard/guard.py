@@ -12,7 +12,7 @@ from .backends.base import Backend
 from .contain import contain, logger
 from .deadline import Deadline
 from .errors import SettingsError
-from .invocation.flush_hooks import Drains
+from .invocation.flush_hooks import FlushHooks
 from .invocation.invocation import NOTHING, Invocation
 from .invocation.wrap import guarded
 from .jobs.heartbeat import HEARTBEAT_SECONDS
@@ -56,10 +56,10 @@ class Guard:
         self.flush_policy = FlushPolicy.BEFORE_RESPONSE
         if self.settings.flush is FlushPolicy.AFTER_RESPONSE:
             self.flush_policy = FlushPolicy.AFTER_RESPONSE
-        self.drains = Drains()
+        self.flush_hooks = FlushHooks()
         self._backend = backend
         self._base: Guard | None = None
-        self._is_waited_for = False
+        self._defer_recovery = False
         self._runtime: Runtime | None = None
         self._lock = threading.Lock()
 
@@ -74,7 +74,7 @@ class Guard:
                 runtime = self._runtime
                 if runtime is None:
                     runtime = self._runtime = PROCESS.runtime(
-                        self.settings, self._backend, quick=self._is_waited_for
+                        self.settings, self._backend, quick=self._defer_recovery
                     )
         return runtime
 
@@ -82,11 +82,11 @@ class Guard:
     def _origin(self) -> Guard:
         return self if self._base is None else self._base._origin
 
-    def like(self, settings: Settings) -> Guard:
+    def with_settings(self, settings: Settings) -> Guard:
         """A guard with other settings for its invocations, on the same journal and courier."""
         guard = Guard(settings)
         guard._base = self
-        guard.drains = self.drains
+        guard.flush_hooks = self.flush_hooks
         return guard
 
     def before_flush(self, function: D) -> D:
@@ -100,18 +100,18 @@ class Guard:
         Raises:
             TypeError: it is a coroutine function, or can't be called.
         """
-        self.drains.add(function)
+        self.flush_hooks.add(function)
         return function
 
-    def start(self, *, is_waited_for: bool = False) -> Guard:
+    def start(self, *, defer_recovery: bool = False) -> Guard:
         """Do now what would else be done at the first invocation: put the gateway in, recover what dead
         processes left behind, begin to look up the project. Never raises; no network is waited for.
 
         Args:
-            is_waited_for: somebody may be waiting already. A recovery that would take long is left to the
+            defer_recovery: somebody may be waiting already. A recovery that would take long is left to the
                 adapter, which has :meth:`Runtime.recover_rest` called when nobody is.
         """
-        self._origin._is_waited_for = is_waited_for
+        self._origin._defer_recovery = defer_recovery
         if not self.settings.disabled:
             with contain("start"):
                 # The runtime first: the SDK is answered from it as soon as the gateway is in place.
@@ -333,4 +333,4 @@ def guard_for(guard: Guard | None, *, flush: FlushPolicy | str | None = None, **
             with contextlib.suppress(Exception):
                 logger.error("trace-guard is off: %s", error)
             return None
-    return guard.like(replace(guard.settings, **given)) if given else guard
+    return guard.with_settings(replace(guard.settings, **given)) if given else guard

@@ -145,7 +145,7 @@ def closing_row(
     closed_by: ClosedBy | None = None,
     reason: str | None = None,
     error: str | None = None,
-    notes: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> Row:
     """The row that closes a span.
 
@@ -155,14 +155,14 @@ def closing_row(
         closed_by: who closed it, if it was not its own code; such spans can be filtered out of statistics.
         reason: why, in one word, for forced closes.
         error: the span's ``error`` field, or None to leave it alone.
-        notes: more facts for ``metadata.trace_guard``.
+        facts: more facts for ``metadata.trace_guard``.
     """
     about: Row = {"outcome": outcome.value}
     if closed_by is not None:
         about["closed_by"] = closed_by.value
     if reason is not None:
         about["reason"] = reason
-    about.update(notes or {})
+    about.update(facts or {})
     row: Row = {**identity(span), "_is_merge": True, "metrics": {"end": end}, "metadata": {"trace_guard": about}}
     if error is not None:
         row["error"] = bounded_error(error)

@@ -11,7 +11,7 @@ from trace_guard import Guard, Invocation, current_invocation
 from trace_guard.contain import contain, contained
 from trace_guard.http.answers import streams
 from trace_guard.http.call import HttpCall
-from trace_guard.http.requests import shown
+from trace_guard.http.requests import method_label
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.propagation import parentage
 
@@ -150,7 +150,7 @@ class GuardedCall(HttpCall):
     def _name(self) -> str | None:
         if self._trigger is not Http:
             return None
-        method = shown(str(self._value.method).upper())
+        method = method_label(str(self._value.method).upper())
         is_web_app = self._declared.http_type in WEB_APPS
         return f"{method} {path_of(self._value) if is_web_app else self._function_name}"
 

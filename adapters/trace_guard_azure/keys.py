@@ -20,6 +20,6 @@ KEYS_IN_URLS = ("code", "sig")
 def without_keys(guard: Guard) -> Guard:
     """A guard like this one, which captures no URL's key. They are no names to be redacted everywhere: an answer's
     ``code`` is seldom one."""
-    found = guard.like(guard.settings)
+    found = guard.with_settings(guard.settings)
     found.payload = Payload(guard.settings.redact, guard.settings.max_payload_bytes, KEYS_IN_URLS)
     return found

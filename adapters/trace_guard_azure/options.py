@@ -55,7 +55,7 @@ class AzureOptions:
         chosen = self._options.make_guard()
         if chosen is None:
             return None
-        guard = without_keys(chosen.start(is_waited_for=True))
+        guard = without_keys(chosen.start(defer_recovery=True))
         with contain("recover the rest"):
             if guard.runtime.unrecovered:
                 # The first invocation need not wait for it, and a worker is not frozen afterwards.

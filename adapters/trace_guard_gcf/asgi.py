@@ -7,7 +7,7 @@ from typing import Any
 
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
-from trace_guard.http.exchange import Exchange, left_early
+from trace_guard.http.exchange import Exchange, is_client_disconnect
 from trace_guard.http.requests import NameOf
 
 from .guarding import Guarding
@@ -149,7 +149,7 @@ class _Wire:
             if self._has_left:
                 cut_off = self._exchange.cut_off()
                 # What it was stopped by, or met when it went on sending.
-                error = cut_off if error is None or left_early(error) or _is_cancelled(error) else error
+                error = cut_off if error is None or is_client_disconnect(error) or _is_cancelled(error) else error
             await self._exchange.aclose(error)
         held, self._held = self._held, []
         for one in held:

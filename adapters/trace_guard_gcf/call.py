@@ -12,7 +12,7 @@ from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
 from trace_guard.http import answers, content
 from trace_guard.http.call import HttpCall
-from trace_guard.http.requests import facts_of_request, noted_in, shown
+from trace_guard.http.requests import facts_of_request, header_facts, method_label
 from trace_guard.invocation.invocation import NOTHING
 
 from . import environment, events
@@ -132,10 +132,10 @@ class GuardedCall(HttpCall):
             method = self._request.method
             facts = facts_of_request(method, content.path_of(self._request), None, headers)
             self._facts |= {**facts, "faas.trigger": "http"}
-            self._name = f"{shown(method)} {environment.function_name(self._target.name)}"
+            self._name = f"{method_label(method)} {environment.function_name(self._target.name)}"
             self._parent = carrier_of(headers)
         known = execution_id(self._target.name)
-        self._facts |= {**({"faas.invocation_id": known} if known else {}), **noted_in(headers)}
+        self._facts |= {**({"faas.invocation_id": known} if known else {}), **header_facts(headers)}
 
     @property
     def request(self) -> Any:

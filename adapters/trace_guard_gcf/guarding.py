@@ -11,7 +11,7 @@ from trace_guard.guard import Options
 from trace_guard.http.content import fields_of
 from trace_guard.http.exchange import Exchange
 from trace_guard.http.framing import Framing
-from trace_guard.http.requests import HttpRequest, NameOf, default_name, facts_of_request, is_excluded, noted_in
+from trace_guard.http.requests import HttpRequest, NameOf, default_name, facts_of_request, header_facts, is_excluded
 from trace_guard.invocation.invocation import current_invocation
 
 from . import environment
@@ -89,7 +89,7 @@ class Guarding:
 def _facts(request: HttpRequest) -> dict[str, Any]:
     return {
         **facts_of_request(request.method, request.path, request.route, request.headers),
-        "faas.trigger": "http", **noted_in(request.headers),
+        "faas.trigger": "http", **header_facts(request.headers),
     }
 
 

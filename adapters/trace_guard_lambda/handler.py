@@ -158,7 +158,7 @@ def _guarded(
     managed = is_managed_instance()
     with contain("guard the handler"):  # a fault of ours at import must not take the function down
         policy, puts_off = _policy(chosen)
-        ours = chosen.like(replace(chosen.settings, flush=policy)).start(is_waited_for=puts_off)
+        ours = chosen.with_settings(replace(chosen.settings, flush=policy)).start(defer_recovery=puts_off)
         if puts_off:
             with contain("prepare the delivery after the response"):
                 _after_response.prepare()

@@ -66,4 +66,4 @@ def _after_restore(restored: Callable[[], object]) -> None:
     for guard in _guards:
         with contain("go on after a restore"):
             guard.runtime.after_restore()
-            guard.start(is_waited_for=True)  # looks up again what could not be found out before
+            guard.start(defer_recovery=True)  # looks up again what could not be found out before

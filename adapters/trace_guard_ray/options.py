@@ -63,7 +63,7 @@ class Options:
             if found.settings.flush is FlushPolicy.AUTO:
                 # A worker outlives its task, and the next one waits for it: rows leave in the background, those of
                 # many tasks in one request.
-                found = found.like(replace(found.settings, flush=FlushPolicy.AFTER_RESPONSE))
+                found = found.with_settings(replace(found.settings, flush=FlushPolicy.AFTER_RESPONSE))
             self._guard = found
 
     @property

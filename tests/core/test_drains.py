@@ -99,7 +99,7 @@ def test_one_that_hangs_costs_one_thread(
 
     settings = replace(guard.settings, flush_timeout=0.05)
     for _ in range(10):
-        with guard.like(settings).invocation("root"):
+        with guard.with_settings(settings).invocation("root"):
             pass
     assert len(called) == 1
     assert "it is not called again" in caplog.text
@@ -118,7 +118,7 @@ def test_invocations_that_end_together_do_not_keep_each_other_from_it(guard: Gua
     guard.before_flush(lambda: together.wait(20))
 
     def invoke() -> None:
-        with guard.like(replace(guard.settings, flush_timeout=40.0)).invocation("root"):
+        with guard.with_settings(replace(guard.settings, flush_timeout=40.0)).invocation("root"):
             pass
 
     with ThreadPoolExecutor(4) as executor:
@@ -161,7 +161,7 @@ def test_it_is_shared_by_guards_of_one_base(guard: Guard) -> None:
     """What the guard was given holds for adapters' variants of it too."""
     called = []
     guard.before_flush(lambda: called.append(1))
-    with guard.like(guard.settings).invocation("root"):
+    with guard.with_settings(guard.settings).invocation("root"):
         pass
     assert called == [1]
 

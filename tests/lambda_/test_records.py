@@ -506,7 +506,7 @@ STEPS = [
     "trace_guard.invocation.records.live_invocation", "trace_guard.payload.Payload.copy",
     "braintrust.logger.SpanImpl.start_span", "braintrust.logger.SpanImpl.set_current",
     "braintrust.logger.SpanImpl.log", "braintrust.logger.SpanImpl.unset_current", "braintrust.logger.SpanImpl.end",
-    "trace_guard.sdk.masking.error_text", "trace_guard.invocation.root_metadata.Notes.count",
+    "trace_guard.sdk.masking.error_text", "trace_guard.invocation.root_metadata.RootMetadata.count",
 ]
 
 

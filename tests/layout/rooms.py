@@ -17,8 +17,8 @@ PACKAGE = "trace_guard"
 # From the bottom up. A module of the package's top level is a room of its own.
 LEVELS: tuple[tuple[str, ...], ...] = (
     (
-        "contain", "deadline", "encoded_text", "errors", "outcome", "payload", "redaction", "rows", "secret_keys",
-        "settings",
+        "captured_text", "contain", "credentials", "deadline", "encoded_text", "errors", "log_filter", "outcome",
+        "outside_text", "payload", "redaction", "rows", "secret_keys", "settings",
     ),
     ("journal",),
     ("backends",),

@@ -41,16 +41,16 @@ def status_of_error(error: BaseException) -> int | None:
     return None
 
 
-def output_of(result: Any, room: int) -> Any:
+def output_of(result: Any, byte_limit: int) -> Any:
     """What is to stand as the output: a result as it is, of a response status and body, and NOTHING of what is
-    still to be streamed. ``room``: of a body, so many bytes are read."""
+    still to be streamed. ``byte_limit``: of a body, so many bytes are read."""
     if streams(result):
         return NOTHING
     if isinstance(result, tuple) and result:
-        body, status = output_of(result[0], room), status_of(result)
+        body, status = output_of(result[0], byte_limit), status_of(result)
         return body if status is None else {"status_code": status, "body": body}
     if hasattr(result, "status_code") and hasattr(result, "headers"):
-        content = _body_of(result, room)
+        content = _body_of(result, byte_limit)
         body = {"body": parsed(content, content_type_of(result.headers))} if content else {}
         return {"status_code": status_of(result), **body}
     return result
@@ -65,7 +65,7 @@ def streams(result: Any) -> bool:
     return bool(getattr(result, "is_streamed", False)) or hasattr(result, "body_iterator")
 
 
-def _body_of(response: Any, room: int) -> bytes | None:
+def _body_of(response: Any, byte_limit: int) -> bytes | None:
     """The body of a response that has it at hand, small and as text."""
     if not is_text(content_type_of(response.headers)) or response.headers.get("content-encoding"):
         return None
@@ -73,9 +73,9 @@ def _body_of(response: Any, room: int) -> bytes | None:
         return None  # a file
     size = getattr(response, "calculate_content_length", None)
     if size is not None:
-        return response.get_data() if (size() or 0) <= room else None  # Flask's, whose parts are at hand
+        return response.get_data() if (size() or 0) <= byte_limit else None  # Flask's, whose parts are at hand
     body = getattr(response, "body", None)
-    return bytes(body) if isinstance(body, (bytes, memoryview)) and len(body) <= room else None
+    return bytes(body) if isinstance(body, (bytes, memoryview)) and len(body) <= byte_limit else None
 
 
 def _number(status: Any) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 from ..contain import contained
 from ..invocation.wrap import InContext
 from .abandoned import ABANDONED
-from .exchange import Exchange, left_early
+from .exchange import Exchange, is_client_disconnect
 
 __all__ = ["AsyncBody", "Body"]
 
@@ -116,7 +116,7 @@ class Body(Iterator[Any]):
             self._exchange.close(error)
             raise
         if self._exchange.is_open:
-            if reason is not None and not left_early(reason):
+            if reason is not None and not is_client_disconnect(reason):
                 self._exchange.close(reason)
             else:
                 complete = self._exchange.framing.is_complete

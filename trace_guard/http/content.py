@@ -14,15 +14,15 @@ _MOST_FIELDS = 1000
 _FORM = "application/x-www-form-urlencoded"
 
 
-def input_of(request: Any, body: bytes | None, room: int) -> dict[str, Any]:
-    """Method, path, query and body of a request. ``room``: of a query, so many bytes are read."""
+def input_of(request: Any, body: bytes | None, byte_limit: int) -> dict[str, Any]:
+    """Method, path, query and body of a request. ``byte_limit``: of a query, so many bytes are read."""
     scope = getattr(request, "scope", None) or {}
     environ = getattr(request, "environ", None) or {}
     query = scope.get("query_string") or environ.get("QUERY_STRING") or ""
     found: dict[str, Any] = {
         "method": request.method,
         "path": path_of(request),
-        "query": fields_of(query.decode("latin-1") if isinstance(query, bytes) else query, room),
+        "query": fields_of(query.decode("latin-1") if isinstance(query, bytes) else query, byte_limit),
     }
     if body:
         found["body"] = parsed(body, content_type_of(request.headers))
@@ -35,10 +35,10 @@ def path_of(request: Any) -> str:
     return path if isinstance(path, str) else str(request.scope.get("path", "/"))
 
 
-def read(request: Any, room: int) -> bytes | None:
+def read(request: Any, byte_limit: int) -> bytes | None:
     """The body of a request of Flask, where that is small and text; the function can read it once more, in any way
     that there is. None where it is not read."""
-    size = _size(request, room)
+    size = _size(request, byte_limit)
     if size is None or not callable(getattr(request, "get_data", None)):
         return None
     if any(name in vars(request) for name in ("form", "stream")) and getattr(request, "_cached_data", None) is None:
@@ -53,9 +53,9 @@ def read(request: Any, room: int) -> bytes | None:
     return None
 
 
-async def read_async(request: Any, room: int) -> bytes | None:
+async def read_async(request: Any, byte_limit: int) -> bytes | None:
     """The same of a request of Starlette, which keeps what was read for the function."""
-    if _size(request, room) is None or not inspect.iscoroutinefunction(getattr(request, "body", None)):
+    if _size(request, byte_limit) is None or not inspect.iscoroutinefunction(getattr(request, "body", None)):
         return None
     if getattr(request, "_stream_consumed", False) and not hasattr(request, "_body"):
         return None
@@ -89,7 +89,7 @@ def is_text(content_type: str) -> bool:
     return content_type.startswith("text/") or content_type == _FORM or content_type.endswith(("/json", "+json"))
 
 
-def _size(request: Any, room: int) -> int | None:
+def _size(request: Any, byte_limit: int) -> int | None:
     """The length of a body that is to be read: one that is small, is text, and says so. What comes in chunks may
     never end."""
     headers = request.headers
@@ -98,13 +98,13 @@ def _size(request: Any, room: int) -> int | None:
         return None
     if headers.get("content-encoding") or not is_text(content_type_of(headers)):
         return None
-    return int(length) if 0 < int(length) <= room else None
+    return int(length) if 0 < int(length) <= byte_limit else None
 
 
-def fields_of(text: str, room: int) -> Any:
+def fields_of(text: str, byte_limit: int) -> Any:
     """The fields of a query or a form, with a list where a name comes several times; of very many the text."""
     try:
-        fields = parse_qs(text[:room], keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+        fields = parse_qs(text[:byte_limit], keep_blank_values=True, max_num_fields=_MOST_FIELDS)
     except ValueError:
-        return text[:room]
+        return text[:byte_limit]
     return {name: values[0] if len(values) == 1 else values for name, values in fields.items()}

@@ -15,7 +15,7 @@ from .closing import close
 from .framing import Framing
 from .requests import HttpRequest, NameOf
 
-__all__ = ["Exchange", "left_early"]
+__all__ = ["Exchange", "is_client_disconnect"]
 
 T = TypeVar("T")
 
@@ -160,6 +160,6 @@ class Exchange:
         return error
 
 
-def left_early(error: Any) -> bool:
+def is_client_disconnect(error: Any) -> bool:
     """True for what servers and frameworks raise when a client has gone away."""
     return isinstance(error, OSError) or type(error).__name__ == "ClientDisconnect"

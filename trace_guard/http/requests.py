@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["HttpRequest", "NameOf", "default_name", "facts_of_request", "is_excluded", "noted_in", "shown"]
+__all__ = ["HttpRequest", "NameOf", "default_name", "facts_of_request", "header_facts", "is_excluded", "method_label"]
 
 # Names of headers whose values are no secrets, and what is noted of them.
 _NOTED = {"function-execution-id": "faas.invocation_id", "x-cloud-trace-context": "gcp.cloud_trace_context"}
@@ -46,15 +46,15 @@ NameOf = Callable[[HttpRequest], str]
 def default_name(request: HttpRequest) -> str:
     """``METHOD /route``; with the path where there is no route, or one for every path only."""
     route = request.route if request.route and not _ANY_PATH.fullmatch(request.route) else request.path
-    return f"{shown(request.method)} {route}"
+    return f"{method_label(request.method)} {route}"
 
 
-def shown(method: str) -> str:
+def method_label(method: str) -> str:
     """The method in a name: clients may send any word."""
     return method if method in _METHODS else "HTTP"
 
 
-def noted_in(headers: Mapping[str, str]) -> dict[str, Any]:
+def header_facts(headers: Mapping[str, str]) -> dict[str, Any]:
     """The execution's id, and the trace that the platform has made.
 
     Args:

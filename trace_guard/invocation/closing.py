@@ -46,7 +46,7 @@ class Closing:
         self._state = state
         self._error = error
         self._is_root_closed = False
-        own = Outcome.OK if error is None and state.notes.error is None else Outcome.ERROR
+        own = Outcome.OK if error is None and state.root_metadata.error is None else Outcome.ERROR
         forced = state.outcome
         self._is_late_return = forced is not None and not state.deadline.expired and not is_fatal(error)
         self.outcome = own if forced is None or self._is_late_return else forced
@@ -81,7 +81,7 @@ class Closing:
             # The reserve is for closing and delivery: use it.
             rest = min(state.deadline.remaining, state.patience)
             deadline = max(deadline, Deadline.after(rest * _LAST_SHARE))
-        hooks = state.guard.drains
+        hooks = state.guard.flush_hooks
         if hooks and state.record is not None and state.context is not None:
             with contain("call the hooks before the delivery"):
                 # Half of the time, so that what they have logged can still be sent.

@@ -18,12 +18,12 @@ from typing import Any
 from ..contain import contain, logger
 from ..deadline import Deadline
 
-__all__ = ["Drains", "flush_opentelemetry"]
+__all__ = ["FlushHooks", "flush_opentelemetry"]
 
 _OPENTELEMETRY_MS = 2000
 
 
-class Drains:
+class FlushHooks:
     """Functions that are called when an invocation ends, each time, in the order in which they were added."""
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class Drains:
         if self._overdue:
             logger.debug("what before_flush was given still runs since an earlier invocation: it is not called again")
             return
-        thread = threading.Thread(target=context.run, args=(self._call,), name="trace-guard-drains", daemon=True)
+        thread = threading.Thread(target=context.run, args=(self._call,), name="trace-guard-flush-hooks", daemon=True)
         thread.start()
         thread.join(min(deadline.remaining, threading.TIMEOUT_MAX))
         if thread.is_alive():

@@ -85,6 +85,6 @@ class ForcedClose:
         closing.append(closing_row(
             PROCESS.sdk.identity_of(state.span), end=end, outcome=outcome, closed_by=closed_by, reason=reason,
             error=error if running is None else f"{error}; in the span {running!r}",
-            notes={"running": running} if running else None,
+            facts={"running": running} if running else None,
         ))
         return closing

@@ -116,18 +116,18 @@ class Invocation:
     def note(self, metadata: Mapping[str, Any]) -> None:
         """Metadata for the root span, merged deeply with what was noted before; logged when it ends."""
         with contain("take a note"):
-            self.state.notes.add(metadata)
+            self.state.root_metadata.add(metadata)
 
     def count(self, group: str, key: str, by: int = 1) -> None:
         """Add to a counter, which stands in the root's metadata as ``metadata[group][key]`` when it ends."""
         with contain("count"):
-            self.state.notes.count(group, key, by)
+            self.state.root_metadata.count(group, key, by)
 
     def fail(self, error: str) -> None:
         """End as an error with this text, although nothing was raised. The first text counts; an exception replaces
         it."""
         with contain("take note of an error"):
-            self.state.notes.fail(error)
+            self.state.root_metadata.fail(error)
 
     # Opening
 
@@ -269,7 +269,7 @@ class Invocation:
                 event["error"] = text
             if error is None and output is not NOTHING and self.guard.settings.capture_output:
                 event["output"] = self.guard.payload.copy(output)
-            if metadata := state.notes.take():
+            if metadata := state.root_metadata.take():
                 event["metadata"] = metadata
             if not event:
                 return

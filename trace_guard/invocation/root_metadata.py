@@ -8,10 +8,10 @@ from typing import Any
 
 from ..rows import Row, merge
 
-__all__ = ["Notes"]
+__all__ = ["RootMetadata"]
 
 
-class Notes:
+class RootMetadata:
     """Metadata, counters, and an error that nobody raised. Any thread may add to them."""
 
     def __init__(self) -> None:

@@ -18,8 +18,8 @@ from ..rows import Row
 from ..runtime.pipeline import Runtime
 from ..runtime.state import PROCESS
 from ..settings import Settings
-from .flush_hooks import Drains
-from .root_metadata import Notes
+from .flush_hooks import FlushHooks
+from .root_metadata import RootMetadata
 
 if TYPE_CHECKING:
     from ..journal.journal import Journal
@@ -52,7 +52,7 @@ class GuardLike(Protocol):
     def flush_policy(self) -> FlushPolicy: ...
 
     @property
-    def drains(self) -> Drains: ...
+    def flush_hooks(self) -> FlushHooks: ...
 
     @property
     def runtime(self) -> Runtime: ...
@@ -70,7 +70,7 @@ class _DisabledGuard:
     settings = Settings(disabled=True)
     payload = Payload()
     flush_policy = FlushPolicy.BEFORE_RESPONSE
-    drains = Drains()
+    flush_hooks = FlushHooks()
 
     @property
     def runtime(self) -> Runtime:
@@ -116,7 +116,7 @@ class InvocationState:
     platform: dict[str, Any] = field(default_factory=dict)
     execution: ExecutionRoot | None = None
     after_response: AfterResponse | None = None
-    notes: Notes = field(default_factory=Notes)
+    root_metadata: RootMetadata = field(default_factory=RootMetadata)
     outer: InvocationState | None = None
     span: Any = None
     root: Row = field(default_factory=dict)
@@ -162,8 +162,8 @@ class InvocationState:
         if self._error_text is None:
             if error is not None:
                 self._error_text = PROCESS.sdk.error_text(error)
-            elif self.notes.error is not None:
-                self._error_text = PROCESS.sdk.masked(self.notes.error)
+            elif self.root_metadata.error is not None:
+                self._error_text = PROCESS.sdk.masked(self.root_metadata.error)
         return self._error_text
 
     def known_error_text(self, error: BaseException | None) -> str | None:

@@ -58,7 +58,7 @@ class JobSignals:
         Args:
             error: what has come out of the job, which may be a signal's doing that is still to be heard of.
         """
-        if error is not None and not isinstance(error, Exception) and _ears.hears_for(self):
+        if error is not None and not isinstance(error, Exception) and _listener.is_listening(self):
             self._came.wait(_HEARING_SECONDS)
         return self._name
 
@@ -71,15 +71,15 @@ class JobSignals:
     def install(self) -> bool:
         """Begin to listen; False where that can't be: only the main thread may. Signals that are ignored stay so, also
         for the programs that this one starts."""
-        return _ears.add(self)
+        return _listener.add(self)
 
     def uninstall(self) -> None:
         """The last one puts back what was there before the first, unless somebody has put something else there
         since."""
-        _ears.remove(self)
+        _listener.remove(self)
 
 
-class _Ears:
+class SignalListener:
     """Those of all jobs of the process that run."""
 
     def __init__(self) -> None:
@@ -124,7 +124,7 @@ class _Ears:
         if termination is not None:
             termination.uninstall()
 
-    def hears_for(self, job: JobSignals) -> bool:
+    def is_listening(self, job: JobSignals) -> bool:
         return job in self._jobs
 
     # On threads of the termination's
@@ -167,12 +167,12 @@ class _Ears:
         PROCESS.terminate(signal.Signals(number).name, deadline, is_certain=is_last)
 
 
-_ears = _Ears()
+_listener = SignalListener()
 
 
 def _after_fork() -> None:
-    global _ears
-    _ears = _Ears()
+    global _listener
+    _listener = SignalListener()
 
 
 if hasattr(os, "register_at_fork"):

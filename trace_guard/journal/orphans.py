@@ -41,7 +41,7 @@ class Death(NamedTuple):
     Attributes:
         at: when, in seconds since the epoch.
         timed_out: whether the platform ended it because its time was up.
-        notes: more facts for ``metadata.trace_guard`` of the spans that it left open.
+        facts: more facts for ``metadata.trace_guard`` of the spans that it left open.
         outcome: of those spans; by default it is told from their deadline.
         closed_by: who has seen it, and closes them.
         reason: why they are closed, in one word.
@@ -50,7 +50,7 @@ class Death(NamedTuple):
 
     at: float
     timed_out: bool
-    notes: Mapping[str, Any]
+    facts: Mapping[str, Any]
     outcome: Outcome | None = None
     closed_by: ClosedBy = ClosedBy.RECOVERY
     reason: str = _PROCESS_ENDED
@@ -204,7 +204,7 @@ def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float, death: Death | 
     return closing_row(
         span.identity, end=max(alive, span.start), outcome=outcome, error=error,
         closed_by=death.closed_by if death else ClosedBy.RECOVERY, reason=death.reason if death else _PROCESS_ENDED,
-        notes=death.notes if death else None,
+        facts=death.facts if death else None,
     )
 
 
