@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -368,6 +369,64 @@ def test_deadline(store: LocalStore) -> None:
     other.close()
     send(store, row("b"))
     assert store.all_rows() == [row("a"), row("b")]
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_another_program_s_file_is_left_as_it_is(store: LocalStore, mode: str) -> None:
+    """A database of another program keeps its mode, and every byte."""
+    store.path.parent.mkdir()
+    _execute(store.path, f"PRAGMA journal_mode = {mode}")
+    _execute(store.path, "CREATE TABLE theirs (x)")
+    before = store.path.read_bytes()
+    with pytest.raises(BackendUnavailable, match="not a store of trace-guard"):
+        send(store, row("a"))
+    store.close()
+    assert _execute(store.path, "PRAGMA journal_mode") == [(mode,)]
+    assert store.path.read_bytes() == before
+
+
+LOCKED = """
+import sqlite3, sys, threading, time
+from trace_guard import Deadline, LocalStore
+from trace_guard.errors import BackendUnavailable
+store = LocalStore(sys.argv[1])
+store.send([b'{"id": "a"}'], Deadline.after(10))
+other = sqlite3.connect(sys.argv[1], isolation_level=None)
+other.execute("BEGIN EXCLUSIVE")
+def send():
+    store.send([b'{"id": "b"}'], Deadline.after(60))
+threading.Thread(target=send, daemon=True).start()
+while not store._handles[next(iter(store._handles))].lock.locked():
+    time.sleep(0.001)
+began = time.monotonic()
+store.close()
+print(time.monotonic() - began, flush=True)
+"""
+
+
+def test_the_exit_does_not_wait_for_another_s_lock(store: LocalStore) -> None:
+    """While a thread waits for its turn, closing the store and the end of the program wait for nobody."""
+    began = time.monotonic()
+    assert float(_python(LOCKED, str(store.path))) < 0.5
+    assert time.monotonic() - began < 15
+
+
+@pytest.mark.parametrize("seconds", [0.05, 1.0])
+@pytest.mark.parametrize("locking", ["NORMAL", "EXCLUSIVE"])
+def test_every_wait_ends_at_the_deadline(store: LocalStore, seconds: float, locking: str) -> None:
+    """However a file is locked, and whether it was open before or not, nothing waits longer than the deadline."""
+    send(store, row("a"))
+    if locking == "EXCLUSIVE":
+        store.close()
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute(f"PRAGMA locking_mode = {locking}")
+    other.execute("BEGIN EXCLUSIVE")
+    for one in (store, LocalStore(store.path)):
+        began = time.monotonic()
+        with pytest.raises(BackendUnavailable):
+            send(one, row("b"), deadline=Deadline.after(seconds))
+        assert time.monotonic() - began < seconds + 0.5
+    other.close()
 
 
 def test_no_time_left(store: LocalStore) -> None:
