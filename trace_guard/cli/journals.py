@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from ..backends.local import STORE_NAME
+from ..journal.directory import STORE_NAME, locate
 from ..runtime.recover import Recovery, recover
 from ..runtime.status import JournalStatus, Status, read_status
 from ..settings import Settings
@@ -31,21 +31,22 @@ def show_status(arguments: argparse.Namespace, settings: Settings) -> int:
 def recover_orphans(arguments: argparse.Namespace, settings: Settings) -> int:
     """Close and deliver what dead processes left behind; 1 if something is still left."""
     # Looking for orphans must not make a directory where somebody mistyped one.
-    found = settings.dir.exists()
+    directory = locate(settings.dir)
+    found = directory.exists()
     done = recover(settings, timeout=arguments.timeout) if found else Recovery(0, 0, 0, 0)
     if arguments.json:
         print(json.dumps(done.to_json()))
     elif not found:
-        say(f"nothing to recover: {settings.dir} does not exist")
+        say(f"nothing to recover: {directory} does not exist")
     elif not (done.journals or done.delivered_rows or done.error):
-        say(f"nothing to recover in {settings.dir}")
+        say(f"nothing to recover in {directory}")
     else:
         say(
             f"{count(done.journals, 'journal')} of dead processes: {count(done.closed_spans, 'open span')} closed, "
             f"{count(done.delivered_rows, 'row')} delivered"
         )
         if done.error:
-            say(f"{count(done.pending_rows, 'row')} pending, safe in {settings.dir}: {done.error}", style="red")
+            say(f"{count(done.pending_rows, 'row')} pending, safe in {directory}: {done.error}", style="red")
     return 1 if done.error else 0
 
 
