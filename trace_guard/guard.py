@@ -18,7 +18,7 @@ from .invocation.wrap import guarded
 from .jobs.heartbeat import HEARTBEAT_SECONDS
 from .outcome import FlushPolicy
 from .payload import Payload
-from .runtime.pipeline import Runtime
+from .runtime.pipeline import Pipeline
 from .runtime.state import PROCESS
 from .settings import Settings
 
@@ -60,23 +60,23 @@ class Guard:
         self._backend = backend
         self._base: Guard | None = None
         self._defer_recovery = False
-        self._runtime: Runtime | None = None
+        self._pipeline: Pipeline | None = None
         self._lock = threading.Lock()
 
     @property
-    def runtime(self) -> Runtime:
+    def pipeline(self) -> Pipeline:
         """The mechanism behind it; made when it is first needed."""
         if self._base is not None:
-            return self._base.runtime
-        runtime = self._runtime
-        if runtime is None:
+            return self._base.pipeline
+        pipeline = self._pipeline
+        if pipeline is None:
             with self._lock:
-                runtime = self._runtime
-                if runtime is None:
-                    runtime = self._runtime = PROCESS.runtime(
+                pipeline = self._pipeline
+                if pipeline is None:
+                    pipeline = self._pipeline = PROCESS.pipeline(
                         self.settings, self._backend, quick=self._defer_recovery
                     )
-        return runtime
+        return pipeline
 
     @property
     def _origin(self) -> Guard:
@@ -109,18 +109,18 @@ class Guard:
 
         Args:
             defer_recovery: somebody may be waiting already. A recovery that would take long is left to the
-                adapter, which has :meth:`Runtime.recover_rest` called when nobody is.
+                adapter, which has :meth:`Pipeline.recover_rest` called when nobody is.
         """
         self._origin._defer_recovery = defer_recovery
         if not self.settings.disabled:
             with contain("start"):
-                # The runtime first: the SDK is answered from it as soon as the gateway is in place.
-                runtime = self.runtime
+                # The pipeline first: the SDK is answered from it as soon as the gateway is in place.
+                pipeline = self.pipeline
                 PROCESS.sdk.install()
                 if PROCESS.sdk.loggers.prepare(self.settings.project, self.settings.project_id):
-                    runtime.look_up(None if self.settings.project_id else self.settings.project)
+                    pipeline.look_up(None if self.settings.project_id else self.settings.project)
                 else:
-                    runtime.look_up(None)
+                    pipeline.look_up(None)
         return self
 
     def invocation(
@@ -223,16 +223,16 @@ class Guard:
         with contain("flush"):
             if PROCESS.sdk.installed:
                 PROCESS.sdk.drain(deadline)
-            return self.runtime.flush(deadline)
+            return self.pipeline.flush(deadline)
         return False
 
     def close(self, timeout: float | None = None) -> None:
         """Deliver what can be delivered within ``timeout`` seconds (default: ``exit_timeout``), close the
         spans that no invocation owns, and let go of journal and gateway. A normal exit does this by itself."""
         with self._lock:
-            runtime, self._runtime = self._runtime, None
-        if runtime is not None:
-            PROCESS.close(runtime, Deadline.after(self.settings.exit_timeout if timeout is None else timeout))
+            pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            PROCESS.close(pipeline, Deadline.after(self.settings.exit_timeout if timeout is None else timeout))
 
 
 def _warn_deprecated(old: str, new: str) -> None:

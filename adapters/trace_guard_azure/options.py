@@ -57,8 +57,8 @@ class AzureOptions:
             return None
         guard = without_keys(chosen.start(defer_recovery=True))
         with contain("recover the rest"):
-            if guard.runtime.unrecovered:
+            if guard.pipeline.unrecovered:
                 # The first invocation need not wait for it, and a worker is not frozen afterwards.
-                rest = functools.partial(guard.runtime.recover_rest, Deadline.after(_RECOVERY_SECONDS))
+                rest = functools.partial(guard.pipeline.recover_rest, Deadline.after(_RECOVERY_SECONDS))
                 threading.Thread(target=rest, name="trace-guard-recovery", daemon=True).start()
         return guard

@@ -18,7 +18,7 @@ from trace_guard.contain import contain, logger
 from trace_guard.outcome import Way
 
 if TYPE_CHECKING:
-    from trace_guard.runtime.pipeline import Runtime
+    from trace_guard.runtime.pipeline import Pipeline
 
     from .extension import Extension
     from .external.link import Link
@@ -42,7 +42,7 @@ class AfterResponse:
     def __init__(self) -> None:
         self.at_last: Callable[[Deadline], object] | None = None
         self._lock = threading.Lock()
-        self._jobs: list[tuple[Runtime | None, Job]] = []
+        self._jobs: list[tuple[Pipeline | None, Job]] = []
         self._hears = False
         self._extension: Extension | None = None
         self._link: Link | None = None
@@ -69,19 +69,19 @@ class AfterResponse:
 
         self._extension = register(address, self._work)
 
-    def connect(self, runtime: Runtime) -> None:
+    def connect(self, pipeline: Pipeline) -> None:
         """Let the layer's extension know of this process, if there is one; once, after :meth:`prepare`."""
         if self._link is None:
             from .external.link import connect
 
-            self._link = connect(runtime, gates=self._hears and self._extension is None)
+            self._link = connect(pipeline, gates=self._hears and self._extension is None)
 
     def begin(self, request_id: str | None, invocation: Invocation) -> None:
         """An invocation begins, of which the runtime may have more to say after its end."""
         self._request = (request_id, invocation)
         if self._link is not None:
             # A login within the invocation before takes effect now, and is news to the extension too.
-            self._link.runtime.announce()
+            self._link.pipeline.announce()
             self._link.begin(request_id, invocation.deadline.epoch)
         self._deadline = invocation.deadline.minus(_MARGIN_SECONDS)
 
@@ -89,22 +89,22 @@ class AfterResponse:
         """Have ``job`` done after the response to this invocation; the way, or None if it can't be."""
         if not self._hears:
             return None
-        runtime = invocation.guard.runtime
+        pipeline = invocation.guard.pipeline
         with self._lock:
-            self._jobs.append((runtime, job))
+            self._jobs.append((pipeline, job))
         if self._extension is not None and self._extension.comes_after:
             return Way.INTERNAL_EXTENSION
-        return Way.EXTERNAL_EXTENSION if self._is_shared(runtime) else Way.BEFORE_NEXT_EVENT
+        return Way.EXTERNAL_EXTENSION if self._is_shared(pipeline) else Way.BEFORE_NEXT_EVENT
 
-    def _is_shared(self, runtime: Runtime | None) -> bool:
-        """True if the external extension delivers for this runtime; it does not for a guard with another destination,
+    def _is_shared(self, pipeline: Pipeline | None) -> bool:
+        """True if the external extension delivers for this pipeline; it does not for a guard with another destination,
         whose journal it does not know."""
-        return self._link is not None and self._link.gates and runtime is self._link.runtime
+        return self._link is not None and self._link.gates and pipeline is self._link.pipeline
 
-    def _take(self, chosen: Callable[[Runtime | None], bool]) -> Job | None:
+    def _take(self, chosen: Callable[[Pipeline | None], bool]) -> Job | None:
         with self._lock:
-            for index, (runtime, job) in enumerate(self._jobs):
-                if chosen(runtime):
+            for index, (pipeline, job) in enumerate(self._jobs):
+                if chosen(pipeline):
                     del self._jobs[index]
                     return job
         return None
@@ -113,9 +113,9 @@ class AfterResponse:
         self,
         deadline: Deadline,
         way: Way = Way.INTERNAL_EXTENSION,
-        chosen: Callable[[Runtime | None], bool] = lambda runtime: True,
+        chosen: Callable[[Pipeline | None], bool] = lambda pipeline: True,
     ) -> bool:
-        """Do the jobs of the chosen runtimes; False if there was none."""
+        """Do the jobs of the chosen pipelines; False if there was none."""
         # One by one: if a job says that the program is to exit, which is not contained, the others are still there.
         worked = False
         while (job := self._take(chosen)) is not None:
@@ -138,7 +138,7 @@ class AfterResponse:
             with contain("have the external extension deliver"):
                 deliver = self._work(self._deadline, Way.EXTERNAL_EXTENSION, self._is_shared)
                 if not link.end(deliver=deliver) and deliver:
-                    link.runtime.courier.drain(self._deadline)
+                    link.pipeline.courier.drain(self._deadline)
         if extension is None or not extension.runtime_polls():
             self._work(self._deadline, Way.BEFORE_NEXT_EVENT)
 

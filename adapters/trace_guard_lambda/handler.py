@@ -114,7 +114,7 @@ def _guarded(
         context = args[1] if len(args) > 1 else keywords.get("context")
         with contain("take note of the freeze before this invocation"):
             if not managed:
-                ours.runtime.courier.thawed()
+                ours.pipeline.courier.thawed()
         run = durable and contained(
             "look for a durable execution",
             lambda: durable.run_of(
@@ -162,9 +162,9 @@ def _guarded(
         if puts_off:
             with contain("prepare the delivery after the response"):
                 _after_response.prepare()
-                _after_response.at_last = ours.runtime.recover_rest
+                _after_response.at_last = ours.pipeline.recover_rest
         with contain("connect with the external extension"):
-            _after_response.connect(ours.runtime)
+            _after_response.connect(ours.pipeline)
         with contain("prepare for the end of the environment"):
             prepare_for_shutdown()
         with contain("prepare for the snapshot"):

@@ -51,11 +51,11 @@ def _before_snapshot() -> None:
             deadline = Deadline.after(min(_MOST_SECONDS, guard.settings.exit_timeout))
             name = None if guard.settings.project_id else guard.settings.project
             # On a thread, as it has a timeout of its own.
-            looking_up = threading.Thread(target=guard.runtime.find_out, args=(name,), daemon=True)
+            looking_up = threading.Thread(target=guard.pipeline.find_out, args=(name,), daemon=True)
             looking_up.start()
             PROCESS.sdk.drain(deadline)
             looking_up.join(max(0.0, deadline.remaining))
-            guard.runtime.before_snapshot(deadline)
+            guard.pipeline.before_snapshot(deadline)
     with contain("close connections before the snapshot"):
         PROCESS.sdk.gateway.close()
 
@@ -65,5 +65,5 @@ def _after_restore(restored: Callable[[], object]) -> None:
         restored()
     for guard in _guards:
         with contain("go on after a restore"):
-            guard.runtime.after_restore()
+            guard.pipeline.after_restore()
             guard.start(defer_recovery=True)  # looks up again what could not be found out before

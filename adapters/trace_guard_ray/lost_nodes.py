@@ -20,7 +20,7 @@ from trace_guard.backends.project_ids import is_placeholder, project_name
 from trace_guard.contain import contain
 from trace_guard.outcome import ClosedBy, Outcome
 from trace_guard.rows import Row, closing_row, started_at
-from trace_guard.runtime.pipeline import Runtime
+from trace_guard.runtime.pipeline import Pipeline
 from trace_guard.runtime.state import PROCESS
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class LostNodes:
             if len(self._traces) > _TRACES:
                 self._traces.popitem(last=False)
 
-    def go_on(self, runtimes: Iterable[Runtime], *, prompted: bool = False) -> None:
+    def go_on(self, pipelines: Iterable[Pipeline], *, prompted: bool = False) -> None:
         """Ask Ray now and then which nodes live; called several times a second.
 
         Args:
@@ -74,18 +74,18 @@ class LostNodes:
                 self._ask_at = [now, now + _AGAIN_SECONDS]
         if self._ask_at and self._ask_at[0] <= now:
             del self._ask_at[0]
-            self._close(runtimes, Deadline.after(_QUERY_SECONDS))
+            self._close(pipelines, Deadline.after(_QUERY_SECONDS))
 
     @property
     def is_looking(self) -> bool:
         """True while :meth:`go_on` is to be called although no task is under way."""
         return bool(self._ask_at) or time.monotonic() < self._until
 
-    def finish(self, runtimes: Iterable[Runtime], deadline: Deadline) -> None:
+    def finish(self, pipelines: Iterable[Pipeline], deadline: Deadline) -> None:
         """The last look, at the end of the program."""
         self._look()
         if self._died:
-            self._close(runtimes, deadline.capped(_QUERY_SECONDS))
+            self._close(pipelines, deadline.capped(_QUERY_SECONDS))
 
     def _look(self) -> bool:
         """Note which nodes live; True if one does no more."""
@@ -105,28 +105,28 @@ class LostNodes:
                 self._died.setdefault(name, self._seen_alive.get(name, 0.0))
         return len(self._died) > known
 
-    def _close(self, runtimes: Iterable[Runtime], deadline: Deadline) -> None:
+    def _close(self, pipelines: Iterable[Pipeline], deadline: Deadline) -> None:
         from trace_guard.backends.braintrust import BraintrustBackend  # most processes never lose a node
 
         with self._lock:
             traces = list(self._traces.values())
-        for runtime in runtimes:
-            backend = runtime.backend
+        for pipeline in pipelines:
+            backend = pipeline.backend
             if not isinstance(backend, BraintrustBackend):
                 continue
             for span in traces:
                 with contain("close what was open on a lost node"):
-                    rows = self._closing(runtime, backend, PROCESS.sdk.identity_of(span), deadline)
+                    rows = self._closing(pipeline, backend, PROCESS.sdk.identity_of(span), deadline)
                     if rows:
-                        runtime.append(rows)
+                        pipeline.append(rows)
             return
 
     def _closing(
-        self, runtime: Runtime, backend: BraintrustBackend, trace: Mapping[str, Any], deadline: Deadline
+        self, pipeline: Pipeline, backend: BraintrustBackend, trace: Mapping[str, Any], deadline: Deadline
     ) -> list[Row]:
         project = trace.get("project_id")
         if project is not None and is_placeholder(project):
-            project = runtime.project_id(project_name(project))
+            project = pipeline.project_id(project_name(project))
         if project is None:
             return []  # an experiment's, or a project that was never found, to which nothing was delivered
         source = f"project_logs('{project}', shape => 'spans') WHERE root_span_id = '{trace['root_span_id']}'"
@@ -145,7 +145,7 @@ class LostNodes:
         rows = []
         for span_id, row in found.items():
             node = node_of(span_id, above)
-            if node in self._died and not runtime.spans.is_open(str(row["id"])):
+            if node in self._died and not pipeline.spans.is_open(str(row["id"])):
                 identity = {**row, "project_id": project, "log_id": "g"}
                 rows.append(closing_row(
                     identity, end=max(self._died[node], started_at(row) or 0.0), outcome=Outcome.ABANDONED,

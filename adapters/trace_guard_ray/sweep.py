@@ -16,7 +16,7 @@ from typing import Any
 
 from trace_guard import Deadline, Guard, default_guard, recover
 from trace_guard.contain import contain
-from trace_guard.runtime.pipeline import Runtime
+from trace_guard.runtime.pipeline import Pipeline
 
 from .facts import in_worker
 from .grouping import GROUP_SECONDS
@@ -43,7 +43,7 @@ class Sweep:
 
     def use(self, guard: Guard) -> None:
         """Look where this guard writes, too."""
-        self._guards.setdefault(guard.runtime, guard)
+        self._guards.setdefault(guard.pipeline, guard)
 
     def prepare(self) -> None:
         """See to it that a driver looks everywhere before it ends. While Ray is there: Ray's own exit handler is
@@ -75,34 +75,34 @@ class Sweep:
         if self._look_at <= now < self._until:
             self._look_at = now + _LOOK_SECONDS
             with contain("close what a dead worker left open"):
-                for runtime in self._runtimes:
-                    runtime.recover(Deadline.after(_LOCAL_SECONDS))
+                for pipeline in self._pipelines:
+                    pipeline.recover(Deadline.after(_LOCAL_SECONDS))
         if prompted:
             with contain("have other nodes close what dead workers left open"):
                 _on_other_nodes(_REMOTE_SECONDS)
         with contain("close what was open on lost nodes"):
-            LOST_NODES.go_on(self._runtimes, prompted=prompted)
+            LOST_NODES.go_on(self._pipelines, prompted=prompted)
 
     def _at_exit(self) -> None:
         with contain("close what dead workers left open"):
             # Half of what an exit may take, as this process's own rows are yet to be delivered.
-            deadline = Deadline.after(max((one.settings.exit_timeout / 2 for one in self._runtimes), default=0.0))
+            deadline = Deadline.after(max((one.settings.exit_timeout / 2 for one in self._pipelines), default=0.0))
             ray: Any = sys.modules.get("ray")
             if ray is not None and ray.is_initialized():
                 asked = _on_other_nodes(deadline.remaining)
                 if asked:
                     ray.wait(asked, num_returns=len(asked), timeout=deadline.remaining)
                 with contain("close what was open on lost nodes"):
-                    LOST_NODES.finish(self._runtimes, deadline)
+                    LOST_NODES.finish(self._pipelines, deadline)
                 # Workers that have just ended their last tasks are still to write down the rest of it.
                 time.sleep(min(2 * GROUP_SECONDS, deadline.remaining))
             # What living workers have not delivered either: Ray kills them when the program ends.
-            for runtime in self._runtimes:
-                recover(runtime.settings, timeout=deadline.remaining)
+            for pipeline in self._pipelines:
+                recover(pipeline.settings, timeout=deadline.remaining)
 
     @property
-    def _runtimes(self) -> list[Runtime]:
-        return [one.runtime for one in list(self._guards.values())]
+    def _pipelines(self) -> list[Pipeline]:
+        return [one.pipeline for one in list(self._guards.values())]
 
 
 def _on_other_nodes(seconds: float) -> list[Any]:

@@ -124,7 +124,7 @@ def test_of_two_tasks_only_its_own_spans_are_closed(guard: Guard, server: Braint
         await asyncio.sleep(0)
         one_may.set()
         await asyncio.wait_for(one, 10)
-        still_open = {span.name for span in guard.runtime.spans.all_open()}
+        still_open = {span.name for span in guard.pipeline.spans.all_open()}
         two_may.set()
         await asyncio.wait_for(two, 10)
         return still_open
@@ -217,13 +217,13 @@ def test_a_root_whose_start_came_to_grief_is_whole(
 ) -> None:
     """If a signal strikes before the root's start is written, the root that arrives has name and start all the
     same."""
-    begin = guard.runtime.begin
+    begin = guard.pipeline.begin
 
     def strikes(*args: Any) -> Any:
-        monkeypatch.setattr(guard.runtime, "begin", begin)
+        monkeypatch.setattr(guard.pipeline, "begin", begin)
         raise Interrupted
 
-    monkeypatch.setattr(guard.runtime, "begin", strikes)
+    monkeypatch.setattr(guard.pipeline, "begin", strikes)
     with pytest.raises(Interrupted), guard.invocation("root"):
         raise AssertionError("not reached")
     assert guard.flush(10)
@@ -261,7 +261,7 @@ def test_a_task_may_be_cancelled_again_and_again(guard: Guard, server: Braintrus
         task = asyncio.create_task(guard.wrap(work, name="root")())
         while not task.done() and not server.requests_to("/logs3"):
             await asyncio.sleep(0.001)
-            if guard.runtime.spans.live():
+            if guard.pipeline.spans.live():
                 task.cancel()
         began = time.monotonic()
         while not task.done():
@@ -304,7 +304,7 @@ def test_an_invocation_is_opened_once(guard: Guard, server: BraintrustServer) ->
     with invocation:
         assert invocation.span is span
     assert outcomes(server.span_rows()) == {"root": {"outcome": "ok"}}
-    assert guard.runtime.spans.live() == []
+    assert guard.pipeline.spans.live() == []
 
 
 NEWER = sys.executable if sys.version_info >= (3, 13) else azure_python()
@@ -343,7 +343,7 @@ STEPS = [
     "trace_guard.runtime.watchdog.Watchdog.disarm",
     "trace_guard.invocation.invocation.Invocation._leave",
     "trace_guard.invocation.invocation.Invocation._log_end", "trace_guard.sdk.sdk.Sdk.drain",
-    "trace_guard.runtime.pipeline.Runtime.close_spans", "trace_guard.delivery.courier.Courier.deliver",
+    "trace_guard.runtime.pipeline.Pipeline.close_spans", "trace_guard.delivery.courier.Courier.deliver",
 ]
 
 
@@ -384,8 +384,8 @@ def test_a_signal_in_our_code_reaches_the_program(
     monkeypatch.undo()
     # What was still in the SDK's queue comes late, and is closed as it comes.
     assert guard.flush(10)
-    assert guard.runtime.spans.all_open() == []
-    assert guard.runtime.spans.live() == []
+    assert guard.pipeline.spans.all_open() == []
+    assert guard.pipeline.spans.live() == []
     assert server.open_spans() == []
 
 
@@ -456,7 +456,7 @@ def test_a_closed_stderr_does_no_harm(directory: Path, how: str) -> None:
     guard = Guard()
     with guard.invocation("root"):
         pass
-    say(guard.runtime.backend.traces()[0].outcome)
+    say(guard.pipeline.backend.traces()[0].outcome)
     os._exit(0)
     """
     with Program(code, environment(None, directory, BRAINTRUST_API_KEY="")) as program:

@@ -323,7 +323,7 @@ def failures(names: list[str], ways: list[Way], places: Path) -> list[str]:
         if not calls[0] and name not in ONCE:
             failed.append(f"{name}: was not called")
         failed += [f"{name}: {problem}" for problem in left_by(guard, directory)]
-        if not PROCESS._runtimes:
+        if not PROCESS._pipelines:
             PROCESS._sdk = None  # one that came into being with no runtime would stay for the next step
         if current_invocation() is not None or braintrust.current_span() is not braintrust.NOOP_SPAN:
             failed.append(f"{name}: the invocation is still current")
@@ -375,7 +375,7 @@ def test_a_fault_while_it_opens_leaves_no_trace_open(directory: Path, monkeypatc
     handler = handler_of(guard)
     replace(monkeypatch, "trace_guard.runtime.watchdog:Watchdog.arm")
     handler({"raises": False}, None)
-    rows = guard.runtime.backend.rows()  # type: ignore[attr-defined]
+    rows = guard.pipeline.backend.rows()  # type: ignore[attr-defined]
     assert rows
     assert all("end" in row["metrics"] for row in rows)
     monkeypatch.undo()
@@ -417,7 +417,7 @@ def test_broken_logging_does_no_harm(directory: Path, monkeypatch: pytest.Monkey
     """A fault of ours whose report fails too still does not reach the handler."""
     guard = make(directory)
     handler = handler_of(guard)
-    replace(monkeypatch, "trace_guard.runtime.pipeline:Runtime.begin")
+    replace(monkeypatch, "trace_guard.runtime.pipeline:Pipeline.begin")
 
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -479,7 +479,7 @@ def test_a_signal_during_our_code_is_the_programs(directory: Path, monkeypatch: 
     def interrupted(*args: Any, **keywords: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trace_guard.runtime.pipeline.Runtime.begin", interrupted)
+    monkeypatch.setattr("trace_guard.runtime.pipeline.Pipeline.begin", interrupted)
     with pytest.raises(KeyboardInterrupt):
         handler({"raises": False}, None)
     monkeypatch.undo()

@@ -88,7 +88,7 @@ def run(guard: Guard, early: Early, *, fails: bool = False, kind: str = "sync", 
 def terminated(guard: Guard, server: BraintrustServer) -> Early:
     """What a signal does, and then has arrived."""
     def early() -> None:
-        guard.runtime.terminate("SIGTERM", Deadline.after(5))
+        guard.pipeline.terminate("SIGTERM", Deadline.after(5))
         assert current_invocation().outcome is Outcome.TERMINATED  # type: ignore[union-attr]
         until(lambda: [mark(row) for row in server.span_rows() if mark(row)])
 
@@ -202,7 +202,7 @@ def test_a_correction_takes_nothing_with_it(server: BraintrustServer, make_guard
 def flushed(guard: Guard) -> bool:
     """Have all that the SDK has delivered, from within an invocation."""
     braintrust.flush()
-    return guard.runtime.flush(Deadline.after(10))
+    return guard.pipeline.flush(Deadline.after(10))
 
 
 def test_a_late_return_is_corrected_without_a_directory(
@@ -237,7 +237,7 @@ def test_a_full_journal_keeps_the_correction(server: BraintrustServer, make_guar
 
 
 def journal_is_nearly_full(guard: Guard) -> bool:
-    journal: Any = guard.runtime.journal()
+    journal: Any = guard.pipeline.journal()
     return journal.size > 0.76 * (1 << 20)
 
 
@@ -316,7 +316,7 @@ def test_every_backend_corrects(directory: Path, kind: str) -> None:
     rows = backend.all_rows if kind == "local" else backend.rows
 
     def early() -> None:
-        guard.runtime.terminate("SIGTERM", Deadline.after(5))
+        guard.pipeline.terminate("SIGTERM", Deadline.after(5))
         until(lambda: any(map(mark, rows())))
 
     run(guard, early)

@@ -60,7 +60,7 @@ def test_a_destination_that_comes_back_is_taken_up_again(server: BraintrustServe
     made = set()
     for turn in range(20):
         serve(f"k{{turn % 2}}")
-        made |= {{guard.runtime.journal().path}}
+        made |= {{guard.pipeline.journal().path}}
     say(len(made))
     guard.close(10)
     """, environment(server, directory, BRAINTRUST_API_KEY="k1")) as program:
@@ -104,7 +104,7 @@ def test_what_could_not_be_delivered_waits_on_disk(server: BraintrustServer, dir
         braintrust.login(api_key=f"k{{turn}}", force_login=True)
         with guard.invocation("later"):
             pass
-        guard.runtime.recover(Deadline.after(10))
+        guard.pipeline.recover(Deadline.after(10))
         say(guard.flush(20))
     guard.close(10)
     """, environment(

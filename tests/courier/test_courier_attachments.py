@@ -168,7 +168,7 @@ def test_an_object_store_that_is_down_costs_a_healthy_function_nothing(
     assert (len(server.span_rows()), server.open_spans()) == (8, [])
     assert traced(guard, name="without").verdict is Delivery.DELIVERED
     server.heal()
-    assert guard.runtime.courier.drain(Deadline.after(20), force=True)
+    assert guard.pipeline.courier.drain(Deadline.after(20), force=True)
     assert len(server.attachments) == 8
 
 
@@ -326,7 +326,7 @@ def test_those_who_use_none_pay_for_none(server: BraintrustServer, make_guard: M
     """Without attachments there is no directory, no thread and no request for them."""
     guard = make_guard()
     assert traced(guard).verdict is Delivery.DELIVERED
-    assert guard.runtime.courier._uploads is None
+    assert guard.pipeline.courier._uploads is None
     assert not any((journal / "attachments").exists() for journal in journals(directory))
     assert {request.path for request in server.requests} <= {"/logs3", "/api/apikey/login"}
     until(lambda: server.open_spans() == [])
@@ -342,7 +342,7 @@ def test_an_upload_under_way_during_a_freeze_holds_up_nothing(server: Braintrust
     guard = make_guard(flush_timeout=0.1)
     one, two = attachment(b"one"), attachment(b"two")
     assert traced(guard, one).verdict is Delivery.SPOOLED
-    guard.runtime.courier.thawed()
+    guard.pipeline.courier.thawed()
     traced(guard, two, name="second")
     assert guard.flush(5)  # left alone, the first upload would wait for half a minute
     assert server.attachments == {key_of(one): b"one", key_of(two): b"two"}
@@ -359,7 +359,7 @@ def test_without_threads_whoever_waits_does_the_work(server: BraintrustServer, d
             one = braintrust.Attachment(data=b"content", filename="a", content_type="text/plain")
             invocation.span.log(input=one)
             braintrust.flush()
-        courier = guard.runtime.courier
+        courier = guard.pipeline.courier
         courier._uploads.close()
         while courier._uploads._threads and any(one.is_alive() for one in courier._uploads._threads):
             time.sleep(0.01)
@@ -421,5 +421,5 @@ def test_a_store_that_is_down_costs_no_attachment(
     assert traced(guard, second).verdict is Delivery.SPOOLED
     assert list(read_dead_letters(directory)) == []
     server.heal()
-    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert guard.pipeline.courier.drain(Deadline.after(10), force=True)
     assert sorted(server.attachments.values()) == [b"first", b"second"]

@@ -108,11 +108,11 @@ def test_a_long_run_is_visible_while_it_goes(server: BraintrustServer, make_guar
 def test_batches_respect_the_size_limit(server: BraintrustServer, make_guard: MakeGuard) -> None:
     """No request carries more rows than fit, but for a single row that is larger by itself, and all rows arrive."""
     guard = make_guard(linger=60)
-    guard.runtime.backend.max_bytes = 10_000
+    guard.pipeline.backend.max_bytes = 10_000
     sizes = [300, 3000, 700, 9000, 15_000, 100, 40] * 6
     rows = [{**start_row(f"s{n}"), "input": "x" * size} for n, size in enumerate(sizes)]
-    guard.runtime.append([*rows, *(end_row(f"s{n}") for n in range(len(sizes)))])
-    assert guard.runtime.flush(Deadline.after(10))
+    guard.pipeline.append([*rows, *(end_row(f"s{n}") for n in range(len(sizes)))])
+    assert guard.pipeline.flush(Deadline.after(10))
     for request in server.requests:
         assert len(request.rows) == 1 or len(request.body) <= 10_000 + 100
     assert {row["id"]: len(row["input"]) for row in server.rows()} == {f"id-s{n}": size for n, size in enumerate(sizes)}
@@ -154,8 +154,8 @@ def log_many(guard: Any, spans: int, times: int) -> None:
     for count in range(times):
         for span in range(spans):
             row = start_row(f"s{span}") if count == 0 else {**end_row(f"s{span}"), "metrics": {}}
-            guard.runtime.append([{**row, "metadata": {"n": count, f"n{count}": True}, "input": "x" * 300}])
-    guard.runtime.append([end_row(f"s{span}") for span in range(spans)])
+            guard.pipeline.append([{**row, "metadata": {"n": count, f"n{count}": True}, "input": "x" * 300}])
+    guard.pipeline.append([end_row(f"s{span}") for span in range(spans)])
 
 
 def test_requests_go_out_in_parallel_and_in_order_for_each_span(
@@ -165,9 +165,9 @@ def test_requests_go_out_in_parallel_and_in_order_for_each_span(
     traffic = Traffic(1, [None], 0.05)
     server.fail("/logs3", traffic.fault)
     guard = make_guard(linger=60)
-    guard.runtime.backend.max_bytes = 3000
+    guard.pipeline.backend.max_bytes = 3000
     log_many(guard, 40, 4)
-    assert guard.runtime.flush(Deadline.after(30))
+    assert guard.pipeline.flush(Deadline.after(30))
     assert 2 <= traffic.most <= 4
     assert traffic.clashes == []
     seen: dict[str, int] = {}
@@ -188,9 +188,9 @@ def test_the_last_word_about_a_span_wins_whatever_happens(
     traffic = Traffic(seed, faults, 0.02)
     server.fail("/logs3", traffic.fault)
     guard = make_guard(linger=60)
-    guard.runtime.backend.max_bytes = 3000
+    guard.pipeline.backend.max_bytes = 3000
     log_many(guard, 24, 5)
-    assert until(lambda: guard.runtime.courier.drain(Deadline.after(5), force=True))
+    assert until(lambda: guard.pipeline.courier.drain(Deadline.after(5), force=True))
     assert traffic.clashes == []
     expected = {"n": 4, **{f"n{count}": True for count in range(5)}}
     assert {row["id"]: row["metadata"] for row in server.rows()} == {f"id-s{span}": expected for span in range(24)}
@@ -219,19 +219,19 @@ def test_an_older_row_never_lands_last(server: BraintrustServer, make_guard: Mak
         for event in waits_for.get(key, ()):
             assert event.wait(8)
         if key == ("x1", 2):
-            until(lambda: not guard.runtime.courier._is_busy("id-a"), what="the arrival of the answer to a")
+            until(lambda: not guard.pipeline.courier._is_busy("id-a"), what="the arrival of the answer to a")
         answer = Fault.status(401).injure(exchange) if key == ("a", 1) else exchange.answer()
         answered[key].set()
         return answer
 
     server.fail("/logs3", Fault("in this order", injure))
     guard = make_guard(linger=60)
-    guard.runtime.backend.max_bytes = 1500
-    guard.runtime.append([
+    guard.pipeline.backend.max_bytes = 1500
+    guard.pipeline.append([
         {**start_row(name[0]), "metrics": {"start": 1.0, "end": 2.0}, "input": name, "output": "x" * 1000}
         for name in ("a", "x1", "x2", "d")
     ])
-    assert guard.runtime.courier.drain(Deadline.after(15), force=True)
+    assert guard.pipeline.courier.drain(Deadline.after(15), force=True)
     assert answered["x1", 2].wait(10)
     assert (times["a"], times["x1"]) == (2, 2)
     assert {row["id"]: row["input"] for row in server.rows()} == {"id-a": "a", "id-x": "x2", "id-d": "d"}
@@ -255,8 +255,8 @@ def test_rows_that_are_no_spans_pass_byte_for_byte(server: BraintrustServer, mak
         assert session.post("http://braintrust/logs3", data=body.encode()).json() == {}
         # Closing it would close the gateway, which is the process's.
         session.adapters.clear()
-    guard.runtime.append([start_row("s"), end_row("s")])
-    assert guard.runtime.flush(Deadline.after(10))
+    guard.pipeline.append([start_row("s"), end_row("s")])
+    assert guard.pipeline.flush(Deadline.after(10))
     sent = b"".join(request.body for request in server.requests)
     places = [sent.find(row.encode()) for row in rows]
     assert -1 not in places

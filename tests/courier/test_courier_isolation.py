@@ -99,7 +99,7 @@ def test_a_poison_row_that_is_all_there_is(server: BraintrustServer, make_guard:
     assert found == [Delivery.REFUSED] * 3 + [Delivery.SPOOLED] * 2
     assert len(letters(directory)) == 3
     server.heal()
-    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert guard.pipeline.courier.drain(Deadline.after(10), force=True)
     assert len(server.span_rows()) == 5
     assert [row["span_attributes"]["name"] for row in server.span_rows() if row.get("input")] == ["bad 3", "bad 4"]
 
@@ -108,11 +108,11 @@ def test_no_form_of_the_poison_is_taken(server: BraintrustServer, make_guard: Ma
     """A span of which the server takes nothing at all waits for company, which proves that the server works."""
     server.fail("/logs3", over(Fault.status(500), lambda row: row["id"] == "id-bad"))
     guard = make_guard(linger=60)
-    guard.runtime.append([span("bad")])
-    assert not guard.runtime.courier.drain(Deadline.after(1.5), force=True)
+    guard.pipeline.append([span("bad")])
+    assert not guard.pipeline.courier.drain(Deadline.after(1.5), force=True)
     assert letters(directory) == []
-    guard.runtime.append([span("good")])
-    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    guard.pipeline.append([span("good")])
+    assert guard.pipeline.courier.drain(Deadline.after(10), force=True)
     assert names(server) == {"good"}
     assert [row["id"] for row in letters(directory)] == ["id-bad"]
     assert pending_in(directory) == []
@@ -125,8 +125,8 @@ def test_many_poison_rows_in_one_batch(
     """However many rows of a batch are poison, and wherever they are, all others arrive whole."""
     server.fail("/logs3", over(Fault.status(500)))
     guard = make_guard(linger=60)
-    guard.runtime.append([span(f"s{n}", input=POISON if n in places else "fine") for n in range(64)])
-    assert guard.runtime.flush(Deadline.after(15))
+    guard.pipeline.append([span(f"s{n}", input=POISON if n in places else "fine") for n in range(64)])
+    assert guard.pipeline.flush(Deadline.after(15))
     assert names(server) == {f"s{n}" for n in range(64)}
     assert len([row for row in server.rows() if row.get("input") == "fine"]) == 64 - len(places)
     assert sorted(row["id"] for row in letters(directory)) == sorted(f"id-s{n}" for n in places)
@@ -137,10 +137,10 @@ def test_poison_before_thousands(server: BraintrustServer, make_guard: MakeGuard
     """A poison row that is the first of a journal holds up none of the 5,000 rows behind it."""
     server.fail("/logs3", over(Fault.status(503)))
     guard = make_guard(linger=60)
-    guard.runtime.append([span("bad", input=POISON)])
+    guard.pipeline.append([span("bad", input=POISON)])
     for start in range(0, 5000, 500):
-        guard.runtime.append([span(f"s{n}") for n in range(start, start + 500)])
-    assert guard.runtime.flush(Deadline.after(20))
+        guard.pipeline.append([span(f"s{n}") for n in range(start, start + 500)])
+    assert guard.pipeline.flush(Deadline.after(20))
     assert names(server) == {"bad", *(f"s{n}" for n in range(5000))}
     assert [row["id"] for row in letters(directory)] == ["id-bad"]
 
@@ -152,8 +152,8 @@ def test_rows_that_are_no_spans_can_be_poison(
     server.fail("/logs3", over(Fault.status(500)))
     guard = make_guard(linger=60)
     rows = [{"id": f"d{n}", "dataset_id": "set", "input": POISON if n == 2 else n} for n in range(5)]
-    guard.runtime.ingest([(row, NewRow.of(row).encoded) for row in rows])
-    assert guard.runtime.flush(Deadline.after(10))
+    guard.pipeline.ingest([(row, NewRow.of(row).encoded) for row in rows])
+    assert guard.pipeline.flush(Deadline.after(10))
     assert {row["id"] for row in server.rows()} == {"d0", "d1", "d3", "d4"}
     assert letters(directory) == [rows[2]]
 
@@ -179,7 +179,7 @@ def test_poison_in_a_dead_process_s_journal(server: BraintrustServer, directory:
         pass
     assert verdict(invocation) in (Delivery.DELIVERED, Delivery.SPOOLED)
     server.wait_for(lambda: names(server) == {"one", "bad", "two", "mine"} and not server.open_spans(), 15)
-    assert guard.runtime.flush(Deadline.after(10))
+    assert guard.pipeline.flush(Deadline.after(10))
     assert [row["input"] for row in letters(directory)] == [POISON]
     guard.close(timeout=1)
     assert journals(directory) == []
@@ -215,8 +215,8 @@ def test_a_row_that_is_never_answered(
     mocker.patch("trace_guard.delivery.isolation._ATTEMPT_SECONDS", 0.2)
     server.fail("/logs3", over(Fault.black_hole()))
     guard = make_guard(linger=60)
-    guard.runtime.append([span(f"s{n}", input=POISON if n == 5 else "fine") for n in range(8)])
-    assert guard.runtime.courier.drain(Deadline.after(20), force=True)
+    guard.pipeline.append([span(f"s{n}", input=POISON if n == 5 else "fine") for n in range(8)])
+    assert guard.pipeline.courier.drain(Deadline.after(20), force=True)
     assert names(server) == {f"s{n}" for n in range(8)}
     assert [row["id"] for row in letters(directory)] == ["id-s5"]
 
@@ -231,12 +231,12 @@ def test_a_server_that_is_down_for_everybody_costs_no_row(
     """While every request fails nothing becomes a dead letter, and all of it arrives afterwards."""
     server.fail("/logs3", FAILURES[failure])
     guard = make_guard(linger=60)
-    guard.runtime.append([span(f"s{n}", input="fine") for n in range(20)])
+    guard.pipeline.append([span(f"s{n}", input="fine") for n in range(20)])
     for _ in range(3):
-        guard.runtime.courier.drain(Deadline.after(0.6), force=True)
+        guard.pipeline.courier.drain(Deadline.after(0.6), force=True)
     assert letters(directory) == []
     server.heal()
-    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert guard.pipeline.courier.drain(Deadline.after(10), force=True)
     assert [row["input"] for row in server.rows()] == ["fine"] * 20
     assert letters(directory) == []
 
@@ -256,10 +256,10 @@ def test_a_server_that_goes_down_during_the_search_costs_no_row(
     server.fail("/logs3", Fault.status(500), times=3)
     server.fail("/logs3", Fault("for a while", injure))
     guard = make_guard(linger=60)
-    guard.runtime.append([span(f"s{n}", input="fine") for n in range(6)])
-    guard.runtime.courier.drain(Deadline.after(0.5), force=True)
+    guard.pipeline.append([span(f"s{n}", input="fine") for n in range(6)])
+    guard.pipeline.courier.drain(Deadline.after(0.5), force=True)
     server.heal()
-    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert guard.pipeline.courier.drain(Deadline.after(10), force=True)
     assert [row["input"] for row in server.rows()] == ["fine"] * 6
     assert letters(directory) == []
 
@@ -273,9 +273,9 @@ def test_a_server_that_fails_at_random_costs_no_row(
     server.fail("/logs3", Fault("at random", fault.injure, lambda rows: chance.random() < 0.6))
     guard = make_guard(linger=60)
     for count in range(10):
-        guard.runtime.append([span(f"s{count}-{n}") for n in range(5)])
-        guard.runtime.courier.drain(Deadline.after(0.4), force=True)
-    assert guard.runtime.courier.drain(Deadline.after(30), force=True)
+        guard.pipeline.append([span(f"s{count}-{n}") for n in range(5)])
+        guard.pipeline.courier.drain(Deadline.after(0.4), force=True)
+    assert guard.pipeline.courier.drain(Deadline.after(30), force=True)
     assert len(server.span_rows()) == 50
     assert letters(directory) == []
 
@@ -304,17 +304,17 @@ def test_a_row_that_we_can_t_handle_holds_up_nothing(
 ) -> None:
     """An entry of the journal that is not what a row should be is kept as a dead letter, and all others arrive."""
     guard = make_guard(linger=60)
-    guard.runtime.append([span("before")])
-    guard.runtime.journal().append([NewRow({"id": "odd"}, encoded, Flag.NONE)])
-    guard.runtime.append([span("after")])
-    assert guard.runtime.flush(Deadline.after(5))
+    guard.pipeline.append([span("before")])
+    guard.pipeline.journal().append([NewRow({"id": "odd"}, encoded, Flag.NONE)])
+    guard.pipeline.append([span("after")])
+    assert guard.pipeline.flush(Deadline.after(5))
     assert names(server) == {"before", "after"}
     assert len(letters(directory)) == 1
     assert pending_in_is_empty(guard)
 
 
 def pending_in_is_empty(guard: Guard) -> bool:
-    journal = guard.runtime.journal()
+    journal = guard.pipeline.journal()
     return journal.acked >= journal.end
 
 
@@ -329,10 +329,10 @@ def test_rows_that_can_t_be_merged_still_end_their_span(
 
     mocker.patch("trace_guard.delivery.batch.merge", fragile)
     guard = make_guard(linger=60)
-    guard.runtime.append([
+    guard.pipeline.append([
         {**start_row("a"), "input": "kept"}, end_row("a", output=POISON), start_row("b"), end_row("b"),
     ])
-    assert guard.runtime.flush(Deadline.after(5))
+    assert guard.pipeline.flush(Deadline.after(5))
     assert {row["id"]: (row["metrics"], row.get("input")) for row in server.rows()} == {
         "id-a": ({"start": 1000.0, "end": 1001.0}, "kept"), "id-b": ({"start": 1000.0, "end": 1001.0}, None),
     }
@@ -377,7 +377,7 @@ def test_a_row_that_our_own_code_fails_over(directory: Path, fault: Exception) -
         assert verdict(invocation) is Delivery.SPOOLED
     assert time.monotonic() - began < 3.0
     backend.broken = False
-    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert guard.pipeline.courier.drain(Deadline.after(10), force=True)
     assert len(backend.rows()) == 8
     assert len(letters(directory)) == 1
     guard.close(timeout=1)

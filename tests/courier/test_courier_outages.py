@@ -262,12 +262,12 @@ STALE = """
     guard = Guard(linger=60, flush_timeout=10)
     after = Guard(linger=60, flush=FlushPolicy.AFTER_RESPONSE)
     while (word := listen()) in ("before", "after"):
-        guard.runtime.courier.thawed()
+        guard.pipeline.courier.thawed()
         began = time.monotonic()
         with (guard if word == "before" else after).invocation(word) as invocation:
             pass
         waited = "at once" if time.monotonic() - began < 5.0 else "late"
-        say(invocation.delivery.verdict.value, waited, guard.runtime.courier.last_error)
+        say(invocation.delivery.verdict.value, waited, guard.pipeline.courier.last_error)
 """
 
 
@@ -353,7 +353,7 @@ def test_a_slow_server_does_not_hold_up_what_comes_after_it(server: BraintrustSe
     with guard.invocation("next") as invocation:
         pass
     assert invocation.delivery is not None
-    until(lambda: guard.runtime.flush(Deadline.after(5)))
+    until(lambda: guard.pipeline.flush(Deadline.after(5)))
     assert len(server.requests) == 2
     assert server.open_spans() == []
 

@@ -165,7 +165,7 @@ def test_a_dead_proxy_costs_no_rows(
     assert invocation.delivery is not None
     assert invocation.delivery.verdict is Delivery.SPOOLED
     monkeypatch.delenv("HTTP_PROXY")
-    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert guard.pipeline.courier.drain(Deadline.after(10), force=True)
     assert len(server.span_rows()) == 1
 
 

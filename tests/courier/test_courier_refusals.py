@@ -75,12 +75,12 @@ def test_a_span_is_closed_whatever_the_server_dislikes_in_it(
         lambda row: row.get(field) == unwanted or (isinstance(row.get(field), dict) and unwanted in row[field])
     ))
     guard = make_guard(linger=60)
-    guard.runtime.append([start_row("a")])
-    assert guard.runtime.flush(Deadline.after(10))
+    guard.pipeline.append([start_row("a")])
+    assert guard.pipeline.flush(Deadline.after(10))
     end = end_row("a")
     end[field] = {**end.get(field, {}), **value} if isinstance(value, dict) else value
-    guard.runtime.append([end])
-    assert guard.runtime.flush(Deadline.after(10))
+    guard.pipeline.append([end])
+    assert guard.pipeline.flush(Deadline.after(10))
     assert server.open_spans() == []
     assert by_name(server)["a"]["metrics"] == {"start": 1000.0, "end": 1001.0}
     assert [letter["row"] for letter in read_dead_letters(directory)] == [{**end, "_is_merge": True}]
@@ -96,8 +96,8 @@ def test_many_bad_rows_are_all_found_in_the_end(
     guard = make_guard(linger=60)
     rows = [{**start_row(f"s{n}"), "metrics": {"start": 1.0, "end": 2.0}, "input": "bad" if n % 8 else "fine"}
             for n in range(32)]
-    guard.runtime.append(rows)
-    assert guard.runtime.courier.drain(Deadline.after(30), force=True)
+    guard.pipeline.append(rows)
+    assert guard.pipeline.courier.drain(Deadline.after(30), force=True)
     assert len(list(read_dead_letters(directory))) == 28
     assert {row["id"] for row in server.rows()} == {row["id"] for row in rows}
     assert [row["id"] for row in server.rows() if row.get("input") == "fine"] == [f"id-s{n}" for n in range(0, 32, 8)]
@@ -112,8 +112,8 @@ def test_a_disk_that_won_t_take_dead_letters_holds_up_nothing(
     guard.start()
     (directory / "dead-letters").write_text("")
     for count in range(2):
-        guard.runtime.append([{**start_row(f"a{count}"), "input": "bad"}, end_row(f"a{count}"), end_row("b")])
-        assert guard.runtime.flush(Deadline.after(5))
+        guard.pipeline.append([{**start_row(f"a{count}"), "input": "bad"}, end_row(f"a{count}"), end_row("b")])
+        assert guard.pipeline.flush(Deadline.after(5))
     assert server.open_spans() == []
     assert [record.getMessage() for record in caplog.records if "can't be kept" in record.getMessage()] == [
         f"refused rows can't be kept in {directory / 'dead-letters'}: [Errno 17] File exists: "
@@ -126,8 +126,8 @@ def test_a_batch_that_is_too_large_is_halved(server: BraintrustServer, make_guar
     server.max_body_bytes = 5000
     guard = make_guard(linger=60)
     rows = [{**start_row(f"s{n}"), "metrics": {"start": 1.0, "end": 2.0}, "input": "x" * 700} for n in range(20)]
-    guard.runtime.append(rows)
-    assert guard.runtime.flush(Deadline.after(10))
+    guard.pipeline.append(rows)
+    assert guard.pipeline.flush(Deadline.after(10))
     assert [row["input"] for row in server.rows()] == ["x" * 700] * 20
     assert list(read_dead_letters(directory)) == []
     assert max(len(request.rows) for request in server.requests if len(request.body) <= 5000) > 1
@@ -140,8 +140,8 @@ def test_a_row_that_is_too_large_arrives_without_its_payload(
     server.max_body_bytes = 5000
     guard = make_guard(linger=60)
     row = {**start_row("s"), "input": "x" * 7000, "metrics": {"start": 1.0, "end": 2.0}}
-    guard.runtime.append([row, start_row("t"), end_row("t")])
-    assert guard.runtime.flush(Deadline.after(10))
+    guard.pipeline.append([row, start_row("t"), end_row("t")])
+    assert guard.pipeline.flush(Deadline.after(10))
     assert by_name(server)["s"] == {
         **{key: value for key, value in row.items() if key not in ("input", "_is_merge")},
         "metadata": {"trace_guard": {"payload_dropped": True}},
@@ -162,11 +162,11 @@ def test_a_project_that_can_t_be_holds_up_no_other(
     ))
     guard = make_guard(linger=60)
     names = {"a": "bad name", "b": "good name"}
-    guard.runtime.append([
+    guard.pipeline.append([
         {**row, "project_id": f"trace-guard:project:{names[name]}"}
         for name in names for row in (start_row(name), end_row(name))
     ])
-    assert guard.runtime.flush(Deadline.after(10))
+    assert guard.pipeline.flush(Deadline.after(10))
     assert [row["id"] for row in server.rows()] == ["id-b"]
     assert server.open_spans() == []
     assert [letter["row"]["id"] for letter in read_dead_letters(directory)] == ["id-a", "id-a"]
@@ -192,7 +192,7 @@ def test_rows_are_kept_until_the_key_works_again(
     assert server.rows() == []
     assert list(read_dead_letters(directory)) == []
     server.heal()
-    assert guard.runtime.flush(Deadline.after(10))
+    assert guard.pipeline.flush(Deadline.after(10))
     assert sorted(by_name(server)) == ["root 0", "root 1"]
     assert server.open_spans() == []
 
@@ -229,7 +229,7 @@ def test_a_long_wish_delays_no_invocation_and_is_heeded(server: BraintrustServer
         waits.append(invocation.delivery.seconds)
     assert max(waits[1:]) < 0.1, waits
     began = time.monotonic()
-    assert not guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert not guard.pipeline.courier.drain(Deadline.after(10), force=True)
     assert time.monotonic() - began < 1.0
     assert len(server.requests) == 1
 
@@ -264,12 +264,12 @@ def test_dead_letters_are_kept_once_and_not_without_bound(
     guard = make_guard(linger=60, max_journal_bytes=800_000)
     same = {**start_row("same"), "metrics": {"start": 1.0, "end": 2.0}, "input": "bad"}
     for _ in range(3):
-        guard.runtime.append([same])
-        assert guard.runtime.flush(Deadline.after(10))
+        guard.pipeline.append([same])
+        assert guard.pipeline.flush(Deadline.after(10))
     assert len(list(read_dead_letters(directory))) == 1
     for count in range(30):
-        guard.runtime.append([{**same, "id": f"id-{count}", "input": "bad" * 3000}])
-        assert guard.runtime.flush(Deadline.after(10))
+        guard.pipeline.append([{**same, "id": f"id-{count}", "input": "bad" * 3000}])
+        assert guard.pipeline.flush(Deadline.after(10))
     kept = sum(file.stat().st_size for file in (directory / "dead-letters").iterdir())
     assert 100_000 < kept < 115_000
     assert len([record for record in caplog.records if "is full" in record.getMessage()]) == 1

@@ -44,7 +44,7 @@ def test_no_descriptors(server: BraintrustServer, directory: Path) -> None:
     arrive once there are descriptors again."""
     with Program(PRELUDE + """
     say(invoke("before")[0])
-    guard.runtime.backend.close()
+    guard.pipeline.backend.close()
     take_descriptors()
     waits = []
     for count in range(8):
@@ -70,7 +70,7 @@ def test_descriptors_for_a_part_of_the_way(server: BraintrustServer, directory: 
     spare = 0 if holds == "the lock" else 2
     with Program(PRELUDE + f"""
     invoke("before")
-    guard.runtime.backend.close()
+    guard.pipeline.backend.close()
     take_descriptors()
     for _ in range({spare}):
         os.close(held.pop())

@@ -82,7 +82,7 @@ def test_an_invocation_is_not_affected(name: str, directory: Path, monkeypatch: 
         assert invocation.delivery is not None
         assert invocation.delivery.verdict is Delivery.SPOOLED
         server.healthy = True
-        assert guard.runtime.courier.drain(Deadline.after(20), force=True)
+        assert guard.pipeline.courier.drain(Deadline.after(20), force=True)
         sent = b"".join(server.bodies)
         assert b'"name":"root"' in sent
         assert PROJECT_ID.encode() in sent

@@ -191,7 +191,7 @@ main()
 
 
 @pytest.mark.parametrize("point", [
-    "runtime.pipeline Runtime begin after", "jobs.job Job open after", "invocation.invocation Invocation _claim after",
+    "runtime.pipeline Pipeline begin after", "jobs.job Job open after", "invocation.invocation Invocation _claim after",
     "invocation.closing Closing close_spans before", "journal.journal FileJournal append before",
 ])
 def test_a_signal_while_a_job_opens_or_closes(server: BraintrustServer, directory: Path, point: str) -> None:

@@ -43,7 +43,7 @@ RECORDER = """
         with braintrust.start_span("filler") as filler:
             filler.log(input="f" * 1500)
     braintrust.flush()
-    guard.runtime.flush(Deadline.after(10))
+    guard.pipeline.flush(Deadline.after(10))
     say("delivered")
     listen()
     late = early.start_span("late", input={"deep": {"er": None}})

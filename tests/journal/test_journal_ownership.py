@@ -39,7 +39,7 @@ HOLDER = """
     from trace_guard import Guard
     guard = Guard(linger=60)
     open = guard.invocation("held").open()
-    say(guard.runtime.journal().path.name)
+    say(guard.pipeline.journal().path.name)
     listen()
 """
 
@@ -88,12 +88,12 @@ FORKING = """
     import braintrust
     guard = Guard(linger=60)
     outer = guard.invocation("parent's").open()
-    mine = guard.runtime.journal().path
+    mine = guard.pipeline.journal().path
     child = os.fork()
     if child == 0:
         with guard.invocation("child's") as invocation:
             braintrust.start_span("left open")
-        say("child", invocation.delivery.verdict.value, guard.runtime.journal().path != mine)
+        say("child", invocation.delivery.verdict.value, guard.pipeline.journal().path != mine)
         listen()
         os._exit(0)
     say("parent", mine.name)
@@ -151,7 +151,7 @@ def test_a_fork_in_the_middle_of_work_harms_neither(server: BraintrustServer, di
         from support import end_row, start_row
         from trace_guard import Deadline, Guard
         from trace_guard.journal.open_spans import InvocationRecord
-        runtime = Guard(linger=0).runtime
+        runtime = Guard(linger=0).pipeline
         def one(name):
             record = InvocationRecord(f"id-{name}", name, name, started=1.0)
             runtime.begin(record, start_row(name))

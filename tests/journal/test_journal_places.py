@@ -182,7 +182,7 @@ def test_files_are_their_owners_alone(server: BraintrustServer, directory: Path)
         guard = Guard(project="named", linger=60)
         with guard.invocation("refused", input="bad"):
             pass
-        guard.runtime.look_up("named")
+        guard.pipeline.look_up("named")
         with guard.invocation("open") as invocation:
             say(invocation.span.id)
             listen()
@@ -213,7 +213,7 @@ MIDWAY = """
             braintrust.flush()
         open = braintrust.start_span("open")
         braintrust.flush()
-        say("in the middle", guard.runtime.journal().durable)
+        say("in the middle", guard.pipeline.journal().durable)
         listen()
         with braintrust.start_span("after") as after:
             after.log(output="y" * 20000)
@@ -225,8 +225,8 @@ MIDWAY = """
     with guard.invocation("later"):
         unended = braintrust.start_span("unended")
         braintrust.flush()
-        say(guard.runtime.flush(Deadline.after(10)))
-        while not guard.runtime.journal().durable:
+        say(guard.pipeline.flush(Deadline.after(10)))
+        while not guard.pipeline.journal().durable:
             time.sleep(0.01)
         say("on disk")
         listen()
@@ -399,7 +399,7 @@ def test_memory_gives_way_before_it_is_exhausted(server: BraintrustServer, make_
     server.refuse_connections()
     (tmp_path / "file").write_text("")
     guard = make_guard(directory=tmp_path / "file", linger=60)
-    journal = guard.runtime.journal()
+    journal = guard.pipeline.journal()
     assert isinstance(journal, MemoryJournal)
     journal._max_bytes = 3000
     for count in range(5):
@@ -408,7 +408,7 @@ def test_memory_gives_way_before_it_is_exhausted(server: BraintrustServer, make_
     journal.append([NewRow.of(end_row(f"s{count}")) for count in range(5)])
     assert journal.dropped_rows == 6
     server.accept_connections()
-    assert guard.runtime.courier.drain(Deadline.after(10), force=True)
+    assert guard.pipeline.courier.drain(Deadline.after(10), force=True)
     assert [(row["id"], row["metrics"]) for row in server.span_rows()] == [
         (f"id-s{count}", {"start": 1000.0, "end": 1001.0}) for count in range(2)
     ]
@@ -421,7 +421,7 @@ def test_troubles_that_come_together_cost_no_row(server: BraintrustServer, direc
         import resource, shutil
         from support import end_row, start_row
         from trace_guard import Deadline, Guard
-        runtime = Guard(linger=60).runtime
+        runtime = Guard(linger=60).pipeline
         runtime.append([start_row("a"), start_row("b")])
         resource.setrlimit(resource.RLIMIT_FSIZE, (12000, 12000))
         shutil.rmtree(runtime.journal().path)

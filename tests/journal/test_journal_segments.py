@@ -210,7 +210,7 @@ LONG_JOB = """
             with braintrust.start_span("step") as step:
                 step.log(input="x" * 1500)
             braintrust.flush()
-            guard.runtime.flush(Deadline.after(10))
+            guard.pipeline.flush(Deadline.after(10))
         say("long after")
         listen()
 """
@@ -264,13 +264,13 @@ VANISHING = """
         midway("in second")
         with braintrust.start_span("after"):
             pass
-        say(guard.runtime.journal().durable)
+        say(guard.pipeline.journal().durable)
         midway("late in second")
     say(invocation.delivery.verdict.value)
     listen()
     with guard.invocation("third") as invocation:
         midway("in third")
-    say(invocation.delivery.verdict.value, guard.runtime.journal().durable)
+    say(invocation.delivery.verdict.value, guard.pipeline.journal().durable)
     guard.close()
 """
 

@@ -23,7 +23,7 @@ def child(code):
 
 def is_killed():
     with guard.invocation("killed") as invocation:
-        guard.runtime.flush(invocation.deadline.capped(10))
+        guard.pipeline.flush(invocation.deadline.capped(10))
         os.kill(os.getpid(), signal.SIGKILL)
 
 def is_short():

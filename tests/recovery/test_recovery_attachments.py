@@ -153,5 +153,5 @@ def test_a_cleared_directory_is_no_disaster(
     shutil.rmtree(directory)
     server.heal()
     key = log(b"after it")
-    assert guard.runtime.courier.drain(Deadline.after(20), force=True)
+    assert guard.pipeline.courier.drain(Deadline.after(20), force=True)
     assert server.attachments[key] == b"after it"

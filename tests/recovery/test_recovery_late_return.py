@@ -20,7 +20,7 @@ CODE = """
             outer.start_span("forgotten")
             say("open")
             if listen() == "early":
-                guard.runtime.terminate("SIGTERM", Deadline.after(5))
+                guard.pipeline.terminate("SIGTERM", Deadline.after(5))
                 say("marked")
                 listen()
             inner.log(output=2)

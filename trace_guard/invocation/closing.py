@@ -53,10 +53,10 @@ class Closing:
 
     def close(self) -> None:
         """Close and deliver; or close the root only, if the rest can wait until after the response."""
-        state, runtime = self._state, self._state.guard.runtime
+        state, pipeline = self._state, self._state.guard.pipeline
         if state.alarm is not None:
-            runtime.watchdog.disarm(state.alarm)
-        runtime.running.pop(state.span.id, None)
+            pipeline.watchdog.disarm(state.alarm)
+        pipeline.running.pop(state.span.id, None)
         # One bound for all of it: what the SDK's queue takes is not added to what the delivery may take.
         bound = state.latest.capped(state.patience)
         after_response = state.after_response
@@ -64,7 +64,7 @@ class Closing:
             # With the root's end on disk, draining the SDK's queue can wait too.
             if not self._is_late_return and self._is_root_due(state.record):
                 write_start(state)
-                runtime.append([*self._take_unwritten(), self._root_end()])
+                pipeline.append([*self._take_unwritten(), self._root_end()])
                 self._is_root_closed = True
             way = contained("put off until after the response", lambda: after_response(self.settle), None)
             if way is not None:
@@ -95,25 +95,25 @@ class Closing:
 
     def close_spans(self) -> tuple[Journal, Position, int]:
         """Write the ends of what is open; the journal, the position behind them, and the number of all rows."""
-        state, runtime, outcome = self._state, self._state.guard.runtime, self.outcome
+        state, pipeline, outcome = self._state, self._state.guard.pipeline, self.outcome
         write_start(state)
         root_end, unwritten = self._root_end(), self._take_unwritten()
         if state.record is None:
-            return (*runtime.append([*unwritten, root_end]), 1)
+            return (*pipeline.append([*unwritten, root_end]), 1)
         record = state.record
-        rows = runtime.spans.rows_of(record.root) + len(unwritten)
+        rows = pipeline.spans.rows_of(record.root) + len(unwritten)
         # From here on a start row that still arrives is late, and is closed as it arrives.
-        forced = runtime.spans.finish(record.root)
+        forced = pipeline.spans.finish(record.root)
         if forced is not None and self._is_late_return:
             from .late_return import corrections  # rarely needed
 
             closing = corrections(forced.spans, forced.root, root_end, outcome, state.ended)
         else:
-            left = [span for span in runtime.spans.open_of(record.root) if span.row_id != record.root]
-            closing = runtime.close_spans(left, outcome, ClosedBy.GUARD, "left_open", state.ended)
+            left = [span for span in pipeline.spans.open_of(record.root) if span.row_id != record.root]
+            closing = pipeline.close_spans(left, outcome, ClosedBy.GUARD, "left_open", state.ended)
             if self._is_root_due(record):
                 closing.append(root_end)
-        return (*runtime.append([*unwritten, *closing]), rows + len(closing))
+        return (*pipeline.append([*unwritten, *closing]), rows + len(closing))
 
     def _take_unwritten(self) -> list[Row]:
         unwritten, self._state.unwritten = self._state.unwritten, []
@@ -121,7 +121,7 @@ class Closing:
 
     def _is_root_due(self, record: InvocationRecord) -> bool:
         """False if the root is closed already: by a forced close that stands, or before the response."""
-        if self._state.guard.runtime.spans.is_open(record.root):
+        if self._state.guard.pipeline.spans.is_open(record.root):
             return True
         return not self._is_root_closed and self.outcome not in FORCED
 
@@ -129,7 +129,7 @@ class Closing:
         state = self._state
         # The same text as in the row that goes through the SDK: their order must make no difference.
         text = state.known_error_text(self._error)
-        has_error = state.guard.runtime.spans.has_error(state.span.id)
+        has_error = state.guard.pipeline.spans.has_error(state.span.id)
         return closing_row(
             identity(state.root), end=state.ended, outcome=self.outcome, error=None if has_error else text
         )
@@ -138,7 +138,7 @@ class Closing:
         self, record: InvocationRecord, journal: Journal, position: Position, rows: int, bound: Deadline, way: Way
     ) -> None:
         state = self._state
-        courier = state.guard.runtime.courier
+        courier = state.guard.pipeline.courier
         if not state.is_recorded:
             delivery = Delivery(Verdict.LOST, error="the journal is full: this trace was not recorded")
         elif way is Way.BEFORE_RESPONSE and state.guard.flush_policy is FlushPolicy.AFTER_RESPONSE:
@@ -156,13 +156,13 @@ class Closing:
 
 def corrected(state: InvocationState, error: str) -> Callable[[Deadline], object]:
     """Write that an invocation that ended well did not, after all. Returns what delivers that within a deadline."""
-    runtime, record = state.guard.runtime, state.record
+    pipeline, record = state.guard.pipeline, state.record
     assert record is not None
-    journal, position = runtime.append([closing_row(
+    journal, position = pipeline.append([closing_row(
         PROCESS.sdk.identity_of(state.span), end=state.ended, outcome=Outcome.ERROR, reason="result",
         error=PROCESS.sdk.masked(error),
     )])
-    return lambda deadline: runtime.courier.deliver(journal, position, deadline, roots=[record.root_span_id])
+    return lambda deadline: pipeline.courier.deliver(journal, position, deadline, roots=[record.root_span_id])
 
 
 def is_fatal(error: BaseException | None) -> bool:

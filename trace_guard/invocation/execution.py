@@ -91,7 +91,7 @@ class Execution:
         row = durable(sdk.start_row(self.span, self.name, started or 0.0, {**self._platform, **foreign}))
         if started is None:
             del row["metrics"], row["created"]
-        guard.runtime.append([row])
+        guard.pipeline.append([row])
         if self._first:
             self._log_start(guard)
         return str(self.span.export())
@@ -123,6 +123,6 @@ class Execution:
         text = None if error is None else PROCESS.sdk.masked(error)
         if output is not NOTHING and guard.settings.capture_output:
             self.span.log(output=guard.payload.copy(output))
-        guard.runtime.append([
+        guard.pipeline.append([
             durable(closing_row(PROCESS.sdk.identity_of(self.span), end=time.time(), outcome=outcome, error=text))
         ])

@@ -54,7 +54,7 @@ class ForcedClose:
     ) -> None:
         state = self._state
         with contain("close what is still running"):
-            runtime, record = state.guard.runtime, state.record
+            pipeline, record = state.guard.pipeline, state.record
             assert record is not None
             if self._is_over:
                 return
@@ -66,8 +66,8 @@ class ForcedClose:
                     return
                 state.outcome = outcome
                 closing = self._closing_rows(outcome, closed_by, reason, error(time.monotonic() - state.began))
-                journal, position = runtime.append(closing)
-            runtime.courier.deliver(journal, position, deadline, roots=[record.root_span_id])
+                journal, position = pipeline.append(closing)
+            pipeline.courier.deliver(journal, position, deadline, roots=[record.root_span_id])
 
     @property
     def _is_over(self) -> bool:
@@ -76,12 +76,12 @@ class ForcedClose:
     def _closing_rows(self, outcome: Outcome, closed_by: ClosedBy, reason: str, error: str) -> list[Row]:
         """The rows that close what is open, innermost first."""
         state, end = self._state, time.time()
-        runtime, record = state.guard.runtime, state.record
+        pipeline, record = state.guard.pipeline, state.record
         assert record is not None
         # A span that starts from here on, or was still in the queue, is late, and is closed as it arrives.
-        children = runtime.spans.force(record.root)
+        children = pipeline.spans.force(record.root)
         running = next((span.name for span in children), None)
-        closing = runtime.close_spans(children, outcome, closed_by, reason, end)
+        closing = pipeline.close_spans(children, outcome, closed_by, reason, end)
         closing.append(closing_row(
             PROCESS.sdk.identity_of(state.span), end=end, outcome=outcome, closed_by=closed_by, reason=reason,
             error=error if running is None else f"{error}; in the span {running!r}",

@@ -155,9 +155,9 @@ class Invocation:
         return self
 
     def _open(self) -> None:
-        runtime = self.guard.runtime  # before the gateway is in place, which answers the SDK from it
+        pipeline = self.guard.pipeline  # before the gateway is in place, which answers the SDK from it
         PROCESS.sdk.install()
-        runtime.announce()
+        pipeline.announce()
         self._outer = current_invocation()
         self.state.outer = self._outer.state if self._outer is not None else None
         open_root(self.state, self._become_current)
@@ -257,7 +257,7 @@ class Invocation:
         finally:
             # A step of ours was at fault, or a signal's handler has raised in the middle of it.
             with contain("close the root span after all"):
-                if self.guard.runtime.spans.is_open(self.span.id):
+                if self.guard.pipeline.spans.is_open(self.span.id):
                     closing.close_spans()
 
     def _log_end(self, error: BaseException | None, output: Any) -> None:

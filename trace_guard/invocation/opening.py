@@ -23,7 +23,7 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
     Args:
         become_current: makes the invocation the current one of this context.
     """
-    sdk, runtime, settings = PROCESS.sdk, state.guard.runtime, state.guard.settings
+    sdk, pipeline, settings = PROCESS.sdk, state.guard.pipeline, state.guard.settings
     if state.execution is not None and state.outer is None:
         with contain("open the root of an execution"):
             state.parent = state.execution.open(state.guard, state.parent)
@@ -41,7 +41,7 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
         _begin(state, started)
     else:
         state.is_opened = True
-        runtime.append([state.root])
+        pipeline.append([state.root])
         state.is_written = True
     state.span.set_current()
     if state.outer is None:
@@ -51,27 +51,27 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
 
 
 def _begin(state: InvocationState, started: float) -> None:
-    runtime, row = state.guard.runtime, state.root
+    pipeline, row = state.guard.pipeline, state.root
     state.reserve = state.guard.settings.reserve_of(state.deadline.remaining)
     state.record = InvocationRecord(
         root=row["id"], span_id=row["span_id"], root_span_id=row["root_span_id"], started=started,
         deadline=state.deadline.epoch, reserve=state.reserve,
     )
     state.is_opened = True
-    state.journal, _ = runtime.begin(state.record, row)
+    state.journal, _ = pipeline.begin(state.record, row)
     state.is_written = True
-    state.is_recorded = runtime.spans.is_open(row["id"])
+    state.is_recorded = pipeline.spans.is_open(row["id"])
     forced_close = ForcedClose(state)
-    state.alarm = runtime.watchdog.arm(state.deadline.minus(state.reserve), forced_close.time_out)
-    runtime.running[row["id"]] = forced_close.terminate
+    state.alarm = pipeline.watchdog.arm(state.deadline.minus(state.reserve), forced_close.time_out)
+    pipeline.running[row["id"]] = forced_close.terminate
 
 
 def write_start(state: InvocationState) -> None:
     """Write the root's start if a fault of ours, or a signal, came before that: an end alone has no name."""
     if not state.is_written:
-        runtime = state.guard.runtime
-        state.journal, _ = runtime.append([state.root])
-        state.is_written, state.is_recorded = True, runtime.spans.is_open(state.root["id"])
+        pipeline = state.guard.pipeline
+        state.journal, _ = pipeline.append([state.root])
+        state.is_written, state.is_recorded = True, pipeline.spans.is_open(state.root["id"])
 
 
 def _log_input(state: InvocationState) -> None:
@@ -89,5 +89,5 @@ def _log_input(state: InvocationState) -> None:
             if row is None:
                 state.span.log(**event)
             else:
-                state.guard.runtime.append([row])
+                state.guard.pipeline.append([row])
     state.input = NOTHING

@@ -15,7 +15,7 @@ from ..deadline import Deadline
 from ..outcome import Delivery, FlushPolicy, Outcome, Way
 from ..payload import Payload
 from ..rows import Row
-from ..runtime.pipeline import Runtime
+from ..runtime.pipeline import Pipeline
 from ..runtime.state import PROCESS
 from ..settings import Settings
 from .flush_hooks import FlushHooks
@@ -55,7 +55,7 @@ class GuardLike(Protocol):
     def flush_hooks(self) -> FlushHooks: ...
 
     @property
-    def runtime(self) -> Runtime: ...
+    def pipeline(self) -> Pipeline: ...
 
 
 class ExecutionRoot(Protocol):
@@ -73,7 +73,7 @@ class _DisabledGuard:
     flush_hooks = FlushHooks()
 
     @property
-    def runtime(self) -> Runtime:
+    def pipeline(self) -> Pipeline:
         raise RuntimeError("trace-guard is disabled")
 
 

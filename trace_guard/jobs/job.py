@@ -150,7 +150,7 @@ class Job:
         with contain("begin a job"):
             self._leave = current.enter(self)
             if self.invocation.is_live:
-                watchdog = self.invocation.guard.runtime.watchdog
+                watchdog = self.invocation.guard.pipeline.watchdog
                 self._heartbeat = Heartbeat(watchdog, self._report, self._heartbeat_seconds)
                 self._heartbeat.start()
         return self
@@ -248,8 +248,8 @@ class Job:
     def _report(self) -> None:
         """Write that it is alive, and how far it is."""
         invocation = self.invocation
-        if invocation.is_live and invocation.guard.runtime.spans.is_open(invocation.span.id):
-            invocation.guard.runtime.append([{
+        if invocation.is_live and invocation.guard.pipeline.spans.is_open(invocation.span.id):
+            invocation.guard.pipeline.append([{
                 **PROCESS.sdk.identity_of(invocation.span), "_is_merge": True,
                 "metadata": {"trace_guard": {"heartbeat": time.time()}, "job": self._facts()},
             }])

@@ -35,7 +35,7 @@ from .watchdog import Watchdog
 if TYPE_CHECKING:
     from ..journal.orphans import OrphanSearch
 
-__all__ = ["Runtime", "make_backend"]
+__all__ = ["Pipeline", "make_backend"]
 
 _LOOK_UP_SECONDS = 10.0
 _RECOVERY_SECONDS = 0.5
@@ -81,15 +81,15 @@ class _Retired:
             self.journal.close()
 
 
-class Runtime:
+class Pipeline:
     """Owns the mechanism; adapters and guards only ever ask it to append, to deliver and to arm.
 
     Args:
-        settings: they decide the destination; guards with another project share the runtime.
+        settings: they decide the destination; guards with another project share the pipeline.
         backend: instead of the one that the settings name.
 
     Attributes:
-        key: guards whose settings come down to the same key share the runtime.
+        key: guards whose settings come down to the same key share the pipeline.
         unrecovered: true if other processes have left more behind than could be recovered so far.
         running: how to end each invocation that is under way, by the id of its root.
     """

@@ -1,4 +1,4 @@
-"""The one thing of which a process has one: the SDK with the gateway in place, and the runtimes behind it."""
+"""The one thing of which a process has one: the SDK with the gateway in place, and the pipelines behind it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..deadline import Deadline
 from ..rows import Row
 from ..settings import DEFAULT_API_URL, Settings
 from .current import current
-from .pipeline import Runtime
+from .pipeline import Pipeline
 
 if TYPE_CHECKING:
     from ..sdk.sdk import Sdk
@@ -31,12 +31,12 @@ _FORK_SECONDS = 0.5
 _CHILD_EXIT_SECONDS = 1.0
 
 
-class _Process:
-    """Hands what the SDK says to the right runtime. Most processes have one runtime: then that is it."""
+class ProcessState:
+    """Hands what the SDK says to the right pipeline. Most processes have one pipeline: then that is it."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._runtimes: list[Runtime] = []
+        self._pipelines: list[Pipeline] = []
         self._sdk: Sdk | None = None
         self._hooked = False
         self._desk: AttachmentDesk | None = None
@@ -59,8 +59,8 @@ class _Process:
                     atexit.register(self._at_exit)
         return self._sdk
 
-    def runtime(self, settings: Settings, backend: Backend | None = None, *, quick: bool = False) -> Runtime:
-        """The runtime for these settings: an existing one if it goes to the same place by the same way.
+    def pipeline(self, settings: Settings, backend: Backend | None = None, *, quick: bool = False) -> Pipeline:
+        """The pipeline for these settings: an existing one if it goes to the same place by the same way.
 
         Args:
             quick: put off what would take long.
@@ -68,27 +68,27 @@ class _Process:
         with self._lock:
             self._hook()
             key = _key(settings)
-            for runtime in self._runtimes:
-                if backend is None and runtime.key == key:
-                    return runtime
-            runtime = Runtime(settings, backend)
-            runtime.key = key if backend is None else None
-            runtime.on_resolved(lambda: self.sdk.loggers.resolved(runtime.identity))
-            runtime.on_moved(lambda: self.sdk.loggers.login_changed())
-            self._runtimes.append(runtime)
+            for pipeline in self._pipelines:
+                if backend is None and pipeline.key == key:
+                    return pipeline
+            pipeline = Pipeline(settings, backend)
+            pipeline.key = key if backend is None else None
+            pipeline.on_resolved(lambda: self.sdk.loggers.resolved(pipeline.identity))
+            pipeline.on_moved(lambda: self.sdk.loggers.login_changed())
+            self._pipelines.append(pipeline)
         with contain("start"):  # it is in use from here on: whoever asked for it must get it
-            runtime.start(quick=quick)
-        return runtime
+            pipeline.start(quick=quick)
+        return pipeline
 
-    def close(self, runtime: Runtime, deadline: Deadline) -> None:
-        """Drain the SDK, close a runtime, and take the gateway out with the last one."""
+    def close(self, pipeline: Pipeline, deadline: Deadline) -> None:
+        """Drain the SDK, close a pipeline, and take the gateway out with the last one."""
         with self._lock:
-            if runtime not in self._runtimes:
+            if pipeline not in self._pipelines:
                 return
-        self._settle(runtime, deadline)
+        self._settle(pipeline, deadline)
         with self._lock:
-            self._runtimes.remove(runtime)
-            if not self._runtimes and self._sdk is not None:
+            self._pipelines.remove(pipeline)
+            if not self._pipelines and self._sdk is not None:
                 with contain("take the gateway out"):
                     self._sdk.uninstall()
                 self._sdk = None
@@ -97,15 +97,15 @@ class _Process:
         """A signal of this name ends the process: close what is open, and deliver what can be.
 
         Args:
-            is_certain: as in :meth:`Runtime.terminate`.
+            is_certain: as in :meth:`Pipeline.terminate`.
         """
         if is_certain:
             with contain("empty the SDK's queue"):
                 if self._sdk is not None and self._sdk.installed:
                     self._sdk.drain(deadline.capped(_FORK_SECONDS))
-        for runtime in list(self._runtimes):
+        for pipeline in list(self._pipelines):
             with contain("close what a signal ends"):
-                runtime.terminate(signal, deadline, is_certain=is_certain)
+                pipeline.terminate(signal, deadline, is_certain=is_certain)
 
     def ends_by(self, deadline: Deadline) -> None:
         """The process will be killed then: what its exit waits for is to be done before."""
@@ -131,11 +131,11 @@ class _Process:
 
     def flush(self, deadline: Deadline) -> None:
         """Deliver everything that is there."""
-        for runtime in list(self._runtimes):
+        for pipeline in list(self._pipelines):
             with contain("flush"):
                 if self._sdk is not None and self._sdk.installed:
                     self._sdk.drain(deadline)
-                runtime.flush(deadline)
+                pipeline.flush(deadline)
 
     def _hook(self) -> None:
         if self._hooked:
@@ -145,21 +145,21 @@ class _Process:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._before_fork, after_in_child=self._after_fork)
 
-    def _settle(self, runtime: Runtime, deadline: Deadline) -> None:
+    def _settle(self, pipeline: Pipeline, deadline: Deadline) -> None:
         with contain("empty the SDK's queue"):
             if self._sdk is not None and self._sdk.installed:
                 self._sdk.drain(deadline)
         with contain("close"):
-            runtime.close(deadline)
+            pipeline.close(deadline)
 
     def _at_exit(self) -> None:
         # The gateway stays: what later exit handlers still log goes to a journal, for the next start.
         self._has_exited = True
         patience = self._patience if self._end == Deadline.never() else math.inf
-        for runtime in list(self._runtimes):
-            seconds = min(runtime.settings.exit_timeout - self.waited, patience)
+        for pipeline in list(self._pipelines):
+            seconds = min(pipeline.settings.exit_timeout - self.waited, patience)
             deadline = min(Deadline.after(max(0.0, seconds)), self._end)
-            self._settle(runtime, deadline)
+            self._settle(pipeline, deadline)
 
     def _before_fork(self) -> None:
         # Nothing of the SDK's is under way when it is copied: a child has none of the threads that would let go of
@@ -175,77 +175,77 @@ class _Process:
         self._patience = min(self._patience, _CHILD_EXIT_SECONDS)
         containment.forget()
         with contain("begin anew after a fork"):
-            for runtime in self._runtimes:
-                runtime.after_fork()
+            for pipeline in self._pipelines:
+                pipeline.after_fork()
             if self._sdk is not None:
                 self._sdk.after_fork()
 
-    # What the gateway asks (GatewayHost). The runtime made last is the one that look-ups are for.
+    # What the gateway asks (GatewayHost). The pipeline made last is the one that look-ups are for.
 
     def settings(self) -> Settings | None:
-        runtime = self.latest()
-        return runtime.settings if runtime is not None else None
+        pipeline = self.latest()
+        return pipeline.settings if pipeline is not None else None
 
-    def latest(self) -> Runtime | None:
+    def latest(self) -> Pipeline | None:
         """The one that look-ups are for."""
-        return self._runtimes[-1] if self._runtimes else None
+        return self._pipelines[-1] if self._pipelines else None
 
-    def _owner(self, row: Row) -> Runtime | None:
-        return next((one for one in self._runtimes if one.spans.knows(row)), self.latest())
+    def _owner(self, row: Row) -> Pipeline | None:
+        return next((one for one in self._pipelines if one.spans.knows(row)), self.latest())
 
     def ingest(self, rows: list[tuple[Row, bytes]]) -> None:
-        if len(self._runtimes) == 1:
-            self._runtimes[0].ingest(rows)
+        if len(self._pipelines) == 1:
+            self._pipelines[0].ingest(rows)
             return
         shares: dict[int, list[tuple[Row, bytes]]] = {}
         for row, encoded in rows:
             owner = self._owner(row)
             if owner is not None:
-                shares.setdefault(self._runtimes.index(owner), []).append((row, encoded))
+                shares.setdefault(self._pipelines.index(owner), []).append((row, encoded))
         for index, share in shares.items():
-            self._runtimes[index].ingest(share)
+            self._pipelines[index].ingest(share)
 
     def key_given(self, api_key: str, app_url: str, org_name: str | None) -> None:
-        runtime = self.latest()
-        if runtime is not None:
-            runtime.key_given(api_key, app_url, org_name)
+        pipeline = self.latest()
+        if pipeline is not None:
+            pipeline.key_given(api_key, app_url, org_name)
 
     def organisation_given(self, organisation: Organisation) -> None:
-        runtime = self.latest()
-        if runtime is not None:
-            runtime.identity.learn_organisation(organisation)
+        pipeline = self.latest()
+        if pipeline is not None:
+            pipeline.identity.learn_organisation(organisation)
 
     def flushed(self) -> None:
         if current() is not None or self._has_exited:
             return  # its end delivers; and an exit has waited as long as it may, when the SDK's own flush comes
-        for runtime in list(self._runtimes):
-            if not runtime.spans.live():
-                runtime.flush(Deadline.after(runtime.settings.exit_timeout))
+        for pipeline in list(self._pipelines):
+            if not pipeline.spans.live():
+                pipeline.flush(Deadline.after(pipeline.settings.exit_timeout))
 
     def organisation(self) -> Organisation | None:
-        runtime = self.latest()
-        return runtime.organisation() if runtime else None
+        pipeline = self.latest()
+        return pipeline.organisation() if pipeline else None
 
     def project_id(self, name: str) -> str | None:
-        runtime = self.latest()
-        return runtime.project_id(name) if runtime else None
+        pipeline = self.latest()
+        return pipeline.project_id(name) if pipeline else None
 
     def project_name(self, project_id: str) -> str | None:
-        runtime = self.latest()
-        return runtime.project_name(project_id) if runtime else None
+        pipeline = self.latest()
+        return pipeline.project_name(project_id) if pipeline else None
 
     def find_out(self, name: str | None) -> None:
-        runtime = self.latest()
-        if runtime is not None:
-            runtime.find_out(name)
+        pipeline = self.latest()
+        if pipeline is not None:
+            pipeline.find_out(name)
 
     def api_url(self) -> str:
-        runtime = self.latest()
-        return runtime.api_url() if runtime else DEFAULT_API_URL
+        pipeline = self.latest()
+        return pipeline.api_url() if pipeline else DEFAULT_API_URL
 
     def passes_through(self) -> bool:
-        runtime = self.latest()
-        return runtime is not None and runtime.settings.backend_name == "braintrust"
+        pipeline = self.latest()
+        return pipeline is not None and pipeline.settings.backend_name == "braintrust"
 
     @property
     def attachments(self) -> AttachmentDesk:
@@ -257,15 +257,15 @@ class _Process:
         return self._desk
 
     def _place_of_attachment(self, row: Row | None) -> Place | None:
-        runtime = self.latest() if row is None else self._owner(row)
-        if runtime is None or not runtime.courier.takes_attachments:
+        pipeline = self.latest() if row is None else self._owner(row)
+        if pipeline is None or not pipeline.courier.takes_attachments:
             return None
-        return runtime.journal(), runtime.courier
+        return pipeline.journal(), pipeline.courier
 
     def _places_of_attachments(self) -> Iterable[Place]:
-        for runtime in list(self._runtimes):
-            yield runtime.journal(), runtime.courier
-            for courier in runtime.couriers():
+        for pipeline in list(self._pipelines):
+            yield pipeline.journal(), pipeline.courier
+            for courier in pipeline.couriers():
                 yield from ((journal, courier) for journal in courier.journals())
 
 
@@ -274,5 +274,5 @@ def _key(settings: Settings) -> Any:
             settings.linger)
 
 
-PROCESS = _Process()
+PROCESS = ProcessState()
 """This process."""

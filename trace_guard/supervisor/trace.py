@@ -24,7 +24,7 @@ from ..journal.orphans import Death, OrphanSearch, names_of_journals
 from ..outcome import Outcome
 from ..payload import Payload
 from ..rows import Row, closing_row
-from ..runtime.pipeline import Runtime
+from ..runtime.pipeline import Pipeline
 from ..settings import Settings
 from .deaths import Deaths
 from .end import End
@@ -61,14 +61,14 @@ class Trace:
         self, settings: Settings, name: str, command: Sequence[str], pid: int, platform: Platform
     ) -> None:
         self._began = time.time()
-        self._runtime = runtime = _Runtime(settings)
-        runtime.announce()
+        self._pipeline = pipeline = _Pipeline(settings)
+        pipeline.announce()
         self.exit_timeout = settings.exit_timeout
         row_id, span_id, trace_id = str(uuid.uuid4()), os.urandom(8).hex(), os.urandom(16).hex()
         parent = self._parent(settings)
         span = parent.child(row_id, span_id, trace_id)
         self.exported = span.encode()
-        self._deaths = runtime.deaths = Deaths(pid, str(span.root_span_id), self._began)
+        self._deaths = pipeline.deaths = Deaths(pid, str(span.root_span_id), self._began)
         self._identity: Row = {
             "id": row_id, "span_id": span_id, "root_span_id": span.root_span_id,
             "span_parents": [parent.span_id] if parent.span_id else None, **span.owner,
@@ -84,7 +84,7 @@ class Trace:
             "span_attributes": {"name": name, "type": "task"}, "metadata": facts,
         }
         record = InvocationRecord(row_id, span_id, str(span.root_span_id), self._began)
-        runtime.begin(record, row)
+        pipeline.begin(record, row)
 
     def _parent(self, settings: Settings) -> ExportedSpan:
         if settings.parent:
@@ -93,27 +93,27 @@ class Trace:
             except ValueError as error:
                 warn_once("parent", "%s: the command begins a trace of its own", error)
         project = settings.project or ""
-        return ExportedSpan.of_project(settings.project_id or self._runtime.project_id(project), project)
+        return ExportedSpan.of_project(settings.project_id or self._pipeline.project_id(project), project)
 
     def go_on(self) -> None:
         """What the command need not wait for: signs of life, the look-up of the project, and the recovery of what
         other processes have left behind."""
-        self._runtime.watchdog.arm(Deadline.never(), lambda: None)
-        Heartbeat(self._runtime.watchdog, self._beat, HEARTBEAT_SECONDS).start()
-        settings = self._runtime.settings
-        self._runtime.look_up(None if settings.project_id else settings.project)
+        self._pipeline.watchdog.arm(Deadline.never(), lambda: None)
+        Heartbeat(self._pipeline.watchdog, self._beat, HEARTBEAT_SECONDS).start()
+        settings = self._pipeline.settings
+        self._pipeline.look_up(None if settings.project_id else settings.project)
         threading.Thread(target=self._recover_others, name="trace-guard-recovery", daemon=True).start()
 
     def _beat(self) -> None:
         """Tell whoever looks for traces that are stuck that this one is not."""
-        if self._runtime.spans.live():
-            self._runtime.append([
+        if self._pipeline.spans.live():
+            self._pipeline.append([
                 {**self._identity, "_is_merge": True, "metadata": {"trace_guard": {"heartbeat": time.time()}}}
             ])
 
     def _recover_others(self) -> None:
         with contain("recover what other processes left behind"):
-            self._runtime.recover(Deadline.after(_RECOVERY_SECONDS))
+            self._pipeline.recover(Deadline.after(_RECOVERY_SECONDS))
 
     def saw(self, pid: int, end: End) -> None:
         """A process has ended whose end this one is told of, as its parent or for want of one."""
@@ -126,22 +126,22 @@ class Trace:
         Args:
             facts: metadata for the root.
         """
-        runtime = self._runtime
+        pipeline = self._pipeline
         with contain("close what the command left open"):
-            runtime.end = end
-            runtime.search_anew()
-            runtime.recover(deadline)
+            pipeline.end = end
+            pipeline.search_anew()
+            pipeline.recover(deadline)
         error = f"{_KIND[outcome]}: {end.words}" if outcome in _KIND else None
         with contain("close the root span"):
             closing = closing_row(self._identity, end=max(end.at, self._began), outcome=outcome, error=error)
             closing["metadata"].update(facts)
-            runtime.spans.finish(self._identity["id"])
-            runtime.append([closing])
+            pipeline.spans.finish(self._identity["id"])
+            pipeline.append([closing])
         with contain("deliver"):
-            runtime.close(deadline)
+            pipeline.close(deadline)
 
 
-class _Runtime(Runtime):
+class _Pipeline(Pipeline):
     """Knows how the command's processes have ended, and closes what they have left behind accordingly.
 
     A process that has died below a shell is only told of by what the shell does then: so a journal that is found to

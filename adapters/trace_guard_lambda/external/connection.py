@@ -14,7 +14,7 @@ from trace_guard.journal.borrowed import BorrowedJournal
 from trace_guard.journal.directory import prepare
 from trace_guard.journal.format import Position
 from trace_guard.journal.orphans import MOST_ADOPTED, Death, OrphanSearch
-from trace_guard.runtime.pipeline import Runtime
+from trace_guard.runtime.pipeline import Pipeline
 
 from .protocol import Lines, settings_from
 
@@ -44,7 +44,7 @@ class Connection:
         self.polls = self.events = 0
         self._lines = Lines()
         self._pid = 0
-        self._runtime: Runtime | None = None
+        self._pipeline: Pipeline | None = None
         self._journals: set[Path] = set()
         self._live: _LiveJournal | None = None
         self._asked = Position(0, 0)
@@ -94,7 +94,7 @@ class Connection:
         # A layer without dependencies leaves them to the function's own packages.
         sys.path += [entry for entry in message["path"] if entry not in sys.path]
         self._forget()
-        self._runtime = Runtime(settings_from(message["settings"]))
+        self._pipeline = Pipeline(settings_from(message["settings"]))
 
     def _began(self, message: dict[str, Any]) -> None:
         self._at_work, self._deadline = True, message["deadline"]
@@ -104,12 +104,12 @@ class Connection:
         self.polls += 1
         self._at_work = False
         self._note(message["journal"])
-        if message["deliver"] and self._runtime is not None:
+        if message["deliver"] and self._pipeline is not None:
             path, position = Path(message["journal"]), Position(*message["position"])
             if self._live is None or self._live.path != path:
                 self._forget()
                 self._live = _LiveJournal(path)
-                self._runtime.courier.add(self._live)
+                self._pipeline.courier.add(self._live)
             self._live.extend(position)
             self._asked = position
 
@@ -126,19 +126,19 @@ class Connection:
 
     def thawed(self) -> None:
         """The environment was frozen: a request that was under way may never be answered."""
-        if self._runtime is not None:
-            self._runtime.courier.thawed()
+        if self._pipeline is not None:
+            self._pipeline.courier.thawed()
 
     def deliver(self, deadline: Deadline | None) -> None:
         """Deliver what it has asked for, and wait for that until a deadline; without one, don't wait."""
-        runtime, live = self._runtime, self._live
-        if runtime is None or live is None or not self.asks:
+        pipeline, live = self._pipeline, self._live
+        if pipeline is None or live is None or not self.asks:
             return
         upto, self._asked = self._asked, live.acked
         if deadline is None:
-            runtime.courier.send_soon()
+            pipeline.courier.send_soon()
         else:
-            runtime.courier.deliver(live, upto, deadline.capped(runtime.settings.flush_timeout))
+            pipeline.courier.deliver(live, upto, deadline.capped(pipeline.settings.flush_timeout))
 
     def take_over(self, shutdown: str | None, deadline: Deadline) -> bool:
         """Close what it has left open, and deliver all.
@@ -149,13 +149,13 @@ class Connection:
         Returns:
             False if it still holds its journal, and should be looked at again.
         """
-        runtime = self._runtime
-        if runtime is None or self.ended_at is None:
+        pipeline = self._pipeline
+        if pipeline is None or self.ended_at is None:
             return True
         death = self._death(shutdown, self.ended_at) if self._at_work else None
         if self._live is not None:
             self._live.leave_to_orphans()
-        settings, goes_on = runtime.settings, _is_there(self._pid)
+        settings, goes_on = pipeline.settings, _is_there(self._pid)
         state_dir = prepare(settings.dir, settings.max_journal_bytes)
         # Its own journals first. What older ones have left is for the next start, but for a round of it.
         search = OrphanSearch(
@@ -163,10 +163,10 @@ class Connection:
             witness=lambda path: death if path in self._journals else None,
         )
         while True:
-            for orphan in search.adopt(MOST_ADOPTED - len(runtime.courier.orphans()), deadline):
+            for orphan in search.adopt(MOST_ADOPTED - len(pipeline.courier.orphans()), deadline):
                 self._journals.discard(orphan.journal.path)
-                runtime.courier.add(orphan.journal, first=orphan.closing, orphan=True)
-            drained = runtime.courier.drain(deadline, force=True)
+                pipeline.courier.add(orphan.journal, first=orphan.closing, orphan=True)
+            drained = pipeline.courier.drain(deadline, force=True)
             if not drained or not search.is_at_recent or deadline.expired:
                 break
         # If it was gone before, its lock was free, and a journal that is still there is another's by now.
@@ -183,9 +183,9 @@ class Connection:
 
     def _forget(self) -> None:
         """Begin anew with another journal or destination; what was not delivered is left to the journal's owner."""
-        if self._runtime is not None and self._live is not None:
-            self._runtime.courier.close()
-            self._runtime = Runtime(self._runtime.settings)
+        if self._pipeline is not None and self._live is not None:
+            self._pipeline.courier.close()
+            self._pipeline = Pipeline(self._pipeline.settings)
         self._live, self._asked = None, Position(0, 0)
 
 

@@ -12,7 +12,7 @@ from trace_guard.contain import contain, logger, warn_once
 if TYPE_CHECKING:
     import socket
 
-    from trace_guard.runtime.pipeline import Runtime
+    from trace_guard.runtime.pipeline import Pipeline
     from trace_guard.settings import Settings
 
 __all__ = ["Link", "connect"]
@@ -22,17 +22,17 @@ _open: list[Link] = []
 _hooked = False
 
 
-def connect(runtime: Runtime, *, gates: bool = False) -> Link | None:
+def connect(pipeline: Pipeline, *, gates: bool = False) -> Link | None:
     """The link to the extension of this environment; None if there is none, which takes microseconds to find out.
 
     The link carries the API key, so it is made on Lambda alone, and only to a process of the same user.
 
     Args:
-        runtime: whose journal the extension is to share. One with a backend of its own, which only this process
+        pipeline: whose journal the extension is to share. One with a backend of its own, which only this process
             has, is not shared.
         gates: whether the extension is to hold back the freeze after each event, until :meth:`Link.end`.
     """
-    if runtime.key is None or runtime.settings.backend_name == "memory" or not _is_lambda():
+    if pipeline.key is None or pipeline.settings.backend_name == "memory" or not _is_lambda():
         return None
     from .program import in_own_directory, socket_path
 
@@ -59,7 +59,7 @@ def connect(runtime: Runtime, *, gates: bool = False) -> Link | None:
         logger.debug("no extension listens at %s: %s", path, error)  # it was another environment's, on the same disk
         return None
     connection.setblocking(False)
-    link = Link(runtime, connection, gates=gates)
+    link = Link(pipeline, connection, gates=gates)
     return link if link.is_open else None
 
 
@@ -95,11 +95,11 @@ class Link:
     Its end in a forked child is no end: the child's copy is closed, as the parent's death could not be seen else.
 
     Attributes:
-        runtime: whose journal is shared.
+        pipeline: whose journal is shared.
     """
 
-    def __init__(self, runtime: Runtime, connection: socket.socket, *, gates: bool) -> None:
-        self.runtime = runtime
+    def __init__(self, pipeline: Pipeline, connection: socket.socket, *, gates: bool) -> None:
+        self.pipeline = pipeline
         self._connection: socket.socket | None = connection
         self._gates = gates
         self._told: Settings | None = None
@@ -152,7 +152,7 @@ class Link:
 
     def _greet(self) -> None:
         """Say where rows go, unless it has been said: a login by the program's own code may change it."""
-        settings = self.runtime.settings
+        settings = self.pipeline.settings
         if settings is self._told:
             return
         from .protocol import settings_of
@@ -165,7 +165,7 @@ class Link:
 
     def _journal(self) -> tuple[str | None, list[int] | None]:
         """The journal's path, and the position behind its last row; nothing if it is in memory only."""
-        journal = self.runtime.journal()
+        journal = self.pipeline.journal()
         if not journal.durable:
             return None, None
         return str(getattr(journal, "path")), list(journal.end)  # noqa: B009 - of those in files only

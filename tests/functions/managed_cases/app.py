@@ -28,6 +28,6 @@ def handler(event, context):
         if event.get("seconds"):
             time.sleep(event["seconds"])
     return {
-        "n": word, "pid": os.getpid(), "journal": default_guard().runtime.journal().path.name,
+        "n": word, "pid": os.getpid(), "journal": default_guard().pipeline.journal().path.name,
         "before": before and [before.verdict.value, before.way],
     }

@@ -12,7 +12,7 @@ from trace_guard_lambda import guard_handler
 @guard_handler
 def handler(event, context):
     with braintrust.start_span("work"):
-        journal = default_guard().runtime.journal()
+        journal = default_guard().pipeline.journal()
     return {"journal": journal.path.name, "pid": os.getpid()}
 
 
