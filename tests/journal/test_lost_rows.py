@@ -95,7 +95,7 @@ def test_lost_rows_are_not_called_delivered(
     change, loses = CHANGES[name]
     guard = make_guard(linger=60)
     with guard.invocation("root") as invocation:
-        journal = guard.runtime.journal()
+        journal = guard.pipeline.journal()
         for number in range(ROWS):
             with invocation.span.start_span(f"span-{number}"):
                 pass
@@ -106,7 +106,7 @@ def test_lost_rows_are_not_called_delivered(
                 pass
             braintrust.flush()
     assert isinstance(journal, FileJournal)
-    assert guard.runtime.journal() is not journal or loses
+    assert guard.pipeline.journal() is not journal or loses
     names = {row.get("span_attributes", {}).get("name") for row in server.span_rows()}
     whole = {"root", *(f"span-{number}" for number in range(ROWS)), *(["later"] if goes_on else [])}
     assert invocation.delivery is not None
@@ -120,5 +120,5 @@ def test_lost_rows_are_not_called_delivered(
         pass
     assert following.delivery is not None
     assert following.delivery.verdict is Delivery.DELIVERED
-    assert guard.runtime.journal() is not journal
-    assert guard.runtime.journal().durable
+    assert guard.pipeline.journal() is not journal
+    assert guard.pipeline.journal().durable
