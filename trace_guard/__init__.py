@@ -1,8 +1,8 @@
 """trace-guard: no Braintrust trace stays in progress.
 
-Guards serverless handlers and batch jobs: a root span opens when the platform calls, closes however the code
-ends, and reaches Braintrust before the platform freezes or kills the process. Start from an adapter
-(``trace_guard_lambda``), or from :class:`Guard` for anything else.
+It guards serverless handlers and batch jobs. A root span opens when the platform calls the code, closes however the
+code ends, and reaches Braintrust before the platform freezes or kills the process. Use the adapter of your platform,
+for example ``trace_guard_lambda``, or :class:`Guard` anywhere else.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what a function that runs well never uses when somebody asks for it."""
+    """Import rarely used names on first use, to keep the import of the package fast."""
     if name not in _LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module

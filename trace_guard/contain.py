@@ -1,10 +1,10 @@
-"""Our own faults never reach the code that we guard.
+"""Contains trace-guard's own faults, so that they never reach the guarded code.
 
-Every call from user code into ours goes through :func:`contain`. A fault is logged once per step with its
-traceback, and the user's code goes on. Under test (:func:`raising`) it is raised instead, so that a fault
-can't hide behind its own containment.
+Every call from user code into trace-guard goes through :func:`contain`. A fault is logged with its traceback, once per
+step, and the user's code continues. Under :func:`raising`, which tests use, the fault is raised instead, so tests see
+faults that would otherwise only be logged.
 
-Every record of our logger is made safe by :class:`trace_guard.log_filter.LogFilter` before a handler sees it.
+:class:`trace_guard.log_filter.LogFilter` makes every log record safe before a handler sees it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _raise = False
 
 
 class contain:
-    """``with contain("close the root span"): ...`` keeps an ``Exception`` of that block from going further.
+    """``with contain("close the root span"): ...`` logs and suppresses an ``Exception`` that the block raises.
 
-    ``BaseException`` passes: Ctrl-C and ``SystemExit`` during our code are meant for the program, not for us.
+    Other ``BaseException`` types pass: Ctrl-C and ``SystemExit`` are meant for the program.
     """
 
     __slots__ = ("_step",)
@@ -61,15 +61,15 @@ class contain:
 
 
 def contained(step: str, call: Callable[[], T], default: D) -> T | D:
-    """``call()``, or ``default`` if it raises an ``Exception``."""
+    """Return ``call()``, or ``default`` if it raises an ``Exception``."""
     with contain(step):
         return call()
     return default
 
 
 def is_shortage(fault: BaseException | None) -> bool:
-    """True if this machine has run short of something: descriptors, threads, memory or disk. It concerns whatever is
-    done next, and no single row or journal."""
+    """True if the machine has run out of descriptors, threads, memory or disk space. Such a fault has nothing to do
+    with the row or journal in use: the next operation would fail too."""
     while fault is not None:
         if isinstance(fault, MemoryError) or (isinstance(fault, OSError) and fault.errno in _SHORTAGES):
             return True
@@ -80,16 +80,16 @@ def is_shortage(fault: BaseException | None) -> bool:
 
 
 def report(step: str, fault: BaseException) -> None:
-    """Log a fault of ours: the first of each step in full, later ones for debugging only."""
+    """Log an internal fault. The first fault of a step is a warning, later ones are debug messages."""
     first = _first(f"fault:{step}:{type(fault).__name__}")
     level = logging.WARNING if first else logging.DEBUG
-    # A closed stderr, or a handler or filter of the user's, may raise: that must not come out of here either.
+    # A closed stderr or a user's log handler may raise. That must not reach user code either.
     with contextlib.suppress(Exception):
         logger.log(level, "trace-guard could not %s; your code is not affected", step, exc_info=fault)
 
 
 def warn_once(key: str, message: str, *values: object) -> None:
-    """Log a warning the first time that ``key`` comes up in this process."""
+    """Log a warning on the first call with this ``key`` in the process."""
     if _first(key):
         with contextlib.suppress(Exception):
             logger.warning(message, *values)
@@ -105,7 +105,7 @@ def _first(key: str) -> bool:
 
 @contextlib.contextmanager
 def raising() -> Iterator[None]:
-    """Let faults through, and forget which have been logged. For tests."""
+    """Raise faults instead of logging them. For tests."""
     global _raise
     before, _raise = _raise, True
     try:
@@ -115,7 +115,7 @@ def raising() -> Iterator[None]:
 
 
 def forget() -> None:
-    """Make every fault and warning a first one again: after a fork, and between tests."""
+    """Forget which faults and warnings were logged: after a fork, and between tests."""
     global _seen_lock
     _seen_lock = threading.Lock()
     _seen.clear()

@@ -1,4 +1,4 @@
-"""A deadline is a point in time, not a length of it, so that it can be handed down without arithmetic."""
+"""A deadline is a point in time, not a duration, so functions can pass it on without arithmetic."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ __all__ = ["Deadline"]
 
 
 class Deadline(NamedTuple):
-    """An absolute point on the monotonic clock, in seconds; infinity is "no deadline"."""
+    """An absolute point on the monotonic clock, in seconds. Infinity means "no deadline"."""
 
     at: float
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
-        """The point that lies ``seconds`` from now; a negative number is a point in the past."""
+        """The point ``seconds`` from now. A negative number gives a point in the past."""
         return cls(time.monotonic() + seconds)
 
     @classmethod
     def never(cls) -> Deadline:
-        """The deadline that is never reached."""
+        """A deadline that never expires."""
         return cls(math.inf)
 
     @property
     def remaining(self) -> float:
-        """Seconds that are left, never below 0.0; infinity without a deadline."""
+        """The seconds left, never below 0.0. Infinity without a deadline."""
         return max(0.0, self.at - time.monotonic())
 
     @property
@@ -35,7 +35,7 @@ class Deadline(NamedTuple):
 
     @property
     def epoch(self) -> float | None:
-        """The same point on the wall clock, in seconds since the epoch; None without a deadline."""
+        """The same point on the wall clock, in seconds since the epoch. None without a deadline."""
         return None if math.isinf(self.at) else time.time() + (self.at - time.monotonic())
 
     def minus(self, seconds: float) -> Deadline:
@@ -43,5 +43,5 @@ class Deadline(NamedTuple):
         return Deadline(self.at - seconds)
 
     def capped(self, seconds: float) -> Deadline:
-        """This deadline, or ``seconds`` from now if that comes first."""
+        """The earlier of this deadline and ``seconds`` from now."""
         return min(self, Deadline.after(seconds))

@@ -1,4 +1,4 @@
-"""The configured object that everything goes through."""
+"""The configured entry point of the library."""
 
 from __future__ import annotations
 
@@ -36,13 +36,14 @@ R = TypeVar("R")
 
 
 class Guard:
-    """Settings and the means to carry them out. One for each process is enough; several may share one
-    journal and one courier.
+    """Makes guarded invocations and jobs with one set of settings.
+
+    One guard per process is enough. Several guards with the same destination share one journal and one courier.
 
     Args:
-        settings: by default those of the environment.
-        backend: where rows go, instead of the one that the settings name; for tests.
-        keywords: single settings, which beat the environment; see :class:`Settings`.
+        settings: read from the environment by default.
+        backend: receives the rows in place of the backend that the settings name; for tests.
+        keywords: single settings, which override the environment. See :class:`Settings`.
 
     Raises:
         SettingsError: a value is not accepted.
@@ -65,7 +66,7 @@ class Guard:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The mechanism behind it; made when it is first needed."""
+        """The pipeline that journals and delivers the rows. It is created on first use."""
         if self._base is not None:
             return self._base.pipeline
         pipeline = self._pipeline
@@ -83,38 +84,38 @@ class Guard:
         return self if self._base is None else self._base._origin
 
     def with_settings(self, settings: Settings) -> Guard:
-        """A guard with other settings for its invocations, on the same journal and courier."""
+        """A guard with other settings for its invocations. It shares the journal, the courier and the flush hooks."""
         guard = Guard(settings)
         guard._base = self
         guard.flush_hooks = self.flush_hooks
         return guard
 
     def before_flush(self, function: D) -> D:
-        """Call ``function`` at the end of each invocation, before its rows are delivered; also as a decorator.
+        """Call ``function`` at the end of each invocation, before its rows are delivered. Usable as a decorator.
 
-        For libraries that hold spans back in threads, queues or batches of their own: see
-        :mod:`trace_guard.drains`. It is called on a thread, without parameters, with the root span current; what
-        it raises is logged, and what it takes is bounded by the time that the delivery has. After the response
-        where the platform allows that.
+        This is for libraries that buffer spans in their own threads, queues or batches: see
+        :mod:`trace_guard.drains`. The function is called without arguments, on a thread, with the root span current.
+        An exception from it is logged. Its time is bounded by the time for the delivery. Where the platform allows it,
+        it runs after the response.
 
         Raises:
-            TypeError: it is a coroutine function, or can't be called.
+            TypeError: the function is a coroutine function or is not callable.
         """
         self.flush_hooks.add(function)
         return function
 
     def start(self, *, defer_recovery: bool = False) -> Guard:
-        """Do now what would else be done at the first invocation: put the gateway in, recover what dead
-        processes left behind, begin to look up the project. Never raises; no network is waited for.
+        """Do the work of the first invocation now: install the gateway, recover the journals of dead processes, and
+        start the project look-up. Never raises, and never waits for the network.
 
         Args:
-            defer_recovery: somebody may be waiting already. A recovery that would take long is left to the
-                adapter, which has :meth:`Pipeline.recover_rest` called when nobody is.
+            defer_recovery: leave out a recovery that would take long, because a request may be waiting. The adapter
+                calls :meth:`Pipeline.recover_rest` later.
         """
         self._origin._defer_recovery = defer_recovery
         if not self.settings.disabled:
             with contain("start"):
-                # The pipeline first: the SDK is answered from it as soon as the gateway is in place.
+                # The pipeline first, because the installed gateway answers the SDK from it.
                 pipeline = self.pipeline
                 PROCESS.sdk.install()
                 if PROCESS.sdk.loggers.prepare(self.settings.project, self.settings.project_id):
@@ -138,13 +139,13 @@ class Guard:
 
         Args:
             name: of the root span.
-            deadline: when the platform will end it; the watchdog closes all spans shortly before.
-            parent: an exported span, or headers with ``traceparent``. Headers are followed only if their
-                ``baggage`` has ``braintrust.parent``; other ids are kept as metadata.
+            deadline: when the platform ends the invocation. The watchdog closes all spans shortly before.
+            parent: an exported span, or headers with ``traceparent``. Headers are used as the parent only if their
+                ``baggage`` has ``braintrust.parent``; otherwise their ids are kept as metadata.
             input: logged on the root span, redacted and cut.
             metadata: logged on the root span.
             tags: of the trace.
-            platform: facts of the platform, which are written with the start of the span.
+            platform: facts about the platform, written with the start of the span.
         """
         return Invocation(
             self, name, deadline=deadline, parent=parent, input=input, metadata=metadata, tags=tags,
@@ -159,8 +160,10 @@ class Guard:
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] | None = None,
     ) -> F:
-        """A function each of whose calls is an invocation. It keeps its signature and its kind: a plain
-        function, a coroutine function, a generator or an async generator."""
+        """Make each call of a function an invocation.
+
+        The result keeps the signature and the kind of the function: plain, coroutine, generator or async generator.
+        """
         if self.settings.disabled:
             return function
         chosen = name or getattr(function, "__qualname__", None) or "invocation"
@@ -185,10 +188,10 @@ class Guard:
         heartbeat: float = HEARTBEAT_SECONDS,
         progress: bool = True,
     ) -> Job:
-        """A batch job, for ``with`` and ``async with``. It knows where it runs, and signals close it in time.
+        """A batch job, for ``with`` and ``async with``. It detects its platform, and closes in time on a signal.
 
         Args:
-            name: of the root span; by default what the platform calls the job, else the program's.
+            name: of the root span. The default is the platform's name for the job, else the program's name.
             grace, parent, heartbeat, progress: as in :func:`trace_guard.guard_job`.
             input, metadata, tags: as in :meth:`invocation`.
         """
@@ -200,7 +203,7 @@ class Guard:
         )
 
     def step(self, name: str, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None) -> Step:
-        """Deprecated: :func:`trace_guard.step`, which works on the running job, whichever guard it has."""
+        """Deprecated. Use :func:`trace_guard.step`, which works on the running job of any guard."""
         from .jobs.functions import step
 
         _warn_deprecated("Guard.step", "trace_guard.step")
@@ -210,15 +213,18 @@ class Guard:
         self, items: Iterable[T], function: Callable[[T], R], *, workers: int = 8, name: str | None = None,
         on_error: str = "continue", in_order: bool = True,
     ) -> Processing[T, R]:
-        """Deprecated: :func:`trace_guard.process`, which works on the running job, whichever guard it has."""
+        """Deprecated. Use :func:`trace_guard.process`, which works on the running job of any guard."""
         from .jobs.functions import process
 
         _warn_deprecated("Guard.process", "trace_guard.process")
         return process(items, function, workers=workers, name=name, on_error=on_error, in_order=in_order)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Deliver everything; True if nothing is left. Waits at most ``timeout`` seconds, by default
-        ``exit_timeout``."""
+        """Deliver everything. Returns True if nothing is left.
+
+        Args:
+            timeout: how many seconds to wait at most; ``exit_timeout`` by default.
+        """
         deadline = Deadline.after(self.settings.exit_timeout if timeout is None else timeout)
         with contain("flush"):
             if PROCESS.sdk.installed:
@@ -227,8 +233,13 @@ class Guard:
         return False
 
     def close(self, timeout: float | None = None) -> None:
-        """Deliver what can be delivered within ``timeout`` seconds (default: ``exit_timeout``), close the
-        spans that no invocation owns, and let go of journal and gateway. A normal exit does this by itself."""
+        """Close the spans that no invocation owns, deliver, and release the journal and the gateway.
+
+        A normal exit of the process does this automatically.
+
+        Args:
+            timeout: how many seconds to deliver at most; ``exit_timeout`` by default.
+        """
         with self._lock:
             pipeline, self._pipeline = self._pipeline, None
         if pipeline is not None:
@@ -238,7 +249,8 @@ class Guard:
 def _warn_deprecated(old: str, new: str) -> None:
     import warnings
 
-    warnings.warn(f"trace-guard: {old} goes in the next version: use {new}", DeprecationWarning, stacklevel=3)
+    message = f"trace-guard: {old} is deprecated and will be removed in the next version: use {new}"
+    warnings.warn(message, DeprecationWarning, stacklevel=3)
 
 
 _default: Guard | None = None
@@ -246,7 +258,7 @@ _default_lock = threading.Lock()
 
 
 def configure(settings: Settings | None = None, **keywords: Any) -> Guard:
-    """Make the guard that everything uses which is not given one.
+    """Set the default guard, which is used wherever no guard is given.
 
     Raises:
         SettingsError: a value is not accepted.
@@ -259,10 +271,10 @@ def configure(settings: Settings | None = None, **keywords: Any) -> Guard:
 
 
 def default_guard() -> Guard:
-    """The guard of :func:`configure`, or one with the settings of the environment.
+    """The guard set with :func:`configure`, else one with the settings of the environment.
 
     Raises:
-        SettingsError: a variable has a value that is not accepted.
+        SettingsError: the value of a variable is not accepted.
     """
     global _default
     with _default_lock:
@@ -312,11 +324,11 @@ class Options:
 def guard_for(guard: Guard | None, *, flush: FlushPolicy | str | None = None, **keywords: Any) -> Guard | None:
     """The given or the default guard, with the settings of a decorator's keywords. It shares journal and courier.
 
-    None if the settings of the environment are not accepted. That is reported and must not take the user's function
-    down.
+    Returns None if the settings of the environment are not accepted. The error is logged, and the user's function runs
+    unguarded.
 
     Raises:
-        SettingsError: a keyword is not accepted, which shows as soon as a test imports the module.
+        SettingsError: a keyword is not accepted. A test that imports the module finds this error.
     """
     given = {key: value for key, value in keywords.items() if value is not None}
     if flush is not None:
@@ -329,7 +341,7 @@ def guard_for(guard: Guard | None, *, flush: FlushPolicy | str | None = None, **
     if guard is None:
         try:
             guard = default_guard()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the user's module must load
+        except Exception as error:  # noqa: BLE001 - the user's module must load in any case
             with contextlib.suppress(Exception):
                 logger.error("trace-guard is off: %s", error)
             return None

@@ -1,4 +1,4 @@
-"""The decorator for the main function of a job."""
+"""``guard_job``, the decorator for the main function of a job."""
 
 from __future__ import annotations
 
@@ -59,31 +59,31 @@ def guard_job(
     heartbeat: float = HEARTBEAT_SECONDS,
     progress: bool = True,
 ) -> Any:
-    """Guard the main function of a batch job: each call is one trace, closed and delivered however it ends.
+    """Guard the main function of a batch job: each call is one trace, closed and delivered however the call ends.
 
-    Use it bare or with keywords. The function keeps its signature, and stays plain or async; so does the exit status of
-    the process. A guarded function that is called within a job belongs to that one.
+    Use it bare or with keywords. The function keeps its signature and its kind, plain or async. The exit status of the
+    process does not change. A guarded function that is called within a job is part of that job.
 
     Args:
-        guard: by default the process's own, see :func:`trace_guard.configure`.
-        project, project_id: the Braintrust project; by default that of the settings, else the job's name.
-        name: of the root span; by default what the platform calls the job, else the function's name, else the
-            program's.
-        capture_input, capture_output: whether arguments, items of steps, and results are logged; by default as the
-            settings say.
+        guard: the guard to use; by default that of :func:`trace_guard.configure`.
+        project, project_id: the Braintrust project. The default is that of the settings, else the job's name.
+        name: of the root span. The default is the platform's name for the job, else the function's name, else the
+            program's name.
+        capture_input, capture_output: whether arguments, items of steps and results are logged. The default is that of
+            the settings.
         tags, metadata: logged on the root span.
-        flush: when rows are delivered. By default the function's end waits for it, at most ``exit_timeout``, and never
-            longer than the platform lets the process live.
-        grace: seconds between SIGTERM and SIGKILL; by default TRACE_GUARD_GRACE, else what the platform is known for.
-        parent: the span that the job belongs below: an exported span, or headers with ``traceparent`` and
-            ``baggage``; by default that of the variable TRACE_GUARD_PARENT.
-        heartbeat: every so many seconds the root says that the job is alive; 0 for never.
-        progress: how far its steps are is shown on standard error, if that is a terminal.
+        flush: when rows are delivered. By default the end of the function waits for delivery, for at most
+            ``exit_timeout`` seconds and never longer than the platform keeps the process alive.
+        grace: seconds between SIGTERM and SIGKILL. The default is TRACE_GUARD_GRACE, else the platform's known value.
+        parent: the parent span of the job: an exported span, or headers with ``traceparent`` and ``baggage``. The
+            default is the variable TRACE_GUARD_PARENT.
+        heartbeat: seconds between two signs of life on the root span; 0 for none.
+        progress: whether to show the progress of the steps on standard error, if that is a terminal.
 
     Raises:
-        TypeError: it is used on what is no function, or on a generator, which nobody would run.
-        SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as that
-            would take the job down: it is reported, and the job runs unguarded.
+        TypeError: the decorated object is not a function, or is a generator function.
+        SettingsError: a keyword's value is not accepted. A bad environment variable does not raise: it is logged, and
+            the job runs unguarded.
     """
     with_keywords: Callable[..., Any] = functools.partial(
         guard_job, guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
@@ -118,11 +118,11 @@ def _check(main: Any) -> None:
     if isinstance(main, str):
         raise TypeError(f"guard_job({main!r}) is not accepted: write @guard_job(name={main!r})")
     if isinstance(main, classmethod):
-        raise TypeError("@guard_job is above @classmethod, which makes no function of it: put it below")
+        raise TypeError("@guard_job can't decorate a classmethod object: put @guard_job below @classmethod")
     if not callable(main) or inspect.isclass(main):
-        raise TypeError(f"guard_job is for the main function of a job, and {main!r} is none")
+        raise TypeError(f"guard_job decorates the main function of a job, and {main!r} is not a function")
     if inspect.isgeneratorfunction(main) or inspect.isasyncgenfunction(main):
         raise TypeError(
-            f"guard_job is for functions that do the whole job when they are called, and {main.__name__}() is a "
-            "generator: guard the function that iterates over it"
+            f"guard_job decorates a function that runs the whole job, and {main.__name__}() is a generator: guard the "
+            "function that iterates over it"
         )

@@ -1,4 +1,4 @@
-"""How an invocation ended, when its rows are to be delivered, and what came of that."""
+"""Enums and results: how an invocation ended, when and how its rows are delivered, and where they are now."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["ClosedBy", "Delivery", "FlushPolicy", "Outcome", "Verdict", "Way"]
 
 
 class Outcome(enum.Enum):
-    """How a guarded unit of work ended; the value stands in ``metadata.trace_guard.outcome``."""
+    """How a guarded unit of work ended. The value is logged as ``metadata.trace_guard.outcome``."""
 
     OK = "ok"
     ERROR = "error"
     TIMED_OUT = "timed_out"
     TERMINATED = "terminated"
-    """Ended by a signal."""
+    """A signal ended it."""
     ABANDONED = "abandoned"
-    """The process died, and its end was found out later."""
+    """The process died, and recovery closed it later."""
 
 
 class ClosedBy(enum.Enum):
-    """Who closed a span that its own code left open; stands in ``metadata.trace_guard.closed_by``."""
+    """What closed a span that its own code left open. The value is logged as ``metadata.trace_guard.closed_by``."""
 
     GUARD = "guard"
     WATCHDOG = "watchdog"
@@ -37,26 +37,26 @@ class FlushPolicy(enum.Enum):
     """When the rows of an invocation are delivered."""
 
     AUTO = "auto"
-    """The best that the platform allows."""
+    """The best policy that the platform allows."""
     BEFORE_RESPONSE = "before-response"
-    """The response waits for the delivery, at most ``flush_timeout`` seconds."""
+    """The response waits for the delivery, for at most ``flush_timeout`` seconds."""
     AFTER_RESPONSE = "after-response"
-    """The response does not wait. Only where the process goes on running after it."""
+    """The response does not wait. Works only where the process keeps running after the response."""
 
 
 class Verdict(enum.Enum):
-    """Where the rows of an invocation are."""
+    """Where the rows of an invocation are now."""
 
     DELIVERED = "delivered"
-    """Acknowledged by the backend, to the last row, and with every attachment of the trace."""
+    """The backend has acknowledged all rows and all attachments of the trace."""
     DEFERRED = "deferred"
-    """In the journal; they will be sent after the response."""
+    """The rows are in the journal and will be sent after the response."""
     SPOOLED = "spooled"
-    """Safe in the journal on disk; the backend did not take them, or an attachment of theirs, in time."""
+    """The rows are safe in the journal on disk. The backend did not accept all rows and attachments in time."""
     REFUSED = "refused"
-    """The backend refused some for good, which are kept as dead letters, or an attachment can't be had."""
+    """The backend refused some rows for good, and they are kept as dead letters; or an attachment is unavailable."""
     LOST = "lost"
-    """Not on disk and not delivered in time: no directory could be used, or the journal is full."""
+    """Not delivered in time and not on disk, because no directory is usable or the journal is full."""
 
 
 class Way(str, enum.Enum):
@@ -64,11 +64,11 @@ class Way(str, enum.Enum):
 
     BEFORE_RESPONSE = "before-response"
     BACKGROUND = "background"
-    """By the process's own threads, which go on after the response."""
+    """By threads of this process, which keep running after the response."""
     INTERNAL_EXTENSION = "internal-extension"
-    """AWS Lambda: by a thread for which the freeze waits."""
+    """AWS Lambda: by an internal extension, a thread that the freeze waits for."""
     EXTERNAL_EXTENSION = "external-extension"
-    """AWS Lambda: by the layer's own process."""
+    """AWS Lambda: by an external extension, the process of the layer."""
     BEFORE_NEXT_EVENT = "before-next-event"
     """AWS Lambda: between the response and the request for the next event."""
 
@@ -78,14 +78,14 @@ class Way(str, enum.Enum):
 
 @dataclass(frozen=True)
 class Delivery:
-    """What came of the rows of one invocation.
+    """The result of delivering the rows of one invocation.
 
     Attributes:
-        verdict: where the rows are now; its members are reachable as ``Delivery.DELIVERED`` and so on.
-        rows: how many rows the invocation added to the journal.
-        seconds: how long the caller waited for the verdict.
-        error: why it is not ``DELIVERED``, in words, or None; one printable line without credentials.
-        way: how it is delivered; None if that is not known.
+        verdict: where the rows are now. The members are also available as ``Delivery.DELIVERED`` and so on.
+        rows: the number of rows that the invocation added to the journal.
+        seconds: how long the caller waited.
+        error: why the verdict is not ``DELIVERED``, as one printable line without credentials; or None.
+        way: how the rows are delivered; None if that is not known.
     """
 
     verdict: Verdict

@@ -1,12 +1,12 @@
-"""The rows that Braintrust stores, and the one operation that every failure comes down to: a closing row.
+"""The rows that Braintrust stores, and the closing row, with which every failure is handled.
 
-A *row* is a JSON object with an ``id`` below the object that owns it (project logs, an experiment, a
-dataset). A *span row* also has a ``span_id``. Whatever is said about a span later comes as another row with
-the same ``id`` and ``_is_merge: true``, which the server merges deeply into what it has.
+A *row* is a JSON object with an ``id`` that is unique within its owner: project logs, an experiment or a dataset. A
+*span row* also has a ``span_id``. A later update of a span is another row with the same ``id`` and ``_is_merge: true``,
+which the server merges deeply into the stored row.
 
-Why every span row is sent as a merge: a row without ``_is_merge`` *replaces* the stored one. A start row
-that lands late, or twice, would so re-open a span that has ended, and take its output with it. Merged, the
-order and number of arrivals don't matter for fields that are written once.
+Every span row is sent as a merge, because a row without ``_is_merge`` *replaces* the stored one. A start row that
+arrives late or twice would then re-open an ended span and drop its output. With merges, order and repetition do not
+matter for fields that are written once.
 """
 
 from __future__ import annotations
@@ -47,33 +47,33 @@ Row: TypeAlias = dict[str, Any]
 RowKey: TypeAlias = tuple[Any, ...]
 
 OBJECT_KEYS = ("org_id", "project_id", "experiment_id", "dataset_id", "prompt_session_id", "log_id")
-"""Which object a row belongs to; a row's ``id`` is unique below these."""
+"""The fields that name the owner of a row. The ``id`` of a row is unique within its owner."""
 
 _FIRST_WINS = ("created", "span_id", "root_span_id", "span_parents", "_parent_id")
-# Fields by which the server does something other than merge deeply. Such rows are never folded or rewritten.
+# With these fields the server does not merge deeply. Such rows are never combined or rewritten.
 _SPECIAL = ("_object_delete", "_merge_paths", "_array_delete")
 # The marks of a forced close.
 _MARKS = ("outcome", "closed_by", "reason", "running")
 ERROR_LIMIT = 16 * 1024
-"""Most characters of an error's text. A traceback of a hundred frames fits; more than that is data that an exception
-carries, or a recursion, and would cost as much again with each row that repeats it."""
-# Of a row that is cut to save room, or sent again as it was refused.
+"""The maximum length of an error's text, in characters. A traceback of a hundred frames fits. Longer texts come from
+data in an exception or from a recursion, and every row that repeats them costs as much again."""
+# The same for a row that is cut to save space, or resent after the server refused it.
 _REDUCED_ERROR = 4 * 1024
 _PAYLOAD = ("input", "output", "expected", "metadata", "context", "scores", "error")
 
 
 def dump(row: object) -> bytes:
-    """A row as compact JSON."""
+    """Encode a row as compact JSON."""
     return json.dumps(row, separators=(",", ":"), default=str).encode()
 
 
 def row_key(row: Mapping[str, Any]) -> RowKey:
-    """What makes two rows the same one to the server."""
+    """The identity of a row on the server: its owner and its ``id``."""
     return (*(row.get(key) for key in OBJECT_KEYS), row.get("id"))
 
 
 def is_span_row(row: Mapping[str, Any]) -> bool:
-    """True for a row of a span that may be sent as a merge; datasets, feedback and deletes are not."""
+    """True for a span row that may be sent as a merge. False for datasets, feedback and deletes."""
     return bool(row.get("span_id")) and not row.get("dataset_id") and not any(key in row for key in _SPECIAL)
 
 
@@ -83,7 +83,7 @@ def _metric(row: Mapping[str, Any], name: str) -> float | None:
 
 
 def number(value: object) -> float | None:
-    """The value as a float, if it is a finite number; else None."""
+    """The value as a float if it is a finite number, else None."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     try:
@@ -94,18 +94,21 @@ def number(value: object) -> float | None:
 
 
 def started_at(row: Mapping[str, Any]) -> float | None:
-    """When the span started, in seconds since the epoch, if this row says so."""
+    """When the span started, in seconds since the epoch; None if the row has no start."""
     return _metric(row, "start")
 
 
 def has_ended(row: Mapping[str, Any]) -> bool:
-    """True if this row ends its span: Braintrust shows a span as in progress until ``metrics.end`` is set."""
+    """True if the row ends its span. Braintrust shows a span as in progress until ``metrics.end`` is set."""
     return _metric(row, "end") is not None
 
 
 def merge(into: Row, row: Mapping[str, Any]) -> Row:
-    """Merge ``row`` into ``into`` by the server's rules, in place: objects deeply, ``tags`` as a set, the span's
-    ids and ``created`` from whichever row came first, all else from the later one."""
+    """Merge ``row`` into ``into`` in place, by the server's rules.
+
+    Objects are merged deeply and ``tags`` as a set. The span's ids and ``created`` come from the first row that has
+    them, all other values from the last one.
+    """
     for key, value in row.items():
         if key in _FIRST_WINS and into.get(key) is not None:
             continue
@@ -127,7 +130,7 @@ def _merged(old: Any, new: Any) -> Any:
 
 
 def identity(row: Mapping[str, Any]) -> Row:
-    """The part of a span row that is enough to close the span: ids, parents, owner and start; no payload."""
+    """The part of a span row that is needed to close the span: ids, parents, owner and start, without payload."""
     kept: Row = {key: row[key] for key in OBJECT_KEYS if row.get(key) is not None}
     for key in ("id", "span_id", "root_span_id", "span_parents"):
         kept[key] = row.get(key)
@@ -147,13 +150,13 @@ def closing_row(
     error: str | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Row:
-    """The row that closes a span.
+    """Make the row that closes a span.
 
     Args:
         span: a row or an :func:`identity` of the span.
-        end: when it ended, in seconds since the epoch.
-        closed_by: who closed it, if it was not its own code; such spans can be filtered out of statistics.
-        reason: why, in one word, for forced closes.
+        end: when the span ended, in seconds since the epoch.
+        closed_by: what closed the span, if not its own code. Statistics can filter on this field.
+        reason: the reason of a forced close, in one word.
         error: the span's ``error`` field, or None to leave it alone.
         facts: more facts for ``metadata.trace_guard``.
     """
@@ -170,27 +173,27 @@ def closing_row(
 
 
 def bounded_error(text: str) -> str:
-    """The text of an error as it stands on a span: the beginning and the end of a long one, and how much was cut."""
+    """Cut an error's text for a span. A long text keeps its beginning and end, and says how much is missing."""
     return cut_middle(text, ERROR_LIMIT)
 
 
-def correction(span: Mapping[str, Any], said: Mapping[str, Any]) -> Row:
-    """The merge row that takes a forced close back: the real end, and null for each mark.
+def correction(span: Mapping[str, Any], own_end: Mapping[str, Any]) -> Row:
+    """Make the merge row that undoes a forced close: the real end, and null for each mark.
 
     Args:
         span: a row or an :func:`identity` of the span.
-        said: what the span's own code has said about its end.
+        own_end: a row in which the span's own code gives its end.
     """
     return {
         **identity(span),
         "_is_merge": True,
-        "metrics": {"end": _metric(said, "end")},
-        "metadata": {"trace_guard": {**dict.fromkeys(_MARKS), **_about(said)}},
+        "metrics": {"end": _metric(own_end, "end")},
+        "metadata": {"trace_guard": {**dict.fromkeys(_MARKS), **_about(own_end)}},
     }
 
 
 def about_end(row: Mapping[str, Any]) -> Row:
-    """The part of a row that says how its span ended: end, error and the guard's metadata."""
+    """The part of a row that describes the end of its span: end, error and the guard's metadata."""
     kept: Row = {}
     if has_ended(row):
         kept["metrics"] = {"end": _metric(row, "end")}
@@ -202,12 +205,12 @@ def about_end(row: Mapping[str, Any]) -> Row:
 
 
 def is_forced(row: Mapping[str, Any]) -> bool:
-    """True if the row closes a span that its own code left open."""
+    """True if the row is a forced close: the span's own code had left it open."""
     return _about(row).get("closed_by") is not None
 
 
 def visible(row: Row) -> Row:
-    """The row without marks that are null, which a correction has left."""
+    """The row without the null marks that a correction leaves."""
     metadata = row.get("metadata")
     about = metadata.get("trace_guard") if isinstance(metadata, dict) else None
     if not isinstance(about, Mapping) or None not in about.values():
@@ -227,10 +230,10 @@ def _about(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def durable(row: Row) -> Row:
-    """The row, marked as one of a span that outlives the processes that work below it.
+    """Mark the row's span as one that outlives the processes in which its children run.
 
-    Such a span is never open by oversight, so that nobody closes it for the end of a process. The mark is a field of
-    its own, written once: whichever of its rows arrives last, it undoes nothing.
+    Recovery and the end of a process leave such a span open. The mark is a separate field that is written once, so the
+    order of the span's rows does not matter.
     """
     metadata = row.get("metadata") or {}
     return {**row, "metadata": {**metadata, "trace_guard": {**(metadata.get("trace_guard") or {}), "durable": True}}}
@@ -242,9 +245,9 @@ def is_durable(row: Mapping[str, Any]) -> bool:
 
 
 def without_payload(row: Mapping[str, Any]) -> Row:
-    """The row without what its user logged, but with all that opens or closes its span, marked as cut.
+    """The row without the user's data, marked as cut. The fields that open or close its span stay.
 
-    ``metadata.trace_guard`` stays, as it tells how the span was closed.
+    ``metadata.trace_guard`` stays too, because it describes how the span was closed.
     """
     kept = {key: value for key, value in row.items() if key not in _PAYLOAD}
     kept["metadata"] = {"trace_guard": {**_about(row), "payload_dropped": True}}
@@ -254,7 +257,7 @@ def without_payload(row: Mapping[str, Any]) -> Row:
 
 
 def _reduced_error(error: Any) -> str | None:
-    """An error as plain text, for a row that has to be small or that the server would not take as it was."""
+    """An error as short plain text, for a row that must be small or that the server refused."""
     if error is None:
         return None
     text = error if isinstance(error, str) else json.dumps(error, default=str)
@@ -262,8 +265,10 @@ def _reduced_error(error: Any) -> str | None:
 
 
 def lifecycle(row: Mapping[str, Any]) -> Row:
-    """What of a span row opens or closes its span, in the plainest form, for a server that refused the row. Its error
-    is what such a span is looked at for: it stays, in short."""
+    """The minimal row that still opens or closes the span, for a server that refused the full row.
+
+    A shortened error stays, because it is what a reader of such a span looks for.
+    """
     kept = {**identity(row), "_is_merge": True}
     if isinstance(row.get("created"), str):
         kept["created"] = row["created"]
@@ -277,15 +282,15 @@ def lifecycle(row: Mapping[str, Any]) -> Row:
     plain = without_payload(row)
     kept["metadata"] = plain["metadata"]
     if "error" in row:
-        kept["error"] = plain.get("error")  # null takes a forced close's error back
+        kept["error"] = plain.get("error")  # null removes the error of a forced close
     return kept
 
 
 def split_rows(body: bytes) -> Iterable[tuple[Row, bytes]]:
-    """The rows of a ``POST /logs3`` body, each beside the very bytes that it had there.
+    """Yield the rows of a ``POST /logs3`` body, each with its original bytes.
 
     Raises:
-        ValueError: the body is not of the form ``{"rows": [...]}``.
+        ValueError: the body does not have the form ``{"rows": [...]}``.
     """
     text = body.decode()
     decoder = json.JSONDecoder()

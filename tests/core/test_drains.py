@@ -102,7 +102,7 @@ def test_one_that_hangs_costs_one_thread(
         with guard.with_settings(settings).invocation("root"):
             pass
     assert len(called) == 1
-    assert "it is not called again" in caplog.text
+    assert "they are not called again" in caplog.text
     assert guard.flush(10)
     assert names(backend) == [("root", True)] * 10
     go_on.set()

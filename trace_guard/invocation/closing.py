@@ -1,8 +1,8 @@
 """Closes an invocation whose code has ended, and delivers its rows.
 
-Where the platform lets delivery wait until the response is on its way, this is done in two parts: the root's end is
-written at once, all else after the response. If a forced close came first and the code has returned in time after
-all, the real end wins: see :mod:`trace_guard.invocation.late_return`.
+Some platforms allow delivery after the response. There, closing has two parts: the root's end is written at once, the
+rest follows after the response. If a forced close came first but the code still returned before the deadline, the real
+end wins: see :mod:`trace_guard.invocation.late_return`.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _LAST_SHARE = 0.5
 
 
 class Closing:
-    """Closes what is open, the root last, and delivers.
+    """Closes the open spans, the root last, and delivers.
 
     Args:
         error: what user code raised.
 
     Attributes:
-        outcome: the code's own outcome if it finished before the deadline, else the forced one. An exception that is
-            fatal to the process is how platforms end code, and so never the code's own end.
+        outcome: the code's own outcome if it finished before the deadline, else the forced one. Platforms end code
+            with exceptions that are fatal to the process, so these never count as the code's own end.
     """
 
     def __init__(self, state: InvocationState, error: BaseException | None) -> None:
@@ -52,12 +52,12 @@ class Closing:
         self.outcome = own if forced is None or self._is_late_return else forced
 
     def close(self) -> None:
-        """Close and deliver; or close the root only, if the rest can wait until after the response."""
+        """Close and deliver. Closes only the root if the rest can wait until after the response."""
         state, pipeline = self._state, self._state.guard.pipeline
         if state.alarm is not None:
             pipeline.watchdog.disarm(state.alarm)
         pipeline.running.pop(state.span.id, None)
-        # One bound for all of it: what the SDK's queue takes is not added to what the delivery may take.
+        # One bound for everything: draining the SDK's queue uses up the time of the delivery.
         bound = state.latest.capped(state.patience)
         after_response = state.after_response
         if after_response is not None and state.record is not None and not is_fatal(self._error):
@@ -66,15 +66,15 @@ class Closing:
                 write_start(state)
                 pipeline.append([*self._take_unwritten(), self._root_end()])
                 self._is_root_closed = True
-            way = contained("put off until after the response", lambda: after_response(self.settle), None)
+            way = contained("defer the delivery until after the response", lambda: after_response(self.settle), None)
             if way is not None:
-                with state.lock:  # it may be done by now
+                with state.lock:  # the delivery may have finished already
                     state.delivery = state.delivery or Delivery(Verdict.DEFERRED, way=way)
                 return
         self.settle(bound, Way.BEFORE_RESPONSE)
 
     def settle(self, deadline: Deadline, way: Way) -> None:
-        """Close what is open, and deliver."""
+        """Close the open spans and deliver."""
         state = self._state
         deadline = deadline.capped(state.patience)
         if self._is_late_return:
@@ -83,8 +83,8 @@ class Closing:
             deadline = max(deadline, Deadline.after(rest * _LAST_SHARE))
         hooks = state.guard.flush_hooks
         if hooks and state.record is not None and state.context is not None:
-            with contain("call the hooks before the delivery"):
-                # Half of the time, so that what they have logged can still be sent.
+            with contain("run the flush hooks"):
+                # The other half of the time is for sending what the hooks log.
                 hooks.run(state.context, deadline.capped(deadline.remaining / 2))
         with contain("empty the SDK's queue"):
             if not PROCESS.sdk.is_quiet:
@@ -94,7 +94,8 @@ class Closing:
             self._deliver(state.record, journal, position, rows, deadline, way)
 
     def close_spans(self) -> tuple[Journal, Position, int]:
-        """Write the ends of what is open; the journal, the position behind them, and the number of all rows."""
+        """Write the ends of the open spans. Returns journal, position after them, and row count of the
+        invocation."""
         state, pipeline, outcome = self._state, self._state.guard.pipeline, self.outcome
         write_start(state)
         root_end, unwritten = self._root_end(), self._take_unwritten()
@@ -102,7 +103,7 @@ class Closing:
             return (*pipeline.append([*unwritten, root_end]), 1)
         record = state.record
         rows = pipeline.spans.rows_of(record.root) + len(unwritten)
-        # From here on a start row that still arrives is late, and is closed as it arrives.
+        # From here on, a start row that arrives is late and is closed on arrival.
         forced = pipeline.spans.finish(record.root)
         if forced is not None and self._is_late_return:
             from .late_return import corrections  # rarely needed
@@ -120,14 +121,14 @@ class Closing:
         return unwritten
 
     def _is_root_due(self, record: InvocationRecord) -> bool:
-        """False if the root is closed already: by a forced close that stands, or before the response."""
+        """False if the root is closed already, by a forced close that stands or before the response."""
         if self._state.guard.pipeline.spans.is_open(record.root):
             return True
         return not self._is_root_closed and self.outcome not in FORCED
 
     def _root_end(self) -> Row:
         state = self._state
-        # The same text as in the row that goes through the SDK: their order must make no difference.
+        # The row that goes through the SDK has the same text, so the order of the two does not matter.
         text = state.known_error_text(self._error)
         has_error = state.guard.pipeline.spans.has_error(state.span.id)
         return closing_row(
@@ -145,7 +146,7 @@ class Closing:
             courier.send_soon()
             delivery = Delivery(Verdict.DEFERRED, rows, way=Way.BACKGROUND)
         elif way is Way.EXTERNAL_EXTENSION:
-            # Another process delivers from the journal: this courier keeps out of its way.
+            # Another process delivers from the journal. This courier must not compete with it.
             delivery = Delivery(Verdict.DEFERRED, rows, way=way)
         else:
             delivery = courier.deliver(journal, position, bound, roots=[record.root_span_id])
@@ -155,7 +156,7 @@ class Closing:
 
 
 def corrected(state: InvocationState, error: str) -> Callable[[Deadline], object]:
-    """Write that an invocation that ended well did not, after all. Returns what delivers that within a deadline."""
+    """Turn a successful end into an error. Returns a function that delivers the change within a deadline."""
     pipeline, record = state.guard.pipeline, state.record
     assert record is not None
     journal, position = pipeline.append([closing_row(
@@ -166,5 +167,5 @@ def corrected(state: InvocationState, error: str) -> Callable[[Deadline], object
 
 
 def is_fatal(error: BaseException | None) -> bool:
-    """True for what runtimes don't catch: it ends the process, and with it all that was put off."""
+    """True for exceptions that runtimes don't catch. They end the process, and with it any deferred work."""
     return error is not None and not isinstance(error, Exception)

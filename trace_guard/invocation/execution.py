@@ -1,4 +1,4 @@
-"""Work that several invocations carry out one after another, in whatever processes: one trace for all of them."""
+"""One trace for a workflow that several invocations carry out, in one process or in many."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ __all__ = ["Execution"]
 
 
 class Execution:
-    """The root of such a trace; each invocation is a span below it.
+    """The root span of a workflow. Each invocation of the workflow is a span below it.
 
-    The ids of its root come from its key, so that every process finds the same one without asking anybody. What
-    is written of it is written the same way by all of them, so that it does not matter in which order that
-    arrives. No process closes it for having ended: only :meth:`finish` does, wherever the work comes to its end.
+    The ids of the root are derived from the key, so every process computes the same ones without communication. All
+    processes write identical start rows, so their order does not matter. The root stays open when a process ends:
+    only :meth:`finish` closes it.
 
     Args:
-        key: tells it from all others, such as an ARN.
+        key: identifies the execution, for example an ARN.
         name: of the root span.
-        started: when the work began, in seconds since the epoch; None if that is not known, which only matters in
-            the first invocation.
-        first: whether this is the first invocation, which alone logs what stays the same.
+        started: when the execution began, in seconds since the epoch. The first invocation uses the current time if
+            this is None.
+        first: whether this is the first invocation. Only the first logs input, metadata and tags.
         input: logged on the root, redacted and cut.
         metadata: logged on the root.
         tags: of the trace.
-        platform: facts that hold for all invocations, which are written with the start of the span.
+        platform: facts that hold for all invocations, written with the start of the span.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Execution:
         return {"id": row, "span_id": derived("span")[:16], "root_span_id": derived("trace")}
 
     def open(self, guard: GuardLike, parent: str | Mapping[str, str] | None = None) -> str:
-        """Write that it has begun; what an invocation is to have as its parent.
+        """Write the start of the root. Returns the parent for an invocation, as an exported span.
 
         Args:
-            parent: as in :meth:`Guard.invocation`; the same in all invocations.
+            parent: as in :meth:`Guard.invocation`. It must be the same in all invocations.
 
         Raises:
             Exception: whatever the SDK raises.
@@ -97,7 +97,7 @@ class Execution:
         return str(self.span.export())
 
     def _log_start(self, guard: GuardLike) -> None:
-        """Through the SDK, so that its masking function sees it."""
+        """Log through the SDK, which applies its masking function."""
         event: dict[str, Any] = {}
         if self._input is not NOTHING and guard.settings.capture_input:
             event["input"] = guard.payload.copy(self._input)
@@ -109,11 +109,11 @@ class Execution:
             self.span.log(**event)
 
     def finish(self, outcome: Outcome, *, output: Any = NOTHING, error: str | None = None) -> None:
-        """The work is done: close the root. It is delivered with the invocation. Only the first call does anything.
+        """Close the root; it is delivered with the invocation. Only the first call has an effect.
 
         Args:
             output: logged on the root, redacted and cut.
-            error: in words; it passes the SDK's masking function.
+            error: the error message. The SDK's masking function is applied to it.
         """
         guard = self._guard
         with self._lock:

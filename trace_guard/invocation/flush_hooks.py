@@ -1,6 +1,7 @@
-"""What else holds spans back, and is to let go of them before an invocation's rows are delivered.
+"""Hooks that flush libraries which buffer spans.
 
-Libraries log from threads, queues and batch processors of their own, which a freeze stops in the middle::
+Some libraries log from their own threads, queues and batch processors. The hooks flush these before an invocation's
+rows are delivered, because a freeze of the process would stop them in the middle::
 
     guard.before_flush(flush_opentelemetry())                   # also for braintrust.otel
     guard.before_flush(lambda: concurrent.futures.wait(pending))
@@ -24,7 +25,7 @@ _OPENTELEMETRY_MS = 2000
 
 
 class FlushHooks:
-    """Functions that are called when an invocation ends, each time, in the order in which they were added."""
+    """Functions that are called at the end of each invocation, in the order in which they were added."""
 
     def __init__(self) -> None:
         self._functions: list[Callable[[], object]] = []
@@ -34,28 +35,32 @@ class FlushHooks:
         return bool(self._functions)
 
     def add(self, function: Callable[[], object]) -> None:
-        """
+        """Add a function.
+
         Raises:
-            TypeError: it can't be called without a loop.
+            TypeError: the function is not callable, or is a coroutine function.
         """
         if not callable(function) or inspect.iscoroutinefunction(function):
             raise TypeError(f"before_flush takes a plain function without parameters, not {function!r}")
         self._functions.append(function)
 
     def run(self, context: contextvars.Context, deadline: Deadline) -> None:
-        """Call them in this context, on a thread of its own, and wait for it until the deadline. One that takes
-        longer goes on, and until it has ended none is called again; the spans that it logs then are late."""
-        # One that hangs would cost a thread for each invocation.
+        """Call the functions in this context, on a separate thread, and wait for them until the deadline.
+
+        Functions that take longer keep running. No function is called again until they have ended, and spans that
+        they log after the deadline are late.
+        """
+        # Without this check, a function that hangs would cost one thread per invocation.
         self._overdue = [thread for thread in self._overdue if thread.is_alive()]
         if self._overdue:
-            logger.debug("what before_flush was given still runs since an earlier invocation: it is not called again")
+            logger.debug("flush hooks of an earlier invocation are still running: they are not called again")
             return
         thread = threading.Thread(target=context.run, args=(self._call,), name="trace-guard-flush-hooks", daemon=True)
         thread.start()
         thread.join(min(deadline.remaining, threading.TIMEOUT_MAX))
         if thread.is_alive():
             self._overdue.append(thread)
-            logger.debug("what before_flush was given has not ended in time")
+            logger.debug("the flush hooks did not finish in time")
 
     def _call(self) -> None:
         for function in self._functions:
@@ -64,15 +69,15 @@ class FlushHooks:
 
 
 def flush_opentelemetry(provider: Any = None) -> Callable[[], object]:
-    """For :meth:`Guard.before_flush`: has an OpenTelemetry tracer provider export what has ended.
+    """A function for :meth:`Guard.before_flush` that makes an OpenTelemetry tracer provider export its ended spans.
 
     Args:
-        provider: the one to flush; by default the global one, which also has the span processor of
-            ``braintrust.otel``. It is asked for when an invocation ends, so that it may be set later.
+        provider: the tracer provider. The default is the global one, which also has the span processor of
+            ``braintrust.otel``. It is looked up at the end of each invocation, so it may be set later.
     """
 
     def flush() -> None:
-        trace = sys.modules.get("opentelemetry.trace")  # who has not imported it has nothing to flush
+        trace = sys.modules.get("opentelemetry.trace")  # without this import there is nothing to flush
         chosen = provider if provider is not None else trace and trace.get_tracer_provider()
         force_flush = getattr(chosen, "force_flush", None)
         if force_flush is not None:

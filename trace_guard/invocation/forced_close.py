@@ -1,6 +1,6 @@
-"""Closes an invocation whose code still runs: its deadline is near, or a signal ends the process.
+"""Closes an invocation whose code still runs because its deadline is near or a signal ends the process.
 
-If the code returns in time after all, its own end wins: see :mod:`trace_guard.invocation.late_return`.
+If the code then returns before the deadline, its own end wins: see :mod:`trace_guard.invocation.late_return`.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from .state import InvocationState
 
 __all__ = ["DRAIN_SECONDS", "LAST_DRAIN_SECONDS", "ForcedClose"]
 
-# Moving the SDK's queue to the journal takes a fraction of a millisecond; longer only if something hangs in it.
+# Moving the SDK's queue to the journal takes a fraction of a millisecond unless something in the queue hangs.
 DRAIN_SECONDS = 1.0
-# When the watchdog has fired there is a reserve of a few tenths of a second for all that is left to do.
+# After the watchdog fires, the reserve leaves a few tenths of a second for everything.
 LAST_DRAIN_SECONDS = 0.05
 _LAST_MARGIN_SECONDS = 0.02
 
 
 class ForcedClose:
-    """Closes and delivers what is open. Only its first call does anything, and none does after the code's own end."""
+    """Closes the open spans and delivers. Only the first call has an effect, and none after the code's own end."""
 
     def __init__(self, state: InvocationState) -> None:
         self._state = state
 
     def time_out(self) -> None:
-        """Called on a thread of its own at deadline minus reserve."""
+        """Close because of the deadline. The watchdog calls this on a separate thread at deadline minus reserve."""
         reserve, deadline = self._state.reserve, self._state.deadline
         self._close(
             Outcome.TIMED_OUT, ClosedBy.WATCHDOG, "deadline",
@@ -41,7 +41,7 @@ class ForcedClose:
         )
 
     def terminate(self, signal: str, deadline: Deadline) -> None:
-        """A signal of this name ends the process: close what is open, and deliver up to the deadline."""
+        """Close because a signal ends the process, and deliver until the deadline."""
         late = self._state.deadline.minus(self._state.reserve).expired
         self._close(
             Outcome.TIMED_OUT if late else Outcome.TERMINATED, ClosedBy.GUARD, "signal",
@@ -53,14 +53,14 @@ class ForcedClose:
         self, outcome: Outcome, closed_by: ClosedBy, reason: str, error: Callable[[float], str], deadline: Deadline
     ) -> None:
         state = self._state
-        with contain("close what is still running"):
+        with contain("force an invocation to close"):
             pipeline, record = state.guard.pipeline, state.record
             assert record is not None
             if self._is_over:
                 return
             with contain("empty the SDK's queue"):
                 PROCESS.sdk.drain(Deadline.after(max(LAST_DRAIN_SECONDS, min(deadline.remaining / 2, DRAIN_SECONDS))))
-            # As one step with the outcome: whoever closes the invocation from here on finds all of it in the journal.
+            # Under one lock with the outcome, so a later close of the invocation finds all these rows in the journal.
             with state.lock:
                 if self._is_over:
                     return
@@ -74,11 +74,11 @@ class ForcedClose:
         return self._state.is_closed or self._state.outcome is not None
 
     def _closing_rows(self, outcome: Outcome, closed_by: ClosedBy, reason: str, error: str) -> list[Row]:
-        """The rows that close what is open, innermost first."""
+        """The closing rows of the open spans, innermost first."""
         state, end = self._state, time.time()
         pipeline, record = state.guard.pipeline, state.record
         assert record is not None
-        # A span that starts from here on, or was still in the queue, is late, and is closed as it arrives.
+        # From here on, a start row that arrives is late and is closed on arrival.
         children = pipeline.spans.force(record.root)
         running = next((span.name for span in children), None)
         closing = pipeline.close_spans(children, outcome, closed_by, reason, end)

@@ -1,4 +1,4 @@
-"""One guarded unit of work: its root span is opened before user code runs and closed however that ends."""
+"""One guarded unit of work. Its root span opens before user code runs and closes however the code ends."""
 
 from __future__ import annotations
 
@@ -25,26 +25,27 @@ __all__ = ["NOTHING", "AfterResponse", "Invocation", "current_invocation", "live
 
 
 def current_invocation() -> Invocation | None:
-    """The invocation that this code runs in, or None outside of any."""
+    """The invocation that this code runs in, or None outside any invocation."""
     invocation: Invocation | None = current.current()
     return invocation
 
 
 def live_invocation() -> Invocation | None:
-    """:func:`current_invocation`, else the only one that is live: threads of a pool have a context of their own."""
+    """The current invocation, else the only live one, because pool threads have a context of their own."""
     invocation: Invocation | None = current.only_live()
     return invocation
 
 
 class Invocation:
-    """Made by :meth:`trace_guard.Guard.invocation`; use it with ``with`` or ``async with``.
+    """One guarded unit of work, made by :meth:`trace_guard.Guard.invocation`. Use it with ``with`` or ``async with``.
 
-    None of its methods raises for a fault of ours.
+    Internal faults are logged. No method raises because of one.
 
     Attributes:
-        judge: called with the invocation and the result of user code before the root is closed, to note what it means.
-        record_loops: the loops over records that run in it.
-        state: what opening and closing share. An adapter may change it until the invocation opens.
+        judge: called with the invocation and the result of user code before the root closes. It records what the
+            result means, such as an HTTP status.
+        record_loops: the loops over records that run in the invocation.
+        state: shared by opening and closing. An adapter may change it until the invocation opens.
     """
 
     def __init__(
@@ -75,28 +76,28 @@ class Invocation:
 
     @property
     def guard(self) -> GuardLike:
-        """The guard whose settings it has."""
+        """The guard that made the invocation."""
         return self.state.guard
 
     @property
     def span(self) -> Any:
-        """The Braintrust span of the root, which is current inside the block. A no-op span if tracing is off or could
-        not begin; None before it is opened."""
+        """The root's Braintrust span, which is current inside the block. A no-op span if tracing is disabled or could
+        not start; None before the invocation opens."""
         return self.state.span
 
     @property
     def deadline(self) -> Deadline:
-        """When the platform ends it; the watchdog closes all spans shortly before."""
+        """When the platform ends the invocation. The watchdog closes all spans shortly before."""
         return self.state.deadline
 
     @property
     def outcome(self) -> Outcome | None:
-        """How it ended; None until then."""
+        """How the invocation ended; None while it runs."""
         return self.state.outcome
 
     @property
     def delivery(self) -> Delivery | None:
-        """The verdict on its rows; None until it has ended."""
+        """Where the invocation's rows are; None while it runs."""
         return self.state.delivery
 
     @property
@@ -110,23 +111,23 @@ class Invocation:
         return self.deadline.remaining
 
     def set_output(self, value: Any) -> None:
-        """Set the output of the root span, if outputs are captured."""
+        """Set the output of the root span. It is logged if outputs are captured."""
         self.state.output = value
 
     def note(self, metadata: Mapping[str, Any]) -> None:
-        """Metadata for the root span, merged deeply with what was noted before; logged when it ends."""
-        with contain("take a note"):
+        """Add metadata to the root span. It is merged deeply with earlier metadata and logged at the end."""
+        with contain("add metadata to the root span"):
             self.state.root_metadata.add(metadata)
 
     def count(self, group: str, key: str, by: int = 1) -> None:
-        """Add to a counter, which stands in the root's metadata as ``metadata[group][key]`` when it ends."""
-        with contain("count"):
+        """Add to a counter. It is logged at the end as ``metadata[group][key]`` of the root span."""
+        with contain("add to a counter"):
             self.state.root_metadata.count(group, key, by)
 
     def fail(self, error: str) -> None:
-        """End as an error with this text, although nothing was raised. The first text counts; an exception replaces
-        it."""
-        with contain("take note of an error"):
+        """Make the invocation end as an error although nothing was raised. The first message counts. The text of an
+        exception takes its place."""
+        with contain("record an error"):
             self.state.root_metadata.fail(error)
 
     # Opening
@@ -138,8 +139,8 @@ class Invocation:
         return self.open()
 
     def open(self) -> Invocation:
-        """Open the root span. For code that can't use ``with``; it must call :meth:`close`. Only the first call does
-        anything."""
+        """Open the root span, in code that can't use ``with`` and so must call :meth:`close`. Only the first call has
+        an effect."""
         if self.span is not None:
             return self
         try:
@@ -150,12 +151,12 @@ class Invocation:
                 if not self.guard.settings.disabled:
                     self._open()
         except BaseException as error:
-            self.close(error)  # a signal's handler has raised: nobody else would close it
+            self.close(error)  # a signal handler raised, and no other code would close it
             raise
         return self
 
     def _open(self) -> None:
-        pipeline = self.guard.pipeline  # before the gateway is in place, which answers the SDK from it
+        pipeline = self.guard.pipeline  # first, because the installed gateway answers the SDK from it
         PROCESS.sdk.install()
         pipeline.announce()
         self._outer = current_invocation()
@@ -179,10 +180,10 @@ class Invocation:
         await self.aclose(error)
 
     def close(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
-        """Close what is open, the root last, and deliver. Only the first call does anything.
+        """Close the open spans, the root last, and deliver. Only the first call has an effect.
 
         Args:
-            error: what user code raised; it is tagged, and the caller raises it further.
+            error: what user code raised. It is recorded on the root; the caller re-raises it.
             output: what user code returned.
         """
         try:
@@ -194,12 +195,12 @@ class Invocation:
                     finally:
                         self._finish(error, output)
         finally:
-            current.LIVE.discard(self)  # whatever failed: threads of later invocations must not take it for theirs
+            current.LIVE.discard(self)  # even after a fault, threads of later invocations must not use this one
         return self.state.delivery
 
     async def aclose(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
-        """:meth:`close` without holding up the event loop: closing and delivering is done in a thread, and
-        goes on there if the task that waits for it is cancelled."""
+        """:meth:`close` without blocking the event loop. A thread closes and delivers, and continues if the waiting
+        task is cancelled."""
         try:
             with contain("close an invocation"):
                 if self._claim():
@@ -207,7 +208,7 @@ class Invocation:
                         self.record_loops.settle(error)
                         self.leave()
                     except BaseException:
-                        self._finish(error, output)  # a signal's handler has raised: nobody else would
+                        self._finish(error, output)  # a signal handler raised
                         raise
                     done = run_in_thread(lambda: self._finish(error, output))
                     if done is None:
@@ -219,7 +220,7 @@ class Invocation:
         return self.state.delivery
 
     def _claim(self) -> bool:
-        """True for the one call that is to close it; False if it is not ours to close."""
+        """True for the first close. False for later ones, before the opening, and in a forked child."""
         state = self.state
         if not state.is_ours:
             return False
@@ -230,7 +231,7 @@ class Invocation:
         return True
 
     def leave(self) -> None:
-        """Restore the context, in the context that opened it; :meth:`close` does so unless it was done before."""
+        """Restore the outer context. Call it in the context that opened the invocation; :meth:`close` also calls it."""
         if not self._has_left:
             self._has_left = True
             self._leave()
@@ -255,17 +256,17 @@ class Invocation:
                 self._log_end(error, output)
                 closing.close()
         finally:
-            # A step of ours was at fault, or a signal's handler has raised in the middle of it.
-            with contain("close the root span after all"):
+            # An internal fault or an exception from a signal handler may have left the root open.
+            with contain("close the root span after a fault"):
                 if self.guard.pipeline.spans.is_open(self.span.id):
                     closing.close_spans()
 
     def _log_end(self, error: BaseException | None, output: Any) -> None:
         state = self.state
-        with contain("log how it ended"):
+        with contain("log the end of an invocation"):
             event: dict[str, Any] = {}
             text = state.error_text(error)
-            if text is not None and state.outcome not in FORCED:  # else the error says why it was closed by force
+            if text is not None and state.outcome not in FORCED:  # else the error gives the reason for the forced close
                 event["error"] = text
             if error is None and output is not NOTHING and self.guard.settings.capture_output:
                 event["output"] = self.guard.payload.copy(output)
@@ -280,10 +281,10 @@ class Invocation:
                 state.unwritten = [row]
 
     def correct(self, error: str) -> Callable[[Deadline], object] | None:
-        """Turn an end that was no error into one, after it: the platform could not take the result.
+        """Turn a successful end into an error because the platform could not accept the result.
 
         Returns:
-            What delivers that, within a deadline; None if it ended otherwise, or not here.
+            A function that delivers the correction within a deadline. None if the invocation did not end as ``OK``.
         """
         state = self.state
         with contain("correct the root span"):
@@ -296,8 +297,8 @@ class Invocation:
 
 
 def run_in_thread(work: Callable[[], object]) -> asyncio.Future[None] | None:
-    """Run ``work`` in a thread of its own: the threads of the loop's executor may all be busy with user code. None if
-    there is no asyncio loop, or no thread can be started."""
+    """Run ``work`` in a new thread, because user code may keep all threads of the loop's executor busy. Returns None
+    if there is no asyncio loop or no thread can start."""
     try:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
@@ -310,7 +311,7 @@ def run_in_thread(work: Callable[[], object]) -> asyncio.Future[None] | None:
             try:
                 work()
             finally:
-                with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+                with contextlib.suppress(RuntimeError):  # the loop has been closed since
                     loop.call_soon_threadsafe(settle)
 
         threading.Thread(target=run, name="trace-guard-close").start()

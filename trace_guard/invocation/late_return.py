@@ -1,7 +1,7 @@
-"""Corrects a forced close after the code has returned in time after all.
+"""Corrects a forced close after the code returned before its deadline.
 
-Every span that was closed by force gets one merge row: its real end, and null for the marks of the forced close. A
-null overwrites in the SDK's own ``merge_dicts``, which simulates the server's merge.
+Each span that was force-closed gets one merge row with its real end, and null for each mark of the forced close. A null
+overwrites: the SDK's ``merge_dicts``, which simulates the server's merge, works this way.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ def corrections(
     """The rows that correct a forced close, innermost first, the root last.
 
     Args:
-        spans: what was closed by force below the root.
-        root: the root, with what its own code has said since.
-        root_end: the row that really closes the root.
-        outcome, end: of the invocation, for spans that the code has left open even so.
+        spans: the force-closed spans below the root.
+        root: the force-closed root.
+        root_end: the row with the root's real end.
+        outcome, end: of the invocation; used for spans that the code still left open.
     """
     rows: list[Row] = []
     for forced in spans:
-        said = merge({}, forced.said)
-        if not has_ended(said):
-            said = merge(said, closing_row(
+        own_end = merge({}, forced.said)
+        if not has_ended(own_end):
+            own_end = merge(own_end, closing_row(
                 forced.span.identity, end=max(end, forced.span.start), outcome=outcome, closed_by=ClosedBy.GUARD,
                 reason="left_open",
             ))
-        rows.append(correction(forced.span.identity, said))
-    said = merge(merge({}, root.said), root_end)
-    rows.append({**correction(root_end, said), "error": said.get("error")})
+        rows.append(correction(forced.span.identity, own_end))
+    own_end = merge(merge({}, root.said), root_end)
+    rows.append({**correction(root_end, own_end), "error": own_end.get("error")})
     return rows

@@ -18,10 +18,10 @@ __all__ = ["open_root", "write_start"]
 
 
 def open_root(state: InvocationState, become_current: Callable[[], object]) -> None:
-    """Open the root span, as a plain span where there is an outer invocation.
+    """Open the root span. Within an outer invocation it is a plain span of that one.
 
     Args:
-        become_current: makes the invocation the current one of this context.
+        become_current: makes the invocation current in this context.
     """
     sdk, pipeline, settings = PROCESS.sdk, state.guard.pipeline, state.guard.settings
     if state.execution is not None and state.outer is None:
@@ -67,7 +67,7 @@ def _begin(state: InvocationState, started: float) -> None:
 
 
 def write_start(state: InvocationState) -> None:
-    """Write the root's start if a fault of ours, or a signal, came before that: an end alone has no name."""
+    """Write the root's start row if a fault or a signal prevented that before. An end alone would have no name."""
     if not state.is_written:
         pipeline = state.guard.pipeline
         state.journal, _ = pipeline.append([state.root])
@@ -75,7 +75,7 @@ def write_start(state: InvocationState) -> None:
 
 
 def _log_input(state: InvocationState) -> None:
-    """Log through the SDK if it has a masking function, which must see the input."""
+    """Log the input, through the SDK if its masking function must see it."""
     with contain("log the input"):
         event: dict[str, Any] = {}
         if state.input is not NOTHING and state.guard.settings.capture_input:

@@ -1,4 +1,4 @@
-"""Under which rule an invocation becomes a part of its caller's trace."""
+"""Decides whether an invocation joins its caller's trace."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..contain import contained
 __all__ = ["Carrier", "parentage"]
 
 Carrier: TypeAlias = Mapping[str, str]
-"""``traceparent`` and, where they came along, ``tracestate`` and ``baggage``; nothing else, so that no other header
-or attribute can get out. Empty if there was no well-formed ``traceparent``."""
+"""``traceparent`` and, if present, ``tracestate`` and ``baggage``. It never holds another header or attribute, so none
+can leak. Empty without a well-formed ``traceparent``."""
 
 _LINKS = 32
 _PARENT_KEY = "braintrust.parent="
@@ -20,15 +20,15 @@ _PARENT_KEY = "braintrust.parent="
 def parentage(
     carriers: Sequence[Carrier], fallbacks: Iterable[Carrier] = ()
 ) -> tuple[Mapping[str, str] | None, dict[str, Any]]:
-    """The parent to adopt, or None, and as metadata the ids of what is not adopted.
+    """Returns the parent to adopt, or None, and the ids of contexts that are not adopted as metadata.
 
-    Only a context whose baggage has ``braintrust.parent`` is adopted: any other names a span that Braintrust has
-    never seen. A batch is adopted if each of its records carries one same parent. Of several, which would all be
-    wrong for the rest, none is: they are ``links`` in the metadata, at most 32 of them, and ``links_count``.
+    A context is adopted only if its baggage has ``braintrust.parent``: any other names a span that Braintrust has never
+    seen. A batch adopts a parent only if all its records carry the same one, since no single parent is right for
+    records of several traces. In that case the metadata has ``links``, at most 32, and ``links_count``.
 
     Args:
         carriers: of the event, one for each record.
-        fallbacks: beside the event; the first that can be adopted is, if the event's can't.
+        fallbacks: from outside the event. If the event has no adoptable parent, the first adoptable one is used.
 
     Never raises.
     """
@@ -38,27 +38,27 @@ def parentage(
 def _parentage(
     carriers: Sequence[Carrier], fallbacks: Iterable[Carrier]
 ) -> tuple[Mapping[str, str] | None, dict[str, Any]]:
-    distinct = {(one.get("traceparent"), _container(one)): one for one in carriers}
+    distinct = {(carrier.get("traceparent"), _container(carrier)): carrier for carrier in carriers}
     parent: Mapping[str, str] | None = None
     metadata: dict[str, Any] = {}
     if len(distinct) == 1:
         parent, metadata = _adopted(next(iter(distinct.values())))
     elif distinct:
-        links = [_link(one) for one in distinct.values() if one.get("traceparent")]
+        links = [_link(carrier) for carrier in distinct.values() if carrier.get("traceparent")]
         metadata = {"links": links[:_LINKS], "links_count": len(links)}
-    for one in fallbacks:
+    for carrier in fallbacks:
         if parent is not None:
             break
-        parent, foreign = _adopted(one)
+        parent, foreign = _adopted(carrier)
         metadata = {**foreign, **metadata}
     return parent, metadata
 
 
 def _adopted(carrier: Carrier) -> tuple[Mapping[str, str] | None, dict[str, Any]]:
-    from ..sdk.sdk import Sdk  # brings the SDK of Braintrust, which is loaded once there is a guard
+    from ..sdk.sdk import Sdk  # imported late, as it imports the Braintrust SDK
 
     parent, foreign = Sdk.adoptable(carrier)
-    # A mapping goes in, and so a mapping comes out.
+    # For a mapping, adoptable() returns a mapping or None.
     return (parent if isinstance(parent, Mapping) else None), dict(foreign)
 
 
@@ -68,7 +68,7 @@ def _link(carrier: Carrier) -> dict[str, str]:
 
 
 def _container(carrier: Carrier) -> str:
-    """What the baggage says of where in Braintrust the span is, ``project_id:...`` say."""
+    """The Braintrust object of the span, such as ``project_id:...``, from the baggage."""
     baggage = carrier.get("baggage", "")
     if _PARENT_KEY not in baggage:
         return ""

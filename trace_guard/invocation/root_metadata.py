@@ -1,4 +1,4 @@
-"""What is found out about an invocation while it runs, to be logged on its root span when it ends."""
+"""Metadata that an invocation collects while it runs and logs on its root span at the end."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["RootMetadata"]
 
 
 class RootMetadata:
-    """Metadata, counters, and an error that nobody raised. Any thread may add to them."""
+    """Metadata, counters, and an error that was reported without an exception. Any thread may add to them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -21,18 +21,18 @@ class RootMetadata:
 
     @property
     def error(self) -> str | None:
-        """The first error that was noted."""
+        """The first reported error."""
         return self._error
 
     def add(self, metadata: Mapping[str, Any]) -> None:
-        """Merge metadata deeply into what there is."""
+        """Merge metadata deeply into the earlier metadata."""
         with self._lock:
             merge(self._metadata, metadata)
 
     def count(self, group: str, key: str, by: int) -> None:
         with self._lock:
             counters = self._metadata.setdefault(group, {})
-            if isinstance(counters, dict):  # else a note of that name stands there already
+            if isinstance(counters, dict):  # else other metadata uses that name
                 counters[key] = counters.get(key, 0) + by
 
     def fail(self, error: str) -> None:
@@ -40,7 +40,7 @@ class RootMetadata:
             self._error = self._error or error
 
     def take(self) -> Row:
-        """The metadata so far."""
+        """Return the metadata collected so far, and start again with none."""
         with self._lock:
             taken, self._metadata = self._metadata, {}
         return taken

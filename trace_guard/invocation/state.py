@@ -1,4 +1,4 @@
-"""What the opening, the closing and a forced close of an invocation share."""
+"""The state that opening, closing and forced closing of an invocation share."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["FORCED", "NOTHING", "AfterResponse", "ExecutionRoot", "GuardLike", "InvocationState", "disabled_guard"]
 
 NOTHING: Any = ...
-"""Stands for "no such value", where None is one."""
+"""Marks an absent value where None is a value."""
 
 FORCED = (Outcome.TIMED_OUT, Outcome.TERMINATED)
-"""Outcomes that a watchdog or a signal gives to an invocation whose code still runs."""
+"""Outcomes of an invocation that the watchdog or a signal closed while its code was running."""
 
 Deliver: TypeAlias = Callable[[Deadline, Way], object]
 
@@ -59,7 +59,7 @@ class GuardLike(Protocol):
 
 
 class ExecutionRoot(Protocol):
-    """The root that several invocations share: see :class:`~trace_guard.invocation.execution.Execution`."""
+    """The root that several invocations share. See :class:`~trace_guard.invocation.execution.Execution`."""
 
     def open(self, guard: GuardLike, parent: str | Mapping[str, str] | None = None) -> str: ...
 
@@ -78,30 +78,30 @@ class _DisabledGuard:
 
 
 def disabled_guard() -> GuardLike:
-    """A guard whose invocations do nothing."""
+    """A guard whose invocations have no effect."""
     return _DisabledGuard()
 
 
 @dataclass(eq=False)
 class InvocationState:
-    """One invocation. Times are in seconds.
+    """The state of one invocation. Times are in seconds.
 
     Attributes:
-        patience: most seconds that the end waits for delivery; by default ``flush_timeout``.
-        execution: set by an adapter if several invocations do one work: the root is then below that of the execution.
-        after_response: set by an adapter whose platform lets delivery wait until the response is on its way.
-        span: the Braintrust span of the root; None until it is opened.
-        root: the root's start row, which has its ids.
-        outer: the invocation around this one; this one's root is then a plain span of it.
-        record: the journal's entry for the invocation; None within another one.
+        patience: how long closing waits for delivery at most; ``flush_timeout`` by default.
+        execution: set by an adapter if the invocation is part of a workflow, whose root is then its parent.
+        after_response: set by an adapter whose platform allows delivery after the response.
+        span: the root's Braintrust span; None until it opens.
+        root: the root's start row, which holds its ids.
+        outer: the invocation that encloses this one. The root is then a plain span of it.
+        record: the journal's entry for the invocation; None within an outer invocation.
         reserve: how long before the deadline the watchdog closes the spans.
-        journal: the journal that has the root's start row.
-        is_recorded: False if that row did not fit under the journal's size cap, so that nothing is kept.
+        journal: the journal that holds the root's start row.
+        is_recorded: False if the start row exceeded the journal's size cap. Then no row of the trace is kept.
         context: a copy of the context in which the root is current.
-        began: by the monotonic clock.
+        began: on the monotonic clock.
         ended: in seconds since the epoch.
         lock: held while the outcome, ``is_closed`` or the delivery changes.
-        unwritten: rows that the end has logged and the journal does not have yet.
+        unwritten: rows that the end has logged but not yet appended to the journal.
     """
 
     guard: GuardLike
@@ -140,7 +140,7 @@ class InvocationState:
 
     @property
     def is_ours(self) -> bool:
-        """False in a forked child, whose parent goes on with the invocation."""
+        """False in a forked child: the invocation belongs to the parent process."""
         return self.pid == os.getpid()
 
     @property
@@ -150,14 +150,14 @@ class InvocationState:
 
     @property
     def latest(self) -> Deadline:
-        """The point up to which closing may take its time."""
+        """Deadline minus reserve: closing must end before it."""
         outermost = self.outer or self
         return outermost.deadline.minus(outermost.reserve)
 
     def error_text(self, error: BaseException | None) -> str | None:
         """The masked text of the root's ``error``; None if the code ended without an error.
 
-        Computed once: the row that goes through the SDK and the closing row say the same.
+        It is computed once, so the row that goes through the SDK and the closing row agree.
         """
         if self._error_text is None:
             if error is not None:
@@ -169,5 +169,5 @@ class InvocationState:
     def known_error_text(self, error: BaseException | None) -> str | None:
         """:meth:`error_text`, or the exception's type if the text can't be made."""
         return contained(
-            "write down the error", lambda: self.error_text(error), None if error is None else type(error).__name__
+            "describe the error", lambda: self.error_text(error), None if error is None else type(error).__name__
         )
