@@ -118,9 +118,9 @@ def _check(main: Any) -> None:
     if isinstance(main, str):
         raise TypeError(f"guard_job({main!r}) is not accepted: write @guard_job(name={main!r})")
     if isinstance(main, classmethod):
-        raise TypeError("@guard_job can't decorate a classmethod object: put @guard_job below @classmethod")
+        raise TypeError("@guard_job can't decorate a classmethod object: put it below @classmethod")
     if not callable(main) or inspect.isclass(main):
-        raise TypeError(f"guard_job decorates the main function of a job, and {main!r} is not a function")
+        raise TypeError(f"guard_job is for the main function of a job, and {main!r} is not a function")
     if inspect.isgeneratorfunction(main) or inspect.isasyncgenfunction(main):
         raise TypeError(
             f"guard_job decorates a function that runs the whole job, and {main.__name__}() is a generator: guard the "

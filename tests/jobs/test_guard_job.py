@@ -1,4 +1,4 @@
-"""The decorator: what it takes, what it keeps, and what it calls the root."""
+"""The ``guard_job`` decorator: arguments, signature, and the name of the root span."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def nightly(day: str, *, limit: int = 3) -> str:
     return f"{day} {limit}"
 
 
-def test_a_job_keeps_what_its_function_is(guard: Guard, server: BraintrustServer) -> None:
-    """Name, signature, documentation and kind stay, and arguments and result are logged."""
+def test_the_function_keeps_its_signature(guard: Guard, server: BraintrustServer) -> None:
+    """A guarded function keeps its name, signature and docstring, and its arguments and result are logged."""
     guarded = guard_job(guard=guard, metadata={"team": "evals"}, tags=["nightly"])(nightly)
     assert inspect.signature(guarded) == inspect.signature(nightly)
     assert (guarded.__name__, guarded.__doc__, guarded.__wrapped__) == ("nightly", nightly.__doc__, nightly)
@@ -38,8 +38,8 @@ def test_a_job_keeps_what_its_function_is(guard: Guard, server: BraintrustServer
     assert (root["metadata"]["team"], root["tags"]) == ("evals", ["nightly"])
 
 
-def test_an_async_job_stays_one(guard: Guard, server: BraintrustServer) -> None:
-    """An async main stays a coroutine function, and knows its job in every task of its own."""
+def test_an_async_job_stays_async(guard: Guard, server: BraintrustServer) -> None:
+    """A guarded coroutine function stays one, and its tasks find the running job."""
     async def find() -> Any:
         return current_job()
 
@@ -70,9 +70,9 @@ async def find_job() -> Any:
 
 
 @pytest.mark.parametrize("main", [lambda: find_job(), Callable_(), Jobs.__dict__["static"]])
-def test_async_work_behind_a_plain_callable_is_the_job(guard: Guard, server: BraintrustServer, main: Any) -> None:
-    """Where a plain function hands on a coroutine the job goes on until that has ended, and only there is its root the
-    current span."""
+def test_a_coroutine_from_a_plain_callable_is_guarded(guard: Guard, server: BraintrustServer, main: Any) -> None:
+    """If a plain function returns a coroutine, the job lasts until the coroutine ends, and the root is current only
+    within it."""
     guarded = guard_job(guard=guard, name="main")(main)
 
     async def run() -> Any:
@@ -87,8 +87,8 @@ def test_async_work_behind_a_plain_callable_is_the_job(guard: Guard, server: Bra
     assert rows["main"]["metadata"]["trace_guard"] == {"outcome": "ok"}
 
 
-def test_a_job_within_a_job_belongs_to_it(guard: Guard, server: BraintrustServer) -> None:
-    """A guarded main that another one calls opens no root; a job by hand is then a span, with its own steps."""
+def test_a_job_within_a_job_is_part_of_it(guard: Guard, server: BraintrustServer) -> None:
+    """Within a job, a guarded function opens no root, and ``guard.job()`` opens a plain span with its own steps."""
     @guard_job(guard=guard)
     def inner() -> Any:
         return current_job()
@@ -122,10 +122,10 @@ def test_a_job_within_a_job_belongs_to_it(guard: Guard, server: BraintrustServer
         ({}, "main", "-c", "job"),
     ],
 )
-def test_the_root_is_called_what_people_call_the_job(
+def test_the_default_name_of_the_root(
     guard: Guard, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], called: str, argv: str, name: str
 ) -> None:
-    """Without a name of its own a job is called as on its platform, else by its function, else by its program."""
+    """The default name is the platform's name of the job, else the function's, else the program's."""
     for variable, value in environ.items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setattr(sys, "argv", [argv])
@@ -150,21 +150,21 @@ async def async_generator() -> Any:
     ("main", "words"),
     [
         ("nightly", r"write @guard_job\(name='nightly'\)"),
-        (3, r"guard_job is for the main function of a job, and 3 is none"),
+        (3, r"guard_job is for the main function of a job, and 3 is not a function"),
         (Guard, r"guard_job is for the main function of a job, and <class"),
         (generator, r"generator\(\) is a generator: guard the function that iterates over it"),
         (classmethod(nightly), r"put it below"),
         (async_generator, r"async_generator\(\) is a generator"),
     ],
 )
-def test_what_is_no_main_function_is_refused(main: Any, words: str) -> None:
-    """What can't be guarded as a job is refused when it is decorated, and what to do instead is said."""
+def test_other_objects_are_refused(main: Any, words: str) -> None:
+    """Decorating anything but a function raises a TypeError that says what to do instead."""
     with pytest.raises(TypeError, match=words):
         guard_job(main)
 
 
 def test_bad_settings(monkeypatch: pytest.MonkeyPatch, guard: Guard) -> None:
-    """A bad keyword raises at once; a bad variable is reported, and the job runs unguarded."""
+    """A bad keyword raises at once. A bad variable is logged, and the job runs unguarded."""
     with pytest.raises(SettingsError, match="flush='sometimes'"):
         guard_job(guard=guard, flush="sometimes")(nightly)
     monkeypatch.setattr("trace_guard.guard._default", None)
@@ -172,8 +172,8 @@ def test_bad_settings(monkeypatch: pytest.MonkeyPatch, guard: Guard) -> None:
     assert guard_job(nightly) is nightly
 
 
-def test_a_guard_that_is_off_changes_nothing(make_guard: Callable[..., Guard], server: BraintrustServer) -> None:
-    """Switched off, the function is the very same, a job by hand does nothing, and steps run their code."""
+def test_a_disabled_guard_changes_nothing(make_guard: Callable[..., Guard], server: BraintrustServer) -> None:
+    """With a disabled guard, the decorator returns the function itself, and jobs and steps only run their code."""
     off = make_guard(disabled=True)
     assert guard_job(guard=off)(nightly) is nightly
     current_job().count("items")
@@ -186,8 +186,8 @@ def test_a_guard_that_is_off_changes_nothing(make_guard: Callable[..., Guard], s
     assert server.requests == []
 
 
-def test_a_job_that_is_left_in_a_forked_child_goes_on(guard: Guard, server: BraintrustServer) -> None:
-    """A child that is forked in the middle of a job, and leaves it, ends nothing of its parent's."""
+def test_closing_a_job_in_a_forked_child_has_no_effect(guard: Guard, server: BraintrustServer) -> None:
+    """A child that is forked within a job and closes it does not close the job of its parent."""
     with guard.job("job") as job:
         with job.step("before"):
             pass

@@ -74,7 +74,8 @@ class Login:
         asked = app_url is not None or api_key is not None or org_name is not None
         if asked and (self.is_ours or state.login_token == LOCAL_KEY):
             force_login = True
-        anew = force_login or not state.logged_in
+        was_logged_in = state.logged_in  # another thread may log in meanwhile
+        anew = force_login or not was_logged_in
         if anew and api_key is None:
             api_key = self._keyword  # where the SDK would take the environment's
         plain = functools.partial(type(state).login, state, app_url=app_url, org_name=org_name)
@@ -82,7 +83,7 @@ class Login:
         try:
             plain(api_key=api_key, force_login=force_login)
         except ValueError:
-            if api_key or state.logged_in:
+            if api_key or was_logged_in:
                 raise
             plain(api_key=LOCAL_KEY, force_login=force_login)
         except RuntimeError as error:
