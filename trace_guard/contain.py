@@ -4,7 +4,7 @@ Every call from user code into trace-guard goes through :func:`contain`. A fault
 step, and the user's code continues. Under :func:`raising`, which tests use, the fault is raised instead, so tests see
 faults that would otherwise only be logged.
 
-:class:`trace_guard.log_filter.LogFilter` makes every log record safe before a handler sees it.
+:class:`trace_guard.redaction.log_filter.LogFilter` makes every log record safe before a handler sees it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
-from .log_filter import LogFilter
+from .redaction.log_filter import LogFilter
 
 __all__ = ["contain", "contained", "is_shortage", "logger", "raising", "warn_once"]
 

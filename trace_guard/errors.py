@@ -17,7 +17,7 @@ None of them reaches a guarded handler: see :mod:`trace_guard.contain`.
 
 from __future__ import annotations
 
-from .outside_text import printable
+from .redaction.outside_text import printable
 
 
 class TraceGuardError(Exception):

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 from typing import ClassVar
 
-from .outside_text import printable
+from .redaction.outside_text import printable
 
 __all__ = ["ClosedBy", "Delivery", "FlushPolicy", "Outcome", "Verdict", "Way"]
 

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable, Mapping, MappingView, Sequence
 from time import monotonic
 from typing import Any
 
-from .captured_text import CUT, DEPTH, CapturedText, beginning, size_of
-from .encoded_text import decode_base64
-from .redaction import HOLDING, NAMING, REDACTED, TextRedactor
-from .secret_keys import BUILT_IN, SECRETS, Redactor, SecretKeys
+from .redaction.captured_text import CUT, DEPTH, CapturedText, beginning, size_of
+from .redaction.encoded_text import decode_base64
+from .redaction.secret_keys import BUILT_IN, SECRETS, Redactor, SecretKeys
+from .redaction.text_redactor import HOLDING, NAMING, REDACTED, TextRedactor
 
 __all__ = ["CUT", "DECODED", "REDACTED", "SECRETS", "Payload"]
 
@@ -48,8 +48,9 @@ class Payload:
     base64 is kept as it is unless a secret is in it.
 
     Args:
-        redact: more keys whose values are replaced, see :class:`.secret_keys.SecretKeys`. Also a function, or several,
-            called with a key and its value, as they would be logged, in objects, parsed JSON, forms and pairs. It
+        redact: more keys whose values are replaced, see :class:`.redaction.secret_keys.SecretKeys`. Also a function,
+            or several, called with a key and its value, as they would be logged, in objects, parsed JSON, forms and
+            pairs. It
             returns True to have the value replaced, None, False or the value itself to keep it, or what is logged
             instead. If it raises, the value is replaced.
         max_bytes: about how many bytes are kept; the rest is left out where it stands, marked CUT. A copy of the

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from .outcome import ClosedBy, Outcome
-from .outside_text import cut_middle, printable_lines
+from .redaction.outside_text import cut_middle, printable_lines
 
 __all__ = [
     "ERROR_LIMIT",

@@ -12,10 +12,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .credentials import remember_key, strip_userinfo
 from .errors import SettingsError
 from .outcome import FlushPolicy
-from .secret_keys import Redactor
+from .redaction.credentials import remember_key, strip_userinfo
+from .redaction.secret_keys import Redactor
 
 __all__ = ["PARENT_VARIABLE", "Settings"]
 

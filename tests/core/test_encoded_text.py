@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from trace_guard.encoded_text import complete_json, decode_base64, find_json, parse_json
+from trace_guard.redaction.encoded_text import complete_json, decode_base64, find_json, parse_json
 
 MARK = "cut"
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from trace_guard.contain import forget, logger, report, warn_once
-from trace_guard.credentials import REDACTED, remember_key, strip_userinfo, without_credentials
 from trace_guard.errors import BackendRefused, BackendUnavailable, SettingsError, TraceGuardError
 from trace_guard.outcome import Delivery
-from trace_guard.outside_text import cut_middle, printable, printable_lines
+from trace_guard.redaction.credentials import REDACTED, remember_key, strip_userinfo, without_credentials
+from trace_guard.redaction.outside_text import cut_middle, printable, printable_lines
 
 KEY = "planted/key+é-0123456789"
 

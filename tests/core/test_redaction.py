@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from trace_guard.redaction import REDACTED, TextRedactor, redact_text
+from trace_guard.redaction.text_redactor import REDACTED, TextRedactor, redact_text
 
 S = "s3cr3tX"
 BY_KEY = [

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from trace_guard.secret_keys import SecretKeys, is_secret_key
+from trace_guard.redaction.secret_keys import SecretKeys, is_secret_key
 
 SECRET = re.findall(r"\S+", """
     authorization Authorization authorizationToken proxy-authorization x-serverless-authorization Cookie cookies

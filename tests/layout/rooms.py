@@ -16,10 +16,8 @@ PACKAGE = "trace_guard"
 
 # From the bottom up. A module of the package's top level is a room of its own.
 LEVELS: tuple[tuple[str, ...], ...] = (
-    (
-        "captured_text", "contain", "credentials", "deadline", "encoded_text", "errors", "log_filter", "outcome",
-        "outside_text", "payload", "redaction", "rows", "secret_keys", "settings",
-    ),
+    ("redaction",),
+    ("contain", "deadline", "errors", "outcome", "payload", "rows", "settings"),
     ("journal",),
     ("backends",),
     ("delivery", "sdk"),
@@ -93,7 +91,7 @@ def _module(target: str, known: dict[str, Path]) -> str:
 def upward(found: list[Import]) -> list[Import]:
     """The imports that go to a higher room."""
     return [
-        one for one in found if LEVEL_OF.get(room_of(one.imported), 7) > LEVEL_OF.get(room_of(one.importer), 7)
+        one for one in found if LEVEL_OF[room_of(one.imported)] > LEVEL_OF[room_of(one.importer)]
     ]
 
 

@@ -9,10 +9,10 @@ import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..credentials import strip_userinfo
 from ..deadline import Deadline
 from ..errors import BackendRefused, BackendUnauthorized, BackendUnavailable
-from ..outside_text import printable
+from ..redaction.credentials import strip_userinfo
+from ..redaction.outside_text import printable
 from ..settings import ACCEPTED_KEY, DEFAULT_API_URL, Settings, fits_header
 from .bounded_answer import MOST_BYTES
 from .project_ids import ORG_PLACEHOLDER, Identity, Organisation

@@ -18,10 +18,10 @@ from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
 from urllib3.util.retry import Retry
 
-from ..credentials import strip_userinfo
 from ..deadline import Deadline
 from ..errors import BackendUnavailable
-from ..outside_text import printable
+from ..redaction.credentials import strip_userinfo
+from ..redaction.outside_text import printable
 from .bounded_answer import MOST_BYTES, AnswerTooLong, Bound, inflated
 from .connections import CONNECT_SECONDS, bounded_by, pools_for, proxy_for
 from .urls import is_web_url, keeps_encryption

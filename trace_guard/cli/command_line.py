@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from .. import __version__
 from ..errors import SettingsError, TraceGuardError
-from ..outside_text import print_error, printable
+from ..redaction.outside_text import print_error, printable
 from ..settings import Settings
 
 __all__ = ["main"]

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from ..outside_text import printable
+from ..redaction.outside_text import printable
 
 __all__ = ["Cell", "Column", "Styled", "aligned", "plain", "print_table", "say", "table", "terminal"]
 

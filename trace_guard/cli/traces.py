@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ..backends.local import LocalStore
 from ..backends.summaries import SpanSummary, TraceSummary, summarize
 from ..journal.directory import STORE_NAME, locate
-from ..outside_text import print_error
+from ..redaction.outside_text import print_error
 from ..settings import Settings
 from .tables import Cell, Column, Styled, print_table, say
 from .words import clock, duration, outcome

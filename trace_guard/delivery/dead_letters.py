@@ -18,7 +18,7 @@ from ..journal.files import size_of
 from ..journal.format import MAGIC, Kind, encode_entry
 from ..journal.owned import check_directory, create_file, is_own_file, open_file, own_directory
 from ..journal.reader import entries_between, parse_payload
-from ..outside_text import printable
+from ..redaction.outside_text import printable
 
 if TYPE_CHECKING:
     from ..journal.spooled import SpooledAttachment

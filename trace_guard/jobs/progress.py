@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
 from ..contain import contain
-from ..outside_text import printable
+from ..redaction.outside_text import printable
 
 __all__ = ["Progress"]
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..contain import warn_once
-from ..outside_text import printable
+from ..redaction.outside_text import printable
 from ..rows import dump
 from .files import ATTACHMENTS, sync_directory
 from .locks import FileLock

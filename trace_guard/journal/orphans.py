@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..contain import contain, logger, warn_once
-from ..credentials import strip_userinfo
 from ..deadline import Deadline
 from ..errors import JournalError
 from ..outcome import ClosedBy, Outcome
+from ..redaction.credentials import strip_userinfo
 from ..rows import Row, closing_row
 from .directory import JOURNALS, StateDir
 from .journal import FileJournal, NewRow

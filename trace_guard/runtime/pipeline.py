@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from ..backends.base import Backend
 from ..backends.project_ids import Identity, Organisation
 from ..contain import contain, logger, warn_once
-from ..credentials import strip_userinfo
 from ..deadline import Deadline
 from ..delivery.courier import Courier
 from ..delivery.dead_letters import DeadLetters
@@ -27,7 +26,8 @@ from ..journal.journal import FileJournal, Journal, NewRow
 from ..journal.memory import MemoryJournal
 from ..journal.open_spans import InvocationRecord, OpenSpan, OpenSpans
 from ..outcome import ClosedBy, Outcome
-from ..outside_text import print_error
+from ..redaction.credentials import strip_userinfo
+from ..redaction.outside_text import print_error
 from ..rows import Row, closing_row, dump, is_span_row
 from ..settings import DEFAULT_API_URL, Settings
 from .watchdog import Watchdog

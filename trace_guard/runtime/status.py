@@ -18,7 +18,7 @@ from ..journal.open_spans import InvocationRecord, OpenSpans
 from ..journal.orphans import is_ours
 from ..journal.owned import check_directory, check_file
 from ..journal.reader import parse_payload, read_acked, read_entries, read_header
-from ..outside_text import printable
+from ..redaction.outside_text import printable
 from ..settings import Settings
 
 __all__ = ["HeldLocks", "JournalStatus", "Status", "read_status"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import braintrust.logger as bt
 
-from ..outside_text import cut_middle
+from ..redaction.outside_text import cut_middle
 from ..rows import ERROR_LIMIT, bounded_error
 
 __all__ = ["customizers", "error_text", "masked", "masking_function"]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ..outside_text import printable
+from ..redaction.outside_text import printable
 from ..settings import PARENT_VARIABLE
 from .prctl import die_with_parent
 from .signals import Signals

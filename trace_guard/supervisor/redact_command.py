@@ -22,8 +22,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
-from ..credentials import REDACTED, redact_named, redact_recognised_keys, redact_userinfo, without_known_keys
 from ..payload import CUT, Payload
+from ..redaction.credentials import REDACTED, redact_named, redact_recognised_keys, redact_userinfo, without_known_keys
 
 __all__ = ["redact_command"]
 

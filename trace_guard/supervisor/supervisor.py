@@ -17,7 +17,7 @@ from ..deadline import Deadline
 from ..errors import SettingsError
 from ..jobs.platform import Platform
 from ..jobs.platforms import detect
-from ..outside_text import print_error
+from ..redaction.outside_text import print_error
 from ..settings import Settings
 from .another_user import AnotherUser
 from .child import NOT_EXECUTABLE, Child, environment_of_command, let_go_of_streams

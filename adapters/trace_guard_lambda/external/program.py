@@ -330,7 +330,7 @@ def _tell(identifier: str) -> None:
 def say(message: str) -> None:
     """One line in the function's log."""
     try:
-        from trace_guard.outside_text import printable
+        from trace_guard.redaction.outside_text import printable
     except ImportError:  # it is run without its package, and the packages may be what is missing
         line = ascii(message)[1:-1]
     else:

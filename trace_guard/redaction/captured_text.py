@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from urllib.parse import quote_plus, unquote_plus
 
 from .encoded_text import Parsed, complete_json, decode_base64, find_json, parse_json
-from .redaction import REDACTED, TextRedactor
 from .secret_keys import Redactor
+from .text_redactor import REDACTED, TextRedactor
 
 __all__ = ["CUT", "DEPTH", "CapturedText", "Copying", "beginning", "size_of"]
 
