@@ -25,15 +25,12 @@ class Backend(Protocol):
     name: str
     max_bytes: int
 
-    def send(self, rows: Sequence[bytes], deadline: Deadline) -> bool | None:
+    def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
         """Store rows by the merge rules of :mod:`trace_guard.rows`; sending them twice changes nothing.
 
         Args:
             rows: each one JSON object, in the order in which they take effect; no two span rows of one span.
             deadline: after it the call gives up.
-
-        Returns:
-            True if they may arrive once more, at any time, as an attempt before was not answered.
 
         Raises:
             BackendUnavailable: nothing is known to be stored; send them again later.
@@ -59,7 +56,7 @@ class Backend(Protocol):
 class TriesOnce(Protocol):
     """What a backend has that repeats requests by itself. Whoever searches for the cause of a failure counts each."""
 
-    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> bool | None:
+    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> None:
         """:meth:`Backend.send` with a single attempt."""
         ...
 

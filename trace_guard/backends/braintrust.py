@@ -53,16 +53,16 @@ class BraintrustBackend:
         self._settings = settings
         self._looking_up = threading.RLock()
 
-    def send(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
-        return self._send(rows, deadline, ATTEMPTS)
+    def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        self._send(rows, deadline, ATTEMPTS)
 
-    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
-        return self._send(rows, deadline, 1)
+    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        self._send(rows, deadline, 1)
 
-    def _send(self, rows: Sequence[bytes], deadline: Deadline, attempts: int) -> bool:
+    def _send(self, rows: Sequence[bytes], deadline: Deadline, attempts: int) -> None:
         body = b'{"rows":[' + b",".join(rows) + b'],"api_version":%d}' % _API_VERSION
         url = f"{self._api_url(deadline)}/logs3"
-        return self._checked("POST", url, body, deadline, attempts).unsure
+        self._checked("POST", url, body, deadline, attempts)
 
     def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
         """Ask for a signed URL, put the content there, and say how that went, as the SDK does."""

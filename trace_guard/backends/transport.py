@@ -41,14 +41,10 @@ _MOST_DIGITS = 15
 
 
 class Answer(NamedTuple):
-    """What a server said.
-
-    ``unsure`` is true if the request had been sent before without a good answer, so that it may arrive once more.
-    """
+    """The status and the body that a server answered."""
 
     status: int
     body: bytes
-    unsure: bool = False
 
     @property
     def text(self) -> str:
@@ -87,12 +83,11 @@ class Transport:
         """
         self._drop_idle()
         policy = Retry(total=attempts - 1, backoff_factor=_BACKOFF, allowed_methods=None)
-        reconnects, redirects, sent, suspect = 1, _MOST_REDIRECTS, 0, False
+        reconnects, redirects, suspect = 1, _MOST_REDIRECTS, False
         status: int | None = None
         while True:
             if not is_web_url(url):
                 raise BackendUnavailable("a request can't be sent: its URL is not one of http or https")
-            sent += 1
             if deadline.expired:
                 raise BackendUnavailable(f"no answer from {_host(url)} in time", suspect_rows=suspect)
             retry_after: float | None = None
@@ -123,7 +118,7 @@ class Transport:
                     url = target
                     continue
                 if reply.is_final:
-                    return Answer(reply.status, reply.body, unsure=sent > 1)
+                    return Answer(reply.status, reply.body)
                 retry_after, status = retry_after_of(reply.headers.get("retry-after")), reply.status
                 suspect = reply.trouble is not None or reply.status >= 500
                 trouble = f"{_host(url)} answered {reply.status}: {reply.trouble or Answer(0, reply.body).text}"

@@ -28,7 +28,6 @@ class Batch:
         ids: their row ids; no other batch with one of them may be under way.
         size: bytes of the rows.
         full: more is waiting than could be taken.
-        unsure: it was sent, and may arrive once more.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -37,7 +36,6 @@ class Batch:
         self.ids: set[str] = set()
         self.size = 0
         self.full = False
-        self.unsure = False
         self._verbatim: set[str] = set()
         self._broken: list[tuple[Row, bytes, Exception]] = []
 

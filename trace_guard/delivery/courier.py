@@ -24,7 +24,7 @@ from ..rows import Row, dump
 from .batch import Batch
 from .breaker import Breaker
 from .dead_letters import DeadLetters
-from .lanes import Flight, Run, Source
+from .lanes import BatchSlice, JournalCursor, Request
 from .sender import Sender
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class Courier:
         lock = threading.Lock()
         self._changed, self._asked = threading.Condition(lock), threading.Condition(lock)
         self._breaker = Breaker()
-        self._sources: list[Source] = []
-        self._flights: list[Flight] = []
+        self._cursors: list[JournalCursor] = []
+        self._in_flight: list[Request] = []
         self._threads: list[threading.Thread] = []
         # Traces that may have lost rows, as those of their journal could not be read back.
         self._lost: dict[str, None] = {}
@@ -103,19 +103,19 @@ class Courier:
             instead_of: the one that this process has written to until now: closed as soon as nobody will miss it.
         """
         with self._changed:
-            source = Source(journal, list(first), orphan=orphan)
-            for one in self._sources:
+            cursor = JournalCursor(journal, list(first), orphan=orphan)
+            for one in self._cursors:
                 one.retired = one.retired or one.journal is instead_of
                 one.orphan = one.orphan or one.retired
                 if one.retired and instead_of is not None:
                     # One on disk has begun with the spans that are open in those before.
                     one.journal.handed_over = one.journal.handed_over or journal.durable
-            self._sources.append(source)
+            self._cursors.append(cursor)
             # A retired one before its successor, which may have the end of what has begun in it.
-            self._sources.sort(key=lambda one: one.orphan and not one.retired)
+            self._cursors.sort(key=lambda one: one.orphan and not one.retired)
             if orphan or instead_of is not None:
                 # It rides with the first delivery that somebody asks for, else leaves after the linger.
-                source.due = time.monotonic() + self._linger
+                cursor.due = time.monotonic() + self._linger
                 self._wake()
         if journal.attachments is not None and not journal.attachments.empty:
             uploads = self._upload_lane()
@@ -124,12 +124,12 @@ class Courier:
 
     def rows_arrived(self, journal: Journal) -> None:
         """Rows were appended; they leave after the linger, or with the next delivery."""
-        source = self._source(journal)
-        if source is None or source.due is not None:
+        cursor = self._cursor_of(journal)
+        if cursor is None or cursor.due is not None:
             return
         with self._changed:
-            if source.due is None:
-                source.due = time.monotonic() + self._linger
+            if cursor.due is None:
+                cursor.due = time.monotonic() + self._linger
                 self._wake()
 
     @property
@@ -160,10 +160,10 @@ class Courier:
 
     def note_loss(self, journal: Journal) -> None:
         """If rows of a journal can't be read back, the deliveries of the traces that are under way say so."""
-        source = self._source(journal)
-        if source is not None:
+        cursor = self._cursor_of(journal)
+        if cursor is not None:
             with self._changed:
-                self._note_loss(source)
+                self._note_loss(cursor)
 
     def send_soon(self) -> None:
         """Send all there is without making anybody wait for it."""
@@ -176,8 +176,8 @@ class Courier:
     def thawed(self) -> None:
         """The process was frozen: what was under way before may never be answered."""
         with self._changed:
-            for flight in self._flights:
-                flight.frozen = True
+            for request in self._in_flight:
+                request.interrupted = True
         if self._uploads is not None:
             self._uploads.thawed()
 
@@ -247,11 +247,11 @@ class Courier:
         patience = Deadline.after(_OTHERS_SECONDS)
         with self._changed:
             while not deadline.expired:
-                pending = [source for source in self._sources if not source.delivered]
+                pending = [cursor for cursor in self._cursors if not cursor.delivered]
                 if not pending:
                     return True
                 # Another process delivers from all of them: that is over soon, unless it was stopped over it.
-                others = all(source.taken or source.unreadable for source in pending)
+                others = all(cursor.taken_elsewhere or cursor.read_error for cursor in pending)
                 patience = patience if others else Deadline.after(_OTHERS_SECONDS)
                 if patience.expired:
                     return False
@@ -270,14 +270,14 @@ class Courier:
                     self._work_inline(deadline)
                 if self._failures != failures:
                     self._changed.wait(min(deadline.remaining, _RETRY_SECONDS))
-            return not any(not source.delivered for source in self._sources)
+            return not any(not cursor.delivered for cursor in self._cursors)
 
     def last_call(self, journal: Journal, end: Position) -> None:
         """Deliver from this journal up to here, and from others what they have by now: what comes later stays where it
         is, whole, and not half of it with the backend."""
         with self._changed:
-            for source in self._sources:
-                source.limit = end if source.journal is journal else source.journal.end
+            for cursor in self._cursors:
+                cursor.limit = end if cursor.journal is journal else cursor.journal.end
 
     def close(self) -> None:
         """Stop the threads once what is under way is done, and forget the journals, which stay as they are."""
@@ -293,30 +293,30 @@ class Courier:
                 thread.join(_STALE_SECONDS)
         with self._changed:
             self._close_finished()
-            for source in self._sources:
-                if not source.flights:
-                    source.journal.leave_delivery()
-                if source.orphan:
-                    source.journal.abandon()
-            self._sources = []
+            for cursor in self._cursors:
+                if not cursor.requests:
+                    cursor.journal.leave_delivery()
+                if cursor.orphan:
+                    cursor.journal.abandon()
+            self._cursors = []
         self.backend.close()
 
     def journals(self) -> list[Journal]:
         """The journals that rows are delivered from."""
-        return [source.journal for source in tuple(self._sources)]
+        return [cursor.journal for cursor in tuple(self._cursors)]
 
     def orphans(self) -> list[Journal]:
         """Those of dead processes among them."""
-        return [source.journal for source in tuple(self._sources) if source.orphan and not source.retired]
+        return [cursor.journal for cursor in tuple(self._cursors) if cursor.orphan and not cursor.retired]
 
     def let_go(self, journals: Collection[Journal]) -> None:
         """Stop to deliver from these journals, and close their files, unless a request with rows of them is under
         way. What is not delivered stays on disk."""
         with self._changed:
-            for source in [one for one in self._sources if one.journal in journals and not one.flights]:
-                self._sources.remove(source)
-                self._forget(source.journal)
-                source.journal.abandon()
+            for cursor in [one for one in self._cursors if one.journal in journals and not one.requests]:
+                self._cursors.remove(cursor)
+                self._forget(cursor.journal)
+                cursor.journal.abandon()
 
     def _upload_lane(self) -> Uploads | None:
         """Made with the first attachment; None if the backend takes none."""
@@ -336,13 +336,13 @@ class Courier:
 
     # Under the lock
 
-    def _source(self, journal: Journal) -> Source | None:
-        return next((source for source in tuple(self._sources) if source.journal is journal), None)
+    def _cursor_of(self, journal: Journal) -> JournalCursor | None:
+        return next((cursor for cursor in tuple(self._cursors) if cursor.journal is journal), None)
 
-    def _note_loss(self, source: Source) -> None:
-        if source.journal.lost != source.lost:
-            source.lost = source.journal.lost
-            spans = source.journal.spans
+    def _note_loss(self, cursor: JournalCursor) -> None:
+        if cursor.journal.lost != cursor.lost:
+            cursor.lost = cursor.journal.lost
+            spans = cursor.journal.spans
             self._lost.update(dict.fromkeys(record.root_span_id for record in spans.live()))
             self._lost.update(dict.fromkeys(str(span.identity.get("root_span_id")) for span in spans.all_open()))
             while len(self._lost) > _REMEMBERED:
@@ -350,14 +350,14 @@ class Courier:
 
     def _why_not(self, journal: Journal) -> str:
         """Why rows of a journal are not delivered yet."""
-        source = self._source(journal)
-        unreadable = source.unreadable if source is not None else None
+        cursor = self._cursor_of(journal)
+        unreadable = cursor.read_error if cursor is not None else None
         return unreadable or self._breaker.last_error or "no answer in time"
 
     def _ask(self) -> None:
         now = time.monotonic()
-        for source in self._sources:
-            source.due = now if source.due is None else min(source.due, now)
+        for cursor in self._cursors:
+            cursor.due = now if cursor.due is None else min(cursor.due, now)
 
     def _is_worth_waiting(self, deadline: Deadline) -> bool:
         """False while the backend is known to be down, or has asked to be left alone for longer than there is."""
@@ -365,29 +365,29 @@ class Courier:
 
     def _await(self, journal: Journal, upto: Position, deadline: Deadline, began: float) -> None:
         landings, failures = self._landings, self._failures
-        source = self._source(journal)
-        faults = source.faults if source is not None else 0
+        cursor = self._cursor_of(journal)
+        faults = cursor.read_failures if cursor is not None else 0
         self._ask()
         threaded = self._wake()
         while journal.acked < upto and not deadline.expired:
             if self._failures != failures:
                 return  # it was tried, and failed: the time that is left is the caller's
-            if source is not None and source.faults != faults:
+            if cursor is not None and cursor.read_failures != faults:
                 return
             if not threaded:
                 self._work_inline(deadline)
-            elif any(flight.frozen for flight in self._flights):
+            elif any(request.interrupted for request in self._in_flight):
                 self._changed.wait(min(_STALE_SECONDS, deadline.remaining))
                 self._give_up_frozen()
             else:
                 self._changed.wait(min(deadline.remaining, threading.TIMEOUT_MAX))
         # A probe is known to be one; another wait that was short says nothing about the backend.
         telling = self._breaker.is_open or time.monotonic() - began >= _TELLING_SECONDS
-        if journal.acked < upto and self._flights and self._landings == landings and telling:
+        if journal.acked < upto and self._in_flight and self._landings == landings and telling:
             # To whoever comes next the backend is as good as down.
             self._breaker.failed(f"no answer within {time.monotonic() - began:.2f} s")
-            for flight in self._flights:
-                flight.counted = True
+            for request in self._in_flight:
+                request.timed_out = True
 
     def _wake(self) -> bool:
         """See to it that a thread looks at what is due; False if none can be had."""
@@ -407,51 +407,51 @@ class Courier:
         return True
 
     def _give_up_frozen(self) -> None:
-        for flight in [flight for flight in self._flights if flight.frozen]:
-            flight.void = True
-            if flight.thread in self._threads:
-                self._threads.remove(flight.thread)
-            self._landed(flight, None)
+        for request in [request for request in self._in_flight if request.interrupted]:
+            request.abandoned = True
+            if request.thread in self._threads:
+                self._threads.remove(request.thread)
+            self._landed(request, None)
         self._wake()
 
-    def _take_off(self) -> Flight | None:
+    def _take_off(self) -> Request | None:
         """Put what is due into a batch, and mark it as under way."""
         now = time.monotonic()
-        if not self._breaker.allows() or not any(one.due is not None and one.due <= now for one in self._sources):
+        if not self._breaker.allows() or not any(one.due is not None and one.due <= now for one in self._cursors):
             return None
         batch = Batch(self.backend.max_bytes)
-        runs: list[Run] = []
+        slices: list[BatchSlice] = []
         shortage: Exception | None = None
         for step in (self._take_first, self._take_entries):
-            for source in self._sources:
+            for cursor in self._cursors:
                 try:
-                    step(source, batch, runs)
-                    source.unreadable = None
+                    step(cursor, batch, slices)
+                    cursor.read_error = None
                 except Exception as fault:  # noqa: BLE001 - a journal that can't be read must not hold up the others
                     report("take rows from a journal", fault)
-                    source.unreadable = f"rows can't be read from the journal: {fault}"
-                    source.faults += 1
-                    source.due = now + _RETRY_SECONDS
+                    cursor.read_error = f"rows can't be read from the journal: {fault}"
+                    cursor.read_failures += 1
+                    cursor.due = now + _RETRY_SECONDS
                     self._changed.notify_all()  # nobody is to wait for what can't be read
                     shortage = fault if is_shortage(fault) else shortage
-        for run in runs:
-            source = run.source
-            if source.first or source.cursor < source.end:
-                source.due = now if source.due is None else min(source.due, now)
-            if not source.flights and not run:
-                source.journal.leave_delivery()
-        runs = [run for run in runs if run]
-        if not runs:
+        for part in slices:
+            cursor = part.cursor
+            if cursor.first or cursor.position < cursor.end:
+                cursor.due = now if cursor.due is None else min(cursor.due, now)
+            if not cursor.requests and not part:
+                cursor.journal.leave_delivery()
+        slices = [part for part in slices if part]
+        if not slices:
             if shortage is not None:
                 self._fail(f"rows can't be read from the journal: {shortage}")
             return None
-        for run in runs:
-            run.source.flights += 1
-        flight = Flight(batch, runs, threading.current_thread())
-        self._flights.append(flight)
-        return flight
+        for part in slices:
+            part.cursor.requests += 1
+        request = Request(batch, slices, threading.current_thread())
+        self._in_flight.append(request)
+        return request
 
-    def _next_flight(self) -> Flight | None:
+    def _next_request(self) -> Request | None:
         """What is to be sent next. A fault of ours on the way counts as a failed delivery, so that it costs no more
         than a dead backend does."""
         try:
@@ -466,101 +466,101 @@ class Courier:
         self._breaker.failed(error)
         self._changed.notify_all()
 
-    def _take_first(self, source: Source, batch: Batch, runs: list[Run]) -> None:
+    def _take_first(self, cursor: JournalCursor, batch: Batch, slices: list[BatchSlice]) -> None:
         """Begin to deliver from a journal, unless another process does, with the rows that go ahead of all others."""
-        journal, now = source.journal, time.monotonic()
-        source.due = None  # before looking: rows that arrive meanwhile set it again
-        if source.idle:
+        journal, now = cursor.journal, time.monotonic()
+        cursor.due = None  # before looking: rows that arrive meanwhile set it again
+        if cursor.idle:
             return
-        if not source.flights:
+        if not cursor.requests:
             acked = journal.acked
-            source.taken = not journal.take_delivery()
-            if source.taken:
-                source.due = now + 2 * _OTHERS_PAUSE
+            cursor.taken_elsewhere = not journal.take_delivery()
+            if cursor.taken_elsewhere:
+                cursor.due = now + 2 * _OTHERS_PAUSE
                 return
-            source.cursor = journal.acked
-            source.done.clear()
+            cursor.position = journal.acked
+            cursor.delivered_slices.clear()
             if journal.acked > acked:
                 self._changed.notify_all()  # another process has delivered what somebody here may be waiting for
             if journal.finished:
-                source.first.clear()
-        run = Run(source)
-        runs.append(run)
-        while source.first and batch.take(
-            Entry(Kind.ROW, Flag.NONE, 0.0, dump(source.first[0]), source.cursor), self._is_busy
+                cursor.first.clear()
+        part = BatchSlice(cursor)
+        slices.append(part)
+        while cursor.first and batch.take(
+            Entry(Kind.ROW, Flag.NONE, 0.0, dump(cursor.first[0]), cursor.position), self._is_busy
         ):
-            run.first.append(source.first.pop(0))
+            part.first.append(cursor.first.pop(0))
 
-    def _take_entries(self, source: Source, batch: Batch, runs: list[Run]) -> None:
-        run = next((run for run in runs if run.source is source), None)
-        backlog = source.orphan and not source.retired
-        if run is None or source.first or batch.full or (backlog and batch.size > _RIDE_BYTES):
+    def _take_entries(self, cursor: JournalCursor, batch: Batch, slices: list[BatchSlice]) -> None:
+        part = next((part for part in slices if part.cursor is cursor), None)
+        backlog = cursor.orphan and not cursor.retired
+        if part is None or cursor.first or batch.full or (backlog and batch.size > _RIDE_BYTES):
             return
-        until, riding = source.end, backlog and bool(batch.entries)
-        for entry in source.journal.read(source.cursor):
-            if source.limit is not None and entry.end > source.limit:
+        until, riding = cursor.end, backlog and bool(batch.entries)
+        for entry in cursor.journal.read(cursor.position):
+            if cursor.limit is not None and entry.end > cursor.limit:
                 break
             if (riding and batch.size > _RIDE_BYTES) or not batch.take(entry, self._is_busy):
                 return
-            source.cursor = run.end = entry.end
+            cursor.position = part.end = entry.end
         # What can't be read, as it was damaged, or dropped from a full memory, is passed over.
-        source.cursor = run.end = max(source.cursor, until)
-        self._note_loss(source)
+        cursor.position = part.end = max(cursor.position, until)
+        self._note_loss(cursor)
 
     def _is_busy(self, row_id: str) -> bool:
-        return any(row_id in flight.batch.ids for flight in self._flights)
+        return any(row_id in request.batch.ids for request in self._in_flight)
 
-    def _landed(self, flight: Flight, error: BackendError | None) -> None:
-        """Book what came of a flight; of one that is void nothing is known."""
-        self._flights.remove(flight)
-        if not flight.void:
-            self._book(flight, error)
-        for run in flight.runs:
-            run.source.flights -= 1
+    def _landed(self, request: Request, error: BackendError | None) -> None:
+        """Book what came of a request; one that was abandoned says nothing about the backend."""
+        self._in_flight.remove(request)
+        if not request.abandoned:
+            self._book(request, error)
+        for part in request.slices:
+            part.cursor.requests -= 1
             with contain("note what came of a request"):
-                if flight.void or error is not None:
-                    self._send_again(run, 0.0 if flight.void else _RETRY_SECONDS)
-                elif not run.stale:
-                    run.source.done.append(run)
-                    self._acknowledge(run.source)
-                if not run.source.flights:
-                    run.source.journal.leave_delivery()
+                if request.abandoned or error is not None:
+                    self._send_again(part, 0.0 if request.abandoned else _RETRY_SECONDS)
+                elif not part.resend:
+                    part.cursor.delivered_slices.append(part)
+                    self._acknowledge(part.cursor)
+                if not part.cursor.requests:
+                    part.cursor.journal.leave_delivery()
         with contain("close delivered journals"):
             self._close_finished()
         self._changed.notify_all()
         self._asked.notify_all()
 
-    def _send_again(self, run: Run, pause: float) -> None:
-        """A run has failed. All that comes behind it is sent again as well: the backend doesn't mind, and if it
+    def _send_again(self, part: BatchSlice, pause: float) -> None:
+        """A part has failed. All that comes behind it is sent again as well: the backend doesn't mind, and if it
         were not, an older row could land last."""
-        source = run.source
-        source.due = max(time.monotonic() + pause, self._breaker.retry_at)
-        source.first = run.first + source.first
-        if run.stale:
+        cursor = part.cursor
+        cursor.due = max(time.monotonic() + pause, self._breaker.retry_at)
+        cursor.first = part.first + cursor.first
+        if part.resend:
             return
-        source.cursor = min(source.cursor, run.start)
-        source.done = [one for one in source.done if one.start < run.start]
-        for flight in self._flights:
-            for one in flight.runs:
-                one.stale = one.stale or (one.source is source and one.start >= run.start)
+        cursor.position = min(cursor.position, part.start)
+        cursor.delivered_slices = [one for one in cursor.delivered_slices if one.start < part.start]
+        for request in self._in_flight:
+            for one in request.slices:
+                one.resend = one.resend or (one.cursor is cursor and one.start >= part.start)
 
     def _close_finished(self) -> None:
         """Close the journals that nobody writes to and nobody will miss."""
-        settled = all(source.delivered for source in self._sources if not source.orphan)
-        for source in [source for source in self._sources if source.orphan and source.idle and source.delivered]:
+        settled = all(cursor.delivered for cursor in self._cursors if not cursor.orphan)
+        for cursor in [cursor for cursor in self._cursors if cursor.orphan and cursor.idle and cursor.delivered]:
             # The end of a span in a retired one may stand in that which this process writes to now.
-            if source.journal.finished and (settled or source.journal.handed_over or not source.retired):
-                self._sources.remove(source)
-                self._forget(source.journal)
+            if cursor.journal.finished and (settled or cursor.journal.handed_over or not cursor.retired):
+                self._cursors.remove(cursor)
+                self._forget(cursor.journal)
                 with contain("remove a delivered journal"):
-                    source.journal.close()
+                    cursor.journal.close()
 
     def _forget(self, journal: Journal) -> None:
         if self._uploads is not None:
             self._uploads.forget(journal)
 
-    def _book(self, flight: Flight, error: BackendError | None) -> None:
-        if not flight.batch.entries and error is None:
+    def _book(self, request: Request, error: BackendError | None) -> None:
+        if not request.batch.entries and error is None:
             return  # nothing was sent, which says nothing about the backend
         self._landings += 1
         if error is None:
@@ -569,24 +569,24 @@ class Courier:
         self._failures += 1
         self._unauthorized += isinstance(error, BackendUnauthorized)
         self._lasting += getattr(error, "lasting", False)
-        if not flight.counted:
+        if not request.timed_out:
             self._breaker.failed(str(error), getattr(error, "retry_after", None))
 
     @staticmethod
-    def _acknowledge(source: Source) -> None:
-        """Move ``acked`` over the runs that are done, without a gap."""
-        acked = source.journal.acked
-        for run in sorted(source.done, key=lambda run: run.start):
-            if run.start <= acked:
-                acked = max(acked, run.end)
-        source.done = [run for run in source.done if run.end > acked]
+    def _acknowledge(cursor: JournalCursor) -> None:
+        """Move ``acked`` over the slices that are done, without a gap."""
+        acked = cursor.journal.acked
+        for part in sorted(cursor.delivered_slices, key=lambda part: part.start):
+            if part.start <= acked:
+                acked = max(acked, part.end)
+        cursor.delivered_slices = [part for part in cursor.delivered_slices if part.end > acked]
         with contain("note in the journal how far delivery has come"):
-            source.journal.acknowledge(acked)
+            cursor.journal.acknowledge(acked)
 
     def _pause(self) -> float | None:
-        """Seconds until something is due; None to wait for somebody to ask, or for a flight to land."""
-        due = min((source.due for source in self._sources if source.due is not None), default=None)
-        if due is None or (self._flights and due <= time.monotonic()):
+        """Seconds until something is due; None to wait for somebody to ask, or for a request to land."""
+        due = min((cursor.due for cursor in self._cursors if cursor.due is not None), default=None)
+        if due is None or (self._in_flight and due <= time.monotonic()):
             return None
         return max(0.0, max(due, self._breaker.retry_at) - time.monotonic())
 
@@ -598,33 +598,33 @@ class Courier:
             with self._changed:
                 if self._closed or threading.current_thread() not in self._threads:
                     return
-                flight = self._next_flight()
-                if flight is None:
+                request = self._next_request()
+                if request is None:
                     self._asked.wait(self._pause())
                     continue
-                if flight.batch.full and len(self._threads) < _IN_FLIGHT:
+                if request.batch.full and len(self._threads) < _IN_FLIGHT:
                     self._start_thread()
-            self._fly(flight, Deadline.after(_SEND_SECONDS))
+            self._fly(request, Deadline.after(_SEND_SECONDS))
 
     def _work_inline(self, deadline: Deadline) -> None:
         """Do a thread's work in the caller's: there are no new threads at the interpreter's exit, or at a limit."""
         failures = self._failures
-        flight = self._next_flight()
-        if flight is None:
+        request = self._next_request()
+        if request is None:
             if self._failures == failures:
                 self._changed.wait(min(deadline.remaining, self._pause() or _STALE_SECONDS))
             return
         self._changed.release()
         try:
-            self._fly(flight, deadline.capped(_SEND_SECONDS))
+            self._fly(request, deadline.capped(_SEND_SECONDS))
         finally:
             self._changed.acquire()
 
-    def _fly(self, flight: Flight, deadline: Deadline) -> None:
+    def _fly(self, request: Request, deadline: Deadline) -> None:
         error: BackendError | None = BackendError("the request was broken off")
         try:
-            error = self._sender.send(flight.batch, deadline)
+            error = self._sender.send(request.batch, deadline)
         finally:
             with self._changed:
-                if not flight.void:
-                    self._landed(flight, error)
+                if not request.abandoned:
+                    self._landed(request, error)

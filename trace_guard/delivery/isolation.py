@@ -41,12 +41,12 @@ _CONTROL_BYTES = 64 * 1024
 class SendsRows(Protocol):
     """What carries requests. Both ways to send raise a :class:`BackendError` for whatever goes wrong."""
 
-    def send_rows(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
-        """Make a request of these rows, with as many attempts as are usual; True if some may arrive once more."""
+    def send_rows(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        """Send these rows in one request, which is repeated as usual."""
         ...
 
-    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
-        """The same with a single attempt."""
+    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        """Send these rows in one request, which is not repeated."""
         ...
 
     def give_up(self, row: bytes, why: BackendUnavailable, deadline: Deadline) -> None:
@@ -69,8 +69,8 @@ class Isolation:
         self._strikes: OrderedDict[bytes, int] = OrderedDict()
         self._by_identity = 0
 
-    def send(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
-        """Send rows; True if some may arrive once more.
+    def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        """Send rows.
 
         Raises:
             BackendError: some rows are neither delivered nor condemned, and are to be sent again.
@@ -80,7 +80,7 @@ class Isolation:
         search = _Search(self, deadline)
         if others:
             try:
-                search.unsure = self._sender.send_rows(others, deadline)
+                self._sender.send_rows(others, deadline)
             except BackendUnavailable as error:
                 if error.suspect_rows and (error.retry_after is not None or deadline.expired):
                     self.suspect(others)  # there is no time to search now
@@ -94,12 +94,11 @@ class Isolation:
                 search.probe(suspects, None)
             if not search.arrives(suspects):
                 search.narrow(suspects, search.error)
-        return search.unsure
 
-    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
-        """A single attempt, which ends in time for others."""
+    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        """Make one attempt, which leaves time for others."""
         seconds = min(_LONGEST_ATTEMPT_SECONDS, _ATTEMPT_SECONDS + sum(map(len, rows)) / _SLOW_LINE)
-        return self._sender.try_once(rows, deadline.capped(seconds))
+        self._sender.try_once(rows, deadline.capped(seconds))
 
     def suspect(self, rows: Sequence[bytes]) -> None:
         """Keep in mind that these rows failed together."""
@@ -140,7 +139,6 @@ class _Search:
     """The search in the rows of one request.
 
     Attributes:
-        unsure: some rows may arrive once more.
         error: why the latest attempt failed.
     """
 
@@ -148,12 +146,11 @@ class _Search:
         self._isolation = isolation
         self._deadline = deadline
         self._control: bytes | None = None
-        self.unsure = False
         self.error: BackendUnavailable | None = None
 
     def check(self, error: BackendUnavailable) -> None:
         """Raise an error that no row can be the cause of, or that leaves no time to find out."""
-        self.unsure, self.error = True, error
+        self.error = error
         if not error.suspect_rows or error.retry_after is not None or self._deadline.expired:
             raise error
 
@@ -188,7 +185,7 @@ class _Search:
             whole: the rows are those that are to be delivered, and not made for this attempt.
         """
         try:
-            self.unsure |= self._isolation.try_once(rows, self._deadline)
+            self._isolation.try_once(rows, self._deadline)
         except BackendUnavailable as error:
             self.check(error)
             return False

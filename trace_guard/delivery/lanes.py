@@ -1,6 +1,6 @@
-"""What the courier keeps track of: where rows come from, which of them a request carries, and the requests under way.
+"""The bookkeeping of row delivery: the journals, the part of each in a batch, and the requests in flight.
 
-Written out and not dataclasses, as each of those takes a third of a millisecond of every cold start.
+These are plain classes because every dataclass adds a third of a millisecond to a cold start.
 """
 
 from __future__ import annotations
@@ -14,87 +14,89 @@ if TYPE_CHECKING:
     from ..rows import Row
     from .batch import Batch
 
-__all__ = ["Flight", "Run", "Source"]
+__all__ = ["BatchSlice", "JournalCursor", "Request"]
 
 
-class Source:
-    """A journal to deliver from.
+class JournalCursor:
+    """A journal, and how far it has been delivered.
 
     Attributes:
-        cursor: how far its rows have been taken into batches.
-        first: rows to send ahead of all others: the ends of spans whose payloads come later.
-        orphan: nobody writes to it any more: to be closed as soon as it is delivered.
-        retired: it is this process's own, which writes to another one by now.
-        due: when its rows are to be sent, on the monotonic clock, or None if nobody has asked.
-        done: runs of it that have been delivered, beyond ``acked``.
-        flights: how many requests carry rows of it.
-        taken: another process delivers from it.
-        unreadable: why its rows could not be read when it was tried last, or None.
-        faults: how often they could not be.
-        lost: from where on rows could not be read back, as far as the deliveries under way know of it.
-        limit: what lies behind it stays where it is; None for no such bound.
+        position: the rows before it have been put into batches.
+        first: rows to send before all others: the ends of spans whose payloads follow later.
+        orphan: nobody writes to the journal any more. It is closed once it is delivered.
+        retired: this process wrote to the journal, and writes to another one now.
+        due: when rows are to be sent, on the monotonic clock; None if nobody has asked for it.
+        delivered_slices: slices that were delivered while one before them was not.
+        requests: how many requests in flight carry rows of the journal.
+        taken_elsewhere: another process delivers from the journal.
+        read_error: why the last attempt to read the journal failed, or None.
+        read_failures: how many attempts to read it have failed.
+        lost: the journal's ``lost`` when deliveries were last warned of it.
+        limit: rows behind this position are not sent; None for no limit.
     """
 
     def __init__(self, journal: Journal, first: list[Row], *, orphan: bool = False) -> None:
         self.journal = journal
-        self.cursor = journal.acked
+        self.position = journal.acked
         self.first = first
         self.orphan = orphan
         self.retired = False
         self.due: float | None = None
-        self.done: list[Run] = []
-        self.flights = 0
-        self.taken = False
-        self.unreadable: str | None = None
-        self.faults = 0
+        self.delivered_slices: list[BatchSlice] = []
+        self.requests = 0
+        self.taken_elsewhere = False
+        self.read_error: str | None = None
+        self.read_failures = 0
         self.lost: Position | None = None
         self.limit: Position | None = None
 
     @property
     def end(self) -> Position:
-        """How far it is to be delivered."""
+        """The position up to which rows are to be delivered."""
         return self.journal.end if self.limit is None else min(self.limit, self.journal.end)
 
     @property
     def idle(self) -> bool:
-        return self.cursor >= self.end and not self.flights and not self.first
+        """True if no row is left to be put into a batch, and no request is in flight."""
+        return self.position >= self.end and not self.requests and not self.first
 
     @property
     def delivered(self) -> bool:
-        return self.journal.acked >= self.end and not self.first and not self.flights
+        """True if every row has been acknowledged."""
+        return self.journal.acked >= self.end and not self.first and not self.requests
 
 
-class Run:
-    """What of a journal is in one batch, to begin with nothing.
+class BatchSlice:
+    """The entries of one journal in one batch.
 
     Attributes:
-        start, end: the entries between these positions.
-        first: rows that went ahead of them.
-        stale: rows before it are sent again, and so must it be, for their order: that it lands counts for nothing.
+        start, end: the positions around the entries.
+        first: rows that are sent before the entries.
+        resend: an earlier request failed, so this slice is sent again even if its own request succeeds.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
-        self.start = self.end = source.cursor
+    def __init__(self, cursor: JournalCursor) -> None:
+        self.cursor = cursor
+        self.start = self.end = cursor.position
         self.first: list[Row] = []
-        self.stale = False
+        self.resend = False
 
     def __bool__(self) -> bool:
-        """False if nothing could be taken."""
+        """False if the slice is empty."""
         return bool(self.first) or self.end > self.start
 
 
-class Flight:
-    """A batch under way.
+class Request:
+    """A batch in flight.
 
     Attributes:
-        frozen: it was under way while the process was frozen, so that it may never be answered.
-        void: given up: what comes of it no longer counts.
-        counted: somebody has waited for it in vain, which the breaker has counted.
+        interrupted: the process was frozen during the request, which may never be answered.
+        abandoned: nobody waits for an answer any more, and its rows are sent again.
+        timed_out: somebody waited in vain for it, and the breaker has counted that as a failure.
     """
 
-    def __init__(self, batch: Batch, runs: list[Run], thread: threading.Thread) -> None:
+    def __init__(self, batch: Batch, slices: list[BatchSlice], thread: threading.Thread) -> None:
         self.batch = batch
-        self.runs = runs
+        self.slices = slices
         self.thread = thread
-        self.frozen = self.void = self.counted = False
+        self.interrupted = self.abandoned = self.timed_out = False

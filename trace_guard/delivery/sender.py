@@ -48,7 +48,7 @@ class Sender:
             if self._settled:
                 rows = [row for row in rows if sha256(row).digest() not in self._settled]
             if rows:
-                batch.unsure = self._isolation.send(rows, deadline)
+                self._isolation.send(rows, deadline)
         except BackendUnauthorized as error:
             warn_once("unauthorized", "%s. Rows are kept, and sent again later: `trace-guard status` "
                       "tells how many", error)
@@ -76,33 +76,32 @@ class Sender:
                         batch.entries.append((row, entry))
         return projects
 
-    def send_rows(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
-        """Make a request of these rows; True if some may arrive once more."""
-        return self._bisecting(self.backend.send, rows, deadline)
+    def send_rows(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        """Send these rows in one request, which is repeated as usual."""
+        self._bisecting(self.backend.send, rows, deadline)
 
-    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
-        """The same with a single attempt."""
+    def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        """Send these rows in one request, which is not repeated."""
         backend = self.backend
-        return self._bisecting(backend.try_once if isinstance(backend, TriesOnce) else backend.send, rows, deadline)
+        self._bisecting(backend.try_once if isinstance(backend, TriesOnce) else backend.send, rows, deadline)
 
     def _bisecting(
-        self, send: Callable[[Sequence[bytes], Deadline], bool | None], rows: Sequence[bytes], deadline: Deadline
-    ) -> bool:
-        """Send rows; of those that are refused find out which, so that they don't hold up the others. True if some
-        may arrive once more.
+        self, send: Callable[[Sequence[bytes], Deadline], None], rows: Sequence[bytes], deadline: Deadline
+    ) -> None:
+        """Send rows. If the backend refuses them, bisect until the bad rows are found, and deliver the others.
 
         Raises:
             BackendError: for any other fault as well.
         """
         try:
-            return bool(send(rows, deadline))
+            send(rows, deadline)
         except BackendRefused as refusal:
             if len(rows) == 1:
                 self._send_without_payload(rows[0], refusal, deadline)
-                return False
+                return
             middle = len(rows) // 2
-            halves = [self._bisecting(send, half, deadline) for half in (rows[:middle], rows[middle:])]
-            return any(halves)
+            for half in (rows[:middle], rows[middle:]):
+                self._bisecting(send, half, deadline)
         except BackendError:
             raise
         except Exception as fault:

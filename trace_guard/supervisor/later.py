@@ -38,8 +38,8 @@ class LaterBackend:
 
         return BraintrustBackend(self._settings, self.identity)
 
-    def send(self, rows: Sequence[bytes], deadline: Deadline) -> bool:
-        return self._backend.send(rows, deadline)
+    def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        self._backend.send(rows, deadline)
 
     def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
         self._backend.attach(one, deadline)
