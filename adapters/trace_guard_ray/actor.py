@@ -55,11 +55,11 @@ def guard_actor(
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
 ) -> Any:
-    """Guard an actor: each call of a public method, of ``__init__`` and of ``__call__``, is a span as that of a task,
+    """Guard an actor. Each call of a public method, of ``__init__`` and of ``__call__`` is a span like that of a task,
     below the span that was current where it was submitted. Methods may be plain, async, or generators.
 
-    Use it bare or with keywords, below ``@ray.remote``. A method that another one of the actor calls directly adds to
-    its caller's span; a restart of the actor is a span ``__init__`` of its own.
+    Use it bare or with keywords, below ``@ray.remote``. A method that the actor itself calls adds to the span of its
+    caller. Each restart of the actor is another ``__init__`` span.
 
     Args:
         name: before the dot in the spans' names; by default the class's.
@@ -67,7 +67,7 @@ def guard_actor(
             :func:`trace_guard_ray.guard_task`.
 
     Raises:
-        TypeError: it is used on something else than a class.
+        TypeError: it is not used on a class.
         SettingsError: a keyword's value is not accepted.
     """
     options = Options(
@@ -98,14 +98,14 @@ def _guard_methods(cls: type, options: Options, name: str) -> None:
             continue
         if isinstance(inspect.getattr_static(cls, method), staticmethod):
             continue  # it is called without the actor
-        # One that is inherited from a guarded class is guarded anew, under this name.
+        # A method that is inherited from a guarded class is guarded again, under this class's name.
         _, plain = getattr(function, CALL, (None, function))
         setattr(cls, method, guarded_function(plain, GuardedCall(options, f"{name}.{method}", is_method=True)))
 
 
 def _send_with_creations(cls: type) -> None:
-    """Have the creation of an actor take the context along. For this Ray has no hook: what ``@ray.remote`` makes of a
-    class is a class below it, which Python tells it of, and each creation of Ray's goes through ``_remote``."""
+    """Have the creation of an actor carry the context. Ray has no hook for it. ``@ray.remote`` makes a subclass, which
+    calls ``__init_subclass__``, and Ray creates each actor by the subclass's ``_remote``."""
     before: Any = cls.__dict__.get("__init_subclass__")
     above: Any = cls
 
@@ -134,5 +134,5 @@ def _sending(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _receives(remote: Any) -> bool:
-    """False for a class without ``__init__``, and for one below a guarded class that has one of its own."""
+    """False for a class without ``__init__``, and for a subclass of a guarded class with its own ``__init__``."""
     return hasattr(remote.__ray_metadata__.modified_class.__init__, CALL)

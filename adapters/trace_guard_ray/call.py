@@ -9,19 +9,19 @@ from trace_guard.invocation.invocation import NOTHING
 
 from .context import KEYWORD
 from .facts import facts
-from .grouping import GROUP
+from .grouping import delivery_group
 from .options import Options
 
 __all__ = ["GuardedCall"]
 
 
 class GuardedCall:
-    """Makes the invocation of a call; it travels to the workers with the function.
+    """Makes the invocation of a call. It is pickled to the workers with the function.
 
     Args:
         name: of the span.
-        is_method: whether the first argument is an actor, which is no input.
-        parent: for calls that bring no context along.
+        is_method: whether the first argument is an actor, which is not part of the input.
+        parent: of calls that carry no context.
     """
 
     def __init__(self, options: Options, name: str, *, is_method: bool = False, parent: str | None = None) -> None:
@@ -31,7 +31,7 @@ class GuardedCall:
         self._parent = parent
 
     def with_parent(self, parent: str | None) -> GuardedCall:
-        """The same for calls that bring no context along, and are to lie below a span."""
+        """The same with a parent for calls that carry no context."""
         return GuardedCall(self.options, self.name, is_method=self._is_method, parent=parent)
 
     def __call__(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation:
@@ -44,5 +44,5 @@ class GuardedCall:
             self.name, parent=parent, input={"args": args, "kwargs": keywords} if args or keywords else NOTHING,
             metadata=options.metadata, tags=options.tags, platform=facts(),
         )
-        GROUP.takes(invocation)
+        delivery_group.add(invocation)
         return invocation

@@ -1,10 +1,9 @@
-"""How a span finds its parent: the span that is current where a task is submitted goes along as a keyword.
+"""How a span finds its parent: the span that is current where a task is submitted is sent with it as a keyword.
 
-Ray has a hook for what is to be done at ``.remote()``: the attribute ``__ray_invocation_decorator__`` of a function or
-a method, with which Ray wraps each submission, see ``RemoteFunction`` in
-https://github.com/ray-project/ray/blob/master/python/ray/remote_function.py. A keyword has to be in the signature that
-Ray checks calls against, and so the hook and ``__signature__`` are set together. Ray's own tracing sends the context
-of OpenTelemetry the same way.
+Ray wraps each submission (``.remote()``) with the attribute ``__ray_invocation_decorator__`` of a function or method,
+see ``RemoteFunction`` in https://github.com/ray-project/ray/blob/master/python/ray/remote_function.py. Ray checks calls
+against the signature, so this hook and ``__signature__`` are set together. Ray's own tracing sends the context of
+OpenTelemetry the same way.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ from typing import Any
 
 from trace_guard.contain import contain, contained
 
-from .lost_nodes import LOST_NODES
-from .watch import WATCH
+from .lost_nodes import lost_node_closer
+from .watch import task_watcher
 
 __all__ = ["KEYWORD", "WithoutContext", "current_parent", "receives", "sent"]
 
 KEYWORD = "_trace_guard"
-"""Under this name the parent goes along with a task's arguments."""
+"""The keyword by which the parent is sent with a task's arguments."""
 
 _last: tuple[str, str] = ("", "")
 
 
 def current_parent() -> str | None:
-    """The span that is current here, exported; None if there is none."""
+    """The current span, exported; None if there is none."""
     global _last
     braintrust: Any = sys.modules.get("braintrust")
     if braintrust is None:
@@ -42,12 +41,12 @@ def current_parent() -> str | None:
     if known != span.id:
         exported = str(span.export())
         _last = span.id, exported
-        LOST_NODES.follow(span)
+        lost_node_closer.follow(span)
     return exported
 
 
 class WithoutContext(functools.partial[Any]):
-    """A function that does not get to see the keyword. To ``inspect`` it is of the function's own kind."""
+    """A function without the keyword. For ``inspect`` it is of the same kind as the function."""
 
     def __call__(self, /, *args: Any, **keywords: Any) -> Any:
         keywords.pop(KEYWORD, None)
@@ -55,7 +54,7 @@ class WithoutContext(functools.partial[Any]):
 
 
 def receives(wrapper: Callable[..., Any], function: Callable[..., Any]) -> None:
-    """Have Ray send the context to ``wrapper``, which stands for ``function``."""
+    """Have Ray send the context to ``wrapper``, which replaces ``function``."""
     functools.update_wrapper(wrapper, function)
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
@@ -64,23 +63,23 @@ def receives(wrapper: Callable[..., Any], function: Callable[..., Any]) -> None:
     about: Any = wrapper
     about.__signature__ = signature.replace(parameters=parameters)
     about.__ray_invocation_decorator__ = _sending
-    # For the methods of actors Ray looks at what a function wraps, which has neither.
+    # For methods of actors Ray inspects the wrapped function, which has neither attribute.
     del about.__wrapped__
 
 
 def _sending(invocation: Callable[..., Any]) -> Callable[..., Any]:
-    """Ray's submission of one task, with the context, and watched."""
+    """Ray's submission of one task, with the context. The task is watched."""
 
     def submit(args: Sequence[Any] | None, keywords: Mapping[str, Any] | None) -> Any:
         submitted = invocation(args, sent(keywords))
         with contain("watch over a task"):
-            WATCH.add(submitted)
+            task_watcher.add(submitted)
         return submitted
 
     return submit
 
 
 def sent(keywords: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A task's keywords, and the context."""
+    """A task's keywords and the context."""
     parent = contained("find the parent of a task", current_parent, None)
     return {**(keywords or {}), **({} if parent is None else {KEYWORD: parent})}

@@ -1,8 +1,7 @@
-"""Closes and delivers the invocations of many short tasks together, while the worker is at its next ones.
+"""Closes and delivers the invocations of many short tasks together, while the worker runs its next ones.
 
-When a task ends all that is known of it is written to the journal at once, so that a worker that is killed at its next
-task takes nothing of it along. Closing what was left open, and sending, is done a moment later for all tasks that have
-ended until then, in one request.
+A task's end is written to the journal at once, so it survives a worker that is killed during its next task. Spans that
+were left open are closed, and rows are sent, a moment later: for all tasks that have ended by then, in one request.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from trace_guard.runtime.state import PROCESS
 
 from .facts import in_worker
 
-__all__ = ["GROUP", "GROUP_SECONDS"]
+__all__ = ["GROUP_SECONDS", "delivery_group"]
 
 GROUP_SECONDS = 0.2
-"""How long the rest of a task's end waits for company."""
+"""How long the end of a task waits for those of others."""
 _SETTLE_SECONDS = 2.0
 _DRAIN_SECONDS = 1.0
 
 Settle = Callable[[Deadline, Way], object]
 
 
-class Group:
-    """The invocations of this worker that have ended, and are still to be closed in full and delivered."""
+class DeliveryGroup:
+    """The ended invocations of this worker that are still to be closed completely and delivered."""
 
     def __init__(self) -> None:
         self._ended: deque[Settle] = deque()
@@ -38,8 +37,8 @@ class Group:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def takes(self, invocation: Invocation) -> None:
-        """Have this one wait for others when it ends, unless somebody is to wait for its delivery."""
+    def add(self, invocation: Invocation) -> None:
+        """Deliver this invocation with others when it ends, unless its task has to wait for delivery."""
         if invocation.guard.flush_policy is FlushPolicy.AFTER_RESPONSE and in_worker():
             invocation.state.after_response = self._put_off
 
@@ -75,9 +74,9 @@ class Group:
             except IndexError:
                 return
             with contain("close and deliver what tasks have ended"):
-                # The courier is only told to send: nobody waits for an answer here.
+                # This starts the delivery and does not wait for it.
                 settle(Deadline.after(_SETTLE_SECONDS), Way.BEFORE_RESPONSE)
 
 
-GROUP = Group()
-"""That of this process."""
+delivery_group = DeliveryGroup()
+"""The group of this process."""

@@ -1,8 +1,9 @@
-"""Closes what was open on nodes that are gone with their disks, and so with the journals that would tell.
+"""Closes what was open on nodes that are gone, with their disks and the journals on them.
 
-What such a node has delivered before is in Braintrust, which is asked for it: the open spans of the traces in which
-this process has submitted tasks. Closed are those of tasks that ran on a node that Ray has declared dead, and what lies
-below them; never one of which nothing is known, nor one that ended meanwhile. Nothing is asked until a node is lost.
+The rows that such a node delivered are in Braintrust. So this process queries Braintrust for the open spans of the
+traces in which it has submitted tasks. It closes those of tasks that ran on a node that Ray has declared dead, and the
+spans below them. It never closes a span whose node is unknown, or one that ended meanwhile. It queries nothing until a
+node is lost.
 
 https://docs.ray.io/en/latest/ray-core/api/doc/ray.nodes.html
 """
@@ -26,20 +27,20 @@ from trace_guard.runtime.state import PROCESS
 if TYPE_CHECKING:
     from trace_guard.backends.braintrust import BraintrustBackend
 
-__all__ = ["LOST_NODES"]
+__all__ = ["lost_node_closer"]
 
 _LOOK_SECONDS = 5.0
-# Ray calls a node dead that has not answered for some health checks, which takes it about 15 s with its own settings.
+# Ray declares a node dead after several failed health checks, which takes about 15 s with its default settings.
 _PROMPTED_SECONDS = 60.0
 _SOON_SECONDS = 1.0
 _QUERY_SECONDS = 10.0
-# What was under way when a node died may arrive a moment later.
+# Rows that were in transit when a node died may arrive a moment later.
 _AGAIN_SECONDS = 10.0
 _TRACES = 100
 _DIED = "node_died"
 
 
-class LostNodes:
+class LostNodeCloser:
     """The nodes that have died since this process began to look, and the traces that they may have worked on."""
 
     def __init__(self) -> None:
@@ -52,7 +53,7 @@ class LostNodes:
         self._ask_at: list[float] = []
 
     def follow(self, span: Any) -> None:
-        """Tasks are submitted from this span: look into its trace if a node is lost. The latest are kept in mind."""
+        """Tasks are submitted from this span. If a node is lost, query its trace; only the latest traces are kept."""
         with self._lock:
             self._traces[span.root_span_id] = span
             self._traces.move_to_end(span.root_span_id)
@@ -60,10 +61,10 @@ class LostNodes:
                 self._traces.popitem(last=False)
 
     def go_on(self, pipelines: Iterable[Pipeline], *, prompted: bool = False) -> None:
-        """Ask Ray now and then which nodes live; called several times a second.
+        """Ask Ray from time to time which nodes are alive. Call it several times a second.
 
         Args:
-            prompted: a task was lost, of which Ray may tell before it does so of the node: ask often for a while.
+            prompted: a task was lost. Ray may report its node later, so ask often for a while.
         """
         now = time.monotonic()
         if prompted:
@@ -78,7 +79,7 @@ class LostNodes:
 
     @property
     def is_looking(self) -> bool:
-        """True while :meth:`go_on` is to be called although no task is under way."""
+        """True while :meth:`go_on` must be called although no task runs."""
         return bool(self._ask_at) or time.monotonic() < self._until
 
     def finish(self, pipelines: Iterable[Pipeline], deadline: Deadline) -> None:
@@ -88,7 +89,7 @@ class LostNodes:
             self._close(pipelines, deadline.capped(_QUERY_SECONDS))
 
     def _look(self) -> bool:
-        """Note which nodes live; True if one does no more."""
+        """Note which nodes are alive; True if one has died."""
         import ray
 
         if not self._traces or not ray.is_initialized():
@@ -149,14 +150,14 @@ class LostNodes:
                 identity = {**row, "project_id": project, "log_id": "g"}
                 rows.append(closing_row(
                     identity, end=max(self._died[node], started_at(row) or 0.0), outcome=Outcome.ABANDONED,
-                    closed_by=ClosedBy.RECOVERY, reason=_DIED, facts={"ray.node_id": node},
+                    closed_by=ClosedBy.RECOVERY, reason=_DIED, notes={"ray.node_id": node},
                     error="Abandoned: the node that the task ran on was lost" if _own_node(row) else None,
                 ))
         return rows
 
 
 def node_of(span_id: str, spans: Mapping[str, Row]) -> str | None:
-    """The node that a span was on: that of the task which it lies in, the innermost one; None if that is not known."""
+    """The node of a span, which is that of its innermost task; None if it is unknown."""
     passed: Collection[str] = set()
     while span_id in spans and span_id not in passed:
         passed = {*passed, span_id}
@@ -178,5 +179,5 @@ def _parents(row: Row) -> list[str]:
     return [str(one) for one in parents] if isinstance(parents, list) else []
 
 
-LOST_NODES = LostNodes()
-"""Those that this process knows of."""
+lost_node_closer = LostNodeCloser()
+"""The nodes that this process knows."""

@@ -1,4 +1,4 @@
-"""What a decorator was told, in whatever process: it travels to the workers with the function."""
+"""The keywords of a decorator. They are pickled to the workers with the function."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from trace_guard.guard import guard_for
 from trace_guard.runtime.state import PROCESS
 
 from .facts import in_worker
-from .sweep import SWEEP
+from .sweep import orphan_sweeper
 
 __all__ = ["Options"]
 
-# What of a guard's settings goes along. Directory, destination and key are each node's own, from its environment.
+# The settings of a guard that are sent to workers. Each node takes directory, destination and key from its environment.
 _PORTABLE = (
     "project", "project_id", "flush", "flush_timeout", "capture_input", "capture_output", "redact",
     "max_payload_bytes",
 )
-# Ray gives a worker that it has no use for a short time to exit, and kills it then; what is left is on disk, for the
-# next worker of that node.
+# Ray gives an idle worker a short time to exit and then kills it. What is left on disk is for the next worker of that
+# node.
 _EXIT_SECONDS = 2.0
 
 
 class Options:
-    """The guard of a decorated function or class, and what stands on its spans.
+    """The guard of a decorated function or class, and what its spans carry.
 
     Args:
-        guard: by default the process's own. A guard can't travel: a worker has one with the same settings.
-        keywords: single settings, which beat those of the guard.
+        guard: by default the process's own. A guard can't be pickled: a worker has one with the same settings.
+        keywords: single settings, which override those of the guard.
 
     Raises:
         SettingsError: a keyword is not accepted.
@@ -61,14 +61,14 @@ class Options:
         self.is_off = found is None or found.settings.disabled
         if found is not None:
             if found.settings.flush is FlushPolicy.AUTO:
-                # A worker outlives its task, and the next one waits for it: rows leave in the background, those of
+                # A worker outlives its task, and the next task waits for it. So rows leave in the background, those of
                 # many tasks in one request.
                 found = found.with_settings(replace(found.settings, flush=FlushPolicy.AFTER_RESPONSE))
             self._guard = found
 
     @property
     def guard(self) -> Guard:
-        """The guard of this process, begun.
+        """The guard of this process, started.
 
         Raises:
             SettingsError: the settings of this process's environment are not accepted.
@@ -80,14 +80,14 @@ class Options:
                     if in_worker():
                         PROCESS.exits_within(_EXIT_SECONDS)
                     if self._guard is not None:
-                        SWEEP.use(self._guard)
+                        orphan_sweeper.use(self._guard)
         if self._guard is None:
             raise SettingsError("the settings of this worker's environment are not accepted; they were reported")
         return self._guard
 
     def start(self) -> None:
-        """Do in the driver, when the decorator is used, what its first invocation would have to wait for."""
-        SWEEP.use(self.guard.start())
+        """Prepare in the driver, so that its first invocation need not wait."""
+        orphan_sweeper.use(self.guard.start())
 
     def __getstate__(self) -> dict[str, Any]:
         settings = self.guard.settings

@@ -1,8 +1,7 @@
-"""Closes and delivers what dead workers left behind, on every node: from their journals, which know what was open.
+"""Closes and delivers what dead workers left behind on every node, from their journals.
 
-On the node of this process that is done here; on others by a small task of Ray's that is bound to the node. A worker
-that lives does the same for its neighbours while it is at work, so that this is for nodes where nothing else runs, and
-for the end of the program.
+This process does so for its own node, and a small Ray task for each other node. A living worker does the same for its
+neighbours while it works, so this is for nodes where nothing else runs and for the end of the program.
 """
 
 from __future__ import annotations
@@ -20,19 +19,19 @@ from trace_guard.runtime.pipeline import Pipeline
 
 from .facts import in_worker
 from .grouping import GROUP_SECONDS
-from .lost_nodes import LOST_NODES
+from .lost_nodes import lost_node_closer
 
-__all__ = ["SWEEP"]
+__all__ = ["orphan_sweeper"]
 
-# Ray tells of a death a moment before the process is gone, and with it the lock on its journal.
+# Ray reports a death a moment before the process is gone and the lock on its journal is released.
 _AGAIN_SECONDS = 5.0
 _LOOK_SECONDS = 0.5
 _LOCAL_SECONDS = 1.0
 _REMOTE_SECONDS = 10.0
 
 
-class Sweep:
-    """What is to be done about deaths, in this process."""
+class OrphanSweeper:
+    """Recovers the journals of dead workers. It belongs to one process."""
 
     def __init__(self) -> None:
         self._guards: dict[object, Guard] = {}
@@ -42,34 +41,34 @@ class Sweep:
         self._lock = threading.Lock()
 
     def use(self, guard: Guard) -> None:
-        """Look where this guard writes, too."""
+        """Look in the directory of this guard, too."""
         self._guards.setdefault(guard.pipeline, guard)
 
     def prepare(self) -> None:
-        """See to it that a driver looks everywhere before it ends. While Ray is there: Ray's own exit handler is
-        registered when it is imported, and so comes after this one."""
+        """Have a driver look everywhere before it ends. Ray still runs then: it registers its own exit handler when it
+        is imported, so that handler runs after this one."""
         with self._lock:
             if not self._prepared and not in_worker():
                 atexit.register(self._at_exit)
             self._prepared = True
 
     def ask(self) -> None:
-        """A worker has died somewhere."""
+        """A worker has died on some node."""
         self.look_on()
         self._look_at = -math.inf
         self._is_asked = True
 
     def look_on(self) -> None:
-        """Workers may die from now on for a while."""
+        """Keep looking for a while, because workers may die."""
         self._until = time.monotonic() + _AGAIN_SECONDS
 
     @property
     def is_looking(self) -> bool:
-        """True while there may be something to be done."""
-        return time.monotonic() < self._until or LOST_NODES.is_looking
+        """True while :meth:`go_on` may have work to do."""
+        return time.monotonic() < self._until or lost_node_closer.is_looking
 
     def go_on(self) -> None:
-        """Do what is to be done by now; called several times a second."""
+        """Do the work that is due. Call it several times a second."""
         prompted, self._is_asked = self._is_asked, False
         now = time.monotonic()
         if self._look_at <= now < self._until:
@@ -81,11 +80,11 @@ class Sweep:
             with contain("have other nodes close what dead workers left open"):
                 _on_other_nodes(_REMOTE_SECONDS)
         with contain("close what was open on lost nodes"):
-            LOST_NODES.go_on(self._pipelines, prompted=prompted)
+            lost_node_closer.go_on(self._pipelines, prompted=prompted)
 
     def _at_exit(self) -> None:
         with contain("close what dead workers left open"):
-            # Half of what an exit may take, as this process's own rows are yet to be delivered.
+            # Half of the exit timeout, because this process's own rows are still to be delivered.
             deadline = Deadline.after(max((one.settings.exit_timeout / 2 for one in self._pipelines), default=0.0))
             ray: Any = sys.modules.get("ray")
             if ray is not None and ray.is_initialized():
@@ -93,10 +92,10 @@ class Sweep:
                 if asked:
                     ray.wait(asked, num_returns=len(asked), timeout=deadline.remaining)
                 with contain("close what was open on lost nodes"):
-                    LOST_NODES.finish(self._pipelines, deadline)
-                # Workers that have just ended their last tasks are still to write down the rest of it.
+                    lost_node_closer.finish(self._pipelines, deadline)
+                # Workers write the last rows of a task a moment after its end.
                 time.sleep(min(2 * GROUP_SECONDS, deadline.remaining))
-            # What living workers have not delivered either: Ray kills them when the program ends.
+            # This includes the journals of living workers: Ray kills them when the program ends.
             for pipeline in self._pipelines:
                 recover(pipeline.settings, timeout=deadline.remaining)
 
@@ -106,7 +105,7 @@ class Sweep:
 
 
 def _on_other_nodes(seconds: float) -> list[Any]:
-    """Have each other node look at what is left on its disk; references to be waited for."""
+    """Start a recovery on each other node. Returns the references of the tasks."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -119,10 +118,10 @@ def _on_other_nodes(seconds: float) -> list[Any]:
 
 
 def recover_here(seconds: float) -> None:
-    """A task: close and deliver what is left on the disk of its node."""
+    """A Ray task: close and deliver what is left on the disk of its node."""
     with contain("close what dead workers left open on this node"):
         recover(default_guard().settings, timeout=seconds)
 
 
-SWEEP = Sweep()
-"""That of this process."""
+orphan_sweeper = OrphanSweeper()
+"""The sweeper of this process."""

@@ -20,7 +20,7 @@ __all__ = ["CALL", "guard_task", "guarded_function"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 CALL = "__trace_guard_call__"
-"""A guarded function has its :class:`.call.GuardedCall` and itself, unguarded, under this name."""
+"""The attribute of a guarded function with its :class:`.call.GuardedCall` and the unguarded function."""
 
 
 @overload
@@ -55,25 +55,25 @@ def guard_task(
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
 ) -> Any:
-    """Guard a function that Ray runs as a task: each attempt is a span, below the span that was current where the
-    task was submitted, else a trace of its own; closed however the attempt ends.
+    """Guard a function that Ray runs as a task. Each attempt is a span below the span that was current where the task
+    was submitted, or a trace of its own. It is closed however the attempt ends.
 
     Use it bare or with keywords, below ``@ray.remote``. A call without Ray is guarded like any function.
 
     Args:
-        guard: by default the process's own, see :func:`trace_guard.configure`. Its settings go along to the workers,
-            but for directory, destination and key, which each worker takes from its environment: see
+        guard: by default the process's own, see :func:`trace_guard.configure`. Its settings are sent to the workers,
+            except directory, destination and key, which each worker takes from its environment: see
             :func:`trace_guard_ray.runtime_env`.
         project, project_id: the Braintrust project of tasks that are submitted outside of any span.
         name: of the span; by default the function's.
         capture_input, capture_output: whether arguments and result are logged; by default as the settings say.
         tags, metadata: logged on the span; tags only where it has no parent.
-        flush: when rows are delivered. By default in the background, those of many tasks in one request, since the
-            worker goes on living; what a worker leaves behind that dies before is delivered by the next one on its
-            node, or by the driver. ``before-response`` has each task wait for its delivery.
+        flush: when rows are delivered. By default in the background, those of many tasks in one request, because the
+            worker lives on. If it dies first, the next worker of its node or the driver delivers them. With
+            ``before-response`` each task waits for its delivery.
 
     Raises:
-        TypeError: it is used on something else than a function.
+        TypeError: it is not used on a function.
         SettingsError: a keyword's value is not accepted.
     """
     options = Options(
@@ -110,8 +110,7 @@ def _check(function: object) -> None:
         raise TypeError(f"{function.__qualname__} is a class: use @guard_actor for actors")
     if not inspect.isfunction(function):
         raise TypeError(
-            f"{function!r} is no function: @guard_task takes what is made with def; for others, write a function "
-            "that calls it"
+            f"{function!r} is not a function: @guard_task takes functions made with def; write one that calls it"
         )
 
 

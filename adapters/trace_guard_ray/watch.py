@@ -1,8 +1,8 @@
-"""Watches over submitted tasks, so that the spans of workers that died are closed while the program still runs.
+"""Watches submitted tasks, so that the spans of dead workers are closed while the program still runs.
 
-One thread for each process that submits. It asks Ray which tasks are done, without fetching results: of a task that
-has failed for Ray's own reasons, and not in user code, there is an object without a size. Each result is held for
-about a quarter of a second longer than it would have been.
+Each process that submits tasks has one thread for this. It asks Ray which tasks are done, without fetching results. A
+task that failed in Ray and not in user code has a result without a size. Each result is held for about a quarter of a
+second longer than without the watch.
 
 https://docs.ray.io/en/latest/ray-core/api/doc/ray.wait.html
 """
@@ -16,17 +16,17 @@ from typing import Any
 
 from trace_guard.contain import contain
 
-from .sweep import SWEEP
+from .sweep import orphan_sweeper
 
-__all__ = ["WATCH"]
+__all__ = ["task_watcher"]
 
 _LOOK_SECONDS = 0.25
-# However many are waited for, looking takes no more than this share of the time.
+# The share of the time that looking may take, however many tasks there are.
 _SHARE = 0.05
 
 
-class Watch:
-    """The tasks of this process that are not known to be done."""
+class TaskWatcher:
+    """The tasks of this process that are not known to be done yet."""
 
     def __init__(self) -> None:
         self._arrived: deque[Any] = deque()
@@ -35,9 +35,9 @@ class Watch:
         self._thread: threading.Thread | None = None
 
     def add(self, submitted: Any) -> None:
-        """Watch over what Ray has returned for a submission: a reference, several, or a generator of some."""
+        """Watch the result of a submission: a reference, several, or a generator of references."""
         if isinstance(submitted, list):
-            submitted = submitted[0] if submitted else None  # they are there together
+            submitted = submitted[0] if submitted else None  # all are done at the same time
         elif hasattr(submitted, "completed"):
             submitted = submitted.completed()
         if submitted is None:
@@ -50,14 +50,14 @@ class Watch:
     def _start(self) -> None:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                SWEEP.prepare()
+                orphan_sweeper.prepare()
                 self._thread = threading.Thread(target=self._run, name="trace-guard-ray", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
         pending: list[Any] = []
         while True:
-            if not pending and not self._arrived and not SWEEP.is_looking:
+            if not pending and not self._arrived and not orphan_sweeper.is_looking:
                 self._awake.clear()
                 if not self._arrived:
                     self._awake.wait()
@@ -65,12 +65,12 @@ class Watch:
                 pending.append(self._arrived.popleft())
             began, left = time.monotonic(), []
             if pending:
-                # Of a worker that died at a task which went well at another one nothing else tells.
-                SWEEP.look_on()
+                # Nothing else reports a worker that died if another one then completed its task.
+                orphan_sweeper.look_on()
                 with contain("watch over tasks"):
                     left = self._look(pending)
             pending = left
-            SWEEP.go_on()
+            orphan_sweeper.go_on()
             time.sleep(max(_LOOK_SECONDS, (time.monotonic() - began) / _SHARE))
 
     def _look(self, pending: list[Any]) -> list[Any]:
@@ -84,9 +84,9 @@ class Watch:
         if done:
             places = get_local_object_locations(done)
             if any(places.get(one, {}).get("object_size") is None for one in done):
-                SWEEP.ask()
+                orphan_sweeper.ask()
         return list(left)
 
 
-WATCH = Watch()
-"""Over the tasks that this process submits."""
+task_watcher = TaskWatcher()
+"""The watcher of this process."""
