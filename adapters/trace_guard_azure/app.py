@@ -1,4 +1,4 @@
-"""One call that guards all functions of an app, and what is done when the worker asks an app for its functions."""
+"""Guards all functions of an app, when the worker asks the app for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["guard_app", "listen"]
 A = TypeVar("A")
 
 _apps: weakref.WeakKeyDictionary[Any, AzureOptions] = weakref.WeakKeyDictionary()
-_MARK = "_tells_trace_guard"
+_MARK = "_followed_by_trace_guard"
 
 
 def guard_app(
@@ -40,16 +40,15 @@ def guard_app(
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
 ) -> A:
-    """Guard every function of a FunctionApp: those that it has and those that it will get, of blueprints too, when the
-    worker asks for them::
+    """Guard every function of a FunctionApp, also those that are added later and those of blueprints::
 
         app = func.FunctionApp()
         guard_app(app, project="support-bot")
 
-    An ``AsgiFunctionApp`` or ``WsgiFunctionApp`` has one function for all requests; their traces are named after the
-    application's own routes. A function that has a :func:`guard_handler` keeps the keywords of that. Durable
-    orchestrators and entities are left alone, as they run anew each time that they go on; activities are guarded. What
-    the worker could not run is left as it is, for the worker to say so.
+    An ``AsgiFunctionApp`` or ``WsgiFunctionApp`` has one function for all requests; its traces are named after the
+    routes of the application. A function with a :func:`guard_handler` keeps the keywords of that. Activities of durable
+    functions are guarded. Orchestrators and entities are not, because they are replayed. A function that the worker
+    can't run is left unchanged, so that the worker reports it.
 
     Args:
         app: a ``FunctionApp``, ``AsgiFunctionApp``, ``WsgiFunctionApp``, or ``DFApp``.
@@ -59,7 +58,7 @@ def guard_app(
         The app.
 
     Raises:
-        TypeError: it is no app; the message says what would do.
+        TypeError: it is not an app; the message says what to do.
         SettingsError: a keyword's value is not accepted.
     """
     check_app(app)
@@ -75,11 +74,11 @@ def guard_app(
 
 
 def listen(app: Any = None) -> None:
-    """Have apps tell when the worker asks them for their functions: then it is known what is declared of each, and
-    what stands around it.
+    """Follow the calls by which the worker asks apps for their functions. By then all declarations and decorators of a
+    function are known.
 
     Args:
-        app: whose class is to tell; by default that of all apps, if it has been imported.
+        app: follow its class, too; the class of all apps is followed if it has been imported.
     """
     module = sys.modules.get("azure.functions.decorators.function_app")
     kinds: tuple[Any, ...] = (getattr(module, "FunctionRegister", None), *type(app).__mro__)
@@ -87,10 +86,10 @@ def listen(app: Any = None) -> None:
         plain = kind.__dict__.get("get_functions") if isinstance(kind, type) else None
         if plain is None or hasattr(plain, _MARK):
             continue
-        kind.get_functions = _telling(plain)
+        kind.get_functions = _following(plain)
 
 
-def _telling(plain: Any) -> Any:
+def _following(plain: Any) -> Any:
     @functools.wraps(plain)
     def get_functions(app: Any, *args: Any, **keywords: Any) -> Any:
         functions = plain(app, *args, **keywords)
@@ -107,7 +106,7 @@ def _telling(plain: Any) -> Any:
 
 
 def _complete(function: Any, options: AzureOptions | None) -> None:
-    """Guard a function of a guarded app, and tell its guard what is declared of it."""
+    """Guard a function of a guarded app, and note what is declared of it."""
     declared = declared_by(function)
     guarded = guarded_in(function._func)
     if guarded is None and options is not None and declared.kind not in UNGUARDED:

@@ -26,7 +26,7 @@ from .web_apps import WEB_APPS, caught_in, route_of
 
 __all__ = ["GuardedCall"]
 
-# What a durable orchestrator or entity is called with.
+# The types of the arguments of durable orchestrators and entities.
 _REPLAYED = ("DurableOrchestrationContext", "DurableEntityContext", "OrchestrationContext", "EntityContext")
 
 
@@ -75,10 +75,10 @@ class GuardedCall(HttpCall):
             keep_listening()
         return cls(target, guard, args, keywords)
 
-    # What it is called with
+    # Arguments
 
     def _find_declared(self) -> Declaration:
-        """By the app, else by the ``function.json`` of the first programming model."""
+        """What the app declares, or the ``function.json`` of the first programming model."""
         found = self._target.declared_as(getattr(self._context, "function_name", None))
         return declared_in(self._directory) if found.kind is None and self._directory else found
 
@@ -97,7 +97,7 @@ class GuardedCall(HttpCall):
         if args:
             return args[0]
         if self._declared.kind is not None:
-            return given  # what a decorator between has made of it: the arguments of a tool
+            return given  # a decorator has turned the value into the arguments of a tool
         return next(iter(given.values()), None)
 
     def _describe(self) -> Description:
@@ -106,11 +106,11 @@ class GuardedCall(HttpCall):
         return self._trigger.describe(self._value, self._declared, room)
 
     def _opened(self) -> Invocation:
-        options, said = self._target.options, self._described
+        options, described = self._target.options, self._described
         name = self._function_name
         parent: str | Mapping[str, str] | None
         parent, about = contained(
-            "find the parent", lambda: parentage(said.carriers, (carrier_of(self._context),)), (None, {})
+            "find the parent", lambda: parentage(described.carriers, (carrier_of(self._context),)), (None, {})
         )
         if options.extract is not None:
             extract = options.extract
@@ -118,7 +118,7 @@ class GuardedCall(HttpCall):
         facts = {
             **contained("describe the app", lambda: environment.facts(name), {}),
             **contained("describe the attempt", lambda: retry_facts_of(self._context), {}),
-            **said.metadata, **about, "faas.trigger": said.trigger,
+            **described.metadata, **about, "faas.trigger": described.trigger,
         }
         known = contained("read the invocation's id", lambda: invocation_id_of(self._context), None)
         if known is not None:
@@ -129,12 +129,12 @@ class GuardedCall(HttpCall):
         return self.guard.invocation(
             options.name or contained("name the trace", self._name, None) or name,
             deadline=timeouts.deadline(self._directory, self.guard.settings.timeout),
-            parent=parent, input=said.input, metadata=options.metadata, tags=options.tags, platform=facts,
+            parent=parent, input=described.input, metadata=options.metadata, tags=options.tags, platform=facts,
         ).open()
 
     @functools.cached_property
     def _function_name(self) -> str:
-        """Under which it is registered."""
+        """The name under which the function is registered."""
         told = getattr(self._context, "function_name", None)
         found = (told if isinstance(told, str) else None) or self._declared.name
         return found or str(getattr(self._target.function, "__name__", "function"))
@@ -156,7 +156,7 @@ class GuardedCall(HttpCall):
 
     @property
     def request(self) -> Any:
-        """That of the FastAPI extension, whose body is not read yet."""
+        """A request of the FastAPI extension: its body is not read yet."""
         return self._value if self._is_streaming and self.guard.settings.capture_input else None
 
     def input_of(self, request: Any, body: bytes | None) -> Any:
@@ -166,7 +166,7 @@ class GuardedCall(HttpCall):
     def _is_streaming(self) -> bool:
         return self._trigger is Http and is_streaming(self._value)
 
-    # What it ends with
+    # Results
 
     def may_stream(self, result: Any) -> bool:
         return self._is_streaming
@@ -174,7 +174,7 @@ class GuardedCall(HttpCall):
     def reason(self, error: BaseException) -> BaseException | None:
         with contain("determine how a call ended"):
             if self._trigger is Http and isinstance(error, Exception):
-                # The host's answer; only behind the FastAPI extension an exception may be an answer itself.
+                # The host answers with 500. Only behind the FastAPI extension can an exception be the answer itself.
                 status = (responses.status_of_error(error) if self._is_streaming else None) or 500
                 self.invocation.note({"http.response.status_code": status})
                 return (caught_in(self.invocation) or error) if status >= 500 else None

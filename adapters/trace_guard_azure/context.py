@@ -1,4 +1,4 @@
-"""What the worker says of an invocation: ``azure.functions.Context``, and where to find it.
+"""The worker's context of an invocation, ``azure.functions.Context``, and where to find it.
 
 https://learn.microsoft.com/azure/azure-functions/functions-reference-python#context
 """

@@ -1,4 +1,4 @@
-"""What the environment says of a function app, in OpenTelemetry's FaaS and cloud terms.
+"""The metadata of a function app from its environment, in OpenTelemetry's FaaS and cloud terms.
 
 The terms: https://opentelemetry.io/docs/specs/semconv/attributes-registry/faas/ and ``cloud``. The variables:
 https://learn.microsoft.com/azure/app-service/reference-app-settings

@@ -58,24 +58,24 @@ def guard_handler(
 ) -> Any:
     """Guard a function of Azure Functions: each invocation is one trace, closed and delivered however it ends.
 
-    Use it bare or with keywords, above or below the decorators of triggers and bindings, on functions of any trigger,
-    plain or async, of an app or a blueprint, and on ``main`` of the first programming model. The function keeps its
-    signature, and stays plain or async. It need not declare ``context`` for its trace to have the invocation's id.
+    Use it bare or with keywords, above or below the decorators of triggers and bindings. It works on functions of any
+    trigger, plain or async, of an app or a blueprint, and on ``main`` of the first programming model. The function
+    keeps its signature and stays plain or async. It need not declare ``context`` for the invocation's id.
 
     Args:
         guard: by default the process's own, see :func:`trace_guard.configure`.
         project, project_id: the Braintrust project; by default that of the settings, else the app's name.
         name: of the root span; by default the function's name, with the method before it for a request.
-        capture_input, capture_output: whether what triggered it and its result are logged; by default as the settings
-            say.
+        capture_input, capture_output: whether the trigger's value and the result are logged; by default as the
+            settings say.
         tags, metadata: logged on the root span.
-        flush: when rows are delivered. By default the function's result waits for it. With ``after-response`` it does
-            not: a worker goes on running, but one that the host removes at that very moment takes its disk with it.
-        extract: called with the trigger's value and the context, for triggers that carry their parent where it is not
-            looked for: an exported span, or headers with ``traceparent`` and ``baggage``; None for none.
+        flush: when rows are delivered. By default the function's result waits for delivery. With ``after-response`` it
+            does not: a worker goes on running, but if the host removes it at that moment, its disk is lost.
+        extract: called with the trigger's value and the context, for triggers that carry their parent in a place of
+            their own. Returns an exported span, or headers with ``traceparent`` and ``baggage``; None for no parent.
 
     Raises:
-        TypeError: the worker can't call what it is used on, or it makes no trace; the message says what would do.
+        TypeError: the worker can't call the decorated object, or it would have no trace; the message says what to do.
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as that
             would take the app down: it is reported at the first invocation, and functions run unguarded.
     """

@@ -1,7 +1,7 @@
-"""What the decorators are used on, and what can't work.
+"""Checks what the decorators are used on.
 
-The worker takes real functions only: it reads the file, the signature and the annotations of one. What it refuses it
-refuses when the app is deployed; what it would take and never run as a trace is refused here.
+The worker takes real functions only, because it reads file, signature and annotations. It refuses other objects when
+the app is deployed. Functions that it would accept but that could have no trace are refused here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 __all__ = ["UNGUARDED", "check_app", "check_function", "check_trigger", "function_in", "is_builder"]
 
 UNGUARDED = {"orchestrationTrigger": "orchestrator", "entityTrigger": "entity"}
-"""Triggers whose functions are run again from their beginning each time that they go on: a trace of one would be many.
+"""Triggers whose functions are replayed from the start whenever they continue, so that each would have many traces.
 
 https://learn.microsoft.com/azure/azure-functions/durable/durable-functions-code-constraints
 """

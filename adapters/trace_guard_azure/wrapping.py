@@ -19,11 +19,11 @@ from .context import CONTEXT, passed
 __all__ = ["taking_context", "with_context", "worker_function"]
 
 def worker_function(function: Any, run: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> Any:
-    """A function like ``function`` that calls ``run`` with its arguments and has all that the worker reads of it. In
-    a traceback it is the line of the function's first decorator."""
+    """A function like ``function`` that calls ``run`` with its arguments and has all that the worker reads of it. In a
+    traceback it appears as the line of the function's first decorator."""
     wrapper: Any = like(function, run)
     with contain("keep a function's annotations"):
-        # A dict of its own: durable functions write to it, and in Python 3.14 leave no other way to ask.
+        # A copy, because durable functions write to it. In Python 3.14 there is no other way to set it.
         wrapper.__annotations__ = dict(function.__annotations__)
     code = getattr(function, "__code__", None)
     if code is not None:
@@ -35,9 +35,9 @@ def worker_function(function: Any, run: Callable[[tuple[Any, ...], dict[str, Any
 
 
 def with_context(function: Any) -> bool:
-    """Have the worker pass the context to a function that takes it and does not declare it; True if it will.
+    """Have the worker pass the context to a function that does not declare it; True if it will.
 
-    Not done where the function has a parameter of that name: it is the context already, or a binding.
+    A function that has a parameter of that name is left unchanged: it is the context already, or a binding.
     """
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
@@ -52,8 +52,8 @@ def with_context(function: Any) -> bool:
 
 
 def taking_context(function: Any) -> Any:
-    """A function around one that other decorators have made. It takes the context from the worker and keeps it from
-    the decorators, as any of them may look at its keywords. The function itself if it needs none around it."""
+    """A function around one that other decorators have wrapped. It takes the context from the worker and hides it from
+    the decorators, which may check their keywords. Returns the function itself if it needs no wrapper."""
     if not inspect.isfunction(function) or CONTEXT in inspect.signature(function).parameters:
         return function
 

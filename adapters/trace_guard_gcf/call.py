@@ -22,13 +22,13 @@ from .signatures import Kind, ambient_request, answers_itself, execution_id, kin
 
 __all__ = ["GuardedCall", "Target"]
 
-# A variable of the first generation's Python 3.7, where the framework answers "OK" to a result that is none.
+# A variable of the first generation's Python 3.7, where the framework answers "OK" to the result None.
 _LEGACY = "ENTRY_POINT"
 _WITH_REQUEST = (Kind.HTTP, Kind.TYPED)
-# The framework does not look at what functions of these kinds return, so that no stream of theirs is ever read.
+# The framework ignores the results of these kinds, so it never reads a stream of theirs.
 _EVENTS = (Kind.CLOUD_EVENT, Kind.BACKGROUND_EVENT)
 
-# Invocations that have a function already: one that is called within another function has no part in its root.
+# Invocations that have a function already: a function that is called within it changes nothing of the root.
 _taken: weakref.WeakSet[Invocation] = weakref.WeakSet()
 
 
@@ -97,7 +97,7 @@ class GuardedCall(HttpCall):
         ).open()
 
     def _joined(self, invocation: Invocation) -> Invocation:
-        """The invocation of the middleware, which now knows what it is."""
+        """The invocation of the middleware, with what is known of the function."""
         options = self._options
         with contain("say which function answers a request"):
             invocation.note({**self._facts, **(options.metadata or {})})
@@ -113,7 +113,7 @@ class GuardedCall(HttpCall):
                 invocation.span.log(input=self.guard.payload.copy(value))
         return invocation
 
-    # What it is called with
+    # Arguments
 
     def _describe(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
         headers = {} if self._request is None else {
@@ -144,7 +144,7 @@ class GuardedCall(HttpCall):
     def input_of(self, request: Any, body: bytes | None) -> Any:
         return content.input_of(request, body, self._most_bytes)
 
-    # What it ends with
+    # Results
 
     def may_stream(self, result: Any) -> bool:
         return self._kind not in _EVENTS
@@ -165,7 +165,7 @@ class GuardedCall(HttpCall):
     def reason(self, error: BaseException) -> BaseException | None:
         """The exception; None for one that answers a request with a status below 500."""
         status = contained("read the status of an exception", lambda: answers.status_of_error(error), None)
-        # For an event any status but success means that it was not taken. A typed function's are all turned into 500.
+        # For an event any status but success means that it was not accepted. Those of typed functions all become 500.
         if self._kind is not Kind.HTTP or status is None:
             return error
         self.invocation.note({"http.response.status_code": status})
@@ -183,7 +183,7 @@ class GuardedCall(HttpCall):
 
 
 def _argument(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
-    """What a function is called with that gets no request: the one argument, or all of them."""
+    """The input of a function that gets no request: its only argument, or all of them."""
     if args:
         return args[0] if len(args) == 1 else list(args)
     return dict(keywords) if len(keywords) > 1 else next(iter(keywords.values()), NOTHING)

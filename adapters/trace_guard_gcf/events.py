@@ -1,7 +1,7 @@
-"""What an event says of the invocation that it causes: a CloudEvent, or an event of the first generation.
+"""Describes the event that causes an invocation: a CloudEvent, or an event of the first generation.
 
 Attributes of CloudEvents: https://opentelemetry.io/docs/specs/semconv/registry/attributes/cloudevents/. An event of
-the first generation, with data and context, is told in the same terms:
+the first generation, with data and context, is described in the same terms:
 https://cloud.google.com/functions/1stgendocs/writing/write-event-driven-functions
 """
 
@@ -21,7 +21,7 @@ __all__ = ["Event", "background_event", "chosen", "cloud_event"]
 
 _PUBSUB = "pubsub"
 
-# By the beginning of its type, what an event counts as for OpenTelemetry, where it is not "other".
+# The ``faas.trigger`` of OpenTelemetry by the prefix of an event's type; "other" for all others.
 _TRIGGERS = {
     "google.cloud.pubsub.": _PUBSUB,
     "google.pubsub.": _PUBSUB,
@@ -41,10 +41,10 @@ _TRIGGERS = {
 class Event(NamedTuple):
     """
     Attributes:
-        name: of the root span; None if the event does not say its type.
+        name: of the root span; None if the event has no type.
         trigger: ``faas.trigger`` of OpenTelemetry.
         metadata: plain JSON, ids and names only.
-        carriers: the trace contexts that it has, best first.
+        carriers: the trace contexts in the event, best first.
         input: its data; the message of Pub/Sub decoded.
     """
 
@@ -56,11 +56,11 @@ class Event(NamedTuple):
 
 
 def cloud_event(event: Any, *, room: int) -> Event:
-    """What a CloudEvent says.
+    """The description of a CloudEvent.
 
     Args:
         event: of the SDK of CloudEvents, or with its ``get_attributes`` and ``get_data``.
-        room: of a message, so many bytes are decoded.
+        room: the most bytes of a message that are decoded.
     """
     attributes = event.get_attributes()
     # The distributed tracing extension:
@@ -70,7 +70,7 @@ def cloud_event(event: Any, *, room: int) -> Event:
 
 
 def background_event(data: Any, context: Any, *, room: int) -> Event:
-    """What an event of the first generation says; ``room``: of a message, so many bytes are decoded."""
+    """The description of an event of the first generation; ``room`` as in :func:`cloud_event`."""
     resource = getattr(context, "resource", None)
     name = resource.get("name") if isinstance(resource, Mapping) else resource
     service = mapping(resource).get("service")
@@ -84,7 +84,7 @@ def background_event(data: Any, context: Any, *, room: int) -> Event:
 
 
 def chosen(carriers: tuple[Mapping[str, str], ...]) -> Mapping[str, str] | None:
-    """The first trace context that names a span of Braintrust, else the first that there is."""
+    """The first trace context that names a span of Braintrust, else the first one."""
     there = [one for one in carriers if one.get("traceparent")]
     return next((one for one in there if "braintrust.parent" in one.get("baggage", "")), there[0] if there else None)
 
@@ -131,14 +131,14 @@ def _carrier_in(message: Mapping[str, Any]) -> Mapping[str, str]:
     attributes = mapping(message.get("attributes"))
     found = {name: value for name, value in attributes.items() if isinstance(value, str) and value}
     if "googclient_traceparent" in found:
-        # So Google's clients write the context of their own publishing span:
+        # Google's clients write the context of their publishing span here:
         # https://cloud.google.com/pubsub/docs/open-telemetry-tracing
         found.setdefault("traceparent", found["googclient_traceparent"])
     return carrier_of(found)
 
 
 def _decoded(data: Any, room: int) -> Any:
-    """The same event with its message as text: it comes in base64, in which no secret could be found."""
+    """The same event with its message as text. Secrets could not be found in the base64 in which it arrives."""
     message = _message(data)
     encoded = message.get("data")
     if not isinstance(encoded, str):

@@ -55,9 +55,9 @@ def guard_handler(
 ) -> Any:
     """Guard a function of the Functions Framework: each call is one trace, closed and delivered however it ends.
 
-    Use it bare or with keywords, above or below the framework's decorator, on functions of any kind: http, cloud
-    event, background event and typed, and those of ``functions_framework.aio``. The function keeps its signature,
-    and stays plain or async. Under the middleware a call adds to the trace of its request.
+    Use it bare or with keywords, above or below the framework's decorator. It works on functions of any kind: http,
+    cloud event, background event and typed, and those of ``functions_framework.aio``. The function keeps its signature
+    and stays plain or async. Under the middleware a call joins the trace of its request.
 
     Args:
         guard: by default the process's own, see :func:`trace_guard.configure`.
@@ -67,12 +67,12 @@ def guard_handler(
         capture_input, capture_output: whether request or event, and result, are logged; by default as the settings
             say. A body is logged if it is text with a known length up to ``max_payload_bytes``.
         tags, metadata: logged on the root span.
-        flush: when rows are delivered. By default the response waits for it, as the platform may give a service no
-            CPU after its last byte. With ``after-response`` it does not; this is for instance-based billing only:
+        flush: when rows are delivered. By default the response waits for delivery, because the platform may give a
+            service no CPU after its last byte. With ``after-response``, for instance-based billing only, it does not:
             https://cloud.google.com/run/docs/configuring/billing-settings
 
     Raises:
-        TypeError: the framework can't call what it is used on, or would never run it.
+        TypeError: the framework can't call the decorated object, or would never run it.
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as
             that would take the function down: it is reported, and the function runs unguarded.
     """

@@ -1,4 +1,4 @@
-"""What Lambda's context object and environment say of an invocation, in OpenTelemetry's FaaS terms.
+"""The metadata of an invocation from Lambda's context object and environment, in OpenTelemetry's FaaS terms.
 
 The terms: https://opentelemetry.io/docs/specs/semconv/attributes-registry/faas/ and ``cloud``. The context:
 https://docs.aws.amazon.com/lambda/latest/dg/python-context.html. The variables:
@@ -18,7 +18,7 @@ __all__ = [
     "request_id_of",
 ]
 
-# What differs between the invocations of one execution of a durable function.
+# The facts that differ between the invocations of one durable execution.
 _OF_AN_INVOCATION = ("faas.instance", "faas.invocation_id", "faas.coldstart")
 
 # Environments that were made ready before there was an event for them:

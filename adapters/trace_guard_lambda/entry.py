@@ -41,7 +41,7 @@ def _load(name: str) -> Callable[..., Any]:
     with contain("find the layer's packages for this Python"):
         _add_packages()
     if os.environ.get("_HANDLER") == _OURS:
-        os.environ["_HANDLER"] = name  # others that read it want to know the function's
+        os.environ["_HANDLER"] = name  # other libraries expect the function's own handler here
     began = time.time()
     try:
         function = _imported(name)
@@ -63,7 +63,7 @@ def _imported(name: str) -> Callable[..., Any]:
 
 
 def _is_guarded(function: Any) -> bool:
-    """True if a guard is somewhere below; another one around it would put its settings before the code's own."""
+    """True if the function is guarded at any depth. Another guard around it would override the settings of that one."""
     seen = 0
     while function is not None and seen < 100:
         if hasattr(function, GUARDED):

@@ -28,7 +28,7 @@ __all__ = ["guard_handler"]
 F = TypeVar("F", bound=Callable[..., Any])
 Parent: TypeAlias = "str | Mapping[str, str]"
 
-# Of tasks that were left behind, so many are named.
+# The most pending tasks that are named.
 _NAMES = 10
 
 _cold_start = ColdStart()
@@ -71,20 +71,20 @@ def guard_handler(
 ) -> Any:
     """Guard a Lambda handler: each invocation is one trace, closed and delivered however it ends.
 
-    Use it bare or with keywords. An ``async def`` handler becomes a plain one, which Lambda can call; it runs
-    on one event loop that is kept from invocation to invocation.
+    Use it bare or with keywords. An ``async def`` handler becomes a plain one, which Lambda can call. It runs on one
+    event loop that is kept from invocation to invocation.
 
     Args:
         guard: by default the process's own, see :func:`trace_guard.configure`.
         project, project_id: the Braintrust project; by default that of the settings, else the function's name.
-        name: of the root span; by default what the event calls for, such as ``GET /items/{id}`` or
-            ``orders process``, else the function's name.
+        name: of the root span; by default derived from the event, such as ``GET /items/{id}`` or ``orders process``,
+            else the function's name.
         capture_input, capture_output: whether event and result are logged; by default as the settings say.
         tags, metadata: logged on the root span.
-        flush: when rows are delivered: by default after the response and before the freeze, by the best way
-            that there is, which ``Invocation.delivery`` tells; with ``before-response`` the response waits.
-        extract: called with event and context, for events that carry their parent where no trigger of Lambda's
-            has it: an exported span, or headers with ``traceparent`` and ``baggage``; None for none.
+        flush: when rows are delivered. By default after the response and before the freeze, in the best way available;
+            ``Invocation.delivery`` names it. With ``before-response`` the response waits.
+        extract: called with event and context, for events that carry their parent in a place of their own. Returns an
+            exported span, or headers with ``traceparent`` and ``baggage``; None for no parent.
 
     Raises:
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as
@@ -129,7 +129,7 @@ def _guarded(
         parent: Parent | None
         parent, about = contained(
             "find the parent",
-            # What is beside the event differs between the invocations of an execution, which have one parent.
+            # All invocations of an execution have one parent, and the fallbacks differ between them.
             lambda: parentage(described.carriers, () if run else described.fallbacks), (None, {}),
         )
         if extract is not None:
@@ -149,7 +149,7 @@ def _guarded(
         if run:
             invocation.state.execution = run.execution
         invocation.judge = run.judge if run else functools.partial(_judge, described)
-        with contain("tell of an invocation"):
+        with contain("announce an invocation"):
             _after_response.begin(request_id_of(context), invocation)
             if puts_off:
                 invocation.state.after_response = functools.partial(_after_response.hand_over, invocation)
@@ -177,7 +177,7 @@ def _guarded(
 
 
 def _durable() -> ModuleType | None:
-    """What durable functions need; None unless the function's code has imported their SDK."""
+    """The support for durable functions; None unless the function's code has imported their SDK."""
     if "aws_durable_execution_sdk_python" not in sys.modules:
         return None
     from . import durable
@@ -186,7 +186,7 @@ def _durable() -> ModuleType | None:
 
 
 def _judge(described: Description, invocation: Invocation, result: Any) -> None:
-    """What the caller of the function makes of its result."""
+    """Note how the caller of the function interprets its result."""
     judgement = judge(described, result)
     if judgement.metadata:
         invocation.note(judgement.metadata)
@@ -195,19 +195,19 @@ def _judge(described: Description, invocation: Invocation, result: Any) -> None:
 
 
 def _policy(guard: Guard) -> tuple[FlushPolicy, bool]:
-    """What is done where nothing can be put off, and whether that is to be tried."""
+    """The policy when delivery can't wait until after the response, and whether to try that."""
     if guard.settings.flush is FlushPolicy.BEFORE_RESPONSE:
         return FlushPolicy.BEFORE_RESPONSE, False
     if is_managed_instance():
-        return FlushPolicy.AFTER_RESPONSE, False  # nothing is frozen, so that the courier's thread will do it
+        return FlushPolicy.AFTER_RESPONSE, False  # nothing is frozen, so the courier's threads deliver
     return FlushPolicy.BEFORE_RESPONSE, True
 
 
 def _plain(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
     """A plain function that runs a coroutine function on a loop which outlives the call.
 
-    Not ``asyncio.run``: it makes and closes a loop each time, and clients that a handler keeps from one
-    invocation to the next (aiohttp, aioboto3, the OpenAI client) are bound to the loop that they began on.
+    ``asyncio.run`` would make and close a loop each time. Clients that a handler keeps from one invocation to the next
+    (aiohttp, aioboto3, the OpenAI client) are bound to the loop on which they started.
     """
     loop: asyncio.AbstractEventLoop | None = None
 
@@ -217,10 +217,10 @@ def _plain(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., An
         if loop is None or loop.is_closed():
             loop = asyncio.new_event_loop()
             asyncio.set_event_loop(loop)
-            # With the function, as in tests, its loop goes too. A process that ends needs no such care.
+            # The loop is closed when the function is collected, as in tests, but not at exit.
             weakref.finalize(run, loop.close).atexit = False
         result = loop.run_until_complete(handler(*args, **keywords))
-        with contain("look for tasks that were left behind"):
+        with contain("look for pending tasks"):
             _note_pending(loop)
         return result
 
@@ -228,7 +228,7 @@ def _plain(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., An
 
 
 def _note_pending(loop: asyncio.AbstractEventLoop) -> None:
-    """Tasks that outlive their handler are frozen with it, wherever they are."""
+    """Note tasks that outlive their handler: they are frozen at whatever point they have reached."""
     pending = asyncio.all_tasks(loop)
     invocation = current_invocation()
     if pending and invocation is not None:

@@ -1,4 +1,4 @@
-"""What one record of a batch says of itself: what its event would say if it held no other record."""
+"""The metadata of one record of a batch: that of an event with no other record."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ __all__ = ["facts_of_record", "plain_record"]
 
 
 def plain_record(record: Any) -> Mapping[str, Any]:
-    """A record as Lambda has it: a mapping with the names of the event. Data classes of Powertools are mappings
-    already; a pydantic model is dumped. Empty if it is neither."""
+    """A record as a mapping with the names of Lambda's event. Data classes of Powertools are mappings already; a
+    pydantic model is dumped. Empty for anything else."""
     dump = None if isinstance(record, Mapping) else getattr(record, "model_dump", None)
     return mapping(dump(by_alias=True) if callable(dump) and not isinstance(record, type) else record)
 
 
 def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a record's span: source, ids and attempt by the names of :mod:`.triggers`, never its content;
-    and as ``links`` the trace that the record comes from. The invocation's root stays the parent, as it is that of
-    the whole batch."""
-    # Lambda groups the records of Kafka by partition, and they don't say what they are.
+    """The metadata of a record's span: source, ids and attempt by the names of :mod:`.triggers`, never its content, and
+    as ``links`` the trace that the record comes from. The root stays the parent, as it is that of the whole batch."""
+    # Lambda groups the records of Kafka by partition, and they don't name their source.
     kafka = "topic" in record and "offset" in record
     event = {"eventSource": "aws:kafka", "records": {"": [record]}} if kafka else {"Records": [record]}
     description = describe(event)
@@ -32,12 +31,12 @@ def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
     more = {
         "attempt": number(attributes.get("ApproximateReceiveCount")),
         "aws.sqs.message_group_id": text(attributes.get("MessageGroupId")),
-        # By these a batch's result names the records of a stream that have failed.
+        # A batch's result names the failed records of a stream by these.
         "aws.kinesis.sequence_number": text(mapping(record.get("kinesis")).get("sequenceNumber")),
         "aws.dynamodb.sequence_number": text(mapping(record.get("dynamodb")).get("SequenceNumber")),
     }
     facts.update((key, value) for key, value in more.items() if value is not None)
-    # Beside one that has none no carrier is adopted: what is left are links.
+    # Beside an empty carrier none is adopted as the parent, so what remains are links.
     _, links = parentage((*description.carriers, {}))
     facts.update((key, value) for key, value in links.items() if key == "links" and value)
     return facts

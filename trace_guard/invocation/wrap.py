@@ -141,7 +141,7 @@ def _coroutine(function: Callable[..., Awaitable[Any]], open_unit: Open) -> Call
 def _generator(function: Callable[..., Generator[Any, Any, Any]], open_unit: Open) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **keywords: Any) -> Generator[Any, Any, Any]:
-        # Between two items the caller's code runs: the root must be current in the generator's steps only.
+        # Between two items the caller's code runs, so the unit is current in the generator's steps only.
         context = contextvars.copy_context()
         unit = context.run(open_unit, args, keywords)
         if unit is None:
@@ -155,7 +155,7 @@ def _generator(function: Callable[..., Generator[Any, Any, Any]], open_unit: Ope
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    # The consumer has had enough, which is no error of the function's.
+                    # The consumer stopped early, which is no error of the function.
                     last = context.run(generator.close)
                     context.run(unit.close)
                     if last is not None:
@@ -181,7 +181,7 @@ def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], open_uni
         context = contextvars.copy_context()
         unit = context.run(open_unit, args, keywords)
         if unit is None:
-            # Not "async for": what the consumer sends and throws must reach the function here too.
+            # Not "async for": what the consumer sends and throws must reach the function.
             context = contextvars.copy_context()
         generator = function(*args, **keywords)
         try:
@@ -216,7 +216,7 @@ async def _closed(
 
 
 class InContext:
-    """Awaits something each of whose steps runs in a context of its own."""
+    """Awaits something in a given context."""
 
     def __init__(self, awaitable: Awaitable[Any], context: contextvars.Context) -> None:
         self._awaitable = awaitable

@@ -1,7 +1,7 @@
-"""What is said of an invocation by what triggered it.
+"""Describes the values of triggers, with one class for each kind of trigger and a table of them.
 
-One class for each kind of trigger, and a table of them. None of the types of ``azure.functions``, nor of the SDKs whose
-types a function may ask for instead, is imported: their attributes are read.
+No types of ``azure.functions``, or of SDKs whose types a function may ask for instead, are imported. Only their
+attributes are read.
 """
 
 from .description import Description, Trigger

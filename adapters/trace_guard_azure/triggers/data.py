@@ -1,4 +1,4 @@
-"""What has changed in a store: blobs, documents of Cosmos DB, rows of SQL and MySQL.
+"""Changes in a store: blobs, documents of Cosmos DB, rows of SQL and MySQL.
 
 The terms: https://opentelemetry.io/docs/specs/semconv/faas/faas-spans/#datasource and
 https://opentelemetry.io/docs/specs/semconv/registry/attributes/db/
@@ -19,7 +19,7 @@ __all__ = ["Blob", "CosmosDb", "Sql"]
 
 
 class Blob(Trigger):
-    """A blob that is new or has changed. Its content is the function's to read, and is left alone.
+    """A blob that is new or has changed. Its content is not read, because the function may read it only once.
 
     https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-blob-trigger
     """

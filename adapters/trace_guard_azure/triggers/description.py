@@ -1,4 +1,4 @@
-"""What is said of a trigger's value, and the class that says it."""
+"""The description of a trigger's value, and the base of the classes that make one."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Description(NamedTuple):
         trigger: ``faas.trigger`` of OpenTelemetry: ``http``, ``pubsub``, ``datasource``, ``timer`` or ``other``.
         metadata: plain JSON, by OpenTelemetry's names where it has one, else by names in its style below ``azure.``.
             Ids and names, never a header's value, a body or a query string.
-        input: what is to stand as the input.
-        carriers: the trace contexts in the value: one for each message of a batch, empty where it has none; none at
-            all if no message has any.
-        messages: those of a batch; None if it is none.
+        input: the input that the value is logged as.
+        carriers: the trace contexts in the value: one for each message of a batch, empty for a message without one;
+            no carriers if no message has one.
+        messages: of a batch; None for a single value.
     """
 
     trigger: str = "other"
@@ -37,10 +37,10 @@ class Description(NamedTuple):
 
 
 class Trigger:
-    """One kind of trigger; the base of all, which takes any value and says nothing of it.
+    """One kind of trigger. This base of all takes any value and knows nothing about it.
 
     Attributes:
-        kinds: the types of binding that it is, in small letters.
+        kinds: its types of binding, in lower case.
         types: the names of the classes of its values.
         trigger: ``faas.trigger``.
     """
@@ -51,21 +51,21 @@ class Trigger:
 
     @classmethod
     def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
-        """What a value says.
+        """The description of a value.
 
         Args:
-            room: of a body, so many bytes are read.
+            room: the most bytes of a body that are read.
         """
         return cls.said({}, value, declared)
 
     @classmethod
     def facts_of_message(cls, message: Any) -> dict[str, Any]:
-        """What one message of a batch says of itself."""
+        """The metadata of one message of a batch."""
         return {}
 
     @classmethod
     def input_of_message(cls, message: Any, room: int) -> Any:
-        """What of a message is to stand as an input."""
+        """The input that a message is logged as."""
         return message
 
     @classmethod
@@ -78,7 +78,7 @@ class Trigger:
         cls, facts: Mapping[str, Any], input: Any, declared: Declaration, *, carriers: tuple[Carrier, ...] = (),
         messages: Sequence[Any] | None = None,
     ) -> Description:
-        """A description by this class, without the facts that are not known."""
+        """A description by this class, without unknown facts."""
         metadata = known(facts)
         if declared.kind:
             metadata["azure.functions.trigger.type"] = declared.kind
@@ -86,7 +86,7 @@ class Trigger:
 
 
 def inputs_of(trigger: type[Trigger], messages: Sequence[Any], room: int) -> list[Any]:
-    """What of a batch is to stand as the input: of each message its share, as all have to do with one room."""
+    """The input that a batch is logged as. All messages share the limit of bytes."""
     shown = messages[:LOOKED_AT]
     share = min(room, max(room // max(len(shown), 1), _LEAST_OF_A_MESSAGE))
     return [trigger.input_of_message(one, share) for one in shown]

@@ -25,7 +25,7 @@ class _Messages(Trigger):
     """
     Attributes:
         system: ``messaging.system``.
-        destination: what the binding calls where its messages come from.
+        destination: the settings of the binding that name the source of its messages.
     """
 
     trigger = "pubsub"
@@ -54,7 +54,7 @@ class _Messages(Trigger):
 
     @classmethod
     def _common(cls, messages: Sequence[Any]) -> dict[str, Any]:
-        """What all messages of a batch have in common."""
+        """The metadata that all messages of a batch share."""
         return {}
 
     @classmethod
@@ -214,14 +214,14 @@ def _batch(value: Any) -> Sequence[Any] | None:
 
 
 def _body_of(message: Any) -> Any:
-    """A message's body; what a function asks for as text or bytes is the body."""
+    """A message's body. Functions that ask for text or bytes get the body itself."""
     read = attribute(message, "get_body")
     if callable(read):
         with contextlib.suppress(Exception):
             return read()
     if isinstance(message, (str, bytes, bytearray, Mapping)):
         return message
-    body = attribute(message, "body")  # of types of the SDKs: bytes, or an iterator that must be left alone
+    body = attribute(message, "body")  # of SDK types: bytes, or an iterator, which is not consumed
     return body if isinstance(body, (str, bytes)) else f"<{type(message).__name__}>"
 
 
@@ -230,7 +230,7 @@ def _shown(value: Any) -> str | None:
 
 
 def _decoded(value: Any) -> Any:
-    """The extension for Kafka has the values of headers in base64."""
+    """The extension for Kafka encodes the values of headers in base64."""
     with contextlib.suppress(ValueError, TypeError):
         return base64.b64decode(value, validate=True)
     return value

@@ -22,7 +22,7 @@ class Timer(Trigger):
 
     @classmethod
     def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
-        if isinstance(value, str):  # as which a function may ask for it
+        if isinstance(value, str):  # a function may ask for text
             found = parsed(value)
             late = found.get("IsPastDue") if isinstance(found, dict) else None
         else:
@@ -35,8 +35,8 @@ class Timer(Trigger):
 class EventGrid(Trigger):
     """https://learn.microsoft.com/azure/azure-functions/functions-bindings-event-grid-trigger
 
-    Of the fields of Event Grid's own schema and those of CloudEvents, whose names are OpenTelemetry's, each has its
-    like: https://learn.microsoft.com/azure/event-grid/cloud-event-schema
+    The fields of Event Grid's own schema correspond to those of CloudEvents, whose names OpenTelemetry uses:
+    https://learn.microsoft.com/azure/event-grid/cloud-event-schema
     """
 
     kinds = ("eventgridtrigger",)
@@ -67,7 +67,7 @@ class EventGrid(Trigger):
 
 
 class Warmup(Trigger):
-    """An instance that is to be made ready: https://learn.microsoft.com/azure/azure-functions/functions-bindings-warmup"""
+    """The warm-up of an instance: https://learn.microsoft.com/azure/azure-functions/functions-bindings-warmup"""
 
     kinds = ("warmuptrigger",)
     types = ("WarmUpContext",)
@@ -78,7 +78,7 @@ class Warmup(Trigger):
 
 
 class McpTool(Trigger):
-    """A tool that a model calls. What came with the call stays out, as the caller's headers are among it.
+    """A tool that a model calls. Only its arguments are logged, because the call carries the caller's headers, too.
 
     https://learn.microsoft.com/azure/azure-functions/functions-bindings-mcp
     """
@@ -98,7 +98,7 @@ class McpTool(Trigger):
 
 
 class Other(Trigger):
-    """Any trigger of which no more is known than its value."""
+    """Any other trigger; only its value is known."""
 
     @classmethod
     def describe(cls, value: Any, declared: Declaration, room: int) -> Description:

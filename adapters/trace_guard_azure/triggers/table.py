@@ -22,8 +22,8 @@ _BY_TYPE = {name: trigger for trigger in TRIGGERS for name in trigger.types}
 
 
 def trigger_of(declared: Declaration, value: Any) -> type[Trigger]:
-    """The class that describes a trigger's value: by what is declared, else by the value's own class, or that of the
-    first of several."""
+    """The class that describes a trigger's value. The declaration decides; without one, the class of the value, or of
+    the first value of a list."""
     if declared.kind is not None:
         return _BY_KIND.get(declared.kind.lower(), Other)
     found = _of_class(value)

@@ -1,4 +1,4 @@
-"""What is said of an event and of a handler's result, and the class that says it."""
+"""The descriptions of events and of results, and the base of the classes that make them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Description(NamedTuple):
-    """What an event says of the invocation. A custom extractor may make one with any of it.
+    """What is known of an invocation from its event. A custom extractor may set any of it.
 
     Attributes:
         name: of the root span; None keeps the function's name.
         trigger: ``faas.trigger`` of OpenTelemetry: ``http``, ``pubsub``, ``datasource``, ``timer`` or ``other``.
         metadata: plain JSON, by OpenTelemetry's names where it has one, else by names in its style below ``aws.``.
             Ids and names, never a header's value, a body or a query string.
-        carriers: the trace contexts in the event: one for each record of a batch, empty where a record has none;
-            none at all if no record has any.
+        carriers: the trace contexts in the event: one for each record of a batch, empty for a record without one; no
+            carriers if no record has one.
         fallbacks: the trace contexts beside the event, best first: the client context, then ``context.w3c()``.
-        source: which entry of the table has described it, ``sqs`` say.
-        records: how many records a batch holds; 0 if it is none.
+        source: the entry of the table that described it, such as ``sqs``.
+        records: how many records a batch holds; 0 for other events.
     """
 
     name: str | None = None
@@ -40,10 +40,10 @@ class Description(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What a result says of the invocation, although nothing was raised.
+    """What a result means for the invocation, although nothing was raised.
 
     Attributes:
-        error: why it is to count as failed, or None.
+        error: why the invocation counts as failed, or None.
         metadata: plain JSON for the root span.
     """
 
@@ -52,24 +52,24 @@ class Judgement(NamedTuple):
 
 
 class Trigger:
-    """One kind of event source; the base of all, which takes any event and says nothing of it."""
+    """One kind of event source. This base of all takes any event and knows nothing about it."""
 
     source: ClassVar[str] = "other"
     trigger: ClassVar[str] = "other"
 
     @classmethod
     def infer(cls, event: Any, context: Any) -> bool:
-        """True if the event is of this kind. Cheap, as it is asked of every event."""
+        """True if the event is of this kind. Cheap, because every event is tried."""
         return True
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        """What an event of this kind says."""
+        """The description of an event of this kind."""
         return cls.said()
 
     @classmethod
     def judge(cls, description: Description, result: Any) -> Judgement:
-        """What a result for an event of this kind says."""
+        """The judgement of a result for an event of this kind."""
         return Judgement()
 
     @classmethod
@@ -77,7 +77,7 @@ class Trigger:
         cls, facts: Mapping[str, Any] | None = None, *, name: str | None = None, carriers: tuple[Carrier, ...] = (),
         records: int = 0,
     ) -> Description:
-        """A description by this class, without the facts that are not known."""
+        """A description by this class, without unknown facts."""
         metadata = known(facts or {})
         if cls.source != "other":
             metadata["aws.lambda.event_source.type"] = cls.source
