@@ -150,7 +150,7 @@ class LostNodeCloser:
                 identity = {**row, "project_id": project, "log_id": "g"}
                 rows.append(closing_row(
                     identity, end=max(self._died[node], started_at(row) or 0.0), outcome=Outcome.ABANDONED,
-                    closed_by=ClosedBy.RECOVERY, reason=_DIED, notes={"ray.node_id": node},
+                    closed_by=ClosedBy.RECOVERY, reason=_DIED, facts={"ray.node_id": node},
                     error="Abandoned: the node that the task ran on was lost" if _own_node(row) else None,
                 ))
         return rows

@@ -110,7 +110,7 @@ def _check(function: object) -> None:
         raise TypeError(f"{function.__qualname__} is a class: use @guard_actor for actors")
     if not inspect.isfunction(function):
         raise TypeError(
-            f"{function!r} is not a function: @guard_task takes functions made with def; write one that calls it"
+            f"{function!r} is no function: @guard_task takes functions made with def; write a function that calls it"
         )
 
 
