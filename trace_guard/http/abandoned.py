@@ -1,4 +1,4 @@
-"""Bodies of responses that nobody iterates to the end, nor closes."""
+"""Closes the exchanges of response bodies that are neither iterated to the end nor closed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ["ABANDONED"]
 
 
 class _Abandoned:
-    """Ends exchanges whose body was dropped, as when a framework's hook has answered with something else.
+    """Closes exchanges whose body was garbage-collected, for example after a framework's hook replaced the response.
 
-    On a thread of its own: an object may be collected in the middle of anything, also of what holds locks of ours.
+    It uses a separate thread, because an object may be collected while the current thread holds one of our locks.
     """
 
     def __init__(self) -> None:
-        # Alone of all queues it may be put to while an object is collected.
+        # The only queue type whose put() is safe while an object is collected.
         self._exchanges: queue.SimpleQueue[Exchange] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def take(self, exchange: Exchange) -> None:
-        """Have it closed if it is open."""
+        """Close the exchange, on the thread, if it is open."""
         if not exchange.is_open:
             return
         exchange.leave()
@@ -35,7 +35,7 @@ class _Abandoned:
     def _run(self) -> None:
         while True:
             exchange = self._exchanges.get()
-            with contain("close what was abandoned"):
+            with contain("close an abandoned exchange"):
                 exchange.close()
             del exchange
 

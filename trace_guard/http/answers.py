@@ -1,4 +1,4 @@
-"""What a function answers a request with: its status, and what of it can stand as the output."""
+"""Reads the status and the output from the result of a function that answers a request."""
 
 from __future__ import annotations
 
@@ -11,39 +11,42 @@ from .content import content_type_of, is_text, parsed
 __all__ = ["implied_status", "output_of", "status_of", "status_of_error", "streams"]
 
 _BODIES = (str, bytes, bytearray, dict, list, tuple)
-# What may raise in user code to answer with a status.
+# Modules with an ``HTTPException``, which user code raises to answer with a status.
 _HTTP_EXCEPTIONS = ("werkzeug.exceptions", "starlette.exceptions")
 
 
 def status_of(result: Any) -> int | None:
-    """The status that a result names; None if it names none."""
+    """The status in a result; None if it has none."""
     if isinstance(result, tuple):
-        told = _number(result[1]) if len(result) > 1 else None
-        return told or (status_of(result[0]) if result else None)
+        status = _number(result[1]) if len(result) > 1 else None
+        return status or (status_of(result[0]) if result else None)
     return _number(getattr(result, "status_code", None))
 
 
 def implied_status(result: Any) -> int | None:
-    """The status that a result without one gets from the framework; None if that is not known."""
+    """The status that the framework gives to a result without one; None if that is not known."""
     if result is None:
         return 500
     return 200 if isinstance(result, _BODIES) or streams(result) else None
 
 
 def status_of_error(error: BaseException) -> int | None:
-    """The status that an ``HTTPException`` of Werkzeug or Starlette stands for; None for any other exception."""
+    """The status of an ``HTTPException`` of Werkzeug or Starlette; None for any other exception."""
     for module in _HTTP_EXCEPTIONS:
         kind = getattr(sys.modules.get(module), "HTTPException", None)
         if isinstance(kind, type) and isinstance(error, kind):
-            # Werkzeug's has a response instead of a code after `abort(response)`.
+            # After `abort(response)`, Werkzeug's exception has a response in place of a code.
             given = getattr(getattr(error, "response", None), "status_code", None)
             return _number(given or getattr(error, "code", None) or getattr(error, "status_code", None))
     return None
 
 
 def output_of(result: Any, byte_limit: int) -> Any:
-    """What is to stand as the output: a result as it is, of a response status and body, and NOTHING of what is
-    still to be streamed. ``byte_limit``: of a body, so many bytes are read."""
+    """The output to log: status and body of a response, NOTHING for a streamed result, else the result itself.
+
+    Args:
+        byte_limit: a response body that is longer is left out.
+    """
     if streams(result):
         return NOTHING
     if isinstance(result, tuple) and result:
@@ -57,7 +60,7 @@ def output_of(result: Any, byte_limit: int) -> Any:
 
 
 def streams(result: Any) -> bool:
-    """True if the body of a result, or a part of it, is made while it is sent."""
+    """True if the body of a result is generated while it is sent."""
     if isinstance(result, tuple):
         return bool(result) and streams(result[0])
     if hasattr(result, "__next__") or hasattr(result, "__anext__"):
@@ -66,20 +69,20 @@ def streams(result: Any) -> bool:
 
 
 def _body_of(response: Any, byte_limit: int) -> bytes | None:
-    """The body of a response that has it at hand, small and as text."""
+    """The body of a response if it is in memory, is text, and is within the limit."""
     if not is_text(content_type_of(response.headers)) or response.headers.get("content-encoding"):
         return None
     if getattr(response, "direct_passthrough", False):
         return None  # a file
     size = getattr(response, "calculate_content_length", None)
     if size is not None:
-        return response.get_data() if (size() or 0) <= byte_limit else None  # Flask's, whose parts are at hand
+        return response.get_data() if (size() or 0) <= byte_limit else None  # Flask: all chunks are in memory
     body = getattr(response, "body", None)
     return bytes(body) if isinstance(body, (bytes, memoryview)) and len(body) <= byte_limit else None
 
 
 def _number(status: Any) -> int | None:
-    """A status in any form that Flask takes: 404, ``HTTPStatus.NOT_FOUND``, ``"404 NOT FOUND"``."""
+    """The status from any form that Flask accepts: 404, ``HTTPStatus.NOT_FOUND``, ``"404 NOT FOUND"``."""
     if isinstance(status, str):
         status = int(status[:3]) if status[:3].isascii() and status[:3].isdigit() else None
     known = isinstance(status, int) and not isinstance(status, bool) and 100 <= status <= 599

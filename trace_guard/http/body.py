@@ -1,7 +1,7 @@
-"""Bodies that are made while they are sent: their invocation ends with them, just before the last byte leaves.
+"""Streamed response bodies. The invocation of a body closes just before the last byte of the body leaves.
 
-What is delivered after the last byte may be delivered much later, or never, so the chunk that completes a response
-waits until its invocation is closed and delivered; no other one does.
+After the last byte, the platform may take the CPU away. So the chunk that completes the response is held back until the
+invocation is closed and delivered. All other chunks pass at once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["AsyncBody", "Body"]
 
 
 class Body(Iterator[Any]):
-    """An iterable of chunks, in the exchange that it belongs to.
+    """An iterable body in its exchange.
 
     Args:
-        items: what user code or a framework has returned.
-        held: chunks that come before them, and complete the response already; an application that is a generator
+        items: the chunks that user code or a framework has returned.
+        held: chunks that precede the items and already complete the response. A WSGI application that is a generator
             adds to them while it runs.
     """
 
@@ -61,7 +61,7 @@ class Body(Iterator[Any]):
             return self.__next__()
         if self._is_drained or not self._completes(item):
             return item
-        # With this one all is sent: what is left to do comes first.
+        # This chunk completes the response: close and deliver before it is sent.
         self._held.append(item)
         return self.__next__()
 
@@ -84,34 +84,33 @@ class Body(Iterator[Any]):
         return contained("count a chunk", lambda: self._exchange.framing.completes(item), False)
 
     def _drain(self) -> None:
-        """Run what comes after the last chunk, to its end, and close."""
+        """Run the code after the last chunk to its end, and close."""
         self._is_drained = True
         try:
             while True:
                 item = self._step()
                 if item and not self._exchange.framing.is_bodyless:
-                    # More than it has promised. The server knows what to do about that.
+                    # More bytes than the Content-Length. The server handles that.
                     self._held.append(item)
                     self._exchange.close()
                     return
         except StopIteration:
             pass
-        except BaseException as error:  # noqa: BLE001 - raised on as soon as the held chunk has been sent
+        except BaseException as error:  # noqa: BLE001 - re-raised after the held chunk is sent
             self._error = error
         if self._exchange.framing.is_bodyless:
-            self._held.clear()  # no server sends it
+            self._held.clear()  # servers send no body here
 
     def close(self) -> None:
-        """What servers call at the end, and early if they can't send the rest."""
+        """Servers call this at the end, or early if they can't send the rest."""
         if self._is_closed:
             return
         self._is_closed = True
-        # Servers call it in ``finally``.
-        reason = sys.exc_info()[1]
+        reason = sys.exc_info()[1]  # servers call close() in ``finally``
         try:
-            plain = getattr(self._items, "close", None)
-            if plain is not None:
-                self._exchange.run(plain)
+            close_items = getattr(self._items, "close", None)
+            if close_items is not None:
+                self._exchange.run(close_items)
         except BaseException as error:
             self._exchange.close(error)
             raise
@@ -123,13 +122,13 @@ class Body(Iterator[Any]):
                 self._exchange.close(None if complete else self._exchange.cut_off())
 
     def __del__(self) -> None:
-        # Spans in it give the context back to the root as they end.
+        # Drop the items first: their spans make the root current again when they end.
         self._items, self._iterator = (), None
         ABANDONED.take(self._exchange)
 
 
 class AsyncBody(AsyncIterator[Any]):
-    """The same for a body that is iterated in an event loop."""
+    """:class:`Body` for a body that is iterated in an event loop."""
 
     def __init__(self, items: Any, exchange: Exchange) -> None:
         self._items = items
@@ -169,7 +168,7 @@ class AsyncBody(AsyncIterator[Any]):
             await self._exchange.aclose()
             raise
         except (asyncio.CancelledError, GeneratorExit) as error:
-            # Servers end a body that nobody reads any more by cancelling it.
+            # Servers cancel a body when the client is gone.
             self._is_over = True
             await self._exchange.aclose(self._exchange.cut_off(error))
             raise
@@ -189,17 +188,17 @@ class AsyncBody(AsyncIterator[Any]):
                     return
         except StopAsyncIteration:
             pass
-        except BaseException as error:  # noqa: BLE001 - raised on as soon as the held chunk has been sent
+        except BaseException as error:  # noqa: BLE001 - re-raised after the held chunk is sent
             self._error = error
         if self._exchange.framing.is_bodyless:
             self._held.clear()
 
     async def aclose(self) -> None:
-        """What is left of it will not be asked for."""
+        """Close early: the rest of the body will not be requested."""
         try:
-            plain = getattr(self._iterator if self._iterator is not None else self._items, "aclose", None)
-            if plain is not None:
-                await plain()
+            close_items = getattr(self._iterator if self._iterator is not None else self._items, "aclose", None)
+            if close_items is not None:
+                await close_items()
         finally:
             if self._exchange.is_open:
                 await self._exchange.aclose(self._exchange.cut_off())

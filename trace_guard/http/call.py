@@ -1,4 +1,4 @@
-"""One call of a function that may answer a request, on any platform."""
+"""One call of a function that may answer an HTTP request, on any platform."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["HttpCall"]
 
 
 class HttpCall(ABC):
-    """Runs a function in its invocation and closes that with the result, or with the end of a streamed body.
+    """Runs a function in its invocation, and closes the invocation with the result or the end of a streamed body.
 
     Subclasses open the invocation and know the platform's requests and results.
 
     Attributes:
-        invocation: what the function runs in.
+        invocation: the invocation that the function runs in.
         guard: of the function.
         owns: False if middleware has opened the invocation and will close it.
     """
@@ -34,7 +34,7 @@ class HttpCall(ABC):
     @property
     @abstractmethod
     def request(self) -> Any:
-        """The request whose body is not read yet and whose input is to be logged; None if there is none."""
+        """The request to read and log as the input; None to log no request."""
 
     @abstractmethod
     def input_of(self, request: Any, body: bytes | None) -> Any:
@@ -42,18 +42,18 @@ class HttpCall(ABC):
 
     @abstractmethod
     def note_result(self, result: Any) -> None:
-        """Note what a result says of the invocation. Raises nothing."""
+        """Record the status and output from a result. Never raises."""
 
     @abstractmethod
     def reason(self, error: BaseException) -> BaseException | None:
-        """The exception that the invocation ends with; None if the exception is an answer."""
+        """The exception to close the invocation with; None if the exception is an answer."""
 
     @abstractmethod
     def may_stream(self, result: Any) -> bool:
         """Whether the platform reads a result of this kind as a stream."""
 
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
-        """Call the function. Returns the result, or one whose body is guarded."""
+        """Call the function. Returns its result, or a copy with a guarded body."""
         try:
             # After the root was opened, because a body may be slow to arrive.
             with contain("read a request"):

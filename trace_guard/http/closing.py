@@ -1,8 +1,8 @@
-"""Closes an invocation where the framework may raise an exception in the middle of it.
+"""Closes an invocation on a thread that the framework may interrupt with an exception.
 
-With ``THREADED_TIMEOUT_ENABLED=true`` the Functions Framework has a timer that raises ``RequestTimeoutException``
-between any two instructions of the thread that answers a request. What hits user code is user code's; what hits the
-delivery of a request that has been answered would turn its 200 into a 500.
+With ``THREADED_TIMEOUT_ENABLED=true``, a timer of the Functions Framework raises ``RequestTimeoutException`` between
+any two instructions of the thread that answers a request. In user code, that is the intended effect. During the
+delivery, it would turn an answered request's 200 into a 500.
 
 https://github.com/GoogleCloudPlatform/functions-framework-python/blob/main/src/functions_framework/request_timeout.py
 """
@@ -19,15 +19,15 @@ from ..invocation.invocation import NOTHING, Invocation
 
 __all__ = ["close"]
 
-# Closing is bounded by the settings; this is for a thread that never came to life.
+# The settings bound the closing. This bound is for a thread that never starts to run.
 _PATIENCE_SECONDS = 60.0
 
 
 def close(invocation: Invocation, error: BaseException | None = None, *, output: Any = NOTHING) -> None:
-    """:meth:`Invocation.close`, in a thread of its own where this one may be interrupted."""
+    """:meth:`Invocation.close`, on a separate thread if this one may be interrupted."""
     if os.environ.get("THREADED_TIMEOUT_ENABLED", "").lower() == "true":
-        with contain("close an invocation aside"):
-            # In this thread's context, which goes on to the next request.
+        with contain("close an invocation on another thread"):
+            # The context of this thread is used for the next request.
             invocation.span.unset_current()
         _Closing(invocation, error, output).wait()
     invocation.close(error, output=output)
@@ -47,12 +47,12 @@ class _Closing:
         self._thread = threading.Thread(target=run, name="trace-guard-close", daemon=True)
 
     def wait(self) -> None:
-        """Start it, and wait for its end, whatever is raised here meanwhile: for each request that is done once."""
+        """Start the thread and wait for its end. The framework interrupts at most once per request, so try twice."""
         for _ in range(2):
             try:
                 if self._thread.ident is None:
                     self._thread.start()
                 self._done.wait(_PATIENCE_SECONDS)
                 return
-            except Exception as interruption:  # noqa: BLE001 - the framework's, or no thread could be had
+            except Exception as interruption:  # noqa: BLE001 - from the framework, or no thread can start
                 logger.debug("closing an invocation was interrupted by %r", interruption)

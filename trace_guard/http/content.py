@@ -1,4 +1,4 @@
-"""What a request brings, as the input of an invocation, without taking it from the function."""
+"""Reads a request as the input of an invocation. The function can still read all of it."""
 
 from __future__ import annotations
 
@@ -15,35 +15,34 @@ _FORM = "application/x-www-form-urlencoded"
 
 
 def input_of(request: Any, body: bytes | None, byte_limit: int) -> dict[str, Any]:
-    """Method, path, query and body of a request. ``byte_limit``: of a query, so many bytes are read."""
+    """Method, path, query and body of a request. At most ``byte_limit`` bytes of the query are read."""
     scope = getattr(request, "scope", None) or {}
     environ = getattr(request, "environ", None) or {}
     query = scope.get("query_string") or environ.get("QUERY_STRING") or ""
-    found: dict[str, Any] = {
+    input: dict[str, Any] = {
         "method": request.method,
         "path": path_of(request),
         "query": fields_of(query.decode("latin-1") if isinstance(query, bytes) else query, byte_limit),
     }
     if body:
-        found["body"] = parsed(body, content_type_of(request.headers))
-    return {key: value for key, value in found.items() if value != {}}
+        input["body"] = parsed(body, content_type_of(request.headers))
+    return {key: value for key, value in input.items() if value != {}}
 
 
 def path_of(request: Any) -> str:
-    """The path that was asked for, without the query."""
-    path = getattr(request, "path", None)  # Flask's
+    """The path of the request, without the query."""
+    path = getattr(request, "path", None)  # Flask
     return path if isinstance(path, str) else str(request.scope.get("path", "/"))
 
 
 def read(request: Any, byte_limit: int) -> bytes | None:
-    """The body of a request of Flask, where that is small and text; the function can read it once more, in any way
-    that there is. None where it is not read."""
+    """The body of a Flask request if it is short text, else None. The function can still read it in any way."""
     size = _size(request, byte_limit)
     if size is None or not callable(getattr(request, "get_data", None)):
         return None
     if any(name in vars(request) for name in ("form", "stream")) and getattr(request, "_cached_data", None) is None:
-        return None  # somebody has read it, or is about to
-    # What goes wrong in reading it does so once more when the function does, and there it belongs.
+        return None  # other code has read it, or holds the stream
+    # An error in reading comes again when the function reads, and is raised there.
     with contextlib.suppress(Exception):
         body: bytes = request.get_data(cache=True)
         if len(body) == size:
@@ -54,7 +53,7 @@ def read(request: Any, byte_limit: int) -> bytes | None:
 
 
 async def read_async(request: Any, byte_limit: int) -> bytes | None:
-    """The same of a request of Starlette, which keeps what was read for the function."""
+    """:func:`read` for a Starlette request, which keeps the body for the function."""
     if _size(request, byte_limit) is None or not inspect.iscoroutinefunction(getattr(request, "body", None)):
         return None
     if getattr(request, "_stream_consumed", False) and not hasattr(request, "_body"):
@@ -66,12 +65,12 @@ async def read_async(request: Any, byte_limit: int) -> bytes | None:
 
 
 def parsed(body: bytes, content_type: str) -> Any:
-    """A body as what it holds: the value of JSON, the fields of a form, else text."""
+    """The content of a body: the value of JSON, the fields of a form, else text."""
     text = body.decode(errors="replace")
     if content_type == _FORM:
         return fields_of(text, len(text))
     if content_type.endswith(("/json", "+json")):
-        import json  # whoever has a request has it
+        import json  # any framework has imported it already
 
         with contextlib.suppress(ValueError, RecursionError):
             return json.loads(text)
@@ -79,19 +78,19 @@ def parsed(body: bytes, content_type: str) -> Any:
 
 
 def content_type_of(headers: Any) -> str:
-    """The type of a content without its parameters, in lower case."""
-    found = headers.get("content-type")
-    return found.partition(";")[0].strip().lower() if isinstance(found, str) else ""
+    """The content type without its parameters, in lower case."""
+    value = headers.get("content-type")
+    return value.partition(";")[0].strip().lower() if isinstance(value, str) else ""
 
 
 def is_text(content_type: str) -> bool:
-    """True for what can be read; not for a form in parts, which may hold files."""
+    """True for text. False for multipart forms, which may contain files."""
     return content_type.startswith("text/") or content_type == _FORM or content_type.endswith(("/json", "+json"))
 
 
 def _size(request: Any, byte_limit: int) -> int | None:
-    """The length of a body that is to be read: one that is small, is text, and says so. What comes in chunks may
-    never end."""
+    """The Content-Length of a body that may be read: text within the limit. A chunked body may never end, so it is not
+    read."""
     headers = request.headers
     length = headers.get("content-length") or ""
     if not (isinstance(length, str) and length.isascii() and length.isdigit() and len(length) < 10):
@@ -102,7 +101,7 @@ def _size(request: Any, byte_limit: int) -> int | None:
 
 
 def fields_of(text: str, byte_limit: int) -> Any:
-    """The fields of a query or a form, with a list where a name comes several times; of very many the text."""
+    """The fields of a query or a form; repeated names have lists. With too many fields, the text itself."""
     try:
         fields = parse_qs(text[:byte_limit], keep_blank_values=True, max_num_fields=_MOST_FIELDS)
     except ValueError:

@@ -1,4 +1,4 @@
-"""One request and its response under guard, whatever protocol brought them."""
+"""One guarded request and its response, over any protocol."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ T = TypeVar("T")
 
 
 class Exchange:
-    """Ends an invocation with the response to its request.
+    """Closes an invocation with the response to its request.
 
     Args:
-        invocation: an opened one.
-        framing: where that response ends on the wire.
-        request: where it is to be named after its route.
-        name: makes the name.
+        invocation: an open invocation.
+        framing: tells where the response ends on the wire.
+        request: the request, if the root span is named after its route.
+        name: returns the name of the root span.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class Exchange:
         return self.invocation.is_live
 
     def run(self, step: Callable[[], T]) -> T:
-        """A step of the body, within the invocation.
+        """Run a step of the body within the invocation.
 
-        Here, where the code that made the body has been too: frameworks keep tokens of context variables from there.
-        Only where somebody else's context is iterated in, as those of executors, in one kept for that.
+        The step runs in the current context if the invocation is current in it, because frameworks hold tokens of its
+        context variables. In a foreign context, such as that of an executor, it runs in a copy of the invocation's.
         """
         if self.is_elsewhere:
             return self.context.run(step)
@@ -66,10 +66,10 @@ class Exchange:
                 self._tidy_up()
 
     def _tidy_up(self) -> None:
-        """A span that outlives the root makes the root current again when it ends, for the next request too that is
-        answered in this thread."""
+        """Make an ended root not current. A span that outlives the root makes it current again when it ends, and this
+        thread may answer the next request."""
         with contain("leave a span that has ended"):
-            import braintrust  # an invocation was live, so that it has been imported
+            import braintrust  # already imported by the invocation
 
             root, current = self.invocation.span, braintrust.current_span()
             if getattr(current, "root_span_id", None) == root.root_span_id:
@@ -77,25 +77,25 @@ class Exchange:
 
     @property
     def is_elsewhere(self) -> bool:
-        """True if the invocation is under way, and not here."""
+        """True if the invocation is live but not current in this context."""
         return self.is_open and current_invocation() is not self.invocation
 
     def leave(self) -> None:
-        """Give back the context that this code runs in: the next request may be answered in it."""
+        """Make the root not current in this context, which may answer the next request."""
         if current_invocation() is self.invocation:
             with contain("leave an invocation"):
                 self.invocation.span.unset_current()
 
     @property
     def context(self) -> contextvars.Context:
-        """One in which the invocation is current."""
+        """A context in which the invocation is current."""
         if self._context is None:
-            found = self.invocation.state.context
-            self._context = found.copy() if found is not None else contextvars.copy_context()
+            context = self.invocation.state.context
+            self._context = context.copy() if context is not None else contextvars.copy_context()
         return self._context
 
     def routed(self, route: object) -> None:
-        """The framework has found the route."""
+        """Record the route that the framework has matched, and rename the root span."""
         request = self._request
         if request is None or not isinstance(route, str) or not route or route == request.route:
             return
@@ -103,31 +103,33 @@ class Exchange:
             self._request = replace(request, route=route)
             self.invocation.note({"http.route": route})
             name = self._name(self._request) if self._name is not None else None
-            # A decorator on the function below may have said better what it is.
+            # Keep a name that a decorator on the function has set since.
             if name and self.invocation.name == self._given:
                 self.invocation.state.name = self._given = name
                 self.invocation.span.set_attributes(name=name)
 
     def responds(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        """The response begins. With a status from 500 on, an exception that is being handled is its reason."""
+        """Record the start of the response. An exception that is being handled now explains a status of 500 or more."""
         with contain("read the head of a response"):
             self._status = status
             self.framing.begin(status, headers)
             self.caught(sys.exc_info()[1])
 
     def caught(self, error: BaseException | None) -> None:
-        """The framework has caught an exception, which counts if the response says that the request failed."""
+        """Record an exception that the framework caught. It is logged if the response has a status of 500 or more."""
         self._error = error or self._error
 
     def cut_off(self, error: BaseException | None = None) -> BaseException | None:
-        """The response was ended before its end, as the client went away, which is no error of the code's; or as the
-        process ends, and the server with it: then what closed it as terminated has said how it ended.
+        """Record a response that ended early.
+
+        A client disconnect is not an error of the code and sets ``client_disconnected``. If the process ends, the
+        forced close has already given the outcome.
 
         Args:
-            error: what it was ended by, if it was.
+            error: the exception that ended the response, if any.
 
         Returns:
-            What to close the invocation with.
+            The error to close the invocation with.
         """
         if self.invocation.outcome is not None:
             return error or GeneratorExit()
@@ -135,23 +137,23 @@ class Exchange:
         return None
 
     def close(self, error: BaseException | None = None) -> None:
-        """Close the invocation, and deliver; only the first call does anything."""
+        """Close the invocation and deliver. Only the first call has an effect."""
         if self.is_open:
             close(self.invocation, self._reason(error))
 
     async def aclose(self, error: BaseException | None = None) -> None:
-        """The same without holding up the event loop."""
+        """:meth:`close` without blocking the event loop."""
         if self.is_open:
             await self.invocation.aclose(self._reason(error))
 
     def _reason(self, error: BaseException | None) -> BaseException | None:
-        """The exception that it ended with, None if it ended without, or with one that is an answer."""
-        with contain("tell how a request ended"):
-            told = status_of_error(error) if error is not None else None
-            if told is not None and told < 500:
-                self._status, error = self._status or told, None
+        """The exception that the request failed with; None for a success or an answer with a status below 500."""
+        with contain("determine how a request ended"):
+            status = status_of_error(error) if error is not None else None
+            if status is not None and status < 500:
+                self._status, error = self._status or status, None
             if self._status is None and isinstance(error, Exception):
-                self._status = 500  # the server's answer for want of another
+                self._status = 500  # the server answers with this
             if self._status is not None:
                 self.invocation.note({"http.response.status_code": self._status})
                 if error is None and self._status >= 500:
@@ -161,5 +163,5 @@ class Exchange:
 
 
 def is_client_disconnect(error: Any) -> bool:
-    """True for what servers and frameworks raise when a client has gone away."""
+    """True for exceptions that servers and frameworks raise after a client disconnect."""
     return isinstance(error, OSError) or type(error).__name__ == "ClientDisconnect"

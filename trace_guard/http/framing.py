@@ -1,7 +1,7 @@
-"""Where on the wire a response ends: from its last byte on, the platform may take the CPU away.
+"""Finds the end of a response on the wire. After its last byte, the platform may take the CPU away.
 
-With a Content-Length the last byte leaves with the chunk that completes it; without, with what the server sends after
-the last chunk; and a response that may have no body is complete with its headers.
+With a Content-Length, the response ends with the chunk that completes it. Without one, it ends with the bytes that the
+server sends after the last chunk. A response that may not have a body ends with its headers.
 
 https://cloud.google.com/run/docs/configuring/billing-settings: CPU "only during request processing".
 """
@@ -14,14 +14,14 @@ __all__ = ["Framing"]
 
 
 class Framing:
-    """Counts a response's bytes.
+    """Counts the bytes of a response.
 
     Args:
-        method: of the request; the response to HEAD has no body.
-        length: its Content-Length, None if it has none.
+        method: of the request. The response to HEAD has no body.
+        length: the Content-Length; None without one.
 
     Attributes:
-        is_bodyless: it ends with its headers, whatever else is sent.
+        is_bodyless: True if the response ends with its headers.
     """
 
     def __init__(self, method: str = "GET", length: int | None = None) -> None:
@@ -30,7 +30,7 @@ class Framing:
         self._sent = 0
 
     def begin(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
-        """The status and the headers are known; those of a later call replace them."""
+        """Set the status and the headers. A later call replaces them."""
         self._length = None
         for name, value in headers:
             if name.lower() == "content-length" and value.strip().isdecimal():
@@ -40,11 +40,11 @@ class Framing:
 
     @property
     def is_complete(self) -> bool:
-        """True once nothing more follows on the wire."""
+        """True once the last byte has been sent."""
         return self.is_bodyless or (self._length is not None and self._sent >= self._length)
 
     def completes(self, chunk: bytes | str) -> bool:
-        """Count a chunk; True if the response is complete with it."""
-        if self._length is not None:  # else they need not be bytes yet: frameworks make those of what users yield
+        """Count a chunk. Returns True if it completes the response."""
+        if self._length is not None:  # else a chunk may not be bytes yet: the framework encodes what users yield
             self._sent += len(chunk.encode() if isinstance(chunk, str) else chunk)
         return self.is_complete

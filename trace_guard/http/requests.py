@@ -1,7 +1,6 @@
-"""What a request says of an invocation, in OpenTelemetry's HTTP terms.
+"""Metadata and names from a request, in OpenTelemetry's terms. It never includes headers that may hold secrets.
 
-The terms: https://opentelemetry.io/docs/specs/semconv/http/http-spans/. Of headers only those values are among them
-that are no secrets.
+https://opentelemetry.io/docs/specs/semconv/http/http-spans/
 """
 
 from __future__ import annotations
@@ -13,24 +12,23 @@ from typing import Any
 
 __all__ = ["HttpRequest", "NameOf", "default_name", "facts_of_request", "header_facts", "is_excluded", "method_label"]
 
-# Names of headers whose values are no secrets, and what is noted of them.
+# Headers without secrets, and the metadata keys of their values.
 _NOTED = {"function-execution-id": "faas.invocation_id", "x-cloud-trace-context": "gcp.cloud_trace_context"}
 _NOTED_CHARACTERS = 128
 _METHODS = frozenset(["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"])
-# The one route of a function: it has no others to tell it from.
+# The only route of a function, which matches every path and so says nothing.
 _ANY_PATH = re.compile(r"/[<{]path:\w+[>}]")
 
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """What a name can be made from.
+    """The parts of a request that a name can be made from.
 
     Attributes:
-        method: in capitals.
-        path: as it was asked for, without the query.
-        route: the pattern that the framework has found for it, such as ``/orders/<id>``; None until then, and where
-            there is none.
-        headers: by their names in small letters.
+        method: in upper case.
+        path: as requested, without the query.
+        route: the pattern that the framework has matched, such as ``/orders/<id>``; None before that or without one.
+        headers: by name, in lower case.
     """
 
     method: str
@@ -40,34 +38,34 @@ class HttpRequest:
 
 
 NameOf = Callable[[HttpRequest], str]
-"""The root span's name for a request. Called when it comes, and again once its route is known."""
+"""Returns the root span's name for a request. Called when the request arrives, and again when its route is known."""
 
 
 def default_name(request: HttpRequest) -> str:
-    """``METHOD /route``; with the path where there is no route, or one for every path only."""
+    """``METHOD /route``. Uses the path if there is no route or if the route matches every path."""
     route = request.route if request.route and not _ANY_PATH.fullmatch(request.route) else request.path
     return f"{method_label(request.method)} {route}"
 
 
 def method_label(method: str) -> str:
-    """The method in a name: clients may send any word."""
+    """The method for use in a name. Clients may send any word, so unknown ones become ``HTTP``."""
     return method if method in _METHODS else "HTTP"
 
 
 def header_facts(headers: Mapping[str, str]) -> dict[str, Any]:
-    """The execution's id, and the trace that the platform has made.
+    """The execution id and the platform's trace context.
 
     Args:
-        headers: by their names in small letters.
+        headers: by name, in lower case.
     """
     return {fact: headers[name][:_NOTED_CHARACTERS] for name, fact in _NOTED.items() if headers.get(name)}
 
 
 def facts_of_request(method: str, path: str, route: str | None, headers: Mapping[str, str]) -> dict[str, Any]:
-    """Metadata for the root span; what is not known is left out.
+    """Metadata for the root span, without unknown values.
 
     Args:
-        headers: by their names, in any case.
+        headers: by name, in any case.
     """
     size = next((value for name, value in headers.items() if name.lower() == "content-length"), "")
     facts: dict[str, Any] = {
@@ -81,6 +79,8 @@ def facts_of_request(method: str, path: str, route: str | None, headers: Mapping
 
 
 def is_excluded(path: str, patterns: tuple[str, ...]) -> bool:
-    """True if one of the patterns is the path, or ends in ``*`` and begins it."""
-    return any(path.startswith(one[:-1]) if one.endswith("*") else path == one for one in patterns)
+    """True if the path equals one of the patterns, or begins with one that ends in ``*``."""
+    return any(
+        path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern for pattern in patterns
+    )
 

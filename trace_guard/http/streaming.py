@@ -1,4 +1,4 @@
-"""What the decorator makes of a function's result: its invocation ends with that, or with its body if it streams."""
+"""Closes an invocation with a function's result, or with the end of the result's body if it streams."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ __all__ = ["guard_async_result", "guard_result"]
 
 
 def guard_result(result: Any, invocation: Invocation) -> Any:
-    """Have the end of a result's body close the invocation; close it at once if the result is complete.
+    """Close the invocation at the end of a streamed body, or at once if the result is complete.
 
     Args:
-        result: what a function has returned: of Flask or Starlette, a generator, or a tuple that begins with one.
+        result: what the function returned: a response of Flask or Starlette, a generator, or a tuple that begins with
+            one of these.
 
     Returns:
-        The result, or another one in its stead.
+        The result to return to the framework: the same one, or a copy with a guarded body.
     """
     guarded = contained("guard a streamed body", lambda: _streamed(result, invocation), None)
     if guarded is None:
@@ -34,7 +35,7 @@ def guard_result(result: Any, invocation: Invocation) -> Any:
 
 
 async def guard_async_result(result: Any, invocation: Invocation) -> Any:
-    """:func:`guard_result` on an event loop, which it does not hold up."""
+    """:func:`guard_result` without blocking the event loop."""
     guarded = contained("guard a streamed body", lambda: _streamed(result, invocation), None)
     if guarded is None:
         await invocation.aclose(output=result)
@@ -45,32 +46,32 @@ async def guard_async_result(result: Any, invocation: Invocation) -> Any:
 def _streamed(
     result: Any, invocation: Invocation, status: int | None = None, length: int | None = None
 ) -> Any:
-    """The result with its body guarded; None if it has none that is still to be made.
+    """A copy of the result with a guarded body; None if the body is complete.
 
     Args:
-        status, length: what stands beside it in a tuple, and counts before its own.
+        status, length: from a tuple that contains the result. They take precedence over the result's own.
     """
     if not invocation.is_live:
         return None
     if isinstance(result, tuple) and result:
-        beside = [one for one in result[1:] if one is not None]
+        rest = [part for part in result[1:] if part is not None]
         first = _streamed(
-            result[0], invocation, next((code for code in map(_status, beside) if code), None),
-            _length(next((one for one in beside if not isinstance(one, (int, str))), {})),
+            result[0], invocation, next((code for code in map(_status, rest) if code), None),
+            _length(next((part for part in rest if not isinstance(part, (int, str))), {})),
         )
         return first if first is None else (first, *result[1:])
     if hasattr(result, "body_iterator"):
-        # Starlette's; what is in its headers is what goes out.
-        guarded = copy.copy(result)  # theirs may be sent again
+        # A Starlette response. It sends its headers as they are.
+        guarded = copy.copy(result)  # the application may send the original again
         guarded.body_iterator = AsyncBody(
             result.body_iterator, Exchange(invocation, Framing(length=_length(result.headers)))
         )
         return guarded
     if getattr(result, "is_streamed", False) and not getattr(result, "direct_passthrough", False):
-        # Flask's. A file that is passed through is the server's to send, and no code of the user's is left.
+        # A Flask response. The server sends a passed-through file without running user code.
         framing = _framing(status or result.status_code, _length(result.headers) if length is None else length)
         if framing.is_complete:
-            return None  # it will not be iterated
+            return None  # the server does not iterate it
         guarded = copy.copy(result)
         guarded.response = Body(result.response, Exchange(invocation, framing))
         return guarded
@@ -83,9 +84,9 @@ def _framing(status: int, length: int | None) -> Framing:
     return framing
 
 
-def _status(beside: Any) -> int | None:
-    """Flask takes a status as a number, or as text that begins with one."""
-    text = str(beside)[:3] if isinstance(beside, (int, str)) else ""
+def _status(part: Any) -> int | None:
+    """The status in a part of a tuple. Flask accepts a number, or text that begins with one."""
+    text = str(part)[:3] if isinstance(part, (int, str)) else ""
     return int(text) if text.isdecimal() else None
 
 
@@ -98,13 +99,13 @@ def _body(result: Any, exchange: Exchange) -> Body | AsyncBody | None:
 
 
 def _length(headers: Any) -> int | None:
-    """The Content-Length in a result's headers, which Flask takes as a mapping or as pairs."""
+    """The Content-Length in a result's headers. Flask accepts a mapping or pairs."""
     pairs = headers.items() if hasattr(headers, "items") else headers
-    found = [value for name, value in pairs if str(name).lower() == "content-length"]
-    return int(found[0]) if found and str(found[0]).isdecimal() else None
+    values = [value for name, value in pairs if str(name).lower() == "content-length"]
+    return int(values[0]) if values and str(values[0]).isdecimal() else None
 
 
 def _method() -> str:
-    """The method of Flask's request, if this code runs in one."""
+    """The method of the current Flask request; GET outside one."""
     flask = sys.modules.get("flask")
     return flask.request.method if flask is not None and flask.has_request_context() else "GET"

@@ -1,4 +1,4 @@
-"""How many steps of a job have come to which end."""
+"""Counts how the steps of a job ended."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["StepCounters"]
 
 
 class StepCounters:
-    """Any thread may count.
+    """Counts of steps. Any thread may call the methods.
 
     Attributes:
-        expected: how many steps there will be, as far as that is known.
+        expected: the known number of steps that will run.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class StepCounters:
         self.expected = 0
 
     def count(self, end: str) -> None:
-        """A step is ``done``, ``failed`` or ``skipped``."""
+        """Count the end of a step: ``done``, ``failed`` or ``skipped``."""
         with self._lock:
             self._counts[end] += 1
 
@@ -28,7 +28,7 @@ class StepCounters:
         with self._lock:
             self.expected += more
 
-    def taken(self) -> dict[str, int]:
+    def snapshot(self) -> dict[str, int]:
         """The counts so far."""
         with self._lock:
             return dict(self._counts)

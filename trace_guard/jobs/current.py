@@ -1,4 +1,4 @@
-"""Which job this code runs in."""
+"""The job that the current code runs in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LIVE", "RunningJob", "enter", "forget", "program", "running_job"]
 
 
 class RunningJob(Protocol):
-    """What the steps of a job need of it; see :class:`~trace_guard.Job`."""
+    """The part of :class:`~trace_guard.Job` that its steps use."""
 
     @property
     def invocation(self) -> Invocation: ...
@@ -27,23 +27,23 @@ class RunningJob(Protocol):
     @property
     def is_live(self) -> bool: ...
 
-    def expect(self, more: int) -> None:
-        """There will be so many more steps."""
+    def expect_steps(self, more: int) -> None:
+        """Announce more steps."""
 
-    def employ(self, workers: Workers) -> None:
-        """The job waits for these workers at its end."""
+    def add_workers(self, workers: Workers) -> None:
+        """Make the job wait for these workers at its end."""
 
-    def stepped(self, end: str) -> None:
-        """A step has ended: ``done``, ``failed`` or ``skipped``."""
+    def step_ended(self, end: str) -> None:
+        """Count the end of a step: ``done``, ``failed`` or ``skipped``."""
 
 
 _current: contextvars.ContextVar[RunningJob | None] = contextvars.ContextVar("trace_guard_job", default=None)
 LIVE: set[RunningJob] = set()
-"""The jobs that have begun in this process and not ended."""
+"""The running jobs of this process."""
 
 
 def running_job() -> RunningJob | None:
-    """The job of this context, else the only one that runs; None outside any job."""
+    """The job of this context, else the only running job; None outside any job."""
     job = _current.get()
     if job is not None and job.is_live:
         return job
@@ -52,7 +52,7 @@ def running_job() -> RunningJob | None:
 
 
 def enter(job: RunningJob) -> Callable[[], object]:
-    """Make it the current job. Returns a function that restores the context, to be called in it."""
+    """Make a job current. Returns a function that restores the context and must be called in the same context."""
     outer = _current.get()
     _current.set(job)
     LIVE.add(job)
@@ -65,7 +65,7 @@ def enter(job: RunningJob) -> Callable[[], object]:
 
 
 def forget(job: RunningJob) -> None:
-    """The job has ended."""
+    """Remove a job that has ended."""
     LIVE.discard(job)
 
 

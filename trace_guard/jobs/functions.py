@@ -1,4 +1,4 @@
-"""Functions that work on the running job."""
+"""Public functions that work on the running job."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ R = TypeVar("R")
 
 
 def current_job() -> Job:
-    """The job that this code runs in; in threads with a context of their own, the only job that runs.
+    """The job that this code runs in. In threads with a context of their own, the only running job.
 
-    Outside any job, or with trace-guard disabled, a job that does nothing, so that the code runs all the same.
+    Outside any job, or if trace-guard is disabled, it returns a job that does nothing, so the calling code still works.
     """
     job = running_job()
     return job if isinstance(job, Job) else _no_job()
@@ -34,16 +34,16 @@ def _no_job() -> Job:
 
 
 def step(name: str, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None) -> Step:
-    """A part of the running job, such as one item, for ``with`` and ``async with``: a span of its own.
+    """A part of the running job with its own span, such as one item. Use it with ``with`` or ``async with``.
 
     The job's root counts the steps that are done, failed and skipped (:meth:`Step.skip`) in
-    ``metadata["job"]["steps"]``. An exception is logged on the span and raised further. Outside any job it is a plain
+    ``metadata["job"]["steps"]``. An exception is logged on the span and re-raised. Outside any job, the step is a plain
     span.
 
     Args:
         name: of the span.
-        input: logged on it, redacted and cut, if inputs are captured.
-        metadata: logged on it.
+        input: logged on the span, redacted and cut, if inputs are captured.
+        metadata: logged on the span.
     """
     return Step(name, running_job(), input=input, metadata=metadata)
 
@@ -57,7 +57,7 @@ def process(
     on_error: str = "continue",
     in_order: bool = True,
 ) -> Processing[T, R]:
-    """Call a function with each item, in threads. Each call is a step of the running job, in a copy of the context.
+    """Call a function with each item, in threads. Each call is a step of the running job and has a copy of the context.
 
     ::
 
@@ -66,20 +66,21 @@ def process(
                 save(result.item, result.value)
 
     Args:
-        items: any iterable. Items are taken as results are asked for, at most four ahead for each worker, and one for
-            each worker before the first result: the iterable must not wait for results.
-        function: called with one item; it may call :func:`trace_guard.current_step`.
-        workers: how many threads.
-        name: of the steps; by default the function's.
-        on_error: ``continue``: an exception is the ``error`` of its result. ``raise``: it is raised in place of the
-            result, no more items are taken, and running calls are waited for.
-        in_order: True for results in the order of the items, False for results as they are ready.
+        items: any iterable. Items are taken while results are requested: one per worker before the first result, and at
+            most four per worker ahead of the results. So the iterable must not wait for results.
+        function: called with one item. It may call :func:`trace_guard.current_step`.
+        workers: the number of threads.
+        name: of the steps; the function's name by default.
+        on_error: with ``continue``, an exception becomes the ``error`` of its result. With ``raise``, it is raised in
+            place of the result, after the running calls have ended; no more items are taken.
+        in_order: True for results in the order of the items, False for results as they become ready.
 
     Returns:
-        An iterator of results. ``.run()`` processes all items without a loop. Nothing is done before.
+        An iterator of results. ``.run()`` processes all items without a loop. Nothing runs before the first result is
+        requested.
 
     Raises:
-        TypeError: the function is a coroutine function, or can't be called.
+        TypeError: the function is a coroutine function or is not callable.
         ValueError: a keyword's value is not accepted.
     """
     return Processing(

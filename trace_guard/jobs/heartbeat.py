@@ -1,4 +1,4 @@
-"""Signs of life of a job: what is open for hours, and is not stale."""
+"""The heartbeat of a job. It distinguishes a trace that is open for hours from a stale one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ..runtime.watchdog import Watchdog
 __all__ = ["HEARTBEAT_SECONDS", "Heartbeat"]
 
 HEARTBEAT_SECONDS = 60.0
-"""How often a job says that it is alive, unless it was told otherwise."""
+"""The default interval of the heartbeat, in seconds."""
 
 
 class Heartbeat:
-    """Calls ``beat`` every so many seconds, on threads of the watchdog.
+    """Calls ``beat`` at a fixed interval, on threads of the watchdog.
 
     Args:
-        seconds: between two of them; 0 or infinity for none.
+        seconds: the interval; 0 or infinity for no heartbeat.
     """
 
     def __init__(self, watchdog: Watchdog, beat: Callable[[], object], seconds: float) -> None:
@@ -48,6 +48,6 @@ class Heartbeat:
             self._alarm = None
 
     def _fire(self) -> None:
-        with contain("leave a heartbeat"):
+        with contain("write a heartbeat"):
             self._beat()
         self.start()

@@ -1,4 +1,4 @@
-"""One run of a batch job: its root span, which says where it runs, how far it is, and that it is alive."""
+"""One run of a batch job. Its root span shows the platform, the progress and a heartbeat."""
 
 from __future__ import annotations
 
@@ -29,17 +29,18 @@ __all__ = ["Job"]
 T = TypeVar("T")
 R = TypeVar("R")
 
+
 class Job:
-    """Made by :meth:`trace_guard.Guard.job`; use it with ``with`` or ``async with``.
+    """One run of a batch job, made by :meth:`trace_guard.Guard.job`. Use it with ``with`` or ``async with``.
 
-    None of its methods raises for a fault of ours.
+    Internal faults are logged. No method raises because of one.
 
-    ``SystemExit`` without an error, as of ``sys.exit()`` and ``sys.exit(0)``, is a good end. What a signal has ended is
-    ``TERMINATED``: an exception of the kind that exits, after it came.
+    A ``SystemExit`` with status 0, as from ``sys.exit()``, is a success. The outcome is ``TERMINATED`` if a signal was
+    received and the job then ends with ``SystemExit``, ``KeyboardInterrupt`` or a cancellation.
 
     Attributes:
-        invocation: the guarded unit of work that it is.
-        platform: where it runs.
+        invocation: the guarded unit of work of the job.
+        platform: where the job runs.
     """
 
     def __init__(
@@ -62,10 +63,10 @@ class Job:
             guard, chosen, parent=parent, input=input, metadata=metadata, tags=tags,
             platform=contained("describe where the job runs", lambda: self.platform.metadata, {}),
         )
-        known = guard.settings.grace if grace is None else grace
-        # Nobody waits for the response of a job.
+        # No caller waits for the response of a job.
         self.invocation.state.patience = guard.settings.exit_timeout
-        self._grace = self.platform.grace if known is None else known
+        configured_grace = guard.settings.grace if grace is None else grace
+        self._grace = self.platform.grace if configured_grace is None else configured_grace
         self._heartbeat_seconds = heartbeat
         self._counters = StepCounters()
         self._progress = Progress(chosen) if progress else None
@@ -80,17 +81,17 @@ class Job:
 
     @property
     def span(self) -> Any:
-        """The Braintrust span of the root; None before it is opened."""
+        """The root's Braintrust span; None before the job opens."""
         return self.invocation.span
 
     @property
     def is_live(self) -> bool:
-        """True between its opening and its end, also within another invocation."""
+        """True between opening and end, also within another invocation."""
         state = self.invocation.state
         return state.is_live or (state.outer is not None and not state.is_closed)
 
     def step(self, name: str, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None) -> Step:
-        """A part of the job, for ``with`` and ``async with``: see :func:`trace_guard.step`."""
+        """A part of the job, for ``with`` and ``async with``. See :func:`trace_guard.step`."""
         return Step(name, self, input=input, metadata=metadata)
 
     def process(
@@ -103,13 +104,13 @@ class Job:
         on_error: str = "continue",
         in_order: bool = True,
     ) -> Processing[T, R]:
-        """Call a function with each item, in threads, each call a step: see :func:`trace_guard.process`."""
+        """Call a function with each item, in threads. Each call is a step. See :func:`trace_guard.process`."""
         return Processing(
             items, function, self, workers=workers, name=name, on_error=on_error, in_order=in_order
         )
 
     def count(self, key: str, by: int = 1) -> None:
-        """Add to a counter, which stands in the root's metadata as ``metadata["job"][key]`` when it ends."""
+        """Add to a counter. It is logged at the end as ``metadata["job"][key]`` of the root span."""
         self.invocation.count("job", key, by)
 
     # Opening and closing
@@ -131,21 +132,21 @@ class Job:
         await self.aclose(error)
 
     def open(self) -> Job:
-        """Open the root span. For code that can't use ``with``; :meth:`close` is then its duty. Only the first call
-        does anything."""
+        """Open the root span, in code that can't use ``with`` and so must call :meth:`close`. Only the first call has
+        an effect."""
         if self.invocation.span is not None:
             return self
         settings = self.invocation.guard.settings
         if current_invocation() is None and not settings.disabled:
-            with contain("listen to signals"):
+            with contain("install signal handlers"):
                 patience = min(self._grace - settings.reserve, settings.exit_timeout)
                 signals = JobSignals(self._grace, patience, self._stop)
                 if signals.install():
                     self._signals = signals
         try:
             self.invocation.open()
-        except BaseException:  # it is closed by now
-            self._let_go()
+        except BaseException:  # the invocation has closed itself
+            self._release()
             raise
         with contain("begin a job"):
             self._leave = current.enter(self)
@@ -156,21 +157,23 @@ class Job:
         return self
 
     def close(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
-        """Close what is open and deliver it, as the end of a ``with`` block does; items that are being worked on are
-        waited for, unless there is an error. Only the first call does anything."""
+        """Close the open spans and deliver, like the end of a ``with`` block. Only the first call has an effect.
+
+        Without an error, it waits for the items that are in progress.
+        """
         try:
             self._before_end(error, waits=error is None)
             return self._delivered(self.invocation.close(failure(error), output=output))
         finally:
-            self._let_go()
+            self._release()
 
     async def aclose(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
-        """:meth:`close` without holding up the event loop, and so without waiting for items."""
+        """:meth:`close` without blocking the event loop, and so without waiting for items."""
         try:
             self._before_end(error, waits=False)
             return self._delivered(await self.invocation.aclose(failure(error), output=output))
         finally:
-            self._let_go()
+            self._release()
 
     @staticmethod
     def _delivered(delivery: Delivery | None) -> Delivery | None:
@@ -180,30 +183,30 @@ class Job:
 
     def _before_end(self, error: BaseException | None, *, waits: bool) -> None:
         if not self.invocation.state.is_ours:
-            return  # it is the parent's to end
+            return  # the job belongs to the parent process
         self.invocation.state.patience = min(self.invocation.state.patience, PROCESS.end.remaining)
         try:
             with contain("end a job"):
                 for workers in self._workers:
                     workers.stop(waits)
-                self._take_leave(error)
-        except BaseException as interruption:  # of the wait for its workers: nobody else would close it
+                self._record_end(error)
+        except BaseException as interruption:  # a signal interrupted the wait, and no other code would close it
             self.invocation.close(interruption)
             raise
 
-    def _take_leave(self, error: BaseException | None) -> None:
+    def _record_end(self, error: BaseException | None) -> None:
         if self._progress is not None:
-            self._progress.show(self._counters.taken(), self._counters.expected, is_last=True)
+            self._progress.show(self._counters.snapshot(), self._counters.expected, is_last=True)
             self._progress.close()
         invocation = self.invocation
         facts = self._facts()
         if isinstance(error, SystemExit):
             facts["exit_code"] = exit_code(error)
-        signal = self._signals.came(error) if self._signals is not None else None
+        signal = self._signals.received(error) if self._signals is not None else None
         if signal is not None:
             facts["signal"] = signal
             if is_end_by(signal, error):
-                # Not its own end, and not an error of it; as one step with an end before its time.
+                # The signal ended the job, not an error. The lock orders this and a forced close.
                 state = invocation.state
                 with state.lock:
                     state.outcome = state.outcome or Outcome.TERMINATED
@@ -211,13 +214,13 @@ class Job:
             invocation.note({"job": facts})
 
     def leave(self) -> None:
-        """Give the context back to the code that opened it; :meth:`close` does so, unless that was done before."""
+        """Restore the outer context. Call it in the context that opened the job; :meth:`close` also calls it."""
         leave, self._leave = self._leave, lambda: None
         leave()
         self.invocation.leave()
 
-    def _let_go(self) -> None:
-        with contain("let go of signals and the context of a job"):
+    def _release(self) -> None:
+        with contain("release the signal handlers and the context of a job"):
             self._leave()
             current.forget(self)
             if self._heartbeat is not None:
@@ -225,28 +228,28 @@ class Job:
             if self._signals is not None:
                 self._signals.uninstall()
 
-    # What others say to it
+    # Called by steps and signals
 
-    def employ(self, workers: Workers) -> None:
-        """They work for the job, which waits for them at its end."""
-        self._workers = [*(one for one in self._workers if not one.are_over), workers]
+    def add_workers(self, workers: Workers) -> None:
+        """Make the job wait for these workers at its end."""
+        self._workers = [*(other for other in self._workers if not other.are_done), workers]
 
-    def stepped(self, end: str) -> None:
-        """A step has ended: ``done``, ``failed`` or ``skipped``."""
+    def step_ended(self, end: str) -> None:
+        """Count the end of a step: ``done``, ``failed`` or ``skipped``."""
         self._counters.count(end)
         if self._progress is not None:
-            self._progress.show(self._counters.taken(), self._counters.expected)
+            self._progress.show(self._counters.snapshot(), self._counters.expected)
 
-    def expect(self, more: int) -> None:
-        """There will be so many steps more."""
+    def expect_steps(self, more: int) -> None:
+        """Announce more steps."""
         self._counters.expect(more)
 
     def _facts(self) -> dict[str, Any]:
-        steps = self._counters.taken()
+        steps = self._counters.snapshot()
         return {"steps": steps} if any(steps.values()) else {}
 
     def _report(self) -> None:
-        """Write that it is alive, and how far it is."""
+        """Write a heartbeat and the step counts."""
         invocation = self.invocation
         if invocation.is_live and invocation.guard.pipeline.spans.is_open(invocation.span.id):
             invocation.guard.pipeline.append([{
@@ -255,7 +258,7 @@ class Job:
             }])
 
     def _stop(self, is_last: bool) -> None:
-        """A signal ends it before its time."""
+        """Prepare for the forced close by a signal. ``is_last``: the process ends after it."""
         if is_last:
             for workers in self._workers:
                 workers.stop(False)

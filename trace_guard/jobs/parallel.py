@@ -1,4 +1,4 @@
-"""A function called with many items, in threads; each call is a step of the job."""
+"""Calls a function with many items, in threads. Each call is a step of the job."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ T = TypeVar("T")
 R = TypeVar("R")
 Items: TypeAlias = Iterable[T]
 
-# How many items are taken ahead of the one whose result is next, for each worker.
+# How many items per worker are taken ahead of the next result.
 _AHEAD = 4
 _ON_ERROR = ("continue", "raise")
 
 
 class Result(Generic[T, R]):
-    """What came of an item.
+    """The result of one item.
 
     Attributes:
-        item: what the function was called with.
-        index: the item's place, from 0 on.
-        value: what the function returned; None if it raised.
-        error: what it raised, or None.
+        item: the argument of the function.
+        index: the position of the item, from 0.
+        value: the return value; None if the function raised.
+        error: the exception that the function raised, or None.
     """
 
     __slots__ = ("error", "index", "item", "value")
@@ -53,7 +53,7 @@ class Result(Generic[T, R]):
 
 
 class Processing(Iterator[Result[T, R]]):
-    """The results, one by one: made by :func:`trace_guard.process`. Nothing is done before the first is asked for."""
+    """An iterator of results, made by :func:`trace_guard.process`. Work starts when the first result is requested."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Processing(Iterator[Result[T, R]]):
         on_error: str,
         in_order: bool,
     ) -> None:
-        self._has_begun = True  # as long as its arguments are in doubt
+        self._has_begun = True  # until the arguments are checked
         if inspect.iscoroutinefunction(function):
             raise TypeError(
                 f"process() runs plain functions in threads, and {getattr(function, '__name__', function)!r} is a "
@@ -75,13 +75,13 @@ class Processing(Iterator[Result[T, R]]):
         if not callable(function):
             raise TypeError(f"process() takes a function to call with each item, and {function!r} can't be called")
         if not isinstance(workers, int) or workers < 1:
-            raise ValueError(f"workers={workers!r} is not accepted: it takes a whole number from 1 on")
+            raise ValueError(f"workers={workers!r} is not accepted: it takes an integer of at least 1")
         if on_error not in _ON_ERROR:
             raise ValueError(f"on_error={on_error!r} is not accepted: it takes {' or '.join(_ON_ERROR)}")
         if job is not None:
-            # What has no length, or fails to say it, as streams do that are dressed up as sequences, has an end.
+            # Without a known length, or if asking for it fails, the number of steps stays unknown.
             with contextlib.suppress(Exception):
-                job.expect(operator.length_hint(items))
+                job.expect_steps(operator.length_hint(items))
         self._items = iter(items)
         self._function = function
         self._job = job
@@ -116,25 +116,25 @@ class Processing(Iterator[Result[T, R]]):
             self.close()
             raise
         except BaseException:
-            self._stop(False)  # somebody wants to be out of here
+            self._stop(False)  # an interrupt must not wait
             raise
         if result.error is not None and self._raises:
             self.close()
             if isinstance(result.error, StopIteration):
-                # It would look like the end of the results, as in generators: PEP 479.
+                # It would look like the end of the results. Generators do the same: PEP 479.
                 raise RuntimeError(f"{self._name} raised StopIteration") from result.error
             raise result.error
         return result
 
     def run(self) -> dict[str, int]:
-        """Do all of it, without looking at the results; how many items were ``done`` and how many ``failed``."""
+        """Process all items. Returns how many were ``done`` and how many ``failed``."""
         counts = {"done": 0, "failed": 0}
         for result in self:
             counts["done" if result.ok else "failed"] += 1
         return counts
 
     def close(self) -> None:
-        """Take no more items, and wait for those that are being worked on."""
+        """Take no more items, and wait for the running calls."""
         self._stop(True)
 
     def _stop(self, waits: bool) -> None:
@@ -145,7 +145,7 @@ class Processing(Iterator[Result[T, R]]):
             workers.stop(waits)
 
     def _fill(self) -> None:
-        """Take items, in the thread of whoever asks for results, up to a bound, or until there is a result."""
+        """Submit items, in the thread that requests results, until a result is ready or the bound is reached."""
         while not self._is_exhausted and len(self._pending) < self._count * _AHEAD:
             if self._pending and self._pending[0].done() and len(self._pending) > self._count:
                 return
@@ -153,7 +153,7 @@ class Processing(Iterator[Result[T, R]]):
                 item = next(self._items)
             except StopIteration:
                 self._is_exhausted = True
-            except Exception as fault:  # noqa: BLE001 - raised once the results of what came before are given out
+            except Exception as fault:  # noqa: BLE001 - raised after the results of earlier items
                 self._is_exhausted, self._fault = True, fault
             else:
                 self._submit(item)
@@ -162,7 +162,7 @@ class Processing(Iterator[Result[T, R]]):
         if self._workers is None:
             self._workers = Workers(self._count)
             if self._job is not None:
-                self._job.employ(self._workers)
+                self._job.add_workers(self._workers)
         self._pending.append(
             self._workers.submit(_work, self._function, self._name, self._job, self._taken, item)
         )
@@ -172,26 +172,26 @@ class Processing(Iterator[Result[T, R]]):
         if self._in_order:
             return self._pending.pop(0)
         done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
-        first = next(one for one in self._pending if one in done)
+        first = next(future for future in self._pending if future in done)
         self._pending.remove(first)
         return first
 
     def __del__(self) -> None:
         if not getattr(self, "_has_begun", True):
             warnings.warn(
-                "the results of process() were never asked for, so that nothing was done: iterate over them, or "
-                "call .run()", RuntimeWarning, stacklevel=2, source=self,
+                "process() did nothing because its results were never requested: iterate over them, or call .run()",
+                RuntimeWarning, stacklevel=2, source=self,
             )
         elif getattr(self, "_workers", None) is not None:
             self._stop(False)
 
 
 def _work(function: Callable[[T], R], name: str, job: RunningJob | None, index: int, item: T) -> Result[T, R]:
-    """In a thread. No method, as it is not to keep the results' iterator alive."""
+    """Process one item, in a thread. Not a method, because it must not keep the iterator of results alive."""
     try:
         with Step(name, job, input=item) as step:
             value = function(item)
             step.set_output(value)
-    except Exception as error:  # noqa: BLE001 - it is in the result
+    except Exception as error:  # noqa: BLE001 - returned in the result
         return Result(index, item, error=error)
     return Result(index, item, value)

@@ -1,4 +1,4 @@
-"""A place that jobs run in, and what it says of them: see :mod:`trace_guard.jobs.platforms`."""
+"""The base class of the platforms that jobs run on: see :mod:`trace_guard.jobs.platforms`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Environ = Mapping[str, str]
 
 
 class Platform:
-    """A place, and how a job finds out about itself there.
+    """A platform, and the facts about a job in its environment variables.
 
     Attributes:
-        name: stands in the metadata as ``job.platform``.
+        name: logged as ``job.platform`` in the metadata.
         grace: seconds between the platform's SIGTERM and its SIGKILL.
     """
 
@@ -26,21 +26,21 @@ class Platform:
 
     @classmethod
     def detects(cls, environ: Environ) -> bool:
-        """True if the job runs there."""
+        """True if the job runs on this platform."""
         return True
 
     @property
     def job_name(self) -> str | None:
-        """What the job is called there; None if it has no name there."""
+        """The platform's name for the job; None if it has none."""
         return None
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """For the root span. What is not known is left out.
+        """Metadata for the root span, without unknown values.
 
-        ``job`` has ``platform``; ``id`` of what runs here; ``group``, which all attempts of it have in common;
-        ``attempt``, from 1 on, whatever the platform counts from, and ``retries``, one less; ``index`` and ``count``
-        of an array; the rest is the platform's own.
+        Common keys of ``job``: ``platform``; ``id`` of this attempt; ``group``, the same for all attempts; ``attempt``,
+        counted from 1 on every platform; ``retries``, one less; ``index`` and ``count`` of an array job. Other keys are
+        specific to the platform.
         """
         job = {"platform": self.name, **self._job()}
         if job.get("attempt") is not None:
@@ -54,7 +54,7 @@ class Platform:
         return {}
 
     def _first(self, *variables: str) -> str | None:
-        return next((self._environ[one] for one in variables if self._environ.get(one)), None)
+        return next((self._environ[name] for name in variables if self._environ.get(name)), None)
 
     def _number(self, variable: str) -> int | None:
         value = self._environ.get(variable, "").strip()

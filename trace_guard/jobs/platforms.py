@@ -1,8 +1,8 @@
-"""Where a job runs, and what that place says of it: one small class for each, the specific before the general.
+"""The platforms that jobs run on, one class each. Specific platforms come before general ones.
 
-All of it is read from the environment; nothing waits for a metadata server. Terms are OpenTelemetry's where it has
-some (https://opentelemetry.io/docs/specs/semconv/registry/attributes/): ``cloud.*``, ``faas.*``, ``k8s.*``,
-``gcp.cloud_run.job.*``. What is the same everywhere is in ``job``: see
+All facts come from environment variables; no metadata server is called. Keys follow OpenTelemetry where it defines them
+(https://opentelemetry.io/docs/specs/semconv/registry/attributes/): ``cloud.*``, ``faas.*``, ``k8s.*``,
+``gcp.cloud_run.job.*``. Keys that all platforms share are in ``job``: see
 :class:`trace_guard.jobs.platform.Platform`.
 """
 
@@ -18,7 +18,7 @@ from .platform import Environ, Platform
 __all__ = ["detect"]
 
 _NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-# What a Job's controller appends to its name: https://kubernetes.io/docs/reference/using-api/api-concepts/#generated-values
+# The suffix that the Job controller appends to the name: https://kubernetes.io/docs/reference/using-api/api-concepts/#generated-values
 _RANDOM = re.compile(r"-[bcdfghjklmnpqrstvwxz2456789]{5}$")
 
 
@@ -26,8 +26,8 @@ class Airflow(Platform):
     """A task of Airflow, whichever executor runs it.
 
     The variables are those of ``AIRFLOW_VAR_NAME_FORMAT_MAPPING``:
-    https://github.com/apache/airflow/blob/main/task-sdk/src/airflow/sdk/execution_time/context.py. An attempt may have
-    longer to end (``killed_task_cleanup_time``), to which the place that it runs in need not keep.
+    https://github.com/apache/airflow/blob/main/task-sdk/src/airflow/sdk/execution_time/context.py. Airflow may allow an
+    attempt more time to end (``killed_task_cleanup_time``), but the executor's platform need not.
     """
 
     name = "airflow"
@@ -44,7 +44,7 @@ class Airflow(Platform):
         dag, task = self._first("AIRFLOW_CTX_DAG_ID"), self._first("AIRFLOW_CTX_TASK_ID")
         run = self._first("AIRFLOW_CTX_DAG_RUN_ID")
         attempt = self._number("AIRFLOW_CTX_TRY_NUMBER")
-        group = "/".join(one for one in (dag, run, task) if one)
+        group = "/".join(part for part in (dag, run, task) if part)
         return {
             "id": group if attempt is None else f"{group}/{attempt}", "group": group, "attempt": attempt, "dag": dag,
             "task": task, "run": run,
@@ -53,9 +53,9 @@ class Airflow(Platform):
 
 
 class AwsBatch(Platform):
-    """A job of AWS Batch. Attempts of one job have the same id; that of an array's child ends in its index.
+    """A job of AWS Batch. All attempts of a job have the same id. The id of an array's child ends in its index.
 
-    https://docs.aws.amazon.com/batch/latest/userguide/job_env_vars.html and, of the grace,
+    https://docs.aws.amazon.com/batch/latest/userguide/job_env_vars.html and, for the grace period,
     https://docs.aws.amazon.com/batch/latest/userguide/job_timeouts.html
     """
 
@@ -81,9 +81,9 @@ class AwsBatch(Platform):
 
 
 class CloudRunJob(Platform):
-    """A task of a Cloud Run job, which counts its attempts from 0 on.
+    """A task of a Cloud Run job. Cloud Run counts attempts from 0.
 
-    https://cloud.google.com/run/docs/container-contract#jobs-env-vars and, of the grace,
+    https://cloud.google.com/run/docs/container-contract#jobs-env-vars and, for the grace period,
     https://cloud.google.com/run/docs/container-contract#jobs-shutdown
     """
 
@@ -119,10 +119,10 @@ class CloudRunJob(Platform):
 
 
 class ContainerAppsJob(Platform):
-    """A job of Azure Container Apps, which doesn't say what attempt it is: replicas of an execution are attempts, or
-    run side by side.
+    """A job of Azure Container Apps. The attempt is unknown: the replicas of an execution may be attempts or parallel
+    replicas.
 
-    https://learn.microsoft.com/azure/container-apps/environment-variables and, of the grace,
+    https://learn.microsoft.com/azure/container-apps/environment-variables and, for the grace period,
     https://learn.microsoft.com/azure/container-apps/application-lifecycle-management#shutdown
     """
 
@@ -151,32 +151,32 @@ class ContainerAppsJob(Platform):
 
 
 class Ecs(Platform):
-    """A task of Amazon ECS. Its id is that of the container, from the metadata's URL.
+    """A task of Amazon ECS. Its id is the container's id in the metadata URL.
 
-    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4.html and, of the grace,
-    https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_StopTask.html: up to 120 seconds can be had with
-    ``stopTimeout``, which the container is not told.
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4.html and, for the grace,
+    https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_StopTask.html. ``stopTimeout`` can raise it to 120
+    seconds, but the container can't read that value.
     """
 
     name = "ecs"
 
     @classmethod
     def detects(cls, environ: Environ) -> bool:
-        return any(environ.get(one) for one in ("ECS_CONTAINER_METADATA_URI_V4", "ECS_CONTAINER_METADATA_URI"))
+        return any(environ.get(name) for name in ("ECS_CONTAINER_METADATA_URI_V4", "ECS_CONTAINER_METADATA_URI"))
 
     def _job(self) -> dict[str, Any]:
-        where = self._first("ECS_CONTAINER_METADATA_URI_V4", "ECS_CONTAINER_METADATA_URI") or ""
-        return {"id": where.rstrip("/").rpartition("/")[2] or None}
+        uri = self._first("ECS_CONTAINER_METADATA_URI_V4", "ECS_CONTAINER_METADATA_URI") or ""
+        return {"id": uri.rstrip("/").rpartition("/")[2] or None}
 
     def _facts(self) -> dict[str, Any]:
         return {**_aws(self._environ), "cloud.platform": "aws_ecs"}
 
 
 class Kubernetes(Platform):
-    """A pod. The controller of a Job appends five characters to the name of each pod, and before them the index of
-    an indexed Job; what is before that all attempts have in common.
+    """A Kubernetes pod. The Job controller names pods after the Job, followed by the index of an indexed Job and by
+    five random characters. All attempts share the name without these characters.
 
-    https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-names and, of the grace,
+    https://kubernetes.io/docs/concepts/workloads/controllers/job/#pod-names and, for the grace period,
     https://kubernetes.io/docs/concepts/workloads/pods/pod-lifecycle/#pod-termination
     """
 
@@ -213,9 +213,9 @@ _PLATFORMS: tuple[type[Platform], ...] = (
 
 
 def detect(environ: Environ | None = None) -> Platform:
-    """The place that the environment speaks of; :class:`Platform` itself if it speaks of none."""
+    """The platform that the environment variables belong to; :class:`Platform` itself for an unknown one."""
     environ = os.environ if environ is None else environ
-    return next(one for one in _PLATFORMS if one.detects(environ))(environ)
+    return next(platform for platform in _PLATFORMS if platform.detects(environ))(environ)
 
 
 def _aws(environ: Environ) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How far a job has come, on a terminal only: a bar where Rich is installed, else a line."""
+"""Shows the progress of a job on a terminal: a bar if Rich is installed, else a line."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class _Display(Protocol):
 
 
 class Progress:
-    """Appears with the first step, and never in a pipe or a file. Any thread may call it.
+    """A progress display. It appears with the first step, and only on a terminal. Any thread may call the methods.
 
     Args:
         name: of the job.
-        stream: where to; standard error by default.
+        stream: the terminal; standard error by default.
     """
 
     def __init__(self, name: str, stream: TextIO | None = None) -> None:
@@ -40,12 +40,12 @@ class Progress:
         self._is_closed = False
 
     def show(self, counts: Mapping[str, int], expected: int, *, is_last: bool = False) -> None:
-        """Draw it anew, unless that was done just now."""
+        """Redraw the display, at most once per tenth of a second."""
         now = time.monotonic()
         if self._is_closed or (now - self._drawn_at < _REDRAW_SECONDS and not is_last):
             return
-        with contain("show how far the job has come"):
-            # Whoever is second has nothing to add; and a signal may have come while somebody draws.
+        with contain("show the progress of a job"):
+            # Never wait: another thread is drawing already, or a signal handler interrupted the drawing.
             if not self._lock.acquire(blocking=False):
                 return
             try:
@@ -60,11 +60,11 @@ class Progress:
                 self._lock.release()
 
     def close(self) -> None:
-        """Leave it where it is, and the cursor behind it."""
+        """Stop drawing and put the cursor after the display."""
         self._is_closed = True
         display, self._display = self._display, None
         if display is not None:
-            with contain("put the terminal back in order"):
+            with contain("restore the terminal"):
                 display.close()
 
     def _begun(self) -> _Display | None:
@@ -77,13 +77,13 @@ class Progress:
             return _Line(self._name, stream)
 
 
-def _told(counts: Mapping[str, int]) -> str:
+def _summary(counts: Mapping[str, int]) -> str:
     rest = [f"{counts[end]} {end}" for end in ("failed", "skipped") if counts.get(end)]
     return ", ".join([f"{counts['done']} done", *rest])
 
 
 class _Line:
-    """One line that is written over."""
+    """A single line that overwrites itself."""
 
     def __init__(self, name: str, stream: TextIO) -> None:
         self._name = name
@@ -91,7 +91,7 @@ class _Line:
         self._width = 0
 
     def show(self, counts: Mapping[str, int], expected: int) -> None:
-        line = f"{self._name}: {_told(counts)}" + (f" of {expected}" if expected else "")
+        line = f"{self._name}: {_summary(counts)}" + (f" of {expected}" if expected else "")
         self._stream.write("\r" + line.ljust(self._width))
         self._stream.flush()
         self._width = len(line)
@@ -102,10 +102,10 @@ class _Line:
 
 
 class _Bar:
-    """Rich's.
+    """A progress bar of Rich.
 
     Raises:
-        ImportError: it is not installed.
+        ImportError: Rich is not installed.
     """
 
     def __init__(self, name: str, stream: TextIO) -> None:
@@ -114,16 +114,16 @@ class _Bar:
 
         self._progress = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"), TimeElapsedColumn(), console=Console(file=stream),
-            # What is printed to a file or a pipe must go on doing so.
+            TextColumn("{task.fields[summary]}"), TimeElapsedColumn(), console=Console(file=stream),
+            # Output to a file or a pipe must not be redirected.
             redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
         )
-        self._task: Any = self._progress.add_task(name, total=None, told="")
+        self._task: Any = self._progress.add_task(name, total=None, summary="")
         self._progress.start()
 
     def show(self, counts: Mapping[str, int], expected: int) -> None:
         self._progress.update(
-            self._task, completed=sum(counts.values()), total=expected or None, told=_told(counts)
+            self._task, completed=sum(counts.values()), total=expected or None, summary=_summary(counts)
         )
 
     def close(self) -> None:

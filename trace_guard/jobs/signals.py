@@ -1,14 +1,13 @@
-"""SIGTERM, SIGINT and SIGHUP while a job runs.
+"""Handles SIGTERM, SIGINT and SIGHUP while a job runs.
 
-A signal that nobody else handles ends the process: what is open is closed and delivered before that. With a handler of
-the program's own the end is its business, and a job that winds down in time ends as it would have; what is still open
-shortly before the platform's SIGKILL is closed then. The same goes for a process with id 1, for which the kernel
-leaves out the default action of a signal (https://man7.org/linux/man-pages/man7/pid_namespaces.7.html), so that it
-goes on until it is killed.
+Without a handler of the program, a signal ends the process. The open spans are closed and delivered first. With a
+handler of the program, that handler decides. A job that winds down in time ends normally; spans that are still open
+shortly before the platform's SIGKILL are closed then. The same holds for process 1: the kernel skips the default action
+of its signals (https://man7.org/linux/man-pages/man7/pid_namespaces.7.html), so it runs until it is killed.
 
-SIGINT is only listened to where Python, asyncio or the program have a handler for it: they raise KeyboardInterrupt, or
-cancel the main task, and ``asyncio.run`` does the latter only as long as it finds Python's own handler. No kill comes
-after it: a job that catches it goes on.
+For SIGINT, an existing handler of Python, asyncio or the program stays installed. It raises KeyboardInterrupt or
+cancels the main task, and ``asyncio.run`` cancels only if it finds Python's own handler. No SIGKILL follows a SIGINT,
+so a job that catches it runs on.
 """
 
 from __future__ import annotations
@@ -25,62 +24,66 @@ from ..runtime.termination import Termination
 
 __all__ = ["JobSignals"]
 
-# SIGHUP: the terminal is closed, or the connection to it is gone; with nohup it is ignored, and stays so.
+# SIGHUP: the terminal or its connection was closed. Under nohup it is ignored and stays ignored.
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
-# What closing and a delivery over a slow network may take, and never more than this share of the grace.
+# The time for closing and for a delivery over a slow network, and its maximum share of the grace period.
 _MARGIN_SECONDS = 2.0
 _MARGIN_SHARE = 0.25
 LAST_SECONDS = 0.2
-# How long the thread that hears signals may take, once one has had its effect on the main thread.
-_HEARING_SECONDS = 0.1
+# How long the listening thread may lag behind the effect of a signal on the main thread.
+_LISTENER_SECONDS = 0.1
 
 
 class JobSignals:
-    """What a job has to do with signals. All jobs that run listen together: one that begins while another runs would
-    else take that one's handler for the program's own.
+    """The signals of one job. All running jobs share one listener, because a second one would mistake the handler of
+    the first for the program's own.
 
     Args:
         grace: seconds between the first signal and the platform's SIGKILL.
-        patience: most seconds that a delivery may take, where the process ends as soon as we let it.
-        before_end: called before spans are closed, with True if nothing of the job goes on.
+        patience: how many seconds a delivery may take at most if the process ends right after it.
+        before_end: called before spans are closed, with True if the process ends after that.
+
+    Attributes:
+        at_once: how many seconds closing and delivery may take if the process ends right after them.
     """
 
     def __init__(self, grace: float, patience: float, before_end: Callable[[bool], object]) -> None:
         self.grace = grace
         self.at_once = max(LAST_SECONDS, min(grace - LAST_SECONDS, patience))
         self.before_end = before_end
-        self._came = threading.Event()
+        self._received = threading.Event()
         self._name: str | None = None
 
-    def came(self, error: BaseException | None = None) -> str | None:
-        """The name of the first signal that has come, or of what came after a SIGINT; None if there was none.
+    def received(self, error: BaseException | None = None) -> str | None:
+        """The name of the first received signal, or of one that followed a SIGINT; None without a signal.
 
         Args:
-            error: what has come out of the job, which may be a signal's doing that is still to be heard of.
+            error: the exception that ended the job. A signal may have caused it that the listener has yet to report.
         """
         if error is not None and not isinstance(error, Exception) and _listener.is_listening(self):
-            self._came.wait(_HEARING_SECONDS)
+            self._received.wait(_LISTENER_SECONDS)
         return self._name
 
     def note(self, number: int) -> None:
-        """A signal has come."""
+        """Record a signal."""
         if self._name in (None, signal.SIGINT.name):
             self._name = signal.Signals(number).name
-        self._came.set()
+        self._received.set()
 
     def install(self) -> bool:
-        """Begin to listen; False where that can't be: only the main thread may. Signals that are ignored stay so, also
-        for the programs that this one starts."""
+        """Start listening. Returns False outside the main thread, where Python installs no handlers.
+
+        Ignored signals stay ignored, because programs that this one starts inherit that.
+        """
         return _listener.add(self)
 
     def uninstall(self) -> None:
-        """The last one puts back what was there before the first, unless somebody has put something else there
-        since."""
+        """Stop listening. The last job restores the handlers that the first one found, unless they have changed."""
         _listener.remove(self)
 
 
 class SignalListener:
-    """Those of all jobs of the process that run."""
+    """Listens to signals for all running jobs of the process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -94,20 +97,20 @@ class SignalListener:
             return False
         termination = self._termination
         if termination is None:
-            termination = Termination(self._come, job.at_once, hear=self._wind_down)
+            termination = Termination(self._terminate, job.at_once, hear=self._wind_down)
             if not self._install(termination):
                 return False
             self._termination = termination
         with self._lock:
             self._jobs.append(job)
             self._idle.clear()
-            termination.patience = max(one.at_once for one in self._jobs)
+            termination.patience = max(other.at_once for other in self._jobs)
         return True
 
     @staticmethod
     def _install(termination: Termination) -> bool:
         before = {number: signal.getsignal(number) for number in _SIGNALS}
-        ours = [number for number, one in before.items() if one not in (None, signal.SIG_IGN)]
+        ours = [number for number, handler in before.items() if handler not in (None, signal.SIG_IGN)]
         theirs = [number for number in ours if number == signal.SIGINT and before[number] != signal.SIG_DFL]
         return termination.install([number for number in ours if number not in theirs], theirs)
 
@@ -119,7 +122,7 @@ class SignalListener:
                 return
             self._idle.set()
             if threading.current_thread() is not threading.main_thread():
-                return  # what only the main thread can put back stays for the next job
+                return  # only the main thread can restore handlers: keep them for the next job
             termination, self._termination = self._termination, None
         if termination is not None:
             termination.uninstall()
@@ -127,20 +130,21 @@ class SignalListener:
     def is_listening(self, job: JobSignals) -> bool:
         return job in self._jobs
 
-    # On threads of the termination's
+    # Called on threads of Termination
 
-    def _come(self, number: int) -> None:
+    def _terminate(self, number: int) -> None:
         for job in tuple(self._jobs):
             job.note(number)
-        self._end(number, Deadline.after(max((one.at_once for one in tuple(self._jobs)), default=LAST_SECONDS)), True)
+        at_once = max((job.at_once for job in tuple(self._jobs)), default=LAST_SECONDS)
+        self._end(number, Deadline.after(at_once), True)
 
     def _wind_down(self, number: int) -> None:
-        """Somebody else decides what the signal does: wait for that as long as there is time."""
+        """Another handler decides what the signal does. Let it act, and close shortly before the SIGKILL."""
         jobs = tuple(self._jobs)
         for job in jobs:
             job.note(number)
         if number != signal.SIGTERM:
-            return  # somebody is, or was, at a keyboard, who has nobody killed after a while
+            return  # a SIGINT or SIGHUP comes from a terminal, and no SIGKILL follows it
         with self._lock:
             if not self._killed_at.expired and self._killed_at != Deadline.never():
                 return
@@ -154,15 +158,15 @@ class SignalListener:
     def _wait(self, number: int, killed_at: Deadline, grace: float) -> None:
         margin = min(_MARGIN_SECONDS, grace * _MARGIN_SHARE)
         if not self._idle.wait(killed_at.minus(margin).remaining):
-            with contain("close what will not end before it is killed"):
+            with contain("close the spans of a job that is about to be killed"):
                 self._end(number, killed_at.minus(min(LAST_SECONDS, margin / 2)), False)
-        # Nobody has killed it after all: the next end has all the time that there is.
+        # No SIGKILL came, so later ends are not bounded by it.
         threading.Event().wait(killed_at.remaining)
         PROCESS.ends_by(Deadline.never())
 
     def _end(self, number: int, deadline: Deadline, is_last: bool) -> None:
         for job in tuple(self._jobs):
-            with contain("prepare for the end"):
+            with contain("prepare a job for its end"):
                 job.before_end(is_last)
         PROCESS.terminate(signal.Signals(number).name, deadline, is_certain=is_last)
 

@@ -1,4 +1,4 @@
-"""The steps of a job: a span for each, counted on the job's root."""
+"""The steps of a job. Each has a span and is counted on the job's root."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _current: contextvars.ContextVar[Step | None] = contextvars.ContextVar("trace_gu
 
 
 def current_step() -> Step:
-    """The step that this code runs in; outside of any one that does nothing."""
+    """The step that this code runs in. Outside any step, a step that does nothing."""
     return _current.get() or Step("no step", None)
 
 
 class Step:
-    """Made by :func:`trace_guard.step`; use it with ``with`` or ``async with``.
+    """A part of a job, made by :func:`trace_guard.step`. Use it with ``with`` or ``async with``.
 
-    Its span lies below the one that is current, else directly below the job's root. An exception is logged on it and
-    raised on. None of its methods raises for a fault of ours.
+    The parent of its span is the current span, else the job's root. An exception is logged on the span and re-raised.
+    Internal faults are logged. No method raises because of one.
 
     Attributes:
-        span: its Braintrust span, which is current inside the block.
+        span: the step's Braintrust span, which is current inside the block.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Step:
         self._skipped: str | None = None
 
     def skip(self, reason: str = "") -> None:
-        """Count it as skipped, and not as done; the code in the block goes on."""
+        """Count the step as skipped, not as done. The code in the block continues."""
         self._skipped = reason
 
     def set_output(self, value: Any) -> None:
-        """Log the output on its span, redacted and cut, if outputs are captured."""
+        """Log the output on the span, redacted and cut, if outputs are captured."""
         with contain("log the output of a step"):
             captures = self._job is None or self._job.invocation.guard.settings.capture_output
             if captures and self.span is not None:
@@ -75,10 +75,10 @@ class Step:
                 self.span.log(metadata={"step": {"skipped": self._skipped or True}})
             self.span.__exit__(kind, error, trace)
             if live_invocation() is None:
-                # No end of one sees to it, and a child of a pool is killed, or leaves without an exit.
+                # No invocation will drain the queue, and a pool may kill its child without a normal exit.
                 PROCESS.sdk.drain(Deadline.after(DRAIN_SECONDS))
         if self._job is not None:
-            self._job.stepped("failed" if error is not None else "done" if self._skipped is None else "skipped")
+            self._job.step_ended("failed" if error is not None else "done" if self._skipped is None else "skipped")
 
     async def __aenter__(self) -> Step:
         return self.__enter__()

@@ -1,4 +1,4 @@
-"""The threads that work on the items of one call of ``process()``."""
+"""The threads that process the items of one ``process()`` call."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ R = TypeVar("R")
 
 
 class Workers:
-    """Started as they are needed. They hold on to nothing but the work that they are given, so that whoever has asked
-    for results, and asks no more, can be let go of.
+    """A pool of threads that start on demand. They hold no reference to the iterator of results, so that an abandoned
+    iterator can be garbage-collected.
 
     Args:
-        count: how many threads.
+        count: the number of threads.
     """
 
     def __init__(self, count: int) -> None:
@@ -26,18 +26,22 @@ class Workers:
         self._is_stopped = False
 
     def submit(self, work: Callable[..., R], *args: Any) -> Future[R]:
-        """Have it done, in a copy of the context that this is called in."""
+        """Run ``work`` on a thread, in a copy of the current context."""
         future = self._pool.submit(contextvars.copy_context().run, work, *args)
         self._unfinished.add(future)
         future.add_done_callback(self._unfinished.discard)
         return future
 
     def stop(self, waits: bool) -> None:
-        """Begin no more; ``waits``: for what is being worked on. May be called again, to wait after all."""
+        """Start no more work. May be called again to wait.
+
+        Args:
+            waits: whether to wait for the running work.
+        """
         self._is_stopped = True
         self._pool.shutdown(wait=waits, cancel_futures=True)
 
     @property
-    def are_over(self) -> bool:
-        """True if they are stopped, and none is at work."""
+    def are_done(self) -> bool:
+        """True if the workers are stopped and no work is running."""
         return self._is_stopped and not self._unfinished
