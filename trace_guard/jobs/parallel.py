@@ -75,7 +75,7 @@ class Processing(Iterator[Result[T, R]]):
         if not callable(function):
             raise TypeError(f"process() takes a function to call with each item, and {function!r} can't be called")
         if not isinstance(workers, int) or workers < 1:
-            raise ValueError(f"workers={workers!r} is not accepted: it takes an integer of at least 1")
+            raise ValueError(f"workers={workers!r} is not accepted: it takes a whole number, 1 or more")
         if on_error not in _ON_ERROR:
             raise ValueError(f"on_error={on_error!r} is not accepted: it takes {' or '.join(_ON_ERROR)}")
         if job is not None:
@@ -179,7 +179,7 @@ class Processing(Iterator[Result[T, R]]):
     def __del__(self) -> None:
         if not getattr(self, "_has_begun", True):
             warnings.warn(
-                "process() did nothing because its results were never requested: iterate over them, or call .run()",
+                "the results of process() were never requested, so nothing was done: iterate over them, or call .run()",
                 RuntimeWarning, stacklevel=2, source=self,
             )
         elif getattr(self, "_workers", None) is not None:
