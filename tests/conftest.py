@@ -5,8 +5,12 @@ from __future__ import annotations
 import compileall
 from pathlib import Path
 
+import planted_keys
 import pytest
 from hypothesis import settings
+from planted_keys import sandboxes_are_searched
+
+__all__ = ["sandboxes_are_searched"]
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -35,6 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    planted_keys.pytest_configure(config)
     # Programs that tests start write no bytecode, and without any each of them compiles the package anew.
     if not hasattr(config, "workerinput"):
         for place in (REPOSITORY / "trace_guard", REPOSITORY / "adapters"):

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from planted_keys import PLANTED_KEY, holds_key
+
 from trace_guard import Settings
 from trace_guard.journal.directory import JOURNALS
 from trace_guard.journal.format import Entry, Kind
@@ -48,7 +50,9 @@ def until(condition: Callable[[], Any], seconds: float = A_WHILE, what: str = "t
 
 def environment(server: BraintrustServer | None, directory: Path, **more: str) -> dict[str, str]:
     """The variables for a program whose rows go to a server."""
-    variables = {"TRACE_GUARD_DIR": str(directory), "TRACE_GUARD_PROJECT_ID": PROJECT_ID, "BRAINTRUST_API_KEY": "key"}
+    variables = {
+        "TRACE_GUARD_DIR": str(directory), "TRACE_GUARD_PROJECT_ID": PROJECT_ID, "BRAINTRUST_API_KEY": PLANTED_KEY,
+    }
     if server is not None:
         server.add_project("project", PROJECT_ID)
         variables.update(BRAINTRUST_API_URL=server.url, BRAINTRUST_APP_URL=server.url)
@@ -202,6 +206,7 @@ class Program:
             assert stream is not None
             with contextlib.suppress(OSError):  # it has ended with words unread
                 stream.close()
+        assert not holds_key(self.stderr.encode()), f"an API key is on stderr: {self.stderr}"
 
     @property
     def stderr(self) -> str:

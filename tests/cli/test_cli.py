@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted_keys import PLANTED_KEY
 
 from trace_guard import Deadline, LocalStore, __version__
 from trace_guard.delivery.dead_letters import DeadLetters
@@ -109,7 +110,7 @@ def dies(directory: Path, **variables: str) -> None:
 
 
 def braintrust_at(server: BraintrustServer) -> dict[str, str]:
-    return {"BRAINTRUST_API_KEY": "k", "BRAINTRUST_APP_URL": server.url, "BRAINTRUST_API_URL": server.url}
+    return {"BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_APP_URL": server.url, "BRAINTRUST_API_URL": server.url}
 
 
 # traces
@@ -169,7 +170,7 @@ def test_no_traces(directory: Path) -> None:
 
 def test_no_traces_with_a_key(directory: Path) -> None:
     """Who has a key and asks the local store is told that traces go to Braintrust."""
-    assert "go to Braintrust" in command("traces", "--dir", directory, BRAINTRUST_API_KEY="k").stderr
+    assert "go to Braintrust" in command("traces", "--dir", directory, BRAINTRUST_API_KEY=PLANTED_KEY).stderr
 
 
 def test_encoding(filled: Path) -> None:

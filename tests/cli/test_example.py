@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from planted_keys import PLANTED_KEY
 
 from trace_guard import LocalStore
 from trace_guard.backends.summaries import SpanSummary, spans_of, summarize
@@ -40,7 +41,7 @@ def tree(spans: list[SpanSummary]) -> list[tuple[str, str | None, int]]:
 
 def test_trace(server: BraintrustServer) -> None:
     """The example answers, and its trace in Braintrust has the plan, the tools and the model calls."""
-    variables = {"BRAINTRUST_API_KEY": "k", "BRAINTRUST_APP_URL": server.url, "BRAINTRUST_API_URL": server.url}
+    variables = {"BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_APP_URL": server.url, "BRAINTRUST_API_URL": server.url}
     with sandbox(**variables) as function:
         result = function.invoke(event())
     assert (result.status, result.payload) == ("ok", ANSWER)
@@ -60,7 +61,7 @@ def test_without_a_key() -> None:
 
 def test_unguarded(server: BraintrustServer) -> None:
     """Switched off, the same code gives the same answers and sends nothing."""
-    variables = {"BRAINTRUST_API_KEY": "k", "BRAINTRUST_APP_URL": server.url, "BRAINTRUST_API_URL": server.url}
+    variables = {"BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_APP_URL": server.url, "BRAINTRUST_API_URL": server.url}
     with sandbox(TRACE_GUARD_DISABLED="true", **variables) as function:
         assert function.invoke(event()).payload == ANSWER
         assert function.invoke(event("leaves_open")).payload == ANSWER

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from contract.suite import Contract, Seen
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID, until
 
 from trace_guard.testing import BraintrustServer, CloudRunSandbox
@@ -138,7 +139,7 @@ def in_framework(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     with BraintrustServer() as server:
         server.add_project("project", PROJECT_ID)
         environment = {
-            "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+            "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
             "TRACE_GUARD_PROJECT_ID": PROJECT_ID, "REPORT": str(report),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")])),
         }

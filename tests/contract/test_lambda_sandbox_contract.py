@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from contract.suite import Contract, Seen
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID
 
 from trace_guard.testing import BraintrustServer, LambdaSandbox
@@ -54,7 +55,7 @@ def sandbox_and_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InS
         server.add_project("project", PROJECT_ID)
         python_path = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH", "")]))
         environment = {
-            "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+            "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
             "TRACE_GUARD_PROJECT_ID": PROJECT_ID, "PYTHONPATH": python_path,
         }
         code = TESTS / "functions" / "contract"

@@ -73,10 +73,10 @@ def test_what_an_earlier_login_had_is_let_go_of(server: BraintrustServer, direct
     """Threads, connections and files of a login that was the first of two are gone once nothing is left to be sent."""
     with Program(f"""{PROGRAM}
     trace_guard.runtime.pipeline._RETIRED_SECONDS = 0.0
-    serve("another key")
+    serve("sk-planted-another")
     before = use()
-    serve("another key")
-    serve("another key")
+    serve("sk-planted-another")
+    serve("sk-planted-another")
     say(*[now - then for now, then in zip(use(), before)])
     listen()
     guard.close(10)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from fixtures import MakeGuard
+from planted_keys import PLANTED_KEY
 
 from trace_guard import Deadline, Delivery
 from trace_guard.testing import BraintrustServer
@@ -141,7 +142,8 @@ def test_plain_http_goes_through_the_proxy(
     """With HTTP_PROXY, with or without a scheme, a host that only the proxy can reach is delivered to."""
     monkeypatch.setenv("HTTP_PROXY", f"{scheme}{server.address}")
     assert delivery_to("http://braintrust.invalid", make_guard).verdict is Delivery.DELIVERED
-    assert [(request.path, request.authorization) for request in server.requests] == [("/logs3", "Bearer key")]
+    (request,) = server.requests
+    assert (request.path, request.authorization) == ("/logs3", f"Bearer {PLANTED_KEY}")
     assert len(server.span_rows()) == 1
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID, REPOSITORY
 
 from trace_guard.rows import Row
@@ -47,7 +48,7 @@ def run(
     command, app = which
     server.add_project("project", PROJECT_ID)
     variables = {
-        "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+        "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
         "TRACE_GUARD_PROJECT_ID": PROJECT_ID,
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "adapters")]),
         "PYTHONDONTWRITEBYTECODE": "1", **env,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted_keys import PLANTED_KEY
 
 from trace_guard import LocalStore
 from trace_guard.backends.summaries import spans_of, summarize
@@ -32,7 +33,7 @@ def server() -> Iterator[BraintrustServer]:
 
 def sandbox(example: str, target: str, server: BraintrustServer | None) -> CloudRunSandbox:
     env = {} if server is None else {
-        "BRAINTRUST_API_KEY": "k", "BRAINTRUST_APP_URL": server.url, "BRAINTRUST_API_URL": server.url,
+        "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_APP_URL": server.url, "BRAINTRUST_API_URL": server.url,
     }
     return CloudRunSandbox(
         f"functions-framework --target {target} --host 127.0.0.1", code=EXAMPLES / example, env=env, service=target

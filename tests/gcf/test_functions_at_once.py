@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID, traces_in
 
 from trace_guard.testing import BraintrustServer, CloudRunSandbox
@@ -25,7 +26,7 @@ def test_each_request_has_its_own_trace(target: str) -> None:
     with BraintrustServer() as server:
         server.add_project("project", PROJECT_ID)
         env = {
-            "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+            "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
             "TRACE_GUARD_PROJECT_ID": PROJECT_ID, "THREADS": str(CLIENTS),
         }
         with CloudRunSandbox(f"functions-framework --target {target} --host 127.0.0.1", code=CODE, env=env) as sandbox:

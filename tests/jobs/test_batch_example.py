@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from planted_keys import PLANTED_KEY
 from support import REPOSITORY
 
 from trace_guard import LocalStore
@@ -29,7 +30,7 @@ def run(directory: Path, *arguments: str, **variables: str) -> subprocess.Comple
 def test_a_thousand_questions(server: BraintrustServer, directory: Path) -> None:
     """Of 1,000 questions each is a closed step of one trace, with the model's call below it, and the root counts what
     became of them."""
-    done = run(directory, BRAINTRUST_API_KEY="k", BRAINTRUST_API_URL=server.url, BRAINTRUST_APP_URL=server.url)
+    done = run(directory, BRAINTRUST_API_KEY=PLANTED_KEY, BRAINTRUST_API_URL=server.url, BRAINTRUST_APP_URL=server.url)
     assert (done.returncode, done.stdout) == (0, "920 of 1000 right\n"), done.stderr
     assert done.stderr.count("try again later") == 20
     assert "trace-guard" not in done.stderr

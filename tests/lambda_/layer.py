@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, ClassVar
 
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID, REPOSITORY
 
 from trace_guard.testing import BraintrustServer, LambdaSandbox
@@ -40,7 +41,7 @@ def sandbox(
     """A function with the layer, whose external extension runs on this Python."""
     server.add_project("project", PROJECT_ID)
     env = {
-        "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+        "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
         "TRACE_GUARD_PROJECT_ID": PROJECT_ID, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     kind = OnlyExternal if more.pop("only_external", False) else LambdaSandbox

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID, pending_in, until
 
 from trace_guard.testing import BraintrustServer, Fault, LambdaSandbox
@@ -27,7 +28,7 @@ def server() -> Iterator[BraintrustServer]:
 
 def sandbox(server: BraintrustServer, *, registration: Any = "open", timeout: float = 3.0, **env: str) -> LambdaSandbox:
     environment = {
-        "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+        "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
         "TRACE_GUARD_PROJECT_ID": PROJECT_ID, **env,
     }
     return LambdaSandbox("app.handler", code=CODE, env=environment, timeout=timeout, registration=registration)

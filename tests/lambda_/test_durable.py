@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from durable_service import DurableService, context
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID, Program, environment, pending_in, settings_for, until
 
 from trace_guard import Deadline, Guard, recover
@@ -185,7 +186,7 @@ def test_it_is_delivered_before_the_freeze(server: BraintrustServer) -> None:
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     server.add_project("project", PROJECT_ID)
     env = {
-        "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+        "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
         "TRACE_GUARD_PROJECT_ID": PROJECT_ID, "PYTHONPATH": os.pathsep.join(paths),
     }
     with LambdaSandbox("deployed.handler", code=CODE, env=env) as function:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from planted_keys import PLANTED_KEY
 from support import A_WHILE, PROJECT_ID, pending_in, until
 
 from trace_guard import Deadline
@@ -41,7 +42,7 @@ def sandbox(server: BraintrustServer, api: type[ExtensionsApi] = SnapStartApi, *
         init_timeout = 4.0
 
     environment = {
-        "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+        "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
         "TRACE_GUARD_PROJECT_ID": PROJECT_ID, **env,
     }
     return Sandbox("app.handler", code=CODE, env=environment)

@@ -232,9 +232,9 @@ def test_a_login_of_the_program_is_followed(opt: Path) -> None:
         function.invoke("login")
         assert function.invoke("kill").exit_status == -9
         assert server.open_spans() == []
-        assert server.requests_to("/logs3")[-1].authorization == "Bearer another key"
+        assert server.requests_to("/logs3")[-1].authorization == "Bearer sk-planted-another"
         kept = [path for path in function.trace_guard_dir.rglob("*") if path.is_file()]
-        assert [path for path in kept if b"another key" in path.read_bytes()] == []
+        assert [path for path in kept if b"sk-planted-another" in path.read_bytes()] == []
 
 
 # What goes wrong with the extension itself

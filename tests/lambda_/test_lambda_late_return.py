@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID, normal, traces_in
 
 from trace_guard.rows import Row
@@ -30,7 +31,7 @@ def setup(request: pytest.FixtureRequest) -> Iterator[Setup]:
     with BraintrustServer() as server:
         server.add_project("project", PROJECT_ID)
         env = {
-            "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+            "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
             "TRACE_GUARD_PROJECT_ID": PROJECT_ID, "TRACE_GUARD_RESERVE": "0.3",
         }
         with LambdaSandbox("app.handler", code=CODE, env=env, timeout=1.5, registration=request.param) as function:

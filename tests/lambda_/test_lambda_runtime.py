@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID, normal, until
 
 from trace_guard.backends.local import LocalStore
@@ -26,7 +27,7 @@ def server() -> Iterator[BraintrustServer]:
 def sandbox(server: BraintrustServer | None, *, handler: str = "app.handler", **more: Any) -> LambdaSandbox:
     timeout = more.pop("timeout", 3.0)
     environment = {} if server is None else {
-        "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+        "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
     }
     return LambdaSandbox(handler, code=CODE, env={**environment, **more}, timeout=timeout)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID, delivered, pending_in, until
 
 from trace_guard.testing import BraintrustServer
@@ -23,7 +24,7 @@ TIMEOUT = 1.5
 def function(server: BraintrustServer) -> Iterator[ManagedSandbox]:
     server.add_project("project", PROJECT_ID)
     env = {
-        "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+        "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
         "TRACE_GUARD_PROJECT_ID": PROJECT_ID, "TRACE_GUARD_LINGER": "0.01",
     }
     with ManagedSandbox("app.handler", code=CODE, env=env, workers=3, timeout=TIMEOUT) as function:

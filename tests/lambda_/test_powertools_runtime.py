@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID
 
 from trace_guard import LocalStore
@@ -29,7 +30,7 @@ def server() -> Iterator[BraintrustServer]:
 
 def sandbox(server: BraintrustServer, code: Path, **more: str) -> LambdaSandbox:
     environment = {
-        "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+        "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
         "TRACE_GUARD_PROJECT_ID": PROJECT_ID, **more,
     }
     return LambdaSandbox("app.handler", code=code, env=environment, function_name="tickets", timeout=3)

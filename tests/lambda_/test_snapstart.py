@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID, Program, delivered, environment, pending_in, until
 
 from trace_guard.testing import BraintrustServer, Fault, LambdaSandbox
@@ -18,7 +19,7 @@ CODE = Path(__file__).parents[1] / "functions" / "snapstart_cases"
 def sandbox(server: BraintrustServer, kind: str = "snap-start", **env: str) -> LambdaSandbox:
     server.add_project("function", PROJECT_ID)
     variables = {
-        "BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+        "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
         "AWS_LAMBDA_INITIALIZATION_TYPE": kind, "TRACE_GUARD_PROJECT": "function", **env,
     }
     return LambdaSandbox("app.handler", code=CODE, env=variables)

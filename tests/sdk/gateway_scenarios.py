@@ -61,7 +61,7 @@ def key_by_keyword() -> Any:
 def login_later() -> Any:
     """A login with a key of the user's own, once the guard has started."""
     handler = guard_handler(name="root", project="project")(lambda event, context: tool(event))
-    braintrust.login(api_key="another key")
+    braintrust.login(api_key="sk-planted-another")
     handler("after", None)
     return None
 
@@ -70,7 +70,7 @@ def login_elsewhere() -> Any:
     """A login to another server, once the ids of the first one are known."""
     handler = guard_handler(name="root", project="project")(lambda event, context: tool(event))
     handler("first", None)
-    braintrust.login(app_url=sys.argv[2], api_key="another key")
+    braintrust.login(app_url=sys.argv[2], api_key="sk-planted-another")
     handler("second", None)
     braintrust.start_span("outside").end()
     braintrust.flush()
@@ -85,7 +85,7 @@ def login_within() -> Any:
         nonlocal logged_in
         tool(event)
         if not logged_in:
-            braintrust.login(api_key="another key")
+            braintrust.login(api_key="sk-planted-another")
             logged_in = True
         return tool(event)
 

@@ -59,7 +59,7 @@ def own_logger() -> Any:
 
 def logs_in() -> Any:
     """A key that is given to login() before there is a guard."""
-    braintrust.login(api_key="another key")
+    braintrust.login(api_key="sk-planted-another")
     guard = Guard().start()
     with guard.invocation("root"), braintrust.start_span(name="step"):
         pass

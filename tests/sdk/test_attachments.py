@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from attachment_scenarios import LARGE
+from planted_keys import PLANTED_KEY
 from support import REPOSITORY, environment, journals
 
 from trace_guard.rows import Row
@@ -56,14 +57,14 @@ def test_attachments_survive_a_black_hole_and_a_kill(python: Path, server: Brain
     """Under each release flush() does not wait for a server that never answers, and when its process is killed the next
     one delivers the attachments with the trace; nothing is left on disk, nor ever was the key."""
     server.fail("*", Fault.black_hole())
-    took = run(python, "is_killed", server, tmp_path, -signal.SIGKILL, BRAINTRUST_API_KEY="sk-secret")
+    took = run(python, "is_killed", server, tmp_path, -signal.SIGKILL, BRAINTRUST_API_KEY=PLANTED_KEY)
     assert took < 2, took  # a wait would last for the 5 s of the shortest timeout, or for ever
     assert (server.rows(), server.attachments) == ([], {})
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len([path for path in files if path.suffix == ".body"]) == 3
-    assert [path for path in files if b"sk-secret" in path.read_bytes()] == []
+    assert [path for path in files if b"sk-planted-" in path.read_bytes()] == []
     server.heal()
-    assert run(python, "recovers", server, tmp_path, BRAINTRUST_API_KEY="sk-secret") is True
+    assert run(python, "recovers", server, tmp_path, BRAINTRUST_API_KEY=PLANTED_KEY) is True
     (step,) = [row for row in server.span_rows() if row["span_attributes"]["name"] == "step"]
     assert (contents(server, step), server.open_spans()) == (ALL, [])
     assert server.attachment_statuses == dict.fromkeys(server.attachments, DONE)

@@ -107,9 +107,9 @@ def test_a_login_after_the_guard(python: Path, server: BraintrustServer, tmp_pat
     key is ever written to disk."""
     run(python, "login_later", server, tmp_path, BRAINTRUST_API_KEY=key)
     assert (names(server), server.open_spans()) == ({"root": 1, "tool": 1}, [])
-    assert {request.authorization for request in server.requests_to("/logs3")} == {"Bearer another key"}
+    assert {request.authorization for request in server.requests_to("/logs3")} == {"Bearer sk-planted-another"}
     assert {row["project_id"] for row in server.span_rows()} == {server.add_project("project")}
-    assert files_with(tmp_path, "another key", KEY) == []
+    assert files_with(tmp_path, "sk-planted-another", KEY) == []
 
 
 def test_a_login_to_another_server(python: Path, server: BraintrustServer, tmp_path: Path) -> None:
@@ -119,8 +119,8 @@ def test_a_login_to_another_server(python: Path, server: BraintrustServer, tmp_p
         assert (names(server), server.open_spans()) == ({"root": 1, "tool": 1}, [])
         assert (names(other), other.open_spans()) == ({"root": 1, "tool": 1, "outside": 1}, [])
         assert {row["project_id"] for row in other.span_rows()} == {other.add_project("project")}
-        assert {request.authorization for request in other.requests} == {"Bearer another key"}
-    assert files_with(tmp_path, "another key", KEY) == []
+        assert {request.authorization for request in other.requests} == {"Bearer sk-planted-another"}
+    assert files_with(tmp_path, "sk-planted-another", KEY) == []
 
 
 @pytest.mark.parametrize("key", [KEY, ""])
@@ -132,9 +132,9 @@ def test_a_login_within_a_handler(python: Path, server: BraintrustServer, tmp_pa
     sent = [request.authorization for request in server.requests_to("/logs3")]
     assert server.open_spans() == []
     if key:
-        assert (names(server), set(sent)) == ({"root": 2, "tool": 4}, {f"Bearer {KEY}", "Bearer another key"})
+        assert (names(server), set(sent)) == ({"root": 2, "tool": 4}, {f"Bearer {KEY}", "Bearer sk-planted-another"})
         return
-    assert (names(server), set(sent)) == (whole, {"Bearer another key"})
+    assert (names(server), set(sent)) == (whole, {"Bearer sk-planted-another"})
     store = LocalStore(tmp_path / "trace-guard" / "traces.db")
     assert Counter(row["span_attributes"]["name"] for row in store.all_rows()) == whole
     assert [trace.in_progress for trace in store.traces()] == [False]

@@ -148,7 +148,7 @@ def test_a_login_before_the_guard(python: Path, server: BraintrustServer, direct
     one or not."""
     run(python, "logs_in", server, directory, BRAINTRUST_API_KEY=key)
     assert {"root", "step"} == set(named(server))
-    assert {request.authorization for request in server.requests_to("/logs3")} == {"Bearer another key"}
+    assert {request.authorization for request in server.requests_to("/logs3")} == {"Bearer sk-planted-another"}
 
 
 @pytest.mark.parametrize("scenario", ["chains_early", "chains_late"])

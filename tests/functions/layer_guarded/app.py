@@ -16,7 +16,7 @@ def handler(event, context):
     before = LATEST.pop() if LATEST else None
     LATEST.append(current_invocation())
     if event == "login":
-        braintrust.login(api_key="another key", force_login=True)
+        braintrust.login(api_key="sk-planted-another", force_login=True)
     if event == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     return before and [before.delivery.verdict.value, before.delivery.way]
