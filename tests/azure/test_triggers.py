@@ -79,6 +79,12 @@ def test_the_body_of_a_request(body: bytes, content_type: str, shown: Any) -> No
     assert described(request).input["body"] == shown
 
 
+def test_a_list_of_requests_is_none() -> None:
+    """A list that begins with a request comes from no HTTP trigger, and is described without a fault."""
+    request = func.HttpRequest("GET", "/", body=b"")
+    assert described([request]).trigger == "other"
+
+
 def test_a_timer() -> None:
     """A timer says whether it is late, and its schedule."""
     late = func.timer.TimerRequest(past_due=True, schedule_status={}, schedule={})

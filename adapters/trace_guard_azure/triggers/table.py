@@ -29,6 +29,8 @@ def trigger_of(declared: Declaration, value: Any) -> type[Trigger]:
     found = _of_class(value)
     if found is None and isinstance(value, (list, tuple)) and value:
         found = _of_class(value[0])
+        if found is Http:  # requests come one at a time: this list is something else
+            found = None
     return found or Other
 
 
