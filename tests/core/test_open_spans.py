@@ -7,7 +7,8 @@ import time
 
 from support import start_row
 
-from trace_guard.journal.open_spans import InvocationRecord, OpenSpans
+from trace_guard.journal.invocation_record import InvocationRecord
+from trace_guard.journal.open_spans import OpenSpans
 
 RECORD = InvocationRecord(root="id-0", span_id="0", root_span_id="0", started=1000.0)
 DEEP = 10_000

@@ -26,8 +26,8 @@ from support import (
 from trace_guard import Deadline, Delivery, Guard, Invocation, recover
 from trace_guard.backends.memory import MemoryBackend
 from trace_guard.delivery.dead_letters import read_dead_letters
+from trace_guard.journal.base import NewRow
 from trace_guard.journal.format import Flag
-from trace_guard.journal.journal import NewRow
 from trace_guard.rows import Row, merge
 from trace_guard.testing import BraintrustServer, Fault
 

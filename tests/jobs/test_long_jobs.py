@@ -8,7 +8,8 @@ import pytest
 from support import Program, end_row, environment, start_row
 
 from trace_guard.journal import open_spans
-from trace_guard.journal.open_spans import InvocationRecord, OpenSpans
+from trace_guard.journal.invocation_record import InvocationRecord
+from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.testing import BraintrustServer, Fault
 
 CAP = 8_000_000

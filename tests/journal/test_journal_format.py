@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support import PROJECT_ID, end_row, start_row
 
 from trace_guard.errors import JournalDamaged
+from trace_guard.journal.base import NewRow
 from trace_guard.journal.directory import StateDir
 from trace_guard.journal.format import (
     MAGIC,
@@ -24,8 +25,9 @@ from trace_guard.journal.format import (
     encode_entry,
     segment_name,
 )
-from trace_guard.journal.journal import FileJournal, NewRow
-from trace_guard.journal.open_spans import InvocationRecord, OpenSpans
+from trace_guard.journal.invocation_record import InvocationRecord
+from trace_guard.journal.journal import FileJournal
+from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.reader import START, read_acked, read_entries, read_header
 from trace_guard.rows import dump
 

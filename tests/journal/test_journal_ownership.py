@@ -26,9 +26,10 @@ from support import (
 )
 
 from trace_guard import recover
+from trace_guard.journal.base import NewRow
 from trace_guard.journal.borrowed import BorrowedJournal
 from trace_guard.journal.directory import JOURNALS, StateDir
-from trace_guard.journal.journal import FileJournal, NewRow
+from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.locks import FileLock
 from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.reader import read_entries
@@ -150,7 +151,7 @@ def test_a_fork_in_the_middle_of_work_harms_neither(server: BraintrustServer, di
         import os, threading
         from support import end_row, start_row
         from trace_guard import Deadline, Guard
-        from trace_guard.journal.open_spans import InvocationRecord
+        from trace_guard.journal.invocation_record import InvocationRecord
         runtime = Guard(linger=0).pipeline
         def one(name):
             record = InvocationRecord(f"id-{name}", name, name, started=1.0)
@@ -211,7 +212,8 @@ def test_an_interrupted_write_is_booked_or_cut_off(server: BraintrustServer, dir
     code = """
         import signal
         from trace_guard.journal.directory import prepare
-        from trace_guard.journal.journal import FileJournal, NewRow
+        from trace_guard.journal.base import NewRow
+        from trace_guard.journal.journal import FileJournal
         from trace_guard.journal.open_spans import OpenSpans
         from support import start_row
         from pathlib import Path

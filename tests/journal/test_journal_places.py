@@ -17,8 +17,9 @@ from support import Program, end_row, environment, journals, settings_for, start
 from trace_guard import Deadline, recover
 from trace_guard.errors import JournalUnavailable
 from trace_guard.journal import directory as places
+from trace_guard.journal.base import NewRow
 from trace_guard.journal.directory import JOURNALS, StateDir, prepare
-from trace_guard.journal.journal import FileJournal, NewRow
+from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.testing import BraintrustServer, Fault
 

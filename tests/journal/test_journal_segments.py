@@ -26,10 +26,12 @@ from support import (
 )
 
 from trace_guard import Delivery, Guard, recover
+from trace_guard.journal.base import NewRow
 from trace_guard.journal.directory import StateDir
 from trace_guard.journal.format import Kind
-from trace_guard.journal.journal import FileJournal, NewRow
-from trace_guard.journal.open_spans import InvocationRecord, OpenSpans
+from trace_guard.journal.invocation_record import InvocationRecord
+from trace_guard.journal.journal import FileJournal
+from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.reader import read_entries, segments
 from trace_guard.testing import BraintrustServer
 

@@ -25,9 +25,11 @@ from support import (
 )
 
 from trace_guard import Delivery, LocalStore, Recovery, Settings, recover
+from trace_guard.journal.base import NewRow
 from trace_guard.journal.directory import JOURNALS, StateDir
-from trace_guard.journal.journal import FileJournal, NewRow
-from trace_guard.journal.open_spans import InvocationRecord, OpenSpans
+from trace_guard.journal.invocation_record import InvocationRecord
+from trace_guard.journal.journal import FileJournal
+from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.reader import read_entries
 from trace_guard.rows import Row
 from trace_guard.runtime.status import read_status

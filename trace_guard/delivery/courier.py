@@ -17,8 +17,8 @@ from ..backends.base import Backend, TakesAttachments
 from ..contain import contain, is_shortage, report
 from ..deadline import Deadline
 from ..errors import BackendError, BackendUnauthorized
+from ..journal.base import Journal
 from ..journal.format import Entry, Flag, Kind, Position
-from ..journal.journal import Journal
 from ..outcome import Delivery, Verdict
 from ..rows import Row, dump
 from .batch import Batch

@@ -9,8 +9,8 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..journal.base import Journal
     from ..journal.format import Position
-    from ..journal.journal import Journal
     from ..rows import Row
     from .batch import Batch
 

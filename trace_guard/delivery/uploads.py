@@ -24,7 +24,7 @@ from .breaker import Breaker, bounded_wish
 from .isolation import STRIKES
 
 if TYPE_CHECKING:
-    from ..journal.journal import Journal
+    from ..journal.base import Journal
     from .dead_letters import DeadLetters
 
 __all__ = ["Uploads"]

@@ -21,9 +21,9 @@ from .opening import write_start
 from .state import FORCED, InvocationState
 
 if TYPE_CHECKING:
+    from ..journal.base import Journal
     from ..journal.format import Position
-    from ..journal.journal import Journal
-    from ..journal.open_spans import InvocationRecord
+    from ..journal.invocation_record import InvocationRecord
 
 __all__ = ["Closing", "corrected"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..contain import contain
-from ..journal.open_spans import InvocationRecord
+from ..journal.invocation_record import InvocationRecord
 from ..rows import identity
 from ..runtime.state import PROCESS
 from .forced_close import ForcedClose

@@ -22,8 +22,8 @@ from .flush_hooks import FlushHooks
 from .root_metadata import RootMetadata
 
 if TYPE_CHECKING:
-    from ..journal.journal import Journal
-    from ..journal.open_spans import InvocationRecord
+    from ..journal.base import Journal
+    from ..journal.invocation_record import InvocationRecord
 
 __all__ = ["FORCED", "NOTHING", "AfterResponse", "ExecutionRoot", "GuardLike", "InvocationState", "disabled_guard"]
 

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import JournalError
+from .base import NewRow
 from .files import ATTACHMENTS
 from .format import Entry, Position, encode_acked
-from .journal import NewRow
+from .invocation_record import InvocationRecord
 from .locks import FileLock
-from .open_spans import InvocationRecord, OpenSpans
+from .open_spans import OpenSpans
 from .owned import UnsafeFile, has_directory, open_file
 from .reader import read_acked, read_entries, read_header
 

@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ..contain import logger, warn_once
 from ..errors import JournalError
 from ..rows import Row, dump, has_ended, is_span_row, started_at, without_payload
+from .base import NewRow
 from .directory import JOURNALS, StateDir
 from .files import ATTACHMENTS, bytes_of_journals, size_of, sync_directory, write_new
 from .format import (
@@ -32,15 +33,16 @@ from .format import (
     encode_entry,
     segment_name,
 )
+from .invocation_record import InvocationRecord
 from .locks import FileLock
-from .open_spans import InvocationRecord, OpenSpans
+from .open_spans import OpenSpans
 from .owned import UnsafeFile, create_file, has_directory, is_own_file, open_file
 from .reader import START, entries_between, read_acked, read_entries, read_header, row_in, segments
 
 if TYPE_CHECKING:
-    from .attachments import FileSpool, Spool
+    from .attachments import FileSpool
 
-__all__ = ["FileJournal", "Journal", "NewRow"]
+__all__ = ["FileJournal"]
 
 # A time that is later than this was not read off a clock.
 _NEVER = 1e11
@@ -51,51 +53,6 @@ _SPANS_SHARE = 0.9
 _ATTACHMENTS_SHARE = 0.5
 # How much may be written by others in the same directory before the total is looked up again.
 _RECOUNT_BYTES = 1024 * 1024
-
-
-class NewRow(NamedTuple):
-    """A row to be written: as parsed, and as the bytes that are to be kept."""
-
-    row: Row
-    encoded: bytes
-    flags: Flag = Flag.NONE
-
-    @classmethod
-    def of(cls, row: Row, flags: Flag = Flag.NONE) -> NewRow:
-        return cls(row, dump(row), flags)
-
-
-"""Makes rows of what is written behind a position; it is also told the position behind which nothing was removed."""
-
-
-class Journal(Protocol):
-    """What the guard and the courier need of a journal, be it in files or in memory."""
-
-    durable: bool
-    header: Mapping[str, Any]
-    spans: OpenSpans
-    handed_over: bool
-    lost: Position | None
-
-    @property
-    def finished(self) -> bool: ...
-    @property
-    def end(self) -> Position: ...
-    @property
-    def acked(self) -> Position: ...
-    @property
-    def attachments(self) -> Spool | None: ...
-    def make_room_for_attachments(self) -> Spool: ...
-    def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position: ...
-    def append(self, rows: Sequence[NewRow]) -> Position: ...
-    def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position: ...
-    def read(self, after: Position) -> Iterator[Entry]: ...
-    def acknowledge(self, position: Position) -> None: ...
-    def take_delivery(self) -> bool: ...
-    def leave_delivery(self) -> None: ...
-    def touch(self) -> None: ...
-    def close(self) -> None: ...
-    def abandon(self) -> None: ...
 
 
 class FileJournal:

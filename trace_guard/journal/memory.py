@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..contain import warn_once
 from ..rows import has_ended, is_span_row, started_at
+from .base import NewRow
 from .format import ENTRY_OVERHEAD, Entry, Kind, Position
-from .journal import NewRow
-from .open_spans import InvocationRecord, OpenSpans
+from .invocation_record import InvocationRecord
+from .open_spans import OpenSpans
 
 if TYPE_CHECKING:
     from .attachments import MemorySpool

@@ -20,46 +20,15 @@ from ..rows import (
     is_forced,
     is_span_row,
     merge,
-    number,
     started_at,
 )
 from .format import Position
+from .invocation_record import InvocationRecord
 
-__all__ = ["ForcedClose", "ForcedSpan", "InvocationRecord", "OpenSpan", "OpenSpans"]
+__all__ = ["ForcedClose", "ForcedSpan", "OpenSpan", "OpenSpans"]
 
 _REMEMBERED = 20_000
 _NOWHERE = Position(0, 0)
-
-
-class InvocationRecord(NamedTuple):
-    """What the journal knows of an invocation; times in seconds since the epoch.
-
-    Attributes:
-        root: the row id of its root span.
-        span_id: that of its root span.
-        started: when it began.
-        deadline: when the platform ends it, or None.
-        reserve: seconds before the deadline from which its end counts as a time-out.
-    """
-
-    root: str
-    span_id: str
-    root_span_id: str
-    started: float
-    deadline: float | None = None
-    reserve: float = 0.0
-
-    def to_row(self) -> Row:
-        return self._asdict()
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> InvocationRecord | None:
-        """The record that :meth:`to_row` has made the row of; None if the row was not made so."""
-        root, span_id, root_span_id = (row.get(name) for name in ("root", "span_id", "root_span_id"))
-        started, deadline, reserve = (number(row.get(name)) for name in ("started", "deadline", "reserve"))
-        if not (isinstance(root, str) and isinstance(span_id, str) and isinstance(root_span_id, str)):
-            return None
-        return None if started is None else cls(root, span_id, root_span_id, started, deadline, reserve or 0.0)
 
 
 class OpenSpan:

@@ -19,8 +19,9 @@ from ..errors import JournalError
 from ..outcome import ClosedBy, Outcome
 from ..redaction.credentials import strip_userinfo
 from ..rows import Row, closing_row
+from .base import NewRow
 from .directory import JOURNALS, StateDir
-from .journal import FileJournal, NewRow
+from .journal import FileJournal
 from .open_spans import OpenSpan, OpenSpans
 from .owned import UnsafeFile
 from .reader import read_header

@@ -21,7 +21,7 @@ from ..rows import Row
 
 if TYPE_CHECKING:
     from ..delivery.courier import Courier
-    from ..journal.journal import Journal
+    from ..journal.base import Journal
 
 __all__ = ["AttachmentDesk", "Place"]
 

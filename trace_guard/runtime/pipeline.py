@@ -19,12 +19,14 @@ from ..deadline import Deadline
 from ..delivery.courier import Courier
 from ..delivery.dead_letters import DeadLetters
 from ..errors import BackendError, JournalError
+from ..journal.base import Journal, NewRow
 from ..journal.directory import CACHE, JOURNALS, STORE_NAME, StateDir, examine, locate, prepare
 from ..journal.files import is_small
 from ..journal.format import Flag, Position
-from ..journal.journal import FileJournal, Journal, NewRow
+from ..journal.invocation_record import InvocationRecord
+from ..journal.journal import FileJournal
 from ..journal.memory import MemoryJournal
-from ..journal.open_spans import InvocationRecord, OpenSpan, OpenSpans
+from ..journal.open_spans import OpenSpan, OpenSpans
 from ..outcome import ClosedBy, Outcome
 from ..redaction.credentials import strip_userinfo
 from ..redaction.outside_text import print_error

@@ -13,8 +13,9 @@ from ..errors import JournalError, JournalUnavailable
 from ..journal.directory import DEAD_LETTERS, DIRECTORIES, JOURNALS, NAMES, examine
 from ..journal.files import ATTACHMENTS, size_of
 from ..journal.format import Kind
+from ..journal.invocation_record import InvocationRecord
 from ..journal.locks import FileLock
-from ..journal.open_spans import InvocationRecord, OpenSpans
+from ..journal.open_spans import OpenSpans
 from ..journal.orphans import is_ours
 from ..journal.owned import check_directory, check_file
 from ..journal.reader import parse_payload, read_acked, read_entries, read_header

@@ -18,8 +18,8 @@ from ..errors import JournalError
 from ..jobs.heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from ..jobs.platform import Platform
 from ..journal.directory import StateDir
+from ..journal.invocation_record import InvocationRecord
 from ..journal.locks import FileLock
-from ..journal.open_spans import InvocationRecord
 from ..journal.orphans import Death, OrphanSearch, names_of_journals
 from ..outcome import Outcome
 from ..payload import Payload
