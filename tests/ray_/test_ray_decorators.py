@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import ray
 from fixtures import MakeGuard
+from planted_keys import PLANTED_KEY
 from support import PROJECT_ID
 
 from trace_guard import FlushPolicy, SettingsError
@@ -123,4 +124,4 @@ def test_a_runtime_environment(make_guard: MakeGuard, server: BraintrustServer) 
             "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url, "MINE": "1",
         },
     }
-    assert runtime_env(guard, key=True)["env_vars"]["BRAINTRUST_API_KEY"] == "key"
+    assert runtime_env(guard, key=True)["env_vars"]["BRAINTRUST_API_KEY"] == PLANTED_KEY
