@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from support import A_WHILE, Program, environment
 
+from trace_guard.journal.directory import locate
 from trace_guard_lambda.external.program import SOCKET, in_own_directory, listen, socket_path
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Lambda is Linux")
@@ -210,6 +211,15 @@ def test_a_directory_of_everybody_holds_one_of_ours(place: Path) -> None:
         assert REFUSAL not in run_handler(place, **LAMBDA)
         assert KEY.encode() in received(listener)
     assert place.stat().st_mode & 0o7777 == 0o1777
+
+
+@pytest.mark.parametrize("name", ["another", "x.db", "journals", "dead-letters", "cache", "traces.db", "attachments"])
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o777, 0o770, 0o1777])
+def test_the_socket_is_where_the_journals_are(place: Path, name: str, mode: int) -> None:
+    """The extension and the journal choose the same directory, whoever can write to it and whatever is in it."""
+    (place / name).touch()
+    place.chmod(mode)
+    assert Path(socket_path({"TRACE_GUARD_DIR": str(place)})).parent == locate(place)
 
 
 def _anothers_directory(place: Path) -> None:

@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 SOCKET = "extension.sock"
+# How the names begin in a directory that is trace-guard's alone.
+_NAMES = ("journals", "dead-letters", "cache", "attachments", "traces.db", SOCKET)
 _PREFIX = "/2020-01-01/extension/"
 _ANSWER_SECONDS = 5.0
 _MOST_BYTES = 1 << 20
@@ -42,13 +44,22 @@ def socket_path(environ: Mapping[str, str]) -> str:
     # As in trace_guard.settings, which would have to be imported first.
     directory = given or os.path.join(environ.get("TMPDIR") or "/tmp", "trace-guard")
     directory = os.path.abspath(os.path.expanduser(directory))
-    try:
-        mode = os.lstat(directory).st_mode
-    except OSError:
-        mode = 0
-    # In a directory like /tmp everybody can create the socket first.
-    is_shared = mode & stat.S_ISVTX and mode & 0o022
+    is_shared = _is_shared(directory)
     return os.path.join(directory, f"trace-guard-{os.geteuid()}" if is_shared else "", SOCKET)
+
+
+def _is_shared(directory: str) -> bool:
+    """True if others can write there and it is not ours to close, as in ``trace_guard.journal.directory``: in one like
+    /tmp everybody can create the socket first."""
+    try:
+        found = os.lstat(directory)
+        if not stat.S_ISDIR(found.st_mode) or not found.st_mode & 0o022:
+            return False
+        if found.st_mode & stat.S_ISVTX or found.st_uid != os.geteuid():
+            return True
+        return any(not name.startswith(_NAMES) for name in os.listdir(directory))
+    except OSError:
+        return False
 
 
 def in_own_directory(path: str, use: Callable[[str], T], *, claim: bool = False) -> T:
