@@ -11,8 +11,9 @@ from typing import Any
 
 from .redaction.captured_text import CUT, DEPTH, CapturedText, beginning, size_of
 from .redaction.encoded_text import decode_base64
-from .redaction.secret_keys import BUILT_IN, SECRETS, Redactor, SecretKeys
-from .redaction.text_redactor import HOLDING, NAMING, REDACTED, TextRedactor
+from .redaction.secret_keys import SECRETS, Redactor, SecretKeys
+from .redaction.shapes import REDACTED
+from .redaction.text_redactor import HOLDING, NAMING, TextRedactor
 
 __all__ = ["CUT", "DECODED", "REDACTED", "SECRETS", "Payload"]
 
@@ -68,7 +69,7 @@ class Payload:
         patterns = [rule for rule in rules if isinstance(rule, str)]
         self.max_bytes = max_bytes
         self.seconds = min(_SECONDS * max(1.0, max_bytes / _BYTES_OF_SECONDS), _MOST_SECONDS)
-        self.keys = SecretKeys(patterns) if patterns else BUILT_IN
+        self.keys = SecretKeys(patterns)
         self.functions: tuple[Redactor, ...] = tuple(rule for rule in rules if not isinstance(rule, str))
         self.in_text = TextRedactor(self.keys, query_keys)
 

@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 from .errors import SettingsError
 from .outcome import FlushPolicy
-from .redaction.credentials import remember_key, strip_userinfo
+from .redaction.known_keys import remember_key
 from .redaction.secret_keys import Redactor
+from .redaction.urls import strip_userinfo
 
 __all__ = ["PARENT_VARIABLE", "Settings"]
 

@@ -385,7 +385,7 @@ def test_a_fault_while_it_opens_leaves_no_trace_open(directory: Path, monkeypatc
 def test_a_fault_at_import_leaves_the_handler_as_it_is(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A fault of ours while a handler is decorated does not take its module down: the handler runs unguarded."""
     guard = make(directory)
-    calls = replace(monkeypatch, "trace_guard.guard:Guard.like")
+    calls = replace(monkeypatch, "trace_guard.guard:Guard.with_settings")
     event = {"raises": False}
     assert handler_of(guard)(event, None) is event
     assert calls == [1]

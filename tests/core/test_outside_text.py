@@ -15,8 +15,10 @@ import pytest
 from trace_guard.contain import forget, logger, report, warn_once
 from trace_guard.errors import BackendRefused, BackendUnavailable, SettingsError, TraceGuardError
 from trace_guard.outcome import Delivery
-from trace_guard.redaction.credentials import REDACTED, remember_key, strip_userinfo, without_credentials
-from trace_guard.redaction.outside_text import cut_middle, printable, printable_lines
+from trace_guard.redaction.known_keys import remember_key
+from trace_guard.redaction.outside_text import cut_middle, printable, printable_lines, without_credentials
+from trace_guard.redaction.shapes import REDACTED
+from trace_guard.redaction.urls import strip_userinfo
 
 KEY = "planted/key+é-0123456789"
 

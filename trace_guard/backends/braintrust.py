@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..deadline import Deadline
 from ..errors import BackendRefused, BackendUnauthorized, BackendUnavailable
-from ..redaction.credentials import strip_userinfo
 from ..redaction.outside_text import printable
+from ..redaction.urls import strip_userinfo
 from ..settings import ACCEPTED_KEY, DEFAULT_API_URL, Settings, fits_header
 from .bounded_answer import MOST_BYTES
 from .project_ids import ORG_PLACEHOLDER, Identity, Organisation

@@ -20,8 +20,8 @@ from urllib3.util.retry import Retry
 
 from ..deadline import Deadline
 from ..errors import BackendUnavailable
-from ..redaction.credentials import strip_userinfo
 from ..redaction.outside_text import printable
+from ..redaction.urls import strip_userinfo
 from .bounded_answer import MOST_BYTES, AnswerTooLong, Bound, inflated
 from .connections import CONNECT_SECONDS, bounded_by, pools_for, proxy_for
 from .urls import is_web_url, keeps_encryption

@@ -53,7 +53,7 @@ def guarded(function: F, begin: Begin) -> F:
     Args:
         begin: makes the invocation of a call and does not open it.
     """
-    wrapper = around(function, functools.partial(opened, begin))
+    wrapper = around(function, lambda args, keywords: opened(begin, args, keywords))
     setattr(wrapper, GUARDED, True)
     return wrapper
 

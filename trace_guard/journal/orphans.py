@@ -17,7 +17,7 @@ from ..contain import contain, logger, warn_once
 from ..deadline import Deadline
 from ..errors import JournalError
 from ..outcome import ClosedBy, Outcome
-from ..redaction.credentials import strip_userinfo
+from ..redaction.urls import strip_userinfo
 from ..rows import Row, closing_row
 from .base import NewRow
 from .directory import JOURNALS, StateDir

@@ -9,7 +9,8 @@ from urllib.parse import quote_plus, unquote_plus
 
 from .encoded_text import Parsed, complete_json, decode_base64, find_json, parse_json
 from .secret_keys import Redactor
-from .text_redactor import REDACTED, TextRedactor
+from .shapes import REDACTED
+from .text_redactor import TextRedactor
 
 __all__ = ["CUT", "DEPTH", "CapturedText", "Copying", "beginning", "size_of"]
 

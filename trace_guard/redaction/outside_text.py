@@ -9,9 +9,13 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from .credentials import without_credentials
+from .known_keys import without_known_keys
+from .named_values import redact_named
+from .secret_keys import is_secret_key
+from .shapes import redact_keys, redact_schemes
+from .urls import redact_userinfo
 
-__all__ = ["cut_middle", "print_error", "printable", "printable_lines"]
+__all__ = ["cut_middle", "print_error", "printable", "printable_lines", "without_credentials"]
 
 _LIMIT = 2000
 # What is read of a text: far more than is ever kept, so that a credential is not cut in two where it shows.
@@ -62,6 +66,11 @@ def _clean(text: object) -> str:
     except Exception as error:  # noqa: BLE001 - an exception of the user's may do anything when it is asked for its text
         return f"<{type(error).__name__} when read>"
     return without_credentials(_beginning(text))
+
+
+def without_credentials(text: str) -> str:
+    """The text without the credentials that are recognised in it."""
+    return redact_keys(redact_schemes(redact_userinfo(redact_named(without_known_keys(text), is_secret_key))))
 
 
 def _beginning(text: str) -> str:

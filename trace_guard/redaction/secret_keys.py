@@ -124,7 +124,7 @@ class SecretKeys:
         self._longest = max(_LONGEST_NAME, *(name.count(" ") + 1 for name in every))
         self.signs = _signs(every, wildcards)
         """Matches in any text that has a key which names a secret, in small letters; most texts have none."""
-        self._cached: Callable[[str], bool] = functools.lru_cache(maxsize=2048)(self._matches)
+        self._cached: Callable[[str], bool] = functools.lru_cache(maxsize=2048)(lambda key: self._matches(key))
 
     def matches(self, key: str) -> bool:
         """True for a key that names a secret. Of a long key the first and the last 128 characters count."""

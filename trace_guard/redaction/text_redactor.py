@@ -16,11 +16,11 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from urllib.parse import unquote, unquote_plus
 
+from .named_values import end_of_brackets
 from .secret_keys import BUILT_IN, SecretKeys, words_of
+from .shapes import REDACTED, redact_keys
 
-__all__ = ["HOLDING", "NAMING", "REDACTED", "TextRedactor", "redact_text"]
-
-REDACTED = "[redacted]"
+__all__ = ["HOLDING", "NAMING", "TextRedactor"]
 
 NAMING = frozenset((
     "name", "key", "header", "field", "k", "parameterkey", "parametername", "attributename", "headername",
@@ -43,7 +43,6 @@ _SPACE = re.compile(r"""(?:\s|\\{1,8}[nrt]|\+(?=[+"'\\\[{])){0,128}""")
 _SCHEME = re.compile(r"(?:Bearer|Basic|Digest|Negotiate|Token|ApiKey|Key|AWS4-HMAC-SHA256)[ ]{1,4}", re.IGNORECASE)
 _BARE_VALUE = re.compile(r"""(?:[^\s&,;"'`<>)\]}\\]+|\\+(?!["'\\]|u0026))+""")
 _LINE = re.compile(r"[^\r\n]*")
-_BRACKETS = re.compile(r"""[\[{(\])}"']|\\.""", re.DOTALL)
 # What stands before the value in {"name": "Authorization", "value": "..."}
 _NAMED = re.compile(
     rf"""(?<![A-Za-z])(?:{'|'.join(sorted(NAMING))})[\\"']{{0,8}}\s{{0,4}}[:=][\s+]{{0,8}}[\\"']{{0,8}}([\w.\-\[\]%]{{1,96}})
@@ -62,22 +61,12 @@ _USER = r"[^\s/?#\"'<>@\\]"
 _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
     (("earer ", "asic ", "EARER ", "ASIC "), re.compile(
         r"(?P<kept>\b(?:Bearer|Basic)[ ]{1,4})(?=[A-Za-z._~+/-]{0,256}[\d=])[\w.~+/=-]{4,}", re.IGNORECASE)),
-    (("eyJ",), re.compile(r"(?P<kept>)(?<![\w-])eyJ[\w-]{6,}\.[\w-]{4,}\.[\w-]*")),
-    (("-----BEGIN",), re.compile(
-        r"(?P<kept>-----BEGIN[A-Z ]{0,32}PRIVATE[ ]KEY(?:[ ]BLOCK)?-----)[A-Za-z0-9+/=\s\\]{16,}")),
-    (("sk-", "k_live_", "k_test_", "ghp_", "gho_", "ghs_", "ghr_", "ghu_", "github_pat_", "glpat-", "AKIA",
-      "ASIA", "xox", "AIza", "hf_", "npm_", "pypi-"), re.compile(
-        r"""(?P<kept>)(?<![\w-])(?:sk-[\w-]{8,}|[rs]k_(?:live|test)_\w{8,}|gh[opsur]_\w{16,}|github_pat_\w{16,}
-        |glpat-[\w-]{16,}|(?:AKIA|ASIA)[A-Z\d]{12,}|xox[abeoprs]-[\w-]{8,}|AIza[\w-]{20,}|hf_\w{16,}|npm_\w{16,}
-        |pypi-[\w-]{16,})""", re.VERBOSE)),
     (("ttp://", "ttps://", "TTP://", "TTPS://"), re.compile(
         rf"(?P<kept>\bhttps?://){_USER}{{1,512}}(?:@{_USER}{{1,512}}){{0,4}}(?=@)", re.IGNORECASE)),
     (("://",), re.compile(
         rf"(?P<kept>\b[A-Za-z][A-Za-z0-9+.-]{{0,30}}://[^\s/?#\"'<>@\\:]{{0,256}}:)"
         rf"{_USER}{{1,512}}(?:@{_USER}{{1,512}}){{0,4}}(?=@)")),
 )
-
-_SIGNS_OF_SHAPES = re.compile("|".join(re.escape(sign) for signs, _ in _SHAPES for sign in signs))
 
 
 class TextRedactor:
@@ -105,10 +94,10 @@ class TextRedactor:
         found = self._by_key(text, may_go_on)
         if found is None:
             return None
-        if _SIGNS_OF_SHAPES.search(found):
-            for signs, pattern in _SHAPES:
-                if any(sign in found for sign in signs):
-                    found = pattern.sub(rf"\g<kept>{REDACTED}", found)
+        found = redact_keys(found)
+        for signs, pattern in _SHAPES:
+            if any(sign in found for sign in signs):
+                found = pattern.sub(rf"\g<kept>{REDACTED}", found)
         if decodings > 0 and _ENCODED.search(found):
             if not may_go_on(found.count("%") // 4):
                 return None
@@ -193,18 +182,10 @@ class TextRedactor:
         if text[start : start + 1] in ("{", "[", "("):
             if text.startswith(REDACTED, start):
                 return start, start
-            return start, _end_of_brackets(text, start)
+            return start, end_of_brackets(text, start)
         if not is_quoted and " ".join(words_of(key)) in _HEADERS and text[:start].rstrip(" ").endswith(":"):
             return start, _end(_LINE, text, start)
         return start, _end(_BARE_VALUE, text, _end(_SCHEME, text, start))
-
-
-def redact_text(text: str) -> str:
-    """A text without the secrets that the built-in list of keys names, or that are known by their shape.
-
-    For messages of errors and for log lines. Cut a long text first: it takes about 1 ms for 16 KB.
-    """
-    return _BUILT_IN.redact(text) or ""
 
 
 def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
@@ -223,24 +204,3 @@ def _end_of_string(text: str, quote: re.Match[str]) -> int:
             return at + 1
         at = text.find(mark, at + 1)
     return len(text)
-
-
-def _end_of_brackets(text: str, start: int) -> int:
-    """The end of a list or an object, or the text's end."""
-    depth, string = 0, ""
-    for found in _BRACKETS.finditer(text, start):
-        mark = found[0]
-        if string:
-            string = "" if mark == string else string
-        elif mark in "\"'":
-            string = mark
-        elif mark in "[{(":
-            depth += 1
-        elif mark in ")]}":
-            depth -= 1
-            if depth == 0:
-                return found.end()
-    return len(text)
-
-
-_BUILT_IN = TextRedactor()

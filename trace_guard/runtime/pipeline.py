@@ -28,8 +28,8 @@ from ..journal.journal import FileJournal
 from ..journal.memory import MemoryJournal
 from ..journal.open_spans import OpenSpan, OpenSpans
 from ..outcome import ClosedBy, Outcome
-from ..redaction.credentials import strip_userinfo
 from ..redaction.outside_text import print_error
+from ..redaction.urls import strip_userinfo
 from ..rows import Row, closing_row, dump, is_span_row
 from ..settings import DEFAULT_API_URL, Settings
 from .watchdog import Watchdog

@@ -23,7 +23,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
 from ..payload import CUT, Payload
-from ..redaction.credentials import REDACTED, redact_named, redact_recognised_keys, redact_userinfo, without_known_keys
+from ..redaction.known_keys import without_known_keys
+from ..redaction.named_values import redact_named
+from ..redaction.shapes import REDACTED, redact_keys, redact_schemes
+from ..redaction.urls import redact_userinfo
 
 __all__ = ["redact_command"]
 
@@ -134,7 +137,7 @@ def _redacted_word(word: str, options: Sequence[_PasswordOption], is_secret: _Is
         word = _redacted_options(word, is_secret)
     word = _USER_AND_PASSWORD.sub(rf"\g<before>{REDACTED}", word)
     word = redact_named(word, is_secret)
-    return redact_recognised_keys(redact_userinfo(without_known_keys(word)))
+    return redact_keys(redact_schemes(redact_userinfo(without_known_keys(word))))
 
 
 def _redacted_options(text: str, is_secret: _IsSecret) -> str:

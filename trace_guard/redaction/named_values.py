@@ -1,0 +1,133 @@
+"""Removes the values of secret names from text: headers, variables, fields of JSON and forms, and pairs in lists.
+
+The text may be escaped, percent-encoded or HTML. The time is linear in the length of the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from .secret_keys import words_of
+from .shapes import REDACTED
+
+__all__ = ["end_of_brackets", "redact_named"]
+
+_QUOTE = r"""(?:\\{0,16}["'`]|%2[27]|&quot;|&\#3[49];)"""
+_TAG = r"</?[A-Za-z]\w{0,11}>"
+# The start of a run of letters only, so that each run is read once.
+_NAMED = re.compile(
+    rf"""(?<![\w.-])(?P<name>[\w.-]+)
+        (?P<between>
+            (?P<quote>{_QUOTE})?\]?(?:{_TAG}){{0,2}}
+            (?:[ \t]{{1,8}}=>?[ \t]{{0,8}} | =>?(?:[ \t]{{1,8}}(?=["'`]))? | :(?!//)(?:{_TAG}|[ \t+]|%20){{0,8}}
+             | %3[AaDd](?!%2[Ff])(?:%20|\+){{0,8}} | (?(quote),[ \t]{{0,8}}|(?!)))
+            | {_TAG}\s{{0,8}}{_TAG}
+        )""",
+    re.VERBOSE,
+)
+_OPENING = re.compile(rf"(?P<prefix>[bBrRuU$]?)(?P<quote>{_QUOTE})")
+_BRACKETS = re.compile(r"""[\[{(\])}"']|\\.""", re.DOTALL)
+_IN_QUOTES = {
+    '"': re.compile(r'(?:[^"\\]|\\.)*', re.DOTALL),
+    "'": re.compile(r"(?:[^'\\]|\\.)*", re.DOTALL),
+}
+_SCHEMES = "Bearer|Basic|Digest|Negotiate|NTLM|Token|ApiKey|Key|AWS4-HMAC-SHA256"
+_BARE_VALUE = re.compile(
+    rf"""(?:(?:{_SCHEMES})(?:[ \t]|%20|\+){{1,4}})?(?:[^\s"'`<>&;,(){{}}\[\]\\]|\\(?![rn"']))+""", re.IGNORECASE
+)
+_HEADER_VALUE = re.compile(r"""(?:="[^"\r\n]*"|[^\r\n"'`<>\\]|\\(?![rn"']))+""")
+_HEADERS = ("authorization", "cookie", "cookies")
+
+
+def redact_named(text: str, is_secret: Callable[[str], bool]) -> str:
+    """The text without the values of names that are secret: headers, variables, fields of JSON and forms, pairs of a
+    list, also where the text is escaped, percent-encoded or in HTML.
+
+    Args:
+        is_secret: called with each name that has a value.
+    """
+    kept: list[str] = []
+    done = position = 0
+    while (found := _NAMED.search(text, position)) is not None:
+        position = found.end()
+        name = found["name"]
+        if text[found.start() - 1 : found.start()] == "%":
+            name = name[2:]  # of the quote before it
+        if not is_secret(name) or text.startswith(REDACTED, position) or _is_prose(found):
+            continue
+        start, end = _value(text, found, name)
+        if end > start:
+            kept += (text[done:start], REDACTED)
+            done = position = end
+    return "".join((*kept, text[done:])) if done else text
+
+
+def _value(text: str, found: re.Match[str], name: str) -> tuple[int, int]:
+    """Where the value behind a name begins and ends. Within quotes it may hold anything; the quotes of a name that has
+    some itself stay, as in JSON."""
+    start = found.end()
+    if text[start : start + 1] in ("[", "(", "{"):
+        return start, end_of_brackets(text, start)
+    opening = _OPENING.match(text, start)
+    if opening is not None:
+        inside = opening.end()
+        end = _closing(text, inside, opening["quote"], is_plain=False)
+        if found["quote"] is not None:
+            return inside, end
+        end = min(len(text), end + len(opening["quote"]))
+        # Shells join what stands side by side.
+        while (more := _OPENING.match(text, end)) is not None:
+            end = min(len(text), _closing(text, more.end(), more["quote"], is_plain=False) + len(more["quote"]))
+        rest = _BARE_VALUE.match(text, end)
+        return start, rest.end() if rest else end
+    before = text[found.start() - 1 : found.start()]
+    if before in ("'", '"', "`") and found["quote"] is None:
+        return start, _closing(text, start, before, is_plain=text[found.start() - 2 : found.start() - 1] != "$")
+    pattern = _HEADER_VALUE if name.lower().endswith(_HEADERS) else _BARE_VALUE
+    value = pattern.match(text, start)
+    return start, value.end() if value else start
+
+
+def end_of_brackets(text: str, start: int) -> int:
+    """Where the list or object that begins here ends: the end of the text if it is not closed. Brackets within
+    quotes don't count."""
+    depth, string = 0, ""
+    for match in _BRACKETS.finditer(text, start):
+        mark = match[0]
+        if string:
+            string = "" if mark == string else string
+        elif mark in "\"'":
+            string = mark
+        elif mark in "[{(":
+            depth += 1
+        elif mark in ")]}":
+            depth -= 1
+            if depth == 0:
+                return match.end()
+    return len(text)
+
+
+def _closing(text: str, start: int, quote: str, *, is_plain: bool) -> int:
+    """Where the quote that was opened is closed: the end of the text if it isn't."""
+    if quote in _IN_QUOTES and not is_plain:
+        inside = _IN_QUOTES[quote].match(text, start)
+        return inside.end() if inside else start
+    end = text.find(quote, start)
+    while quote.startswith("\\") and end > 0 and text[end - 1] == "\\":
+        end = text.find(quote, end + len(quote))  # of a string within the string
+    if end < 0:
+        return len(text)
+    while end > start and not quote.startswith("\\") and text[end - 1] == "\\":
+        end -= 1
+    return end
+
+
+def _is_prose(found: re.Match[str]) -> bool:
+    """True for an exception's name and its message, such as ``ExpiredToken: the token has expired``."""
+    name = found["name"].rpartition(".")[2]
+    return (
+        found["quote"] is None and found["between"][:1] == ":" and found["between"][1:2] in (" ", "\t")
+        and name[:1].isupper() and name.isalpha() and not name.isupper()
+        and not name.lower().endswith(_HEADERS) and len(words_of(name)) > 1
+    )
