@@ -12,6 +12,7 @@ import math
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -19,6 +20,7 @@ from typing import TypeVar
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, strategies
+from hypothesis.errors import HypothesisWarning
 
 __all__ = ["Fuzzer", "Unprintable"]
 
@@ -112,9 +114,12 @@ class Fuzzer:
             self._examples += 1
 
         try:
-            examples()
+            with warnings.catch_warnings():
+                # Hypothesis prints every example that fails, and warns of its length.
+                warnings.simplefilter("ignore", HypothesisWarning)
+                examples()
         except BaseException:
-            # Hypothesis would print all of an example, which may be long.
+            # Hypothesis would show all of an example, which may be long.
             print(f"repeat this with --fuzz-seed {number}; the input: {smallest[:LONGEST_INPUT]}", file=sys.stderr)
             raise
         self._rounds += 1
