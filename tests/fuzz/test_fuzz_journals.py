@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -61,13 +62,29 @@ def _set(name: str, data: bytes) -> Damage:
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Make a file of what an earlier damage may have made something else, or may not have left a directory for."""
+    if not path.parent.is_dir():
+        _remove(path.parent)
+        path.parent.mkdir()
+    if not _is_plain(path):
+        _remove(path)
     path.write_bytes(data)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.stat().st_size < 1 << 20
 
 
 def _appended(data: bytes, words: tuple[Any, ...]) -> Damage:
     def append(path: Path) -> None:
-        for segment in sorted(path.glob("*.seg"))[-1:]:
+        for segment in sorted(filter(_is_plain, path.glob("*.seg")))[-1:]:
             with segment.open("ab") as file:
                 file.write(data)
 
@@ -82,7 +99,7 @@ def _entry(kind: int, flags: int, payload: Any, at: float, is_json: bool) -> Dam
 
 def _cut(name: str, share: float) -> Damage:
     def cut(path: Path) -> None:
-        if (path / name).is_file():
+        if _is_plain(path / name):
             os.truncate(path / name, int((path / name).stat().st_size * share))
 
     return Damage(("cut", name, share), cut)
@@ -90,7 +107,7 @@ def _cut(name: str, share: float) -> Damage:
 
 def _flip(name: str, share: float, mask: int) -> Damage:
     def flip(path: Path) -> None:
-        if (path / name).is_file():
+        if _is_plain(path / name):
             data = bytearray((path / name).read_bytes())
             if data:
                 data[int((len(data) - 1) * share)] ^= mask
@@ -102,10 +119,7 @@ def _flip(name: str, share: float, mask: int) -> Damage:
 def _replace(name: str, kind: str) -> Damage:
     def replace(path: Path) -> None:
         target = path / name
-        if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target)
-        else:
-            target.unlink(missing_ok=True)
+        _remove(target)
         if kind == "directory":
             target.mkdir()
         elif kind == "fifo":
@@ -168,13 +182,16 @@ def test_any_directory(
     server, orphaned = killed
     for name, value in environment(server, directory).items():
         monkeypatch.setenv(name, value)
-    settings = settings_for(server, directory, flush_timeout=0.5, linger=0.01)
+    number = itertools.count()
 
     def check(done: list[Damage]) -> None:
         server.clear()
-        shutil.rmtree(directory, ignore_errors=True)
-        shutil.copytree(orphaned, directory)
-        (whole,) = journals(directory)
+        # A thread of the example before may still be writing to its own.
+        place = directory / str(next(number))
+        shutil.copytree(orphaned, place)
+        monkeypatch.setenv("TRACE_GUARD_DIR", str(place))
+        settings = settings_for(server, place, flush_timeout=0.5, linger=0.01)
+        (whole,) = journals(place)
         damaged = whole.with_name(f"{whole.name}0")
         shutil.copytree(whole, damaged)
         for damage in done:
@@ -189,5 +206,6 @@ def test_any_directory(
                 guard.flush(timeout=0.5)
                 guard.close(timeout=0.2)
         assert "killed" in {row["span_attributes"]["name"] for row in server.span_rows() if "span_attributes" in row}
+        shutil.rmtree(place, ignore_errors=True)
 
     fuzzer.run(st.lists(damages, min_size=1, max_size=4), check)
