@@ -119,3 +119,37 @@ def test_what_could_not_be_delivered_waits_on_disk(server: BraintrustServer, dir
     assert server.open_spans() == []
     assert senders(server) == {f"k{number}": f"k{(number - 1) % 12}" for number in range(12)}
     assert journals(directory) == []
+
+
+def test_the_first_invocations_may_begin_at_once(server: BraintrustServer, directory: Path) -> None:
+    """Threads that open the first invocations of a process at the same moment each have a root that is delivered."""
+    with Program("""
+    import os, sys, threading
+    from pathlib import Path
+    from trace_guard import Guard, Settings
+
+    sys.setswitchinterval(1e-6)
+    settings = dict(api_key=os.environ.pop("BRAINTRUST_API_KEY"), app_url=os.environ.pop("BRAINTRUST_APP_URL"))
+
+    def work(guard, barrier, number):
+        barrier.wait()
+        with guard.invocation("root", input=number):
+            pass
+
+    for turn in range(12):
+        guard = Guard(**settings, dir=Path(os.environ["TRACE_GUARD_DIR"]) / str(turn))
+        barrier = threading.Barrier(4)
+        threads = [threading.Thread(target=work, args=(guard, barrier, f"{turn}.{n}"), daemon=True) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in threads)
+        guard.close(10)
+    say("done")
+    """, environment(server, directory)) as program:
+        assert program.hears(60) == "done"
+        program.ends_well()
+    roots = {row["input"] for row in server.span_rows()}
+    assert roots == {f"{turn}.{number}" for turn in range(12) for number in range(4)}
+    assert server.open_spans() == []

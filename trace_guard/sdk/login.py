@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,9 @@ class Login:
         self._gateway = gateway
         self._settings = settings
         self._login_changed = login_changed
+        # The SDK checks twice whether it is logged in. A login of another thread in between makes it fail, or wait for
+        # ever. Reentrant, as the second check calls this method again.
+        self._lock = threading.RLock()
         self.is_ours = False
 
     @property
@@ -54,14 +58,19 @@ class Login:
     def early(self) -> None:
         """Log in so that rows can leave the queue."""
         state, settings = self._state, self._settings
-        replaces = state.logged_in and not self.is_ours and self.may_replace
-        if state.logged_in and not replaces:
-            return
-        if settings is not None and settings.backend_name == "braintrust" and settings.api_key:
-            self(settings.app_url, settings.api_key, settings.org_name, replaces)
-        else:
-            self()
-        self.is_ours = True
+        with self._lock:
+            replaces = state.logged_in and not self.is_ours and self.may_replace
+            if state.logged_in and not replaces:
+                return
+            if settings is not None and settings.backend_name == "braintrust" and settings.api_key:
+                self(settings.app_url, settings.api_key, settings.org_name, replaces)
+            else:
+                self()
+            self.is_ours = True
+
+    def after_fork(self) -> None:
+        """In a forked child: another thread of the parent may have held the lock."""
+        self._lock = threading.RLock()
 
     def __call__(
         self,
@@ -70,11 +79,15 @@ class Login:
         org_name: str | None = None,
         force_login: bool = False,
     ) -> None:
+        with self._lock:
+            self._log_in(app_url, api_key, org_name, force_login)
+
+    def _log_in(self, app_url: str | None, api_key: str | None, org_name: str | None, force_login: bool) -> None:
         state = self._state
         asked = app_url is not None or api_key is not None or org_name is not None
         if asked and (self.is_ours or state.login_token == LOCAL_KEY):
             force_login = True
-        was_logged_in = state.logged_in  # another thread may log in meanwhile
+        was_logged_in = state.logged_in
         anew = force_login or not was_logged_in
         if anew and api_key is None:
             api_key = self._keyword  # where the SDK would take the environment's

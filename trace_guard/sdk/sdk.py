@@ -40,31 +40,42 @@ class Sdk:
         self.loggers = Loggers(self.gateway)
         self._host = host
         self._intake = Intake(self.gateway, lambda: self.installed, host.flushed)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_installing = False
 
     def install(self) -> None:
         """Put the gateway in, and log in through it, which needs no network.
 
         Done again whenever somebody has set another adapter since: requests that pass through then go to theirs.
         """
-        current = bt._http_adapter
-        if current is self.gateway:
+        if self.installed and not self._is_installing:
             return
         with self._lock:
-            if isinstance(current, HTTPAdapter) and current is not self.gateway:
-                self.gateway.inner = current
-            bt.set_http_adapter(self.gateway)
-            state = bt._state
-            login = state.__dict__.get("login")
-            if login is None:
-                login = state.__dict__["login"] = Login(
-                    state, self.gateway, self._host.settings(), self.loggers.login_changed
-                )
-            if state.logged_in and not (state.login_token in (None, LOCAL_KEY) or login.may_replace):
-                self._adopt_login(state)
-            # Some Pythons 3.12 hang at exit if the SDK starts the thread of its first look-up there.
-            login.early()
-            self._intake.hook(state)
+            current = bt._http_adapter
+            if current is self.gateway:
+                return
+            # Other threads wait until the SDK is logged in and its queue is hooked.
+            self._is_installing = True
+            try:
+                self._install(current)
+            finally:
+                self._is_installing = False
+
+    def _install(self, current: Any) -> None:
+        if isinstance(current, HTTPAdapter):
+            self.gateway.inner = current
+        bt.set_http_adapter(self.gateway)
+        state = bt._state
+        login = state.__dict__.get("login")
+        if login is None:
+            login = state.__dict__["login"] = Login(
+                state, self.gateway, self._host.settings(), self.loggers.login_changed
+            )
+        if state.logged_in and not (state.login_token in (None, LOCAL_KEY) or login.may_replace):
+            self._adopt_login(state)
+        # Some Pythons 3.12 hang at exit if the SDK starts the thread of its first look-up there.
+        login.early()
+        self._intake.hook(state)
 
     def _adopt_login(self, state: Any) -> None:
         """The user has logged in before the gateway was there: rows go where that login leads."""
@@ -155,7 +166,11 @@ class Sdk:
 
     def after_fork(self) -> None:
         """In a forked child: make it usable without the parent's threads and connections."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._is_installing = False
+        login = bt._state.__dict__.get("login")
+        if login is not None:
+            login.after_fork()
         self.loggers.after_fork()
         self._intake.after_fork()
         self.gateway.after_fork()
