@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import compileall
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import planted_keys
 import pytest
 from hypothesis import settings
-from planted_keys import sandboxes_are_searched
+from planted_keys import finds_in, holds_key
 
-__all__ = ["sandboxes_are_searched"]
+from trace_guard.testing import CloudRunSandbox, LambdaSandbox
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -50,3 +52,24 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def sandboxes_are_searched() -> Iterator[None]:
+    """A sandbox that has a key in its log or its temporary directory when it is closed fails the test."""
+
+    def searching(close: Callable[[Any], None]) -> Callable[[Any], None]:
+        def search_and_close(sandbox: Any) -> None:
+            try:
+                found = ["its log"] if holds_key(sandbox.log.encode()) else []
+                found += map(str, finds_in(sandbox.tmp))
+            finally:
+                close(sandbox)
+            assert not found, f"an API key was left in {', '.join(found)}"
+
+        return search_and_close
+
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (LambdaSandbox, CloudRunSandbox):
+            patch.setattr(kind, "close", searching(kind.close))
+        yield

@@ -15,15 +15,12 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from trace_guard.testing import CloudRunSandbox, LambdaSandbox
-
-__all__ = ["GIVEN", "MARK", "PLANTED_KEY", "PlantedKeys", "finds_in", "holds_key", "sandboxes_are_searched"]
+__all__ = ["GIVEN", "MARK", "PLANTED_KEY", "PlantedKeys", "finds_in", "holds_key"]
 
 MARK = "sk-planted-"
 PLANTED_KEY = f"{MARK}never-to-be-left-behind"
@@ -90,27 +87,6 @@ def _next_data(descriptor: int, at: int) -> int:
         if error.errno == errno.ENXIO:
             return -1
         return at
-
-
-@pytest.fixture(scope="session", autouse=True)
-def sandboxes_are_searched() -> Iterator[None]:
-    """A sandbox that has a key in its log or its temporary directory when it is closed fails the test."""
-
-    def searching(close: Callable[[Any], None]) -> Callable[[Any], None]:
-        def search_and_close(sandbox: Any) -> None:
-            try:
-                found = ["its log"] if holds_key(sandbox.log.encode()) else []
-                found += map(str, finds_in(sandbox.tmp))
-            finally:
-                close(sandbox)
-            assert not found, f"an API key was left in {', '.join(found)}"
-
-        return search_and_close
-
-    with pytest.MonkeyPatch.context() as patch:
-        for kind in (LambdaSandbox, CloudRunSandbox):
-            patch.setattr(kind, "close", searching(kind.close))
-        yield
 
 
 class PlantedKeys:
