@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from support import Program, end_row, environment, start_row
 
-from trace_guard.journal import open_spans
 from trace_guard.journal.invocation_record import InvocationRecord
 from trace_guard.journal.open_spans import OpenSpans
+from trace_guard.journal.recent import RecentDict
 from trace_guard.testing import BraintrustServer, Fault
 
 CAP = 8_000_000
@@ -20,10 +20,9 @@ PROGRAM = f"""
     import gc, sys
     from pathlib import Path
     from trace_guard import default_guard
-    from trace_guard.journal import open_spans
+    from trace_guard.journal.recent import RecentDict
 
-
-    open_spans._REMEMBERED = 500
+    RecentDict.limit = 500
     guard = default_guard()
 
     def work(job, count):
@@ -76,13 +75,13 @@ def test_a_long_job_stays_small(server: BraintrustServer, directory: Path) -> No
 def test_a_span_with_many_children_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many spans a job has, those below a root, or below a step that goes on, are known to belong to it, also
     beside another job of the same trace."""
-    monkeypatch.setattr(open_spans, "_REMEMBERED", 100)
+    monkeypatch.setattr(RecentDict, "limit", 100)
     spans = OpenSpans()
     for name in ("a", "b"):
         spans.begin(InvocationRecord(root=f"id-{name}", span_id=name, root_span_id="trace", started=1000.0))
         spans.observe(start_row(name, parent="outside", root="trace"))
     spans.observe(start_row("step", parent="a", root="trace"))
-    for number in range(3 * open_spans._REMEMBERED):
+    for number in range(3 * RecentDict.limit):
         child = f"child-{number}"
         spans.observe(start_row(child, parent="step", root="trace"))
         spans.observe(end_row(child, parent="step", root="trace"))

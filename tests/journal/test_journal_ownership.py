@@ -261,7 +261,7 @@ def test_an_interrupted_write_is_booked_or_cut_off(server: BraintrustServer, dir
 
 def test_journals_that_come_and_go_disturb_no_other(state_dir: StateDir, mocker: MockerFixture) -> None:
     """While other journals are made and removed, as recoveries do, every write to one's own succeeds."""
-    mocker.patch("trace_guard.journal.journal._RECOUNT_BYTES", 1)
+    mocker.patch("trace_guard.journal.size_cap.RECOUNT_BYTES", 1)
     done = threading.Event()
 
     def come_and_go() -> None:

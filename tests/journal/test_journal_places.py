@@ -402,7 +402,7 @@ def test_memory_gives_way_before_it_is_exhausted(server: BraintrustServer, make_
     guard = make_guard(directory=tmp_path / "file", linger=60)
     journal = guard.pipeline.journal()
     assert isinstance(journal, MemoryJournal)
-    journal._max_bytes = 3000
+    journal.max_bytes = 3000
     for count in range(5):
         journal.append([NewRow.of({**start_row(f"s{count}"), "input": "x" * 800})])
     assert journal.dropped_rows == 3

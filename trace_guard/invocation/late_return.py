@@ -28,13 +28,13 @@ def corrections(
     """
     rows: list[Row] = []
     for forced in spans:
-        own_end = merge({}, forced.said)
+        own_end = merge({}, forced.own_end)
         if not has_ended(own_end):
             own_end = merge(own_end, closing_row(
                 forced.span.identity, end=max(end, forced.span.start), outcome=outcome, closed_by=ClosedBy.GUARD,
                 reason="left_open",
             ))
         rows.append(correction(forced.span.identity, own_end))
-    own_end = merge(merge({}, root.said), root_end)
+    own_end = merge(merge({}, root.own_end), root_end)
     rows.append({**correction(root_end, own_end), "error": own_end.get("error")})
     return rows

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from ..rows import Row, dump
 from .format import Entry, Flag, Position
@@ -32,7 +32,6 @@ class Journal(Protocol):
     """What the guard and the courier need of a journal, be it in files or in memory."""
 
     durable: bool
-    header: Mapping[str, Any]
     spans: OpenSpans
     handed_over: bool
     lost: Position | None

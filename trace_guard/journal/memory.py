@@ -43,7 +43,7 @@ class MemoryJournal:
         self.attachments: MemorySpool | None = None
         self._entries: deque[Entry] = deque()
         self._bytes = 0
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._count = 0
         self._acked = Position(_SEGMENT, 0)
         self._mutex = threading.RLock()
@@ -73,16 +73,16 @@ class MemoryJournal:
             for new in rows:
                 self._count += 1
                 row_id = str(new.row.get("id"))
-                if self._bytes + len(new.encoded) > self._max_bytes:
+                if self._bytes + len(new.encoded) > self.max_bytes:
                     self._remove_acked()
                 dropped = is_span_row(new.row) and self.spans.was_dropped(row_id)
                 ends = is_span_row(new.row) and has_ended(new.row)
-                if dropped or (self._bytes + len(new.encoded) > self._max_bytes and not ends):
+                if dropped or (self._bytes + len(new.encoded) > self.max_bytes and not ends):
                     self.dropped_rows += 1
                     if is_span_row(new.row) and started_at(new.row) is not None and not self.spans.is_open(row_id):
                         self.spans.drop(row_id)
                     warn_once("memory:full", "undelivered rows fill the %d bytes kept in memory: new ones are "
-                              "dropped until deliveries succeed again", self._max_bytes)
+                              "dropped until deliveries succeed again", self.max_bytes)
                     continue
                 self._bytes += len(new.encoded) + ENTRY_OVERHEAD
                 self._entries.append(Entry(Kind.ROW, new.flags, 0.0, new.encoded, self.end))
