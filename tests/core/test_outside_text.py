@@ -98,6 +98,7 @@ def test_the_configured_key_is_removed(form: Callable[[str], str]) -> None:
     "127.0.0.1:80 answered 500: upstream connect error or disconnect/reset before headers",
     "Bearer token is invalid", "401 Unauthorized: check BRAINTRUST_API_KEY", "ExpiredToken: The security token expired",
     "api_key= is not accepted: it takes a key", "max_tokens: 7, token_count=8", "https://host:8080/a@b", "mail me@host",
+    "/etc/passwd: Permission denied",
     "Basic constraints of the certificate", "http://[::1]:80/", "/var/task/app.py:12", "image:tag@sha256:abcdef",
 ])
 def test_plain_messages_stay(text: str) -> None:

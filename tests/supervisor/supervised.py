@@ -1,4 +1,4 @@
-"""Commands under the supervisor, and guarded programs that end in every way."""
+"""Helpers that run commands under the supervisor, and guarded programs to run."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ GUARDED = """
         braintrust.flush()
         say("busy", os.getpid())
 """
-"""A program in the middle of its work; lines behind it, for its end, are to be indented by eight."""
+"""A program in the middle of its work. Lines that a test appends must be indented by eight spaces."""
 
 
 def python(code: str, *more: str) -> list[str]:
-    """The command line of a Python program, whose code may ``say`` something."""
+    """The command line of a Python program. Its code can print with ``say``."""
     return [sys.executable, "-c", textwrap.dedent(_PRELUDE) + textwrap.dedent(code), *more]
 
 
@@ -50,16 +50,16 @@ def supervised(command: Sequence[str], env: Mapping[str, str], *options: str) ->
 
 
 def local(directory: Path) -> dict[str, str]:
-    """The variables for a program whose rows stay on this machine."""
+    """Environment variables for a program whose rows stay on this machine."""
     return environment(None, directory, BRAINTRUST_API_KEY="")
 
 
 def named(server: BraintrustServer, name: str) -> Row:
-    """The only span of that name that has arrived."""
+    """The only delivered span with this name."""
     (row,) = (row for row in server.span_rows() if row["span_attributes"]["name"] == name)
     return row
 
 
 def about(row: Row) -> Any:
-    """What its metadata says of how it was closed."""
+    """What the row's metadata says about how the span was closed."""
     return (row.get("metadata") or {}).get("trace_guard")

@@ -1,4 +1,4 @@
-"""What a command is called, its words without secrets, and how the tool itself is called."""
+"""The name of a command, its redacted command line, and usage errors of ``trace-guard run``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from trace_guard.supervisor.redact_command import redact_command
     (["python"], "python"),
 ])
 def test_a_command_is_called_by_what_it_runs(command: list[str], name: str) -> None:
-    """The root is named after the program, or the script or module that an interpreter runs."""
+    """The root span is named after the program, or after the script or module that an interpreter runs."""
     assert name_of_command(command) == name
 
 
@@ -122,8 +122,7 @@ def test_a_command_is_called_by_what_it_runs(command: list[str], name: str) -> N
      ["python", "-m", "job", "--keys=3", "--by", "key", "--key-file", "k.pem"]),
 ])
 def test_secrets_are_redacted(words: list[str], expected: list[str]) -> None:
-    """Values of options, variables, headers and fields whose names end in what names a secret, what stands before the
-    host of a URL, passwords of known options, and keys that are known by how they begin, are replaced."""
+    """Secrets in options, variables, headers, JSON and URLs are redacted, and so are keys of known shape."""
     found = redact_command(words, Payload(redact=["pin"]))
     assert found == expected
     assert not any("s3cret" in word or "cret'" in word for word in found)
@@ -135,7 +134,7 @@ def test_secrets_are_redacted(words: list[str], expected: list[str]) -> None:
     "%22token", "eyJabcdefgh.", "A", "\\", " ", "\t", '"', "':", "a:b@", "{", "Bearer ",
 ])
 def test_the_time_grows_with_the_words(piece: str) -> None:
-    """Whatever a word is made up of, four times as much takes about four times as long: the command waits for it."""
+    """Redaction takes linear time for any input, since the command waits for it."""
     def seconds(size: int) -> float:
         word, best = (piece * size)[:size], 9.0
         for _ in range(3):
@@ -158,7 +157,7 @@ def test_the_time_grows_with_the_words(piece: str) -> None:
     (["traces", "--", "job"], "only `trace-guard run` takes a command"),
 ])
 def test_wrong_calls_are_told(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is called wrongly says how it is called, and ends with 2."""
+    """A usage error exits with 2 and prints what is wrong."""
     with pytest.raises(SystemExit) as ended:
         main(words)
     assert ended.value.code == 2

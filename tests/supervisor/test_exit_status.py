@@ -1,4 +1,4 @@
-"""A command ends under the supervisor as it does without."""
+"""A command ends under the supervisor exactly as it ends without one."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ RUN = [sys.executable, "-m", "trace_guard", "run"]
 
 
 class Case(NamedTuple):
-    """A command, and what its root says.
+    """A command and the expected root span.
 
     Attributes:
-        status: as subprocess tells it: below 0 for a signal.
+        status: as in ``subprocess``: negative for a signal.
     """
 
     command: list[str]
@@ -75,9 +75,9 @@ class Results(NamedTuple):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
-    """Every command, without the supervisor and with it, all at once."""
+    """Runs every command with and without the supervisor, in parallel."""
     place = tmp_path_factory.mktemp("work")
-    (place / "script").write_text("exit 7\n")  # no `#!`: shells run it all the same
+    (place / "script").write_text("exit 7\n")  # a script without `#!`, which shells run
     (place / "script").chmod(0o755)
     with BraintrustServer() as server:
         env = {**os.environ, **environment(server, place / "state"), "PYTHONPATH": str(REPOSITORY)}
@@ -102,7 +102,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Results]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_command_ends_as_it_would_without(results: Results, name: str) -> None:
-    """The exit status, or the signal, is that of the command, and so is all that is said."""
+    """Exit status, signal, stdout and stderr are those of the command."""
     case, found = CASES[name], results.supervised[name]
     assert found.returncode == case.status
     if name in results.plain:
@@ -112,7 +112,7 @@ def test_a_command_ends_as_it_would_without(results: Results, name: str) -> None
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_root_says_how_the_command_ended(results: Results, name: str) -> None:
-    """The root span has the outcome, the exit status or the signal, and an error unless all went well."""
+    """The root span has the outcome, the exit status or signal, and an error if the command failed."""
     case, root = CASES[name], results.roots[name]
     assert root["metadata"]["trace_guard"] == {"outcome": case.outcome}
     assert root.get("error") == case.error
@@ -123,13 +123,13 @@ def test_the_root_says_how_the_command_ended(results: Results, name: str) -> Non
 
 
 def test_what_can_t_be_started_is_named(results: Results) -> None:
-    """A command that is not there, or is no program, is told apart from one that ends with the same status."""
+    """A command that can't be started differs in its trace from one that exits with the same status."""
     assert results.supervised["not_there"].stderr == "trace-guard: no-such-command: command not found\n"
     assert results.supervised["not_executable"].stderr == "trace-guard: /etc/passwd: Permission denied\n"
 
 
 def test_a_shell_sees_128_and_the_signal(tmp_path: Path) -> None:
-    """In a script the status of a command that was killed is what scripts expect."""
+    """A shell script sees 128 plus the signal's number for a killed command."""
     run = " ".join([*RUN, "--", "sh", "-c", "'kill -9 $$'"])
     env = {**os.environ, "TRACE_GUARD_DIR": str(tmp_path), "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run([*SHELL, f"{run}; echo $?"], env=env, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""The supervisor names its root to the command as the SDK does, without having loaded it."""
+"""The supervisor exports its root span as the SDK does, without importing the SDK."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ ROW = str(uuid.uuid4())
 @pytest.mark.parametrize("version", [SpanComponentsV3, SpanComponentsV4])
 @pytest.mark.parametrize("owner", ["id", "name"])
 def test_the_sdk_reads_what_is_written(ids: tuple[str, str], version: Any, owner: str) -> None:
-    """Every id comes out as it went in, whichever kind it is of, and whichever reader the SDK has."""
+    """Every reader of the SDK decodes the supervisor's exported spans without loss."""
     span_id, root = ids
     project = ExportedSpan.of_project("p-1" if owner == "id" else None, "name")
-    found = version.from_str(project._replace(passed_on={"tags": ["x"]}).child(ROW, span_id, root).encode())
+    found = version.from_str(project._replace(propagated={"tags": ["x"]}).child(ROW, span_id, root).encode())
     assert found.object_type is SpanObjectTypeV3.PROJECT_LOGS
     assert (found.object_id, found.compute_object_metadata_args) == (
         ("p-1", None) if owner == "id" else (None, {"project_name": "name"})
@@ -38,15 +38,15 @@ def test_the_sdk_reads_what_is_written(ids: tuple[str, str], version: Any, owner
 @pytest.mark.parametrize("version", [SpanComponentsV3, SpanComponentsV4])
 @pytest.mark.parametrize("kind", list(SpanObjectTypeV3))
 def test_what_the_sdk_writes_is_read(ids: tuple[str, str], version: Any, kind: SpanObjectTypeV3) -> None:
-    """A parent that another process has exported comes out as it went in: of an experiment, a project, a playground."""
+    """The supervisor decodes what the SDK exports: spans of experiments, projects and playgrounds."""
     if version is SpanComponentsV3 and ids is HEX:
-        ids = ("no-hex", "no-hex-either")  # what it can't tell from a UUID it does not give back itself
+        ids = ("no-hex", "no-hex-either")  # the SDK can't return ids that it mistakes for UUIDs
     written = version(
         object_type=kind, object_id=UUIDS[0], row_id=ROW, span_id=ids[0], root_span_id=ids[1],
         propagated_event={"metadata": {"a": 1}},
     ).to_str()
     span = ExportedSpan.decode(written)
-    assert span == ExportedSpan(kind.value, UUIDS[0], ROW, *ids, passed_on={"metadata": {"a": 1}})
+    assert span == ExportedSpan(kind.value, UUIDS[0], ROW, *ids, propagated={"metadata": {"a": 1}})
     assert span.owner == version.from_str(written).object_id_fields()
     child = span.child("row", "span", "a trace of its own")
     assert (child.root_span_id, child.object_id) == (ids[1], UUIDS[0])
@@ -54,7 +54,7 @@ def test_what_the_sdk_writes_is_read(ids: tuple[str, str], version: Any, kind: S
 
 @pytest.mark.parametrize("text", ["", "project_name:x", "!", "AAAA", "BAI=", "CQIA", "AwIAe30="])
 def test_what_is_no_exported_span_is_refused(text: str) -> None:
-    """What names nothing that a span could belong to is refused in words."""
+    """A string that names no object raises a ValueError with the reason."""
     with pytest.raises(ValueError, match=r"no exported span|names no object"):
         ExportedSpan.decode(text)
 
@@ -64,7 +64,7 @@ def test_what_is_no_exported_span_is_refused(text: str) -> None:
     {"object_id": None, "compute_object_metadata_args": "x"}, "[" * 100_000,
 ])
 def test_what_no_row_could_have_is_refused(said: Any) -> None:
-    """A string of the right form whose values are of other types is refused in words, however it is nested."""
+    """An exported span with fields of wrong types raises a ValueError with the reason."""
     text = said if isinstance(said, str) else json.dumps({"object_id": "p", **said})
     with pytest.raises(ValueError, match="no exported span"):
         ExportedSpan.decode(base64.b64encode(bytes((3, 2, 0)) + text.encode()).decode())

@@ -1,4 +1,4 @@
-"""A guarded job under the supervisor: one trace, whatever ends it."""
+"""A guarded job under the supervisor is one closed trace, however it ends."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ JOB = """
 
     main()
 """
-# What is done to each, and what it ends with.
+# What happens to each job, and its exit status.
 WAYS: dict[str, tuple[int | None, int]] = {
     "ends": (None, 0), "SIGTERM": (signal.SIGTERM, -signal.SIGTERM), "SIGINT": (signal.SIGINT, -signal.SIGINT),
     "SIGKILL": (signal.SIGKILL, -signal.SIGKILL), "grace": (signal.SIGTERM, -signal.SIGKILL),
@@ -38,7 +38,7 @@ WAYS: dict[str, tuple[int | None, int]] = {
 
 
 def spans_of(server: BraintrustServer, way: str) -> dict[str, Row]:
-    """The spans of a trace, by their names; the root's is ``way``."""
+    """The spans of a trace by name; the root's name is ``way``."""
     rows = server.span_rows()
     root = next((row["root_span_id"] for row in rows if row["span_attributes"]["name"] == way), None)
     return {row["span_attributes"]["name"]: row for row in rows if row["root_span_id"] == root}
@@ -46,7 +46,7 @@ def spans_of(server: BraintrustServer, way: str) -> dict[str, Row]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BraintrustServer]:
-    """What the server has when all of them, side by side, have ended."""
+    """A server with the traces of all jobs, which ran in parallel."""
     with BraintrustServer() as server, ExitStack() as stack:
         programs = {
             way: stack.enter_context(supervised(
@@ -57,13 +57,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BraintrustServe
         }
         for program in programs.values():
             program.expects("busy", 6.8)
-        # A span is known of once the SDK has handed it over, some milliseconds after it began.
+        # The SDK hands a span over some milliseconds after its start.
         until(lambda: all("step" in spans_of(server, way) for way in WAYS), what="the start of each step")
         for way, (number, _) in WAYS.items():
             if number is not None:
                 os.kill(child_of(programs[way].pid) if number == signal.SIGKILL else programs[way].pid, number)
         programs["ends"].tell("end")
-        programs["grace"].tell("go on")  # a signal between two instructions does not wake a read that follows
+        programs["grace"].tell("go on")  # a signal that arrives before the read starts does not interrupt it
         until(lambda: "end" in spans_of(server, "grace").get("step", {}).get("metrics", {}), what="the end of the step")
         os.kill(child_of(programs["grace"].pid), signal.SIGKILL)
         for way, (_, status) in WAYS.items():
@@ -73,7 +73,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BraintrustServe
 
 @pytest.mark.parametrize("way", WAYS)
 def test_it_is_one_trace_and_closed(server: BraintrustServer, way: str) -> None:
-    """The job is below the supervisor's root, its step below it, and none of the three is open."""
+    """The job is a child of the supervisor's root, its step a child of the job, and all three are closed."""
     spans = spans_of(server, way)
     assert {name: row["span_parents"] for name, row in spans.items()} == {
         way: None, "job": [spans[way]["span_id"]], "step": [spans["job"]["span_id"]],
@@ -89,8 +89,8 @@ def test_it_is_one_trace_and_closed(server: BraintrustServer, way: str) -> None:
     ("grace", {"outcome": "terminated", "closed_by": "guard", "reason": "signal"}, "terminated"),
 ])
 def test_who_has_closed_it(server: BraintrustServer, way: str, job: dict[str, Any], root: str) -> None:
-    """A job that is told to end closes itself, one that goes on after that as well, when the grace of the supervisor is
-    nearly over, and before that would kill it; one that is killed is closed by the supervisor."""
+    """A job that gets SIGTERM closes its own trace, before its grace ends if it continues; the supervisor closes the
+    trace of a killed job."""
     spans = spans_of(server, way)
     about = {key: spans["job"]["metadata"]["trace_guard"].get(key) for key in ("outcome", "closed_by", "reason")}
     assert about == {"closed_by": None, "reason": None, **job}

@@ -1,4 +1,4 @@
-"""The command is started as it would be without the supervisor."""
+"""The command starts with the streams, signals and environment that it has without a supervisor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support import REPOSITORY, environment, until
 from trace_guard.testing import BraintrustServer, Fault
 
 RUN = [sys.executable, "-m", "trace_guard", "run", "--"]
-# What a process has of its surroundings; `ls` opens the directory that it lists.
+# Prints what a process inherits. `ls` opens the directory that it lists.
 SURROUNDINGS = "ls /proc/self/fd; grep -E '^(Sig[^Q]|Shd|Umask)' /proc/self/status; umask; pwd; env | sort; cat"
 
 
@@ -25,9 +25,9 @@ def env(server: BraintrustServer, directory: Path) -> dict[str, str]:
 
 
 def test_the_surroundings_are_the_same(env: dict[str, str], tmp_path: Path) -> None:
-    """Descriptors, masks and dispositions of signals, umask, working directory and environment are those that the
-    command would have had, with two more variables; and so are its input and output."""
-    env["LANG"] = "C"  # for which Python chooses another locale, in the environment too
+    """Descriptors, signal handling, umask, working directory, input and output are unchanged, and the environment
+    has two more variables."""
+    env["LANG"] = "C"  # Python replaces this locale, also in its environment
     spare = os.open(os.devnull, os.O_RDONLY)
 
     def run(*before: str) -> list[str]:
@@ -47,11 +47,11 @@ def test_the_surroundings_are_the_same(env: dict[str, str], tmp_path: Path) -> N
 
 
 def test_ignored_signals_stay_ignored(env: dict[str, str]) -> None:
-    """What was ignored when the supervisor started, as after ``nohup``, is ignored by the command too, and its end is
-    seen all the same."""
+    """Signals that are ignored when the supervisor starts, as after ``nohup``, are ignored by the command, and its
+    end is still noticed."""
     trap = (
         "import os, signal, sys; signal.signal(signal.SIGPIPE, signal.SIG_DFL); "
-        "signal.signal(signal.SIGXFSZ, signal.SIG_DFL); "  # as Python itself ignores them
+        "signal.signal(signal.SIGXFSZ, signal.SIG_DFL); "  # Python itself ignores them
         "[signal.signal(one, signal.SIG_IGN) for one in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)]"
         "; os.execv(sys.argv[1], sys.argv[1:])"
     )
@@ -67,7 +67,7 @@ def test_ignored_signals_stay_ignored(env: dict[str, str]) -> None:
 
 
 def test_a_pipeline_that_has_seen_enough_ends(env: dict[str, str]) -> None:
-    """A command whose output nobody reads any more ends by SIGPIPE."""
+    """A command whose output pipe is closed ends by SIGPIPE."""
     pipeline = '"$@" yes | head -1; echo "${PIPESTATUS[0]}"'
     done = subprocess.run(
         ["bash", "-c", pipeline, "bash", *RUN], env=env, capture_output=True, text=True, timeout=60
@@ -76,22 +76,21 @@ def test_a_pipeline_that_has_seen_enough_ends(env: dict[str, str]) -> None:
 
 
 def test_readers_see_the_end_of_the_command(env: dict[str, str], server: BraintrustServer) -> None:
-    """Whoever reads its output, or writes its input, sees the end of the command when it ends, not when its trace has
-    been delivered."""
+    """The command's pipes close when the command ends, before its trace is delivered."""
     server.fail("/logs3", Fault.black_hole())
     with subprocess.Popen([*RUN, "sh", "-c", "echo $$"], env=env, stdin=-1, stdout=-1, text=True) as process:
         assert process.stdout is not None
         command = int(process.stdout.read())
-        assert process.poll() is None  # it waits for the backend, for up to half a minute
+        assert process.poll() is None  # it waits up to 30 s for the backend
         until(lambda: not Path(f"/proc/{command}").exists(), what="the end of the command")
-        # And has done with it if somebody is impatient, who tries again if it has not seen that end itself yet.
+        # An interrupt ends the wait. It is repeated, as the supervisor may not have noticed the command's end yet.
         until(lambda: process.send_signal(signal.SIGINT) or process.poll() is not None, what="the end")
         assert process.returncode == 0
 
 
 def test_a_dead_backend_holds_nothing_up(env: dict[str, str], server: BraintrustServer, directory: Path) -> None:
-    """With a backend that does not answer the command starts, and its end waits no longer than it may; what could not
-    be delivered is on disk."""
+    """A backend that does not answer delays neither the start nor, beyond the exit timeout, the end; undelivered
+    rows are on disk."""
     server.fail("*", Fault.black_hole())
     env["TRACE_GUARD_EXIT_TIMEOUT"] = "0.3"
     done = subprocess.run(
@@ -105,7 +104,8 @@ def test_a_dead_backend_holds_nothing_up(env: dict[str, str], server: Braintrust
 
 @pytest.mark.parametrize("trouble", ["settings", "directory", "off"])
 def test_the_command_runs_without_a_trace(env: dict[str, str], tmp_path: Path, trouble: str) -> None:
-    """Wrong settings, or no place to write to, keep no command from running; nor is anything done when it is off."""
+    """The command runs untraced with invalid settings, without a writable directory, and when trace-guard is
+    disabled."""
     variables = {
         "settings": {"TRACE_GUARD_LINGER": "soon"}, "directory": {"TRACE_GUARD_DIR": "/proc/no/such"},
         "off": {"TRACE_GUARD_DISABLED": "true"},

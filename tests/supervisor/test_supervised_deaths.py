@@ -1,4 +1,4 @@
-"""What a command leaves open when it dies is closed and delivered before the supervisor ends."""
+"""Spans that a command leaves open when it dies are closed and delivered before the supervisor exits."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from trace_guard.testing import BraintrustServer
 
 
 class Death(NamedTuple):
-    """A way to die, by the last line of a guarded program.
+    """A way to die: the last line of a guarded program.
 
     Attributes:
-        outcome: of what was left open, and the reason in one word.
-        error: of the root of the program, behind the word for the outcome.
+        outcome: the outcome and reason of the spans that were open.
+        error: the error of the program's root, without the outcome's name.
     """
 
     last_line: str
@@ -46,13 +46,13 @@ DEATHS = {
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, int], dict[str, list[Row]]]]:
-    """The statuses of programs that died under the supervisor, all at once, and the rows of their traces."""
+    """The exit statuses of programs that died under the supervisor in parallel, and the rows of their traces."""
     with BraintrustServer() as server:
         running = {}
         for name, death in DEATHS.items():
             env = environment(server, tmp_path_factory.mktemp("state"))
             running[name] = supervised(python(GUARDED + " " * 8 + death.last_line), env, "--name", name)
-        # Of a program below a shell, the shell alone is told how it died; and nobody tells of one that has left it.
+        # Only the shell learns how its child died, and nobody learns it of a child that left the shell.
         env = environment(server, tmp_path_factory.mktemp("state"))
         command = python(GUARDED + " " * 8 + DEATHS["sigkill"].last_line)
         running["below a shell"] = supervised(["sh", "-c", '"$@"; exit $?', "sh", *command], env, "--name", "shell")
@@ -76,8 +76,8 @@ def forced(outcome: str, reason: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", DEATHS)
 def test_a_dead_command_s_spans_are_closed(stage: Any, name: str) -> None:
-    """What a program has left open says how that died, and that the supervisor has closed it; what had ended stays as
-    it was; and all of it is one trace, below the supervisor's root."""
+    """The supervisor closes a dead program's open spans with the cause of death, leaves ended spans unchanged, and
+    keeps all in one trace."""
     statuses, traces = stage
     death = DEATHS[name]
     assert statuses[name] == death.status
@@ -93,7 +93,7 @@ def test_a_dead_command_s_spans_are_closed(stage: Any, name: str) -> None:
 
 
 def test_a_death_below_a_shell_is_told_by_the_shell_s_status(stage: Any) -> None:
-    """Of a program whose parent is a shell, the status of the shell says how it died."""
+    """The exit status of a shell shows how its child died."""
     statuses, traces = stage
     assert statuses["below a shell"] == 137
     spans = {row["span_attributes"]["name"]: row for row in traces["shell"]}
@@ -102,7 +102,7 @@ def test_a_death_below_a_shell_is_told_by_the_shell_s_status(stage: Any) -> None
 
 
 def test_all_that_were_killed_together_are_closed(server: BraintrustServer, directory: Path) -> None:
-    """When a whole process group is killed, what each of its processes has left open is closed at once."""
+    """After a whole process group is killed, the open spans of each of its processes are closed."""
     command = python(GUARDED + " " * 8 + "signal.pause()")
     script = ["sh", "-c", '"$@" & "$@" & wait', "sh", *command]
     with supervised(script, environment(server, directory), "--name", "root") as program:
@@ -115,7 +115,7 @@ def test_all_that_were_killed_together_are_closed(server: BraintrustServer, dire
 
 
 def test_a_step_of_a_script_is_closed_while_the_script_goes_on(server: BraintrustServer, directory: Path) -> None:
-    """A program of a shell script that dies is closed soon after, however long the script goes on."""
+    """The spans of a program that dies within a shell script are closed while the script continues."""
     command = python(GUARDED + " " * 8 + DEATHS["sigkill"].last_line)
     script = ["sh", "-c", '"$@"; read line', "sh", *command]
     with supervised(script, environment(server, directory), "--name", "root") as program:
@@ -130,7 +130,7 @@ def test_a_step_of_a_script_is_closed_while_the_script_goes_on(server: Braintrus
 def test_the_memory_of_the_control_group_is_told_apart(
     server: BraintrustServer, directory: Path, memory_group: Path | None
 ) -> None:
-    """A program that the kernel kills for its memory has run out of memory, says its trace."""
+    """The trace of a program that the kernel kills for memory has the reason ``oom``."""
     if memory_group is None:
         pytest.skip("no memory control group can be made here, and so the kernel kills nobody for its memory")
     command = python(GUARDED + " " * 8 + "held = [os.urandom(1 << 22) for _ in range(1000)]")
@@ -149,8 +149,8 @@ def test_the_memory_of_the_control_group_is_told_apart(
 
 
 def test_a_killed_supervisor_takes_the_command_along(server: BraintrustServer, directory: Path) -> None:
-    """When the supervisor is killed the command dies with it, and the next start, whatever of, closes and delivers
-    what both have left open."""
+    """When the supervisor is killed the command dies too, and the next start of any program closes and delivers
+    their open spans."""
     env = environment(server, directory)
     with supervised(python(GUARDED + " " * 8 + "signal.pause()"), env, "--name", "root") as program:
         _, child = program.hears().split()
@@ -172,7 +172,7 @@ def is_zombie(pid: int) -> bool:
 
 
 def test_orphans_are_reaped(directory: Path) -> None:
-    """No process that the command leaves behind becomes a zombie, and those that run are left alone."""
+    """Processes that the command leaves behind do not become zombies, and those that run are left alone."""
     code = """
         if os.fork() == 0:
             if os.fork() == 0:
@@ -197,8 +197,8 @@ def parent_of(pid: int) -> int:
 
 
 def test_who_is_being_killed_is_told_from_who_lives() -> None:
-    """A process that is still letting go of its files is waited for, and one that lives on is not."""
-    # The kernel calls a process a zombie whose main thread has ended, also while others go on with all that is open.
+    """The supervisor waits for a process that is exiting, but not for one that lives on."""
+    # A process whose main thread has ended is a zombie, even while other threads run and hold files.
     code = "import ctypes, threading\nthreading.Thread(target=listen).start()\nsay('here')\n"
     with Program(code + "ctypes.CDLL(None).pthread_exit(None)", {}) as ending, Program(code, {}) as living:
         for program in (ending, living):

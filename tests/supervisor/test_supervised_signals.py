@@ -1,4 +1,4 @@
-"""What the supervisor is told, the command is told: once, and with time enough to end well."""
+"""The supervisor forwards each signal once and leaves the command time to end."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from trace_guard.jobs.platforms import detect
 from trace_guard.supervisor.grace import Grace
 from trace_guard.testing import BraintrustServer
 
-# Says each signal that comes, until it is told to end.
+# Prints each signal that it receives, until SIGTERM.
 NAMES = ["SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGWINCH", "SIGCONT", "SIGTERM"]
-EARS = f"""
+SIGNAL_PRINTER = f"""
     for name in {NAMES}:
         signal.signal(getattr(signal, name), lambda number, frame: say(signal.Signals(number).name))
     say("ready", os.getpgrp(), os.getpid())
@@ -30,8 +30,8 @@ EARS = f"""
 
 
 def test_every_signal_is_passed_on(directory: Path) -> None:
-    """The command hears each signal that the supervisor is sent, in a process group of its own."""
-    with supervised(python(EARS), local(directory)) as program:
+    """The command, in its own process group, receives each signal that the supervisor receives."""
+    with supervised(python(SIGNAL_PRINTER), local(directory)) as program:
         _, group, pid = program.hears().split()
         assert group == pid != str(program.pid)
         for name in NAMES:
@@ -43,8 +43,8 @@ def test_every_signal_is_passed_on(directory: Path) -> None:
 
 @pytest.mark.parametrize("ends", ["by itself", "by force"])
 def test_a_command_has_its_grace(server: BraintrustServer, directory: Path, ends: str) -> None:
-    """After SIGTERM a command that ends in time closes its trace itself; one that does not is killed, and its trace
-    closed and delivered, before the platform would do that."""
+    """After SIGTERM a command that ends in time closes its own trace; a slower one is killed, and its trace closed
+    and delivered, before the platform's SIGKILL."""
     own = ends == "by itself"
     answer = "lambda *_: sys.exit(7)" if own else "signal.SIG_IGN"
     wait = f"signal.signal(signal.SIGTERM, {answer}); say('set'); sys.stdin.readline()"
@@ -75,20 +75,20 @@ def test_a_command_has_its_grace(server: BraintrustServer, directory: Path, ends
 def test_where_the_grace_comes_from(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], given: float | None, seconds: float
 ) -> None:
-    """The grace is that of the option, else of the variable, else the platform's: ten seconds for a job of Cloud Run,
-    else thirty. The command is told of a little less, as after that it is killed."""
+    """The grace comes from the option, else the variable, else the platform (10 s for Cloud Run jobs, else 30 s),
+    and the command gets a little less."""
     for name in ("CLOUD_RUN_JOB", "TRACE_GUARD_GRACE"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     grace = Grace(given, detect())
     assert grace.seconds == seconds
-    assert 0.8 * seconds < grace.of_command < grace.until_exit < seconds
+    assert 0.8 * seconds < grace.for_command < grace.until_exit < seconds
 
 
 def test_pid_1_ends_what_the_command_leaves(server: BraintrustServer, directory: Path) -> None:
-    """As PID 1 it passes SIGTERM on and reaps, and as all processes die with it, gives those that the command has left
-    time to close their traces."""
+    """As PID 1 the supervisor forwards SIGTERM, reaps, and lets leftover processes close their traces before they
+    die with it."""
     if subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True).returncode:
         pytest.skip("this machine lets us make no PID namespace")
     leave = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); say('set'); signal.pause()"
@@ -104,13 +104,13 @@ def test_pid_1_ends_what_the_command_leaves(server: BraintrustServer, directory:
         program.tell()
         assert program.wait() == 5
     assert server.open_spans() == []
-    assert about(named(server, "job")) == {"outcome": "error"}  # by its own hand: SystemExit
+    assert about(named(server, "job")) == {"outcome": "error"}  # closed by the job itself, on SystemExit
     assert named(server, "root")["error"] == "Error: exit status 5"
 
 
 def test_pid_1_exits_with_128_and_the_signal(directory: Path) -> None:
-    """As PID 1, which no signal of its own can kill, it exits with the status that a shell would show; and it passes on
-    the SIGTERM that PID 1 would ignore."""
+    """As PID 1 the supervisor exits with a shell's status for the signal, and forwards the SIGTERM that PID 1
+    ignores by default."""
     if subprocess.run(["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True).returncode:
         pytest.skip("this machine lets us make no PID namespace")
     run = ["run", "--", "sh", "-c", "echo ready; exec sleep 60"]
@@ -137,8 +137,8 @@ def read_until(terminal: int, words: str) -> str:
 
 
 def test_ctrl_c_interrupts_once_and_the_terminal_is_the_command_s(directory: Path) -> None:
-    """On a terminal the command reads what is typed, and hears Ctrl-C once; Ctrl-Z stops the supervisor with it, as the
-    shell expects, and both go on together."""
+    """On a terminal the command reads input and receives Ctrl-C once; Ctrl-Z stops the supervisor with it, and both
+    continue together."""
     code = """
         heard = []
         signal.signal(signal.SIGINT, lambda *_: heard.append("INT"))

@@ -1,4 +1,4 @@
-"""The supervisor's root, and where the command's trace belongs."""
+"""The supervisor's root span and the trace that it belongs to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trace_guard.testing import BraintrustServer
 
 
 def test_supervisors_nest(server: BraintrustServer, directory: Path) -> None:
-    """A supervisor below another, and the program below that, are one trace."""
+    """Nested supervisors and the program within are one trace."""
     inner = [sys.executable, "-m", "trace_guard", "run", "--name", "inner", "--", *python(GUARDED)]
     with supervised(inner, environment(server, directory), "--name", "outer") as program:
         program.hears()
@@ -34,8 +34,8 @@ def test_supervisors_nest(server: BraintrustServer, directory: Path) -> None:
 
 
 def test_without_a_project_the_command_gives_its_name(server: BraintrustServer, directory: Path) -> None:
-    """The trace goes to the project of the option, else of the environment, else to one that is named as the root; the
-    supervisor and a guarded command agree about it, also if the id is not known yet."""
+    """The trace goes to the project of the option, else of the environment, else to one named after the root; a
+    guarded command agrees, even before the id is known."""
     env = {**environment(server, directory), "TRACE_GUARD_PROJECT_ID": ""}
     running = [
         supervised(python(GUARDED), env, "--name", "nightly"),
@@ -53,7 +53,7 @@ def test_without_a_project_the_command_gives_its_name(server: BraintrustServer, 
 
 @pytest.mark.parametrize("parent", ["no span", "AwIAe30="])
 def test_a_parent_that_can_t_be_read_is_nobody_s(server: BraintrustServer, directory: Path, parent: str) -> None:
-    """With nonsense for a parent the command is a trace of its own, and that is said."""
+    """With an unreadable parent the command starts a separate trace, and a warning says so."""
     env = environment(server, directory, TRACE_GUARD_PARENT=parent)
     with supervised(["true"], env, "--name", "root") as program:
         assert program.wait() == 0
@@ -62,7 +62,7 @@ def test_a_parent_that_can_t_be_read_is_nobody_s(server: BraintrustServer, direc
 
 
 def test_a_long_name_is_cut(server: BraintrustServer, directory: Path) -> None:
-    """A name for which the environment has no room does not keep the command from running."""
+    """A name that is too long for the environment does not keep the command from running."""
     with supervised(["true"], environment(server, directory, TRACE_GUARD_PROJECT_ID=""), "--name", "n" * 60_000) as one:
         assert one.wait() == 0
     (root,) = server.span_rows()
@@ -70,11 +70,10 @@ def test_a_long_name_is_cut(server: BraintrustServer, directory: Path) -> None:
 
 
 def test_an_environment_without_room_stays_as_it_is(server: BraintrustServer, directory: Path) -> None:
-    """Where the kernel takes no longer environment, the command runs with the one that it would have had, and that is
-    said."""
-    parent = ExportedSpan.of_project(PROJECT_ID, None)._replace(passed_on={"input": "i" * 98_150}).encode()
+    """If trace-guard's variables exceed the kernel's limit, the command runs without them, and a warning says so."""
+    parent = ExportedSpan.of_project(PROJECT_ID, None)._replace(propagated={"input": "i" * 98_150}).encode()
     env = environment(server, directory, TRACE_GUARD_PARENT=parent)
-    assert 130_950 < len(f"TRACE_GUARD_PARENT={parent}") < 131_072  # of Linux, for one variable
+    assert 130_950 < len(f"TRACE_GUARD_PARENT={parent}") < 131_072  # Linux's limit for one variable
     with supervised(python("say(os.environ['TRACE_GUARD_PARENT'][-50:])"), env, "--name", "root") as program:
         program.expects(parent[-50:])
         program.ends_well()
@@ -83,8 +82,8 @@ def test_an_environment_without_room_stays_as_it_is(server: BraintrustServer, di
 
 
 def test_a_command_in_another_directory_finds_the_same(server: BraintrustServer, tmp_path: Path) -> None:
-    """A relative directory of trace-guard is the supervisor's also for a command that changes its own, and so what that
-    leaves open is closed."""
+    """A relative state directory is resolved by the supervisor, so a command that changes its working directory uses
+    the same one."""
     (tmp_path / "app").mkdir()
     command = python("os.chdir('app')\n" + textwrap.dedent(GUARDED) + "    os.kill(os.getpid(), signal.SIGKILL)")
     words = ["run", "--name", "root", "--", *command]
@@ -99,7 +98,7 @@ def test_a_command_in_another_directory_finds_the_same(server: BraintrustServer,
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can become somebody else")
 def test_a_command_that_becomes_another_user_is_told_of(server: BraintrustServer, directory: Path) -> None:
-    """Of a command that gives up its rights nothing that it has open can be found: it is said once what to do."""
+    """A warning says once that the spans of a command that changes its user can't be closed, and what to do."""
     code = "os.setgid(65534); os.setuid(65534); os.execvp('sh', ['sh', '-c', 'exit 3'])"
     with supervised(python(code), environment(server, directory), "--name", "root") as program:
         assert program.wait() == 3
@@ -108,8 +107,8 @@ def test_a_command_that_becomes_another_user_is_told_of(server: BraintrustServer
 
 
 def test_no_thread_can_be_had_at_the_end(server: BraintrustServer, directory: Path) -> None:
-    """Where the command has left so many processes running that there is no room for a thread, its status stays what it
-    is, and the trace is closed and delivered all the same."""
+    """If no thread can be started at the end, the exit status is unchanged and the trace is still closed and
+    delivered."""
     code = """
     import threading
     start = threading.Thread.start
@@ -128,7 +127,7 @@ def test_no_thread_can_be_had_at_the_end(server: BraintrustServer, directory: Pa
 
 
 def test_the_supervisor_does_without_the_sdk() -> None:
-    """What the supervisor loads before the command starts has no part of the SDK, which costs time and memory."""
+    """The supervisor does not import the SDK before the command starts."""
     loaded = "trace_guard.supervisor.trace, trace_guard.backends.braintrust, trace_guard.backends.local"
     code = f"import sys, {loaded}; print('braintrust' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
@@ -136,8 +135,7 @@ def test_the_supervisor_does_without_the_sdk() -> None:
 
 
 def test_a_system_without_sigtimedwait_is_no_worse(server: BraintrustServer, directory: Path) -> None:
-    """Where signals can only be waited for by way of an alarm, as on macOS, the command is told, killed and closed
-    just the same."""
+    """Without ``sigtimedwait``, as on macOS, signals are forwarded and traces closed in the same way."""
     command = python(GUARDED + " " * 8 + "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('set'); sys.stdin.read()")
     words = ["run", "--name", "root", "--grace", "1", "--", *command]
     code = f"del signal.sigtimedwait, signal.sigwaitinfo\nfrom trace_guard.cli import main; sys.exit(main({words!r}))"
@@ -146,6 +144,6 @@ def test_a_system_without_sigtimedwait_is_no_worse(server: BraintrustServer, dir
         program.expects("set")
         program.signal(15)
         assert program.wait() == -9
-    recover(settings_for(server, directory))  # what so short a grace had no time for on a busy machine
+    recover(settings_for(server, directory))  # on a busy machine the short grace may leave something undelivered
     assert server.open_spans() == []
     assert about(named(server, "job"))["reason"] == "SIGTERM"

@@ -1,4 +1,4 @@
-"""``trace-guard run``: a command under supervision."""
+"""``trace-guard run``: runs a command under the supervisor."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _LONGEST_NAME = 200
 
 
 def run_command(arguments: argparse.Namespace, command: Sequence[str]) -> int:
-    """Run it, and end as it does; see :class:`trace_guard.supervisor.Supervisor`.
+    """Run the command and exit as it exits; see :class:`trace_guard.supervisor.Supervisor`.
 
-    Settings that are not accepted don't keep the command from running.
+    Invalid settings do not keep the command from running.
     """
     if not hasattr(os, "fork"):
         print("trace-guard: run needs signals and fork, which Windows does not have; use `trace_guard.guard_job` in "
               "the program itself", file=sys.stderr)
         return 2
     if os.environ.get("TRACE_GUARD_DISABLED", "").strip().lower() in ("true", "1", "yes", "on"):
-        from ..supervisor.child import environment_of_command, execute
+        from ..supervisor.child import execute, initial_environment
         from ..supervisor.signals import Signals
 
-        Signals().leave()
-        return execute(command, environment_of_command())[0]
+        Signals().restore()
+        return execute(command, initial_environment())[0]
     from ..supervisor import Supervisor
     from ..supervisor.command import name_of_command
 
-    # It is in the environment of the command, where the kernel has bounds for it.
+    # The name is handed to the command in its environment, whose size the kernel limits.
     name = (arguments.name or name_of_command(command))[:_LONGEST_NAME]
     directory = _absolute(getattr(arguments, "dir", None) or os.environ.get("TRACE_GUARD_DIR", "").strip())
     return Supervisor(
@@ -43,8 +43,8 @@ def run_command(arguments: argparse.Namespace, command: Sequence[str]) -> int:
 
 
 def _absolute(directory: str) -> Path | None:
-    """For both, as the command may change its working directory; None if none is given, or if there is no such any
-    more that it could be relative to."""
+    """The absolute state directory, since the command may change its working directory; None if none is given, or if
+    the current working directory no longer exists."""
     try:
         return Settings.from_env({}, dir=directory).dir if directory else None
     except OSError:
@@ -52,10 +52,10 @@ def _absolute(directory: str) -> Path | None:
 
 
 def settings_of(project: str | None, directory: Path | None, name: str) -> Settings:
-    """Those of the environment. Without a project the name of the command says more than that of this one.
+    """The environment's settings. Without a configured project the command's name is the project.
 
     Raises:
-        SettingsError: a variable has a value that is not accepted.
+        SettingsError: a variable has an invalid value.
     """
     settings = Settings.from_env(project=project, dir=directory)
     if settings.project == Settings.from_env({}).project and not os.environ.get("TRACE_GUARD_PROJECT"):

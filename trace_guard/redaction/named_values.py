@@ -54,7 +54,7 @@ def redact_named(text: str, is_secret: Callable[[str], bool]) -> str:
         name = found["name"]
         if text[found.start() - 1 : found.start()] == "%":
             name = name[2:]  # of the quote before it
-        if not is_secret(name) or text.startswith(REDACTED, position) or _is_prose(found):
+        if not is_secret(name) or text.startswith(REDACTED, position) or _is_prose(text, found):
             continue
         start, end = _value(text, found, name)
         if end > start:
@@ -123,11 +123,14 @@ def _closing(text: str, start: int, quote: str, *, is_plain: bool) -> int:
     return end
 
 
-def _is_prose(found: re.Match[str]) -> bool:
-    """True for an exception's name and its message, such as ``ExpiredToken: the token has expired``."""
+def _is_prose(text: str, found: re.Match[str]) -> bool:
+    """True for a path or an exception and its message: ``/etc/passwd: Permission denied``, ``ExpiredToken: ...``."""
+    if found["quote"] is not None or found["between"][:1] != ":" or found["between"][1:2] not in (" ", "\t"):
+        return False
+    if text[found.start() - 1 : found.start()] == "/":
+        return True
     name = found["name"].rpartition(".")[2]
     return (
-        found["quote"] is None and found["between"][:1] == ":" and found["between"][1:2] in (" ", "\t")
-        and name[:1].isupper() and name.isalpha() and not name.isupper()
+        name[:1].isupper() and name.isalpha() and not name.isupper()
         and not name.lower().endswith(_HEADERS) and len(words_of(name)) > 1
     )

@@ -1,6 +1,9 @@
-"""``trace-guard run``: a process around a command, which sees how that ends whatever it is.
+"""``trace-guard run``: runs a command as a child process, traces it, and exits as the command exits.
 
-It knows nothing of the Braintrust SDK, and so starts in a fraction of the time and memory that a guarded program takes.
+A command line and settings come in. A root span with the command's exit status goes out, and so do closing rows for
+every span that the command's processes left open when they died (P3). Signals, streams and the exit status behave as
+they would without a supervisor, and no fault of tracing changes them (P7). The room does not import the Braintrust SDK,
+so it starts faster and uses less memory than a guarded program.
 """
 
 from .supervisor import Supervisor

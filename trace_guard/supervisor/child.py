@@ -1,4 +1,4 @@
-"""The command as a process: started as it would be without a supervisor, and told what the supervisor is told."""
+"""Starts the command as it would start without a supervisor, and sends signals to it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from ..settings import PARENT_VARIABLE
 from .prctl import die_with_parent
 from .signals import Signals
 
-__all__ = ["NOT_EXECUTABLE", "Child", "environment_of_command", "execute", "let_go_of_streams"]
+__all__ = ["NOT_EXECUTABLE", "Child", "close_command_streams", "execute", "initial_environment"]
 
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
-# A disk that hangs must not keep the command from running.
+# The command runs after this time even if the disk hangs.
 _LONGEST_HOLD_SECONDS = 5.0
 
 
 class Child:
-    """A process that waits to become the command.
+    """A child process that becomes the command when it is released.
 
-    It is forked before this one has any thread, and held until the first row of its trace is on disk.
+    The process is forked while the supervisor has no other thread. It is released once the first row of its trace is
+    on disk.
 
     Attributes:
-        pid: of the process, and of its process group if it has one of its own.
-        shares_group: there is a terminal, whose signals and input are for one group: the command stays in ours, where
-            it has them, and pipelines, Ctrl-C and Ctrl-Z are as ever.
+        pid: the id of the process, and of its process group if it has its own.
+        shares_group: the command runs in the supervisor's process group. This is so if there is a terminal, which sends
+            signals and input to one group only: pipelines, Ctrl-C and Ctrl-Z work as without a supervisor.
     """
 
     def __init__(
@@ -50,37 +51,37 @@ class Child:
             try:
                 os.close(self._gate)
                 self._become(command, environment, dict(added), signals, parent, gate, failure)
-            except BaseException as fault:  # noqa: BLE001 - the code of the parent is not to be run twice
-                _say(f"{command[0]}: {fault!r}")
+            except BaseException as fault:  # noqa: BLE001 - the child must not run the parent's code
+                _print_error(f"{command[0]}: {fault!r}")
             finally:
                 os._exit(NOT_EXECUTABLE)
         os.close(gate)
         os.close(failure)
         if not self.shares_group:
-            # In both, as it is not known which of them comes first.
+            # Both processes set the group, as either may run first.
             with contextlib.suppress(OSError):
                 os.setpgid(self.pid, self.pid)
 
     def release(self, parent: str | None) -> None:
-        """Let it become the command.
+        """Let the process become the command.
 
         Args:
-            parent: what is to stand in ``TRACE_GUARD_PARENT``; None to leave that as it is.
+            parent: the value of ``TRACE_GUARD_PARENT``; None to keep the current one.
         """
         gate, self._gate = self._gate, None
         if gate is not None:
-            with contextlib.suppress(OSError):  # it has ended, or has waited for too long
+            with contextlib.suppress(OSError):  # the process has ended, or has stopped waiting
                 os.write(gate, (parent or "").encode())
             os.close(gate)
 
-    def failure(self) -> str | None:
-        """Why it could not become the command, to be asked after its end; None if it did."""
-        said = os.read(self._failure, 4096) if _is_ready(self._failure, 0) else b""
-        return said.decode(errors="replace") or None
+    def start_failure(self) -> str | None:
+        """Why the process could not become the command; None if it did. Call this after the process has ended."""
+        message = os.read(self._failure, 4096) if _is_ready(self._failure, 0) else b""
+        return message.decode(errors="replace") or None
 
     def send(self, number: int) -> None:
-        """Pass a signal on, to all of its group, or where that is ours to the command alone."""
-        # A group is there for as long as one of it is; a process that is gone is no fault.
+        """Send a signal to the command's process group, or to the command alone if it shares the supervisor's group."""
+        # The process or its group may be gone already.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             (os.kill if self.shares_group else os.killpg)(self.pid, number)
 
@@ -95,11 +96,11 @@ class Child:
                 os.setpgid(0, 0)
         die_with_parent()
         if os.getppid() != parent:
-            os._exit(128 + signal.SIGKILL)  # it was gone before that was said
-        given = _read_all(gate)
-        if given:
-            added[PARENT_VARIABLE] = given.decode()
-        signals.leave()
+            os._exit(128 + signal.SIGKILL)  # the parent ended before die_with_parent() took effect
+        exported = _read_all(gate)
+        if exported:
+            added[PARENT_VARIABLE] = exported.decode()
+        signals.restore()
         status, why = execute(command, environment, added)
         os.write(failure, why.encode())
         os._exit(status)
@@ -108,11 +109,12 @@ class Child:
 def execute(
     command: Sequence[str], environment: Mapping[str, str], added: Mapping[str, str] | None = None
 ) -> tuple[int, str]:
-    """Become the command. If that can't be it is said on stderr; the exit status that shells have for that, and why.
+    """Replace this process with the command. If that fails, print why to stderr, and return a shell's exit code for
+    the failure and its reason.
 
     Args:
-        added: variables of ours. The kernel has bounds for an environment, execve(2): where there is no room for
-            them, the command runs without.
+        added: trace-guard's variables. The kernel limits the size of an environment, execve(2). If they don't fit, the
+            command runs without them.
     """
     try:
         try:
@@ -120,12 +122,12 @@ def execute(
         except OSError as error:
             if error.errno != errno.E2BIG or not added:
                 raise
-            _say(f"{command[0]}: its environment has no room for our variables, so that it begins a trace of its own")
+            _print_error(f"{command[0]}: the environment has no room for our variables; it starts a separate trace")
             _execute(command, environment)
     except OSError as error:
         is_missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
         why = "command not found" if is_missing and "/" not in command[0] else os.strerror(error.errno or 0)
-        _say(f"{command[0]}: {why}")
+        _print_error(f"{command[0]}: {why}")
         return (NOT_FOUND if is_missing else NOT_EXECUTABLE), why
 
 
@@ -135,18 +137,18 @@ def _execute(command: Sequence[str], environment: Mapping[str, str]) -> NoReturn
     except OSError as error:
         if error.errno != errno.ENOEXEC:
             raise
-    # As shells do with what has no `#!`.
+    # A file without `#!`: shells run it as a script.
     script = shutil.which(command[0], path=environment.get("PATH")) or command[0]
     os.execve("/bin/sh", ["/bin/sh", script, *command[1:]], environment)
 
 
-def _say(message: str) -> None:
+def _print_error(message: str) -> None:
     with contextlib.suppress(OSError):  # stderr is closed
         os.write(2, f"trace-guard: {printable(message)}\n".encode(errors="backslashreplace"))
 
 
 def _pipe() -> tuple[int, int]:
-    """A pipe whose ends are not taken for stdin, stdout or stderr where one of those is closed."""
+    """A pipe whose descriptors are above 2, even if stdin, stdout or stderr is closed."""
     ends = os.pipe()
     higher = tuple(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in ends)
     for end in ends:
@@ -155,7 +157,7 @@ def _pipe() -> tuple[int, int]:
 
 
 def _read_all(gate: int) -> bytes:
-    """What is written to it until it is closed; what there is by then if that takes too long."""
+    """Reads until the pipe is closed, or until nothing arrives for ``_LONGEST_HOLD_SECONDS``."""
     data = b""
     while _is_ready(gate, _LONGEST_HOLD_SECONDS):
         chunk = os.read(gate, 65536)
@@ -166,7 +168,7 @@ def _read_all(gate: int) -> bytes:
 
 
 def _is_ready(descriptor: int, seconds: float) -> bool:
-    """True once it can be read. ``select`` could not wait for one above 1023, where a program is given many."""
+    """True once the descriptor can be read. ``poll`` also works for descriptors above 1023, ``select`` does not."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(seconds * 1000))
@@ -181,31 +183,31 @@ def _has_terminal() -> bool:
     return True
 
 
-def let_go_of_streams() -> None:
-    """Close all that only the command is to hold: whoever reads its output, or writes its input, waits for the end of
-    the last process that has it. Messages still go to stderr."""
+def close_command_streams() -> None:
+    """Close the supervisor's copies of the command's streams: readers of a pipe wait until every process has closed it.
+    stderr stays open for messages."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1):
         os.dup2(nothing, descriptor)
     os.close(nothing)
     try:
-        open_ones = [int(one.name) for one in Path("/dev/fd").iterdir()]
+        descriptors = [int(path.name) for path in Path("/dev/fd").iterdir()]
     except (OSError, ValueError):
         return
-    for descriptor in open_ones:
-        # What Python opens is not inheritable.
+    for descriptor in descriptors:
+        # Descriptors that Python opened are not inheritable.
         with contextlib.suppress(OSError):
             if descriptor > 2 and os.get_inheritable(descriptor):
                 os.close(descriptor)
 
 
-def environment_of_command() -> dict[str, str]:
-    """What this process was started with; Python sets ``LC_CTYPE`` for itself where there is no locale (PEP 538)."""
+def initial_environment() -> dict[str, str]:
+    """The environment that this process was started with. Without a locale Python sets ``LC_CTYPE`` (PEP 538)."""
     environment = dict(os.environ)
     try:
-        given = Path("/proc/self/environ").read_bytes()
+        initial = Path("/proc/self/environ").read_bytes()
     except OSError:
         return environment
-    if not any(one.startswith(b"LC_CTYPE=") for one in given.split(b"\0")):
+    if not any(entry.startswith(b"LC_CTYPE=") for entry in initial.split(b"\0")):
         environment.pop("LC_CTYPE", None)
     return environment

@@ -1,4 +1,4 @@
-"""What a command is called, by its words."""
+"""Derives the name of a command from its command line."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ __all__ = ["name_of_command"]
 
 
 class _Launcher(NamedTuple):
-    """A program of which it says more what it runs, and the options that stand before that.
+    """The options of an interpreter, whose script or module names the command better than the interpreter does.
 
     Attributes:
-        code: letters of options behind which there is no file: the next word is a program, or standard input is.
-        module: the letter of that behind which a module is named.
-        values: letters of options that have a value, in the same word or else the next one.
-        attached: those that have all that follows in the same word for their value.
-        long_code, long_values: the same, in words.
-        clusters: the value is always the next word, as letters may follow in the same.
+        code: letters of options that run code from the next word or from standard input, so that there is no script.
+        module: the letter of the option that takes a module's name.
+        values: letters of options that take a value, in the same word or the next one.
+        attached: letters of options whose value is the rest of the same word.
+        long_code: long options like ``code``.
+        long_values: long options like ``values``.
+        clusters: the value is always the next word, as more letters may follow in the same word.
     """
 
     code: str
@@ -44,21 +45,21 @@ _LAUNCHERS = (
     (re.compile(r"node[\d.]*$"), _NODE), (re.compile(r"ruby[\d.]*$"), _RUBY),
     (re.compile(r"perl[\d.]*$"), _PERL),
 )
-# Of a file or a module; anything else may be a program, with secrets in it.
+# The name of a file or a module. Anything else may be code, which may contain secrets.
 _NAME = re.compile(r"[\w.+@-]{1,100}")
 _ASSIGNMENT = re.compile(r"\w+=")
-_BEHIND_NAME = re.compile(r"[\s=]")
+_AFTER_NAME = re.compile(r"[\s=]")
 
 
 def name_of_command(command: Sequence[str]) -> str:
-    """The program's name, or that of the script or module which an interpreter is to run."""
+    """The name of the program, or of the script or module that an interpreter runs."""
     program = os.path.basename(command[0]) or command[0]
-    launcher = next((one for pattern, one in _LAUNCHERS if pattern.match(program)), None)
-    found = None if launcher is None else _launched(launcher, command[1:])
-    if found is not None and _NAME.fullmatch(found):
-        return found
-    # A whole command line may stand here by mistake, and begin with `API_KEY=...`.
-    return _BEHIND_NAME.split(command[0] if _ASSIGNMENT.match(command[0]) else program)[0] or program
+    launcher = next((known for pattern, known in _LAUNCHERS if pattern.match(program)), None)
+    name = None if launcher is None else _launched(launcher, command[1:])
+    if name is not None and _NAME.fullmatch(name):
+        return name
+    # The first word may be a whole command line by mistake, such as `API_KEY=... job`.
+    return _AFTER_NAME.split(command[0] if _ASSIGNMENT.match(command[0]) else program)[0] or program
 
 
 def _launched(launcher: _Launcher, words: Sequence[str]) -> str | None:

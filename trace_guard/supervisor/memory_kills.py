@@ -1,4 +1,4 @@
-"""What the kernel counts of processes that it has killed for memory, in the control group of this process."""
+"""Counts the processes of this process's control group that the kernel killed for memory."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _MOUNT = Path("/sys/fs/cgroup")
 
 
 class MemoryKills:
-    """Counts from where it is made.
+    """Counts out-of-memory kills from the moment it is created.
 
-    ``memory.events`` of version 2 counts what is below too:
-    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files; ``memory.oom_control`` of version 1 has
-    its counter since Linux 4.13.
+    ``memory.events`` of cgroup version 2 includes descendant groups:
+    https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files. ``memory.oom_control`` of version 1 has
+    the counter since Linux 4.13.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class MemoryKills:
         self._before = self._total()
 
     def since(self) -> int:
-        """How many there were."""
+        """The number of kills since creation."""
         return self._total() - self._before
 
     def _total(self) -> int:
@@ -31,12 +31,12 @@ class MemoryKills:
 
 
 def _counters() -> list[Path]:
-    """The files with the counters; none where there are no control groups."""
+    """The files that hold the counters; empty without control groups."""
     try:
         lines = _GROUPS.read_text().splitlines()
     except OSError:
         return []
-    found = []
+    counters = []
     for line in lines:
         # "0::/path" in version 2, "4:memory:/path" in version 1, cgroups(7)
         _, controllers, path = line.split(":", 2)
@@ -46,10 +46,10 @@ def _counters() -> list[Path]:
             mounts, name = [_MOUNT / "memory"], "memory.oom_control"
         else:
             continue
-        # In a container the group that the path names as the host does may be mounted as the root.
+        # In a container the path may be the host's, while the group itself is mounted as the root.
         places = [mount / below / name for mount in mounts for below in (path.lstrip("/"), "")]
-        found += [place for place in places if place.exists()][:1]
-    return found
+        counters += [place for place in places if place.exists()][:1]
+    return counters
 
 
 def _count(file: Path) -> int:

@@ -1,4 +1,4 @@
-"""What Linux lets a process decide about its children and its death, prctl(2). Elsewhere nothing of it can be had."""
+"""Linux process controls of prctl(2). On other platforms every function returns False."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def _found() -> Callable[..., Any] | None:
+def _load_prctl() -> Callable[..., Any] | None:
     if sys.platform != "linux":
         return None
     try:
@@ -25,8 +25,8 @@ def _found() -> Callable[..., Any] | None:
         return None
 
 
-# Now, and not between fork and exec.
-_prctl = _found()
+# Loaded at import, as loading a library between fork and exec is unsafe.
+_prctl = _load_prctl()
 
 
 def _set(option: int, value: int) -> bool:
@@ -34,15 +34,15 @@ def _set(option: int, value: int) -> bool:
 
 
 def adopt_orphans() -> bool:
-    """Become the parent of every descendant whose own parent ends, as PID 1 is of all; False where that can't be."""
+    """Make this process the parent of every descendant whose own parent ends, as PID 1 is by default."""
     return _set(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with_parent() -> bool:
-    """Have this process killed when the thread that has forked it ends; False where that can't be."""
+    """Have the kernel kill this process when the thread that forked it ends."""
     return _set(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def leave_no_core() -> bool:
-    """Have this process die without a core dump, also where those go to a program, which no limit keeps off."""
+    """Disable core dumps of this process, including those piped to a program, which ``RLIMIT_CORE`` allows."""
     return _set(_PR_SET_DUMPABLE, 0)

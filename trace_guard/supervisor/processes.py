@@ -1,4 +1,4 @@
-"""What ``/proc`` says of processes; elsewhere than on Linux, nothing."""
+"""Reads the state of processes from ``/proc``. Outside Linux nothing is found."""
 
 from __future__ import annotations
 
@@ -17,38 +17,37 @@ _KILL_PENDING = 1 << (signal.SIGKILL - 1)
 
 
 def children() -> set[int]:
-    """The children of this process that are not reaped: those that the command has left behind, as orphans are adopted
-    here. One that is called a zombie may still have threads, which hold its files until they are gone."""
-    found = set()
+    """The unreaped children of this process. They include the processes that the command left behind, as this process
+    adopts orphans. A zombie may still have threads, which hold its files until they end."""
+    pids = set()
     for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError):  # it is gone
+        with contextlib.suppress(OSError, ValueError):  # the process is gone
             if int(_fields(status)[1]) == os.getpid():
-                found.add(int(status.parent.name))
-    return found
+                pids.add(int(status.parent.name))
+    return pids
 
 
 def is_dying(pid: int) -> bool:
-    """True of a process that is being killed, or has begun to end: the kernel takes a while to free much memory."""
+    """True for a process that is being killed or has begun to exit. Freeing much memory takes the kernel a while."""
     try:
         state, flags = operator.itemgetter(0, 6)(_fields(Path(f"/proc/{pid}/stat")))
-        pending = [int(given[0], 16) for name, given in _status(pid) if name in ("SigPnd", "ShdPnd")]
-    except (OSError, ValueError):  # it is gone
+        pending = [int(values[0], 16) for name, values in _status(pid) if name in ("SigPnd", "ShdPnd")]
+    except (OSError, ValueError):  # the process is gone
         return False
-    return state == "Z" or bool(int(flags) & _EXITING) or any(one & _KILL_PENDING for one in pending)
+    return state == "Z" or bool(int(flags) & _EXITING) or any(mask & _KILL_PENDING for mask in pending)
 
 
 def user_of(pid: int) -> int | None:
-    """The user whose rights a process has, also of one that has ended and is not yet reaped; None if that is not known.
-    """
+    """The effective user of a process, which may have ended but must not be reaped; None if it is unknown."""
     try:
         # "Uid: real effective saved filesystem"
-        return next((int(given[1]) for name, given in _status(pid) if name == "Uid"), None)
+        return next((int(values[1]) for name, values in _status(pid) if name == "Uid"), None)
     except OSError:
         return None
 
 
 def _fields(stat: Path) -> list[str]:
-    """From the state on: "12 (name) S 1 ...", where the name may have anything in it, proc_pid_stat(5)."""
+    """The fields from the state on, proc_pid_stat(5): "12 (name) S 1 ...". The name may contain any character."""
     return stat.read_text(errors="replace").rpartition(")")[2].split()
 
 

@@ -2,16 +2,16 @@
 
 Detected are:
 
-- values of options, variables, headers and fields of JSON whose names say that they are secret, in a word of their own
-  or within one, such as a script for ``sh -c``;
+- values of options, variables, headers and JSON fields whose names say that they are secret, as words of their own or
+  within a word, such as a script for ``sh -c``;
 - users and passwords in URLs;
-- passwords of options that take one, of programs that are known: ``curl -u user:password``, ``mysql -psecret``;
-- keys that are known by how they begin.
+- passwords in options of known programs: ``curl -u user:password``, ``mysql -psecret``;
+- keys with a known prefix.
 
-Not detected are positional secrets of any other program (``job hunter2``, ``job -p hunter2``), secrets in a variable
-whose name does not say so, and what a script computes.
+Not detected are positional secrets of other programs (``job hunter2``, ``job -p hunter2``), secrets in variables with
+harmless names, and values that a script computes.
 
-Every scan takes time in proportion to the words: the command waits for it.
+Every scan is linear in the length of the command line, as the command waits for it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["redact_command"]
 
 _IsSecret: TypeAlias = Callable[[str], bool]
 
-# The last word of a secret's name, or the end of a name that is not divided into words.
+# Last words of secret names; and endings of names without separators.
 _LAST_PARTS = frozenset((
     "auth", "authorization", "bearer", "cookie", "credential", "credentials", "key", "pass", "passphrase", "passwd",
     "password", "pat", "pwd", "secret", "sig", "signature", "token",
@@ -44,12 +44,12 @@ _ENDINGS = (
 _PART = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z\d]+")
 _LONGEST_NAME = 256
 
-# A word that is an option with its value, or a header: all of it behind the name is the value.
+# A word that is an option with its value, or a header: the value is everything after the name.
 _WHOLE_WORDS = (
     re.compile(r"(?P<before>(?P<name>--?[A-Za-z_][\w.-]*)=)"),
     re.compile(r"(?P<before>(?:--?[\w-]+=|-[A-Za-z](?=[A-Za-z]))?(?P<name>[A-Za-z][\w-]*):(?!//)[ ]?)"),
 )
-# Within a text: an option and its value, or an option's name that is followed by the next option.
+# Within a script: the name of an option that is followed by a value, not by another option.
 _OPTION = re.compile(r"(?<![\w-])(?P<before>(?P<name>--?[A-Za-z_][\w.-]*)[ \t]{1,8})(?![-\s])")
 _OPTION_VALUE = re.compile(
     r"""(?:(?:Bearer|Basic|Digest|Negotiate|Token)[ \t]{1,4})?
@@ -64,11 +64,11 @@ _USER_AND_PASSWORD = re.compile(
 
 
 class _PasswordOption(NamedTuple):
-    """An option that takes a password, of programs whose names begin with one of these."""
+    """An option that takes a password, for programs whose names begin with one of ``programs``."""
 
     programs: tuple[str, ...]
     letter: str
-    is_separate: bool  # whether the password may also be the next word
+    is_separate: bool  # the password may also be the next word
 
 
 _PASSWORD_OPTIONS = (
@@ -81,13 +81,13 @@ _PROGRAM = re.compile(r"(?<![\w.-])(?:mysql|mariadb|sshpass|mongo|redis-cli|ldap
 
 
 def redact_command(command: Sequence[str], payload: Payload, limit: int = 65536) -> list[str]:
-    """The words of a command line without their secrets.
+    """The words of a command line without secrets.
 
-    Stricter than for events: ``OPENAI_API_KEY=...`` and ``--hf-token ...`` count, too.
+    More names count as secret than in events: ``OPENAI_API_KEY=...`` and ``--hf-token ...``, for example.
 
     Args:
-        payload: knows more keys that are secret.
-        limit: about how many characters are kept; what is cut is marked.
+        payload: decides which other keys are secret.
+        limit: roughly the number of characters that are kept. A mark shows where the rest was cut.
     """
     is_secret = functools.lru_cache(maxsize=4096)(functools.partial(_is_secret, payload))
     words: list[str] = []
@@ -96,7 +96,7 @@ def redact_command(command: Sequence[str], payload: Payload, limit: int = 65536)
     for word in command:
         redacted = _redacted_value(before, word, options, is_secret)
         words.append(_redacted_word(word, options, is_secret) if redacted is None else redacted)
-        # A value that was replaced is no option, whatever it looks like.
+        # A replaced value is not an option, even if it starts with a dash.
         before = "" if redacted == REDACTED else word
         options += (option for option in _password_options(word) if option not in options)
     return list(_within(limit, words))
@@ -112,12 +112,12 @@ def _within(limit: int, words: Sequence[str]) -> Iterator[str]:
 
 
 def _redacted_value(option: str, word: str, options: Sequence[_PasswordOption], is_secret: _IsSecret) -> str | None:
-    """A word that is the value of the option before it; None if it isn't, or no secret one."""
+    """The redacted word if it is the secret value of the option before it; None otherwise."""
     if not option.startswith("-"):
         return None
     if "=" not in option and is_secret(option):
         return REDACTED
-    if any(one.is_separate and option == f"-{one.letter}" for one in options):
+    if any(known.is_separate and option == f"-{known.letter}" for known in options):
         return REDACTED
     if _IS_USER_OPTION.fullmatch(option):
         user, separator, _ = word.partition(":") if ":" in word else word.partition("%")
@@ -141,15 +141,15 @@ def _redacted_word(word: str, options: Sequence[_PasswordOption], is_secret: _Is
 
 
 def _redacted_options(text: str, is_secret: _IsSecret) -> str:
-    """A script, such as that of ``sh -c``, without the values of options that are words of their own in it."""
+    """A script, such as that of ``sh -c``, without the values of secret options."""
     for option in _password_options(text):
         following = r"[ \t]{0,8}" if option.is_separate else ""
         text = re.sub(rf"(?<!\S)(-{option.letter}{following})[^\s;&|]+", rf"\g<1>{REDACTED}", text)
     kept: list[str] = []
     done = position = 0
-    while (found := _OPTION.search(text, position)) is not None:
-        position = found.end()
-        if is_secret(found["name"]):
+    while (option_match := _OPTION.search(text, position)) is not None:
+        position = option_match.end()
+        if is_secret(option_match["name"]):
             value = _OPTION_VALUE.match(text, position)
             if value is not None:
                 kept += (text[done:position], REDACTED)
@@ -158,10 +158,10 @@ def _redacted_options(text: str, is_secret: _IsSecret) -> str:
 
 
 def _password_options(text: str) -> list[_PasswordOption]:
-    """The options that take a password, of the programs that are named in a word or a script."""
+    """The password options of the programs that a word or a script names."""
     is_word = " " not in text
-    programs = [os.path.basename(text)] if is_word else [found[0] for found in _PROGRAM.finditer(text)]
-    return [option for option in _PASSWORD_OPTIONS if any(one.startswith(option.programs) for one in programs)]
+    programs = [os.path.basename(text)] if is_word else [match[0] for match in _PROGRAM.finditer(text)]
+    return [option for option in _PASSWORD_OPTIONS if any(program.startswith(option.programs) for program in programs)]
 
 
 def _is_secret(payload: Payload, name: str) -> bool:
@@ -177,7 +177,7 @@ def _is_secret(payload: Payload, name: str) -> bool:
 def _is_secret_name(name: str, payload: Payload) -> bool:
     parts = [part.lower() for part in _PART.findall(name)]
     while len(parts) > 1 and parts[-1].isdigit():
-        parts.pop()  # of several
+        parts.pop()  # a number of several: API_KEY_2
     if not parts:
         return payload.is_secret(name)
     parts[-1] = parts[-1].rstrip("0123456789") or parts[-1]

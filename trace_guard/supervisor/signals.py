@@ -1,26 +1,26 @@
-"""The signals that come to the supervisor: waited for one by one, never handled in the middle of something."""
+"""Blocks the supervisor's signals and waits for them one at a time, so that no handler interrupts other code."""
 
 from __future__ import annotations
 
 import signal
 from typing import NamedTuple
 
-__all__ = ["Heard", "Signals", "name_of"]
+__all__ = ["ReceivedSignal", "Signals", "name_of"]
 
 _FAULTS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"}
-# A write to a closed pipe is an error in Python; to stop for the terminal's sake is right for the supervisor too.
+# Python turns a write to a closed pipe into an error. A stop by the terminal must also stop the supervisor.
 _LEFT_ALONE = {"SIGPIPE", "SIGXFSZ", "SIGTTIN", "SIGTTOU", "SIGKILL", "SIGSTOP"}
-_BY_NAME = {one.name: one for one in signal.Signals}
-HEARD = set(signal.valid_signals()) - {_BY_NAME[name] for name in _FAULTS | _LEFT_ALONE if name in _BY_NAME}
-# What a terminal sends to everybody in the foreground.
+_BY_NAME = {number.name: number for number in signal.Signals}
+HANDLED = set(signal.valid_signals()) - {_BY_NAME[name] for name in _FAULTS | _LEFT_ALONE if name in _BY_NAME}
+# The signals that a terminal sends to the foreground process group.
 _OF_TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGWINCH}
 
 
-class Heard(NamedTuple):
-    """A signal that has come.
+class ReceivedSignal(NamedTuple):
+    """A signal that was received.
 
     Attributes:
-        from_kernel: it is the terminal's, which has sent it to the whole process group, or the kernel's own.
+        from_kernel: the kernel or the terminal sent it. The terminal sends to the whole process group.
     """
 
     number: int
@@ -28,46 +28,46 @@ class Heard(NamedTuple):
 
 
 class Signals:
-    """Holds back every signal that a command may be sent, from here on, in this thread and all that it starts."""
+    """Blocks every signal that may concern a command, in this thread and in all threads that it starts."""
 
     def __init__(self) -> None:
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
-        # If whoever has started us ignores it, the kernel forgets how children have ended.
-        self._of_children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+        # While SIGCHLD is ignored, the kernel discards the exit status of children.
+        self._child_handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         self.ignores_termination = signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
 
-    def next(self, seconds: float | None) -> Heard | None:
-        """The next signal; None if none comes for so many seconds."""
+    def wait(self, seconds: float | None) -> ReceivedSignal | None:
+        """The next signal; None if none is received within this many seconds."""
         if hasattr(signal, "sigtimedwait"):
-            found = signal.sigwaitinfo(HEARD) if seconds is None else signal.sigtimedwait(HEARD, max(0.0, seconds))
-            # SI_USER and its kind, which say that a process has sent it, are 0 and below.
-            return None if found is None else Heard(found.si_signo, found.si_code > 0)
+            info = signal.sigwaitinfo(HANDLED) if seconds is None else signal.sigtimedwait(HANDLED, max(0.0, seconds))
+            # Codes of signals that a process sent, such as SI_USER, are 0 or negative.
+            return None if info is None else ReceivedSignal(info.si_signo, info.si_code > 0)
         return _next_by_alarm(seconds)
 
-    def leave(self) -> None:
-        """In a child that is about to become another program: everything as it was when Python had not yet started.
+    def restore(self) -> None:
+        """Restore the signal handling that this process was started with. For a child that is about to run ``exec``.
 
-        What Python ignores for itself would stay ignored, and ``yes | head`` would never end.
+        Signals that Python ignores would stay ignored, and ``yes | head`` would never end.
         """
         for name in ("SIGPIPE", "SIGXFSZ"):
             if name in _BY_NAME:
                 signal.signal(_BY_NAME[name], signal.SIG_DFL)
         if callable(signal.getsignal(signal.SIGINT)):
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.signal(signal.SIGCHLD, self._of_children)
+        signal.signal(signal.SIGCHLD, self._child_handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
 
-def _next_by_alarm(seconds: float | None) -> Heard | None:
-    """For macOS, which has no ``sigtimedwait``: its alarm ends the wait, and so is not passed on to the command."""
+def _next_by_alarm(seconds: float | None) -> ReceivedSignal | None:
+    """Wait with a timer. macOS has no ``sigtimedwait``; SIGALRM is therefore not forwarded to the command there."""
     signal.setitimer(signal.ITIMER_REAL, 0.0 if seconds is None else max(seconds, 0.001))
-    number = signal.sigwait(HEARD)
+    number = signal.sigwait(HANDLED)
     signal.setitimer(signal.ITIMER_REAL, 0.0)
-    return None if number == signal.SIGALRM else Heard(number, number in _OF_TERMINAL)
+    return None if number == signal.SIGALRM else ReceivedSignal(number, number in _OF_TERMINAL)
 
 
 def name_of(number: int) -> str:
-    """``SIGKILL``, or ``signal 40`` for one without a name."""
+    """The name of a signal: ``SIGKILL``, or ``signal 40`` if it has no name."""
     try:
         return signal.Signals(number).name
     except ValueError:

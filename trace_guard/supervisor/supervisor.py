@@ -1,4 +1,4 @@
-"""Runs a command, passes on to it what it is told, and ends as it has ended, when its trace is closed and delivered."""
+"""Runs a command, forwards signals to it, closes and delivers its trace, and exits as the command exited."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ..jobs.platform import Platform
 from ..jobs.platforms import detect
 from ..redaction.outside_text import print_error
 from ..settings import Settings
-from .another_user import AnotherUser
-from .child import NOT_EXECUTABLE, Child, environment_of_command, let_go_of_streams
-from .end import End, repeat
+from .child import NOT_EXECUTABLE, Child, close_command_streams, initial_environment
+from .command_user import CommandUser
+from .exit_status import ExitStatus, exit_like
 from .grace import GRACE_VARIABLE, Grace
 from .memory_kills import MemoryKills
 from .prctl import adopt_orphans
@@ -33,24 +33,24 @@ if TYPE_CHECKING:
 
 __all__ = ["Supervisor"]
 
-# How long the processes that PID 1 would take with it may take to end.
+# How long the processes that the command left behind may take to end: they would die with PID 1.
 _LEFTOVERS_SECONDS = 2.0
-_LETTING_GO_SECONDS = 0.5
-_LOOK_AGAIN_SECONDS = 0.05
-# Whoever interrupts a command that is over already has no use for what is still being done.
-_IMPATIENT = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
+_REAP_SECONDS = 0.5
+_POLL_SECONDS = 0.05
+# Signals that cut the delivery short once the command has ended.
+_INTERRUPTING = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP}
 
 
 class Supervisor:
     """Runs one command.
 
     Args:
-        command: its words.
-        settings: reads them; what it raises is reported, and the command runs without a trace.
-        name: of the root span.
-        grace: seconds between the platform's SIGTERM and its SIGKILL; by default those of ``TRACE_GUARD_GRACE``, else
-            of the platform.
-        directory: ``TRACE_GUARD_DIR`` for the command, if it is not to find its own.
+        command: the words of the command line.
+        settings: reads the settings. If it raises, the error is reported and the command runs without a trace.
+        name: the name of the root span.
+        grace: seconds between the platform's SIGTERM and its SIGKILL; by default ``TRACE_GUARD_GRACE``, else the
+            platform's.
+        directory: ``TRACE_GUARD_DIR`` for the command; None to keep the environment's.
     """
 
     def __init__(
@@ -66,47 +66,47 @@ class Supervisor:
         self._settings = settings
         self._name = name
         self._directory = directory
-        self._platform: Platform = contained("tell the platform", detect, Platform(os.environ))
+        self._platform: Platform = contained("detect the platform", detect, Platform(os.environ))
         self._grace = Grace(grace, self._platform)
         self._signals: Signals
         self._child: Child
-        self._end: End | None = None
+        self._end: ExitStatus | None = None
         self._trace: Trace | None = None
         self._kills = MemoryKills()
         self._kill_at = self._done_by = Deadline.never()
         self._killed = False
-        self._impatient = False
+        self._is_interrupted = False
 
     def run(self) -> int:
-        """Run the command to its end; the exit status, as the command has or as a shell would see it. If a signal has
-        killed the command, and this is not PID 1, the same signal kills this process, and nothing is returned."""
+        """Run the command and return its exit code. If a signal killed the command, the same signal kills this process,
+        except for PID 1, which returns the exit code that a shell reports."""
         adopt_orphans()
-        added = {GRACE_VARIABLE: f"{self._grace.of_command:g}"}
+        added = {GRACE_VARIABLE: f"{self._grace.for_command:g}"}
         if self._directory is not None:
             added["TRACE_GUARD_DIR"] = str(self._directory)
         self._signals = Signals()
         try:
-            self._child = Child(self._command, environment_of_command(), added, self._signals)
+            self._child = Child(self._command, initial_environment(), added, self._signals)
         except OSError as error:
             print_error(f"{self._command[0]}: {error.strerror}")
             return NOT_EXECUTABLE
-        with contain("let go of the command's streams"):
-            let_go_of_streams()
+        with contain("close the streams of the command"):
+            close_command_streams()
         try:
             with contain("trace the command"):
                 self._trace = self._begin()
         finally:
             self._child.release(self._trace.exported if self._trace is not None else None)
         if self._trace is not None:
-            with contain("go on tracing"):
-                self._trace.go_on()
+            with contain("continue tracing"):
+                self._trace.start_background_work()
         end = self._watch()
-        # Whatever is wrong here, the command has ended as it has.
+        # A fault from here on must not change the exit status.
         with contain("end what the command left behind"):
             self._end_leftovers(end)
         with contain("close and deliver the trace of the command"):
             self._finish(end)
-        return repeat(end)
+        return exit_like(end)
 
     def _begin(self) -> Trace | None:
         try:
@@ -114,53 +114,54 @@ class Supervisor:
         except SettingsError as error:
             print_error(f"{error}; the command runs without a trace")
             return None
-        # The child is there by now: what this loads costs it less.
+        # Imported after the fork, so that the child does not carry these modules.
         from .trace import Trace
 
         return Trace(settings, self._name, self._command, self._child.pid, self._platform)
 
     # While it runs
 
-    def _watch(self) -> End:
-        """Pass signals on until the command has ended."""
-        user = AnotherUser(self._child.pid)
+    def _watch(self) -> ExitStatus:
+        """Forward signals until the command has ended."""
+        user = CommandUser(self._child.pid)
         while True:
-            user.look()
+            user.update()
             self._reap()
             if self._end is not None:
                 if self._trace is not None:
-                    user.warn()
-                return self._end._replace(failure=contained("tell why it failed", self._child.failure, None))
-            self._hear(None if self._killed else self._kill_at)
+                    user.warn_if_different()
+                failure = contained("read why the command did not start", self._child.start_failure, None)
+                return self._end._replace(failure=failure)
+            self._handle_signal(None if self._killed else self._kill_at)
             if self._kill_at.expired and not self._killed:
                 self._killed = True
                 self._child.send(signal.SIGKILL)
 
-    def _hear(self, until: Deadline | None) -> None:
-        """Wait for a signal, and do what it asks for."""
+    def _handle_signal(self, until: Deadline | None) -> None:
+        """Wait for a signal and act on it."""
         remaining = None if until is None or until == Deadline.never() else until.remaining
-        heard = self._signals.next(remaining)
-        if heard is None or heard.number == signal.SIGCHLD:
+        received = self._signals.wait(remaining)
+        if received is None or received.number == signal.SIGCHLD:
             return
-        if heard.number == signal.SIGTERM and not self._signals.ignores_termination:
-            self._ends_after_grace()
+        if received.number == signal.SIGTERM and not self._signals.ignores_termination:
+            self._start_grace()
         if self._end is not None:
-            self._impatient = self._impatient or heard.number in _IMPATIENT
-        elif not (heard.from_kernel and self._child.shares_group):
-            self._child.send(heard.number)
+            self._is_interrupted = self._is_interrupted or received.number in _INTERRUPTING
+        elif not (received.from_kernel and self._child.shares_group):
+            self._child.send(received.number)
 
     @property
-    def _is_asked(self) -> bool:
-        """True if this process has been told to end."""
+    def _is_terminating(self) -> bool:
+        """True once SIGTERM was received."""
         return self._kill_at != Deadline.never()
 
-    def _ends_after_grace(self) -> None:
-        if not self._is_asked:
-            self._kill_at = Deadline.after(self._grace.of_command)
+    def _start_grace(self) -> None:
+        if not self._is_terminating:
+            self._kill_at = Deadline.after(self._grace.for_command)
             self._done_by = Deadline.after(self._grace.until_exit)
 
     def _reap(self) -> None:
-        """Take note of every child that has ended, or of the command that was stopped."""
+        """Reap every child that has ended, and stop this process if the command was stopped."""
         options = os.WNOHANG | (os.WUNTRACED if self._child.shares_group else 0)
         while True:
             try:
@@ -171,63 +172,64 @@ class Supervisor:
                 return
             if os.WIFSTOPPED(status):
                 if pid == self._child.pid:
-                    # As the shell waits for this process, it is to see it stop with the command. The whole group is
-                    # continued by the shell.
+                    # The shell waits for this process, so it must stop together with the command. The shell continues
+                    # the whole group.
                     os.kill(os.getpid(), signal.SIGSTOP)
                 continue
-            seen = End.of(status, time.time())
-            end = contained("tell how a process has ended", functools.partial(self._told, seen), seen)
+            seen = ExitStatus.of(status, time.time())
+            end = contained("find out why a process was killed", functools.partial(self._with_cause, seen), seen)
             if pid == self._child.pid:
                 self._end = end
             if self._trace is not None:
-                self._trace.saw(pid, end)
+                self._trace.record_exit(pid, end)
 
-    def _told(self, end: End) -> End:
-        """With what is known of a kill."""
-        if end.told != signal.SIGKILL:
+    def _with_cause(self, end: ExitStatus) -> ExitStatus:
+        """The exit status with the cause of a SIGKILL, as far as it is known."""
+        if end.killing_signal != signal.SIGKILL:
             return end
-        asked_by = name_of(signal.SIGTERM) if self._killed and end.signal is not None else None
-        return end._replace(asked_by=asked_by, out_of_memory=self._kills.since() > 0)
+        ignored_signal = name_of(signal.SIGTERM) if self._killed and end.signal is not None else None
+        return end._replace(ignored_signal=ignored_signal, out_of_memory=self._kills.since() > 0)
 
     # When it has ended
 
-    def _end_leftovers(self, end: End) -> None:
-        """See to it that the command's processes are dead before their journals are looked at, where they die anyway:
-        after a kill for time, and with PID 1. Elsewhere they live on, as they would without a supervisor."""
+    def _end_leftovers(self, end: ExitStatus) -> None:
+        """End the processes that the command left behind where they would die anyway, so that their journals can be
+        closed: after the command was killed for time, and if this is PID 1. Otherwise they live on, as without a
+        supervisor."""
         if os.getpid() == 1 and not self._killed:
-            patience = self._kill_at if self._is_asked else Deadline.after(_LEFTOVERS_SECONDS)
+            patience = self._kill_at if self._is_terminating else Deadline.after(_LEFTOVERS_SECONDS)
             self._await_leftovers(patience, signal.SIGTERM)
             self._killed = True
         if self._killed:
             self._await_leftovers(self._done_by.capped(_LEFTOVERS_SECONDS), signal.SIGKILL)
-        elif end.told == signal.SIGKILL:
-            # Whoever has killed the command may have killed all of its group, or of its control group.
-            self._await_leftovers(self._done_by.capped(_LETTING_GO_SECONDS))
-            self._await_leftovers(self._done_by.capped(_LEFTOVERS_SECONDS), if_it=is_dying)
+        elif end.killing_signal == signal.SIGKILL:
+            # The sender of the SIGKILL may have killed the whole process group or control group.
+            self._await_leftovers(self._done_by.capped(_REAP_SECONDS))
+            self._await_leftovers(self._done_by.capped(_LEFTOVERS_SECONDS), condition=is_dying)
 
     def _await_leftovers(
-        self, until: Deadline, number: int | None = None, if_it: Callable[[int], bool] = lambda _: True
+        self, until: Deadline, number: int | None = None, condition: Callable[[int], bool] = lambda _: True
     ) -> None:
-        """Wait for the end of every process that has become ours, and send it a signal before."""
+        """Wait until every remaining child has ended, after sending each of them the signal ``number``."""
         sent: set[int] = set()
         self._reap()
-        while (left := set(filter(if_it, children()))) and not until.expired:
+        while (left := set(filter(condition, children()))) and not until.expired:
             if number is not None:
                 for pid in left - sent:
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(pid, number)
             sent |= left
-            self._hear(until.capped(_LOOK_AGAIN_SECONDS))
+            self._handle_signal(until.capped(_POLL_SECONDS))
             self._reap()
         self._reap()
 
-    def _finish(self, end: End) -> None:
-        """Close and deliver, on a thread of its own: signals may cut that short."""
+    def _finish(self, end: ExitStatus) -> None:
+        """Close and deliver on a separate thread, so that signals can cut it short."""
         trace = self._trace
         if trace is None:
             return
         patience = Deadline.after(trace.exit_timeout)
-        outcome = end.outcome(terminated=self._is_asked)
+        outcome = end.outcome(terminated=self._is_terminating)
         facts = {
             "process.exit_code": end.code,
             "process.signal": None if end.signal is None else name_of(end.signal),
@@ -241,13 +243,13 @@ class Supervisor:
                 trace.finish(end, outcome, known, min(patience, self._done_by))
             finally:
                 done.set()
-                os.kill(os.getpid(), signal.SIGCHLD)  # the main thread waits for nothing but signals
+                os.kill(os.getpid(), signal.SIGCHLD)  # wakes the main thread, which waits for signals
 
         try:
             threading.Thread(target=finish, name="trace-guard-finish", daemon=True).start()
-        except RuntimeError:  # the command has left so many processes running that none can be had
+        except RuntimeError:  # no thread can be started: the command left too many processes
             trace.finish(end, outcome, known, min(patience, self._done_by).capped(_LEFTOVERS_SECONDS))
             return
-        while not (done.is_set() or self._impatient or min(patience, self._done_by).expired):
-            self._hear(min(patience, self._done_by))
+        while not (done.is_set() or self._is_interrupted or min(patience, self._done_by).expired):
+            self._handle_signal(min(patience, self._done_by))
             self._reap()

@@ -26,10 +26,10 @@ from ..payload import Payload
 from ..rows import Row, closing_row
 from ..runtime.pipeline import Pipeline
 from ..settings import Settings
-from .deaths import Deaths
-from .end import End
+from .exit_status import ExitStatus
 from .exported import ExportedSpan
-from .later import LaterBackend
+from .lazy_backend import LazyBackend
+from .process_exits import ProcessExits
 from .redact_command import redact_command
 
 __all__ = ["Trace"]
@@ -68,7 +68,7 @@ class Trace:
         parent = self._parent(settings)
         span = parent.child(row_id, span_id, trace_id)
         self.exported = span.encode()
-        self._deaths = pipeline.deaths = Deaths(pid, str(span.root_span_id), self._began)
+        self._deaths = pipeline.deaths = ProcessExits(pid, str(span.root_span_id), self._began)
         self._identity: Row = {
             "id": row_id, "span_id": span_id, "root_span_id": span.root_span_id,
             "span_parents": [parent.span_id] if parent.span_id else None, **span.owner,
@@ -79,7 +79,7 @@ class Trace:
                 command, Payload(settings.redact), settings.max_payload_bytes
             )
         row = {
-            **(parent.passed_on or {}), "_is_merge": True, **self._identity, "metrics": {"start": self._began},
+            **(parent.propagated or {}), "_is_merge": True, **self._identity, "metrics": {"start": self._began},
             "created": datetime.fromtimestamp(self._began, timezone.utc).isoformat(),
             "span_attributes": {"name": name, "type": "task"}, "metadata": facts,
         }
@@ -95,7 +95,7 @@ class Trace:
         project = settings.project or ""
         return ExportedSpan.of_project(settings.project_id or self._pipeline.project_id(project), project)
 
-    def go_on(self) -> None:
+    def start_background_work(self) -> None:
         """What the command need not wait for: signs of life, the look-up of the project, and the recovery of what
         other processes have left behind."""
         self._pipeline.watchdog.arm(Deadline.never(), lambda: None)
@@ -115,11 +115,11 @@ class Trace:
         with contain("recover what other processes left behind"):
             self._pipeline.recover(Deadline.after(_RECOVERY_SECONDS))
 
-    def saw(self, pid: int, end: End) -> None:
+    def record_exit(self, pid: int, end: ExitStatus) -> None:
         """A process has ended whose end this one is told of, as its parent or for want of one."""
-        self._deaths.saw(pid, end)
+        self._deaths.record(pid, end)
 
-    def finish(self, end: End, outcome: Outcome, facts: Mapping[str, Any], deadline: Deadline) -> None:
+    def finish(self, end: ExitStatus, outcome: Outcome, facts: Mapping[str, Any], deadline: Deadline) -> None:
         """Close what the command's processes have left open, and the root, and deliver all. What is left at the
         deadline is on disk, for the next start.
 
@@ -131,7 +131,7 @@ class Trace:
             pipeline.end = end
             pipeline.search_anew()
             pipeline.recover(deadline)
-        error = f"{_KIND[outcome]}: {end.words}" if outcome in _KIND else None
+        error = f"{_KIND[outcome]}: {end.description}" if outcome in _KIND else None
         with contain("close the root span"):
             closing = closing_row(self._identity, end=max(end.at, self._began), outcome=outcome, error=error)
             closing["metadata"].update(facts)
@@ -152,11 +152,11 @@ class _Pipeline(Pipeline):
         end: that of the command; None while it runs.
     """
 
-    deaths: Deaths
-    end: End | None = None
+    deaths: ProcessExits
+    end: ExitStatus | None = None
 
     def __init__(self, settings: Settings) -> None:
-        later = LaterBackend(settings) if settings.backend_name == "braintrust" else None
+        later = LazyBackend(settings) if settings.backend_name == "braintrust" else None
         super().__init__(settings, later)
         if later is not None:
             later.identity = self.identity
@@ -172,7 +172,7 @@ class _Pipeline(Pipeline):
         if self.end is not None or path.name in self._known:
             return True
         try:
-            if path.name.startswith(".") or not self.deaths.may_be_told(path) or _is_locked(path):
+            if path.name.startswith(".") or not self.deaths.is_settled(path) or _is_locked(path):
                 return False
         except (OSError, JournalError):
             return False  # it is being made, or removed
@@ -180,7 +180,7 @@ class _Pipeline(Pipeline):
         return now - self._seen_dead.setdefault(path.name, now) >= _CERTAIN_SECONDS
 
     def _death(self, path: Path) -> Death | None:
-        return None if path.name in self._known else self.deaths.of(path, self.end)
+        return None if path.name in self._known else self.deaths.death_of(path, self.end)
 
 
 def _is_locked(path: Path) -> bool:

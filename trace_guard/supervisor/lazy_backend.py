@@ -1,4 +1,4 @@
-"""The backend of Braintrust, loaded when there is something to send: libraries for HTTP would hold up the command."""
+"""A Braintrust backend that imports its HTTP libraries at the first use, so that the command starts without delay."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from ..backends.braintrust import BraintrustBackend
     from ..journal.spooled import Content, SpooledAttachment
 
-__all__ = ["LaterBackend"]
+__all__ = ["LazyBackend"]
 
 
-class LaterBackend:
-    """As :class:`trace_guard.backends.braintrust.BraintrustBackend`, which does the work.
+class LazyBackend:
+    """Delegates to a :class:`trace_guard.backends.braintrust.BraintrustBackend` that it creates at the first use.
 
     Attributes:
-        identity: to be set before the first use.
+        identity: must be set before the first use.
     """
 
     name = "braintrust"
-    # Less than the backend's own, so that it can be said without that.
+    # Less than the backend's own limit, which is unknown until the backend is imported.
     max_bytes = 1024 * 1024
     identity: Identity
 
