@@ -302,15 +302,15 @@ def test_a_borrowed_journal_may_be_removed_at_any_moment(
         journal.acknowledge(end)
         journal.close()
 
-    acquire = borrowed._courier_lock.acquire
+    acquire = FileLock.acquire
 
-    def acquire_in_vain() -> bool:
-        taken = acquire()
+    def acquire_too_late(lock: FileLock) -> bool:
+        taken = acquire(lock)
         finish()
         return taken
 
     if within:
-        mocker.patch.object(borrowed._courier_lock, "acquire", acquire_in_vain)
+        mocker.patch.object(FileLock, "acquire", acquire_too_late)
     else:
         finish()
     assert borrowed.take_delivery()

@@ -56,7 +56,7 @@ def test_payloads_go_first_then_new_spans_and_never_an_end(state_dir: StateDir) 
     counts = {stage: stages.count(stage) for stage in ("whole", "cut", "dropped")}
     assert stages == [stage for stage, count in counts.items() for _ in range(count)]
     assert min(counts.values()) > 10
-    assert journal.dropped_spans == counts["dropped"]
+    assert journal.cap.dropped_spans == counts["dropped"]
     assert journal.size <= 0.9 * 100_000
     kept = counts["whole"] + counts["cut"]
     for count in range(1000):
@@ -87,7 +87,7 @@ def test_room_is_made_by_delivery(state_dir: StateDir) -> None:
     journal = new_journal(state_dir, 100_000)
     for count in range(300):
         journal.append([NewRow.of({**start_row(f"s{count}"), "input": "x" * 1000})])
-    assert journal.dropped_spans > 0
+    assert journal.cap.dropped_spans > 0
     journal.append([NewRow.of(end_row(f"s{count}")) for count in range(300)])
     assert journal.take_delivery()
     journal.acknowledge(journal.end)
@@ -136,7 +136,7 @@ def test_a_span_that_there_was_no_room_for_stays_out(state_dir: StateDir) -> Non
     """Of a span whose start was dropped nothing is recorded later either, when there is room again: it would look as if
     it had neither start nor end."""
     journal = new_journal(state_dir, 20_000)
-    while not journal.dropped_spans:
+    while not journal.cap.dropped_spans:
         journal.append([NewRow.of(start_row(f"s{journal.end.offset}-{journal.end.segment}"))])
     journal.append([NewRow.of(start_row("out"))])
     for span in journal.spans.all_open():

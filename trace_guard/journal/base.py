@@ -1,4 +1,4 @@
-"""What a journal is to those who use it, and a row to be written."""
+"""What the other rooms need of a journal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .open_spans import OpenSpans
 if TYPE_CHECKING:
     from .attachments import Spool
 
-__all__ = ["Journal", "NewRow"]
+__all__ = ["Journal", "NewRow", "WritableJournal"]
 
 
 class NewRow(NamedTuple):
-    """A row to be written: as parsed, and as the bytes that are to be kept."""
+    """A row to write: as parsed, and as the bytes that go into the journal."""
 
     row: Row
     encoded: bytes
@@ -29,7 +29,14 @@ class NewRow(NamedTuple):
 
 
 class Journal(Protocol):
-    """What the guard and the courier need of a journal, be it in files or in memory."""
+    """A journal that rows are delivered from.
+
+    Attributes:
+        durable: True if it outlives the process.
+        spans: its open spans.
+        handed_over: True once a later journal of this process has the identities of all spans that are open.
+        lost: the first position whose entries can't be read back; None if there is none.
+    """
 
     durable: bool
     spans: OpenSpans
@@ -44,14 +51,19 @@ class Journal(Protocol):
     def acked(self) -> Position: ...
     @property
     def attachments(self) -> Spool | None: ...
-    def make_room_for_attachments(self) -> Spool: ...
-    def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position: ...
-    def append(self, rows: Sequence[NewRow]) -> Position: ...
-    def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position: ...
     def read(self, after: Position) -> Iterator[Entry]: ...
     def acknowledge(self, position: Position) -> None: ...
     def take_delivery(self) -> bool: ...
     def leave_delivery(self) -> None: ...
-    def touch(self) -> None: ...
     def close(self) -> None: ...
     def abandon(self) -> None: ...
+
+
+class WritableJournal(Journal, Protocol):
+    """The journal of this process, in files or in memory."""
+
+    def make_room_for_attachments(self) -> Spool: ...
+    def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position: ...
+    def append(self, rows: Sequence[NewRow]) -> Position: ...
+    def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position: ...
+    def touch(self) -> None: ...

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import NamedTuple
 
 from ..contain import warn_once
-from ..errors import JournalUnavailable
-from .files import ATTACHMENTS
+from ..errors import JournalError, JournalUnavailable
+from .files import ATTACHMENTS, sync_directory, write_new
+from .locks import FileLock
 from .owned import UnsafeFile, check_directory, make_parents, own_directory
 
-__all__ = ["StateDir", "examine", "locate", "prepare"]
+__all__ = ["StateDir", "examine", "locate", "make_journal", "prepare"]
 
 # Their advisory locks are emulated, optional or lost when a server restarts.
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "lustre", "afs", "beegfs", "fuse"}
@@ -100,6 +103,36 @@ def examine(directory: Path) -> Path | None:
     except OSError as error:
         raise JournalUnavailable(f"{error}; set TRACE_GUARD_DIR to a directory of its own") from error
     return located
+
+
+def make_journal(state_dir: StateDir, header: bytes, *, sync: bool) -> tuple[Path, FileLock]:
+    """Make the directory of a journal. It is complete and locked before it gets the name by which others find it.
+
+    Args:
+        sync: it survives a crash of the host.
+
+    Raises:
+        OSError: the disk doesn't take it.
+        JournalError: its lock can't be taken.
+    """
+    name = f"{time.time_ns() // 1_000_000}-{os.getpid()}-{os.urandom(4).hex()}"
+    parent = state_dir.directory / JOURNALS
+    hidden, path = parent / f".new-{name}", parent / name
+    hidden.mkdir(mode=0o700)
+    lock = FileLock(hidden / "lock")
+    try:
+        write_new(hidden / "header", header, sync=sync)
+        if not lock.acquire():
+            raise JournalError(f"the lock of the new journal {hidden} can't be taken")
+        os.rename(hidden, path)
+        if sync:
+            sync_directory(parent)
+    except BaseException:
+        lock.release()
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+    lock.moved_to(path / "lock")
+    return path, lock
 
 
 def _is_shared(directory: Path) -> bool:

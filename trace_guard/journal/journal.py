@@ -17,8 +17,8 @@ from ..contain import logger, warn_once
 from ..errors import JournalError
 from ..rows import dump
 from .base import NewRow
-from .directory import JOURNALS, StateDir
-from .files import ATTACHMENTS, sync_directory, write_new
+from .directory import StateDir, make_journal
+from .files import ATTACHMENTS
 from .format import FORMAT, Entry, Flag, Kind, Position, encode_entry
 from .invocation_record import InvocationRecord
 from .locks import FileLock
@@ -40,14 +40,11 @@ _SEGMENT_BYTES = 4 * 1024 * 1024
 
 
 class FileJournal:
-    """A journal in files, whose writer lock this process holds. Thread-safe.
+    """A journal whose writer lock this process holds. Thread-safe. See :class:`.base.Journal`.
 
     Attributes:
         path: the journal's directory.
-        spans: the open spans of the process.
-        handed_over: True once a later journal of this process has the identities of all spans that are open.
-        lost: the first position whose entries can't be read back, because another program has removed or changed
-            the files; None if there is none.
+        cap: decides which rows are still written as the directory fills up.
         attachments: the attachments that are waiting for upload; None if there never was one.
         last_sign_of_life: for an adopted journal, the last moment at which its process is known to have been alive,
             in seconds since the epoch; else None. Entries that are added to an adopted journal get this time, so that
@@ -69,10 +66,8 @@ class FileJournal:
         self._mutex = threading.RLock()
         self._sync = sync == "always"
         self._progress = DeliveryProgress(path)
-        self._segments = Segments(
-            path, max(4096, min(_SEGMENT_BYTES, state_dir.byte_limit // 16)), sync=self._sync
-        )
-        self._cap = SizeCap(state_dir.byte_limit, path, spans)
+        self._segments = Segments(path, max(4096, min(_SEGMENT_BYTES, state_dir.byte_limit // 16)), sync=self._sync)
+        self.cap = SizeCap(state_dir.byte_limit, path, spans)
 
     @classmethod
     def create(
@@ -88,25 +83,9 @@ class FileJournal:
             OSError: the disk doesn't take it.
             JournalError: the lock can't be taken.
         """
-        name = f"{time.time_ns() // 1_000_000}-{os.getpid()}-{os.urandom(4).hex()}"
-        parent = state_dir.directory / JOURNALS
-        hidden = parent / f".new-{name}"
-        hidden.mkdir(mode=0o700)
-        lock = FileLock(hidden / "lock")
-        try:
-            header = {"format": FORMAT, "created": time.time(), "pid": os.getpid(), **destination}
-            write_new(hidden / "header", dump(header), sync=sync == "always")
-            if not lock.acquire():
-                raise JournalError(f"the lock of the new journal {hidden} can't be taken")
-            os.rename(hidden, parent / name)
-            if sync == "always":
-                sync_directory(parent)
-        except BaseException:
-            lock.release()
-            shutil.rmtree(hidden, ignore_errors=True)
-            raise
-        lock.moved_to(parent / name / "lock")
-        journal = cls(parent / name, lock, state_dir, spans, sync=sync)
+        header = {"format": FORMAT, "created": time.time(), "pid": os.getpid(), **destination}
+        path, lock = make_journal(state_dir, dump(header), sync=sync == "always")
+        journal = cls(path, lock, state_dir, spans, sync=sync)
         try:
             journal._carry(sys.maxsize)
         except BaseException:
@@ -153,11 +132,6 @@ class FileJournal:
         return self._segments.size
 
     @property
-    def dropped_spans(self) -> int:
-        """How many spans were not recorded because of the size cap."""
-        return self._cap.dropped_spans
-
-    @property
     def intact(self) -> bool:
         """False if files were removed or changed by another program, such as a cleaner of temporary directories."""
         with self._mutex:
@@ -195,9 +169,9 @@ class FileJournal:
     def _append_with(self, rows: Sequence[NewRow], record: InvocationRecord | None = None) -> Position:
         with self._mutex:
             self._check_writable()
-            if self._cap.is_near(rows, self._bytes()):
+            if self.cap.is_near(rows, self._bytes()):
                 self._remove_delivered()
-            fitting = self._cap.fit(rows, self._bytes())
+            fitting = self.cap.fit(rows, self._bytes())
             if fitting:
                 entries = [self._encode(Kind.ROW, new.encoded, new.flags) for new in fitting]
                 self._write([*([] if record is None else [self._encode_record(record)]), *entries])
@@ -252,7 +226,7 @@ class FileJournal:
         data = b"".join(entries)
         self._segments.write(data)
         if self.last_sign_of_life is None:  # an adopted journal gets few rows, and none of them is dropped
-            self._cap.written(len(data))
+            self.cap.written(len(data))
 
     def _bytes(self) -> int:
         return self.size + (self.attachments.size if self.attachments is not None else 0)
@@ -270,7 +244,7 @@ class FileJournal:
         from .attachments import FileSpool  # most processes have none
 
         return FileSpool(
-            self.path, self._cap.attachments_limit, lambda: self.size + self._cap.others(),
+            self.path, self.cap.attachments_limit, lambda: self.size + self.cap.others(),
             sync=self._sync, orphaned=orphaned,
         )
 

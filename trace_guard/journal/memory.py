@@ -1,11 +1,11 @@
-"""The journal of a process that has no directory to write to: it lives and dies with the process."""
+"""The journal of a process that can't write to a disk. Its rows are lost with the process."""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from ..contain import warn_once
 from ..rows import has_ended, is_span_row, started_at
@@ -20,30 +20,32 @@ if TYPE_CHECKING:
 __all__ = ["MemoryJournal"]
 
 MEMORY_BYTES = 16 * 1024 * 1024
-# What has been delivered is kept for spans that may have to be rebuilt, up to this share.
-# Above every segment number of a file, so that positions of spans that began in a file stay in order.
+# Above every segment number of a file, so that the positions of spans that began in a file stay in order.
 _SEGMENT = 1 << 40
 
 
 class MemoryJournal:
-    """Keeps undelivered rows in memory, at most ``max_bytes`` of them.
+    """Keeps undelivered rows in memory. Thread-safe.
 
-    Past that new rows are dropped, but for the ends of spans that have begun: an end costs little, and what has
-    no start can't be "in progress".
+    When it is full, new rows are dropped, except the ends of spans whose start was kept: a span without a start is
+    not shown as in progress.
+
+    Attributes:
+        max_bytes: the most bytes that are kept.
+        dropped_rows: how many rows were dropped.
     """
 
     durable = False
     lost: Position | None = None
 
-    def __init__(self, header: Mapping[str, Any], spans: OpenSpans, max_bytes: int = MEMORY_BYTES) -> None:
-        self.header: Mapping[str, Any] = dict(header)
+    def __init__(self, spans: OpenSpans, max_bytes: int = MEMORY_BYTES) -> None:
         self.spans = spans
+        self.max_bytes = max_bytes
         self.dropped_rows = 0
         self.handed_over = False
         self.attachments: MemorySpool | None = None
         self._entries: deque[Entry] = deque()
         self._bytes = 0
-        self.max_bytes = max_bytes
         self._count = 0
         self._acked = Position(_SEGMENT, 0)
         self._mutex = threading.RLock()
@@ -72,26 +74,32 @@ class MemoryJournal:
         with self._mutex:
             for new in rows:
                 self._count += 1
-                row_id = str(new.row.get("id"))
-                if self._bytes + len(new.encoded) > self.max_bytes:
-                    self._remove_acked()
-                dropped = is_span_row(new.row) and self.spans.was_dropped(row_id)
-                ends = is_span_row(new.row) and has_ended(new.row)
-                if dropped or (self._bytes + len(new.encoded) > self.max_bytes and not ends):
+                if self._has_room_for(new):
+                    self._bytes += len(new.encoded) + ENTRY_OVERHEAD
+                    self._entries.append(Entry(Kind.ROW, new.flags, 0.0, new.encoded, self.end))
+                    self.spans.observe(new.row, self.end)
+                else:
                     self.dropped_rows += 1
-                    if is_span_row(new.row) and started_at(new.row) is not None and not self.spans.is_open(row_id):
-                        self.spans.drop(row_id)
-                    warn_once("memory:full", "undelivered rows fill the %d bytes kept in memory: new ones are "
+                    warn_once("memory:full", "undelivered rows fill the %d bytes kept in memory: new rows are "
                               "dropped until deliveries succeed again", self.max_bytes)
-                    continue
-                self._bytes += len(new.encoded) + ENTRY_OVERHEAD
-                self._entries.append(Entry(Kind.ROW, new.flags, 0.0, new.encoded, self.end))
-                self.spans.observe(new.row, self.end)
             return self.end
 
     def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position:
         with self._mutex:
             return self.append(make())
+
+    def _has_room_for(self, new: NewRow) -> bool:
+        fits = self._bytes + len(new.encoded) <= self.max_bytes
+        if not is_span_row(new.row):
+            return fits
+        row_id = str(new.row.get("id"))
+        if self.spans.was_dropped(row_id):
+            return False
+        if fits or has_ended(new.row):
+            return True
+        if started_at(new.row) is not None and not self.spans.is_open(row_id):
+            self.spans.drop(row_id)
+        return False
 
     def read(self, after: Position) -> Iterator[Entry]:
         with self._mutex:
@@ -100,31 +108,27 @@ class MemoryJournal:
     def acknowledge(self, position: Position) -> None:
         with self._mutex:
             self._acked = max(self._acked, position)
-            self._remove_acked()
-
-    def _remove_acked(self) -> None:
-        while self._entries and self._entries[0].end <= self._acked:
-            gone = self._entries.popleft()
-            self._bytes -= len(gone.payload) + ENTRY_OVERHEAD
+            while self._entries and self._entries[0].end <= self._acked:
+                self._bytes -= len(self._entries.popleft().payload) + ENTRY_OVERHEAD
 
     def take_delivery(self) -> bool:
-        return True
+        return True  # no other process can read this memory
 
     def leave_delivery(self) -> None:
-        """Nobody else can deliver from another process's memory."""
+        pass
 
     def touch(self) -> None:
-        """Nobody will read a sign of life from memory."""
+        pass
 
     @property
     def finished(self) -> bool:
         return self._acked >= self.end and (self.attachments is None or self.attachments.empty)
 
     def close(self) -> None:
-        """Nothing to close."""
+        pass
 
     def abandon(self) -> None:
-        """In a forked child: the rows are the parent's to deliver, and a thread that held the lock is not there."""
+        """In a forked child: the parent delivers the rows, and a thread of the parent may hold the lock for ever."""
         self._mutex = threading.RLock()
         self._entries.clear()
         self._acked = self.end

@@ -21,7 +21,7 @@ from ..rows import Row
 
 if TYPE_CHECKING:
     from ..delivery.courier import Courier
-    from ..journal.base import Journal
+    from ..journal.base import Journal, WritableJournal
 
 __all__ = ["AttachmentDesk", "Place"]
 
@@ -30,7 +30,7 @@ __all__ = ["AttachmentDesk", "Place"]
 _URL = "https://attachments.trace-guard.invalid/trace-guard/attachments/"
 _REMEMBERED = 10_000
 
-Place: TypeAlias = "tuple[Journal, Courier]"
+Place: TypeAlias = "tuple[WritableJournal, Courier]"
 """The journal beside which an attachment is kept, and the courier that takes it from there."""
 
 
@@ -44,7 +44,7 @@ class _Given:
     """
 
     one: SpooledAttachment
-    journal: Journal
+    journal: WritableJournal
     courier: Courier
     spool: Spool | None
     settled: bool = False
@@ -62,7 +62,9 @@ class AttachmentDesk:
         lost: how many had no room and could not be uploaded at once either.
     """
 
-    def __init__(self, place_of: Callable[[Row | None], Place | None], places: Callable[[], Iterable[Place]]) -> None:
+    def __init__(
+        self, place_of: Callable[[Row | None], Place | None], places: Callable[[], Iterable[tuple[Journal, Courier]]]
+    ) -> None:
         self.lost = 0
         self._place_of = place_of
         self._places = places

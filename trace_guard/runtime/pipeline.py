@@ -19,7 +19,8 @@ from ..deadline import Deadline
 from ..delivery.courier import Courier
 from ..delivery.dead_letters import DeadLetters
 from ..errors import BackendError, JournalError
-from ..journal.base import Journal, NewRow
+from ..journal.base import NewRow
+from ..journal.base import WritableJournal as Journal
 from ..journal.directory import CACHE, JOURNALS, STORE_NAME, StateDir, examine, locate, prepare
 from ..journal.files import is_small
 from ..journal.format import Flag, Position
@@ -229,7 +230,7 @@ class Pipeline:
         if state_dir is None:
             self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
             if self._journal is None or anew:
-                self._use(MemoryJournal(self._header(), self.spans))
+                self._use(MemoryJournal(self.spans))
             return
         self._state_dir = state_dir
         try:
@@ -279,7 +280,7 @@ class Pipeline:
             self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
             if self._journal is None or self._journal.durable:
                 # The one on disk stays with the courier: what it has is still to be delivered.
-                self._use(MemoryJournal(self._header(), self.spans))
+                self._use(MemoryJournal(self.spans))
             assert self._journal is not None
             return self._journal
 

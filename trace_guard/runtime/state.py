@@ -20,6 +20,8 @@ from .current import current
 from .pipeline import Pipeline
 
 if TYPE_CHECKING:
+    from ..delivery.courier import Courier
+    from ..journal.base import Journal
     from ..sdk.sdk import Sdk
     from .attachments import AttachmentDesk, Place
 
@@ -262,7 +264,7 @@ class ProcessState:
             return None
         return pipeline.journal(), pipeline.courier
 
-    def _places_of_attachments(self) -> Iterable[Place]:
+    def _places_of_attachments(self) -> Iterable[tuple[Journal, Courier]]:
         for pipeline in list(self._pipelines):
             yield pipeline.journal(), pipeline.courier
             for courier in pipeline.couriers():

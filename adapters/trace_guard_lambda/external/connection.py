@@ -193,11 +193,11 @@ class _LiveJournal(BorrowedJournal):
     """A living runtime's journal, of which it tells how far it has come."""
 
     def extend(self, position: Position) -> None:
-        self._end = max(self._end, position)
+        self.end = max(self.end, position)
 
     def leave_to_orphans(self) -> None:
         """Its owner has died: what is not delivered yet is the adopted journal's."""
-        self._end = self._acked
+        self.end = self.acked
 
 
 def _is_there(pid: int) -> bool:
