@@ -20,7 +20,7 @@ from .outcome import FlushPolicy
 from .payload import Payload
 from .runtime.pipeline import Pipeline
 from .runtime.state import PROCESS
-from .settings import Settings
+from .settings import Settings, checked
 
 if TYPE_CHECKING:
     from .jobs.job import Job
@@ -42,16 +42,24 @@ class Guard:
 
     Args:
         settings: read from the environment by default.
-        backend: receives the rows in place of the backend that the settings name; for tests.
+        backend: a name as in ``TRACE_GUARD_BACKEND``. In tests, an object that receives the rows.
         keywords: single settings, which override the environment. See :class:`Settings`.
 
     Raises:
         SettingsError: a value is not accepted.
     """
 
-    def __init__(self, settings: Settings | None = None, *, backend: Backend | None = None, **keywords: Any) -> None:
+    def __init__(
+        self, settings: Settings | None = None, *, backend: Backend | str | None = None, **keywords: Any
+    ) -> None:
         if settings is not None and keywords:
             raise TypeError("give either settings or single keywords, not both")
+        if backend is not None and (isinstance(backend, type) or not isinstance(backend, Backend)):
+            name, backend = checked("backend", backend), None
+            if settings is None:
+                keywords["backend"] = name
+            else:
+                settings = replace(settings, backend=name)
         self.settings = settings or Settings.from_env(**keywords)
         self.payload = Payload(self.settings.redact, self.settings.max_payload_bytes)
         self.flush_policy = FlushPolicy.BEFORE_RESPONSE
@@ -330,7 +338,7 @@ def guard_for(guard: Guard | None, *, flush: FlushPolicy | str | None = None, **
     Raises:
         SettingsError: a keyword is not accepted. A test that imports the module finds this error.
     """
-    given = {key: value for key, value in keywords.items() if value is not None}
+    given = {name: checked(name, value) for name, value in keywords.items() if value is not None}
     if flush is not None:
         try:
             given["flush"] = FlushPolicy(flush.lower() if isinstance(flush, str) else flush)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from .outcome import ClosedBy, Outcome
 from .redaction.outside_text import cut_middle, printable_lines
@@ -33,8 +33,10 @@ __all__ = [
     "identity",
     "is_durable",
     "is_forced",
+    "is_log_row",
     "is_span_row",
     "lifecycle",
+    "link_row",
     "merge",
     "number",
     "row_key",
@@ -45,6 +47,20 @@ __all__ = [
 
 Row: TypeAlias = dict[str, Any]
 RowKey: TypeAlias = tuple[Any, ...]
+
+
+class InvocationIds(Protocol):
+    """The ids of an invocation's root: of its row, its span and its trace."""
+
+    @property
+    def root(self) -> str: ...
+
+    @property
+    def span_id(self) -> str: ...
+
+    @property
+    def root_span_id(self) -> str: ...
+
 
 OBJECT_KEYS = ("org_id", "project_id", "experiment_id", "dataset_id", "prompt_session_id", "log_id")
 """The fields that name the owner of a row. The ``id`` of a row is unique within its owner."""
@@ -75,6 +91,11 @@ def row_key(row: Mapping[str, Any]) -> RowKey:
 def is_span_row(row: Mapping[str, Any]) -> bool:
     """True for a span row that may be sent as a merge. False for datasets, feedback and deletes."""
     return bool(row.get("span_id")) and not row.get("dataset_id") and not any(key in row for key in _SPECIAL)
+
+
+def is_log_row(row: Mapping[str, Any]) -> bool:
+    """True for a row of project logs; those of experiments, datasets and playgrounds are often read back at once."""
+    return not any(row.get(key) for key in ("experiment_id", "dataset_id", "prompt_session_id"))
 
 
 def _metric(row: Mapping[str, Any], name: str) -> float | None:
@@ -169,6 +190,18 @@ def closing_row(
     row: Row = {**identity(span), "_is_merge": True, "metrics": {"end": end}, "metadata": {"trace_guard": about}}
     if error is not None:
         row["error"] = bounded_error(error)
+    return row
+
+
+def link_row(span: Mapping[str, Any], invocation: InvocationIds) -> Row:
+    """The row that names on a span of another object the invocation that has started it.
+
+    Args:
+        span: a row or an :func:`identity` of the span.
+    """
+    ids = {"id": invocation.root, "span_id": invocation.span_id, "root_span_id": invocation.root_span_id}
+    row: Row = {**identity(span), "_is_merge": True, "metadata": {"trace_guard": {"invocation": ids}}}
+    row.pop("metrics", None)
     return row
 
 

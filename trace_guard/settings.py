@@ -72,6 +72,14 @@ def _flag(value: str) -> bool:
     return known[value.lower()]
 
 
+def _policy(value: str) -> FlushPolicy:
+    return FlushPolicy(value.lower())
+
+
+_PARSE_OF: Mapping[type, Callable[[str], Any]] = {bool: _flag, FlushPolicy: _policy}
+"""How a setting is parsed whose keyword may be of this type."""
+
+
 def _seconds(value: str) -> float:
     seconds = float(value)
     if not (math.isfinite(seconds) and seconds >= 0):
@@ -135,7 +143,7 @@ class Settings:
     state directory."""
 
     flush: FlushPolicy = _setting(
-        FlushPolicy.AUTO, "TRACE_GUARD_FLUSH", lambda value: FlushPolicy(value.lower()),
+        FlushPolicy.AUTO, "TRACE_GUARD_FLUSH", _policy,
         "auto, before-response or after-response",
     )
     """When rows are delivered."""
@@ -274,19 +282,40 @@ class Settings:
         return min(self.reserve, max(0.0, seconds) / 5)
 
 
+def checked(name: str, value: Any) -> Any:
+    """The value of a keyword, parsed.
+
+    Raises:
+        SettingsError: the value is not accepted; the message names the keyword, the value and what is.
+    """
+    return _checked(f"{name}=", value, _ABOUT[name])
+
+
 def _checked(source: str, value: Any, about: Mapping[str, Any]) -> Any:
     """Parse a setting's text; a value of another type has come as a keyword, in the type of its field."""
-    if not isinstance(value, str):
-        if about["parse"] in (_seconds, _bytes):
-            value = str(value)
-        else:
-            return _rules(source, value, about["accepts"]) if about["parse"] is _words else value
+    parse = about["parse"]
     try:
-        return about["parse"](value)
-    except (ValueError, KeyError) as error:
+        if parse is _words and not isinstance(value, str):
+            return _rules(source, value, about["accepts"])
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and parse in (_seconds, _bytes):
+            value = str(value)
+        elif isinstance(value, os.PathLike) and parse is _directory:
+            value = os.fspath(value)
+        elif isinstance(value, (bool, FlushPolicy)) and parse is _PARSE_OF[type(value)]:
+            return value
+        return parse(_as_text(value))
+    except SettingsError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
         if about.get("is_secret"):
             raise SettingsError(f"{source} is not accepted: it takes {about['accepts']}") from None
         raise SettingsError(f"{source} is {value!r}, which is not accepted: it takes {about['accepts']}") from error
+
+
+def _as_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{type(value).__name__} is not a text")
+    return value
 
 
 def _rules(source: str, value: Any, accepts: str) -> tuple[str | Redactor, ...]:
@@ -295,6 +324,9 @@ def _rules(source: str, value: Any, accepts: str) -> tuple[str | Redactor, ...]:
         if not (isinstance(rule, str) or callable(rule)):
             raise SettingsError(f"{source} has {rule!r}, which is not accepted: it takes {accepts}")
     return rules
+
+
+_ABOUT: Mapping[str, Mapping[str, Any]] = {setting.name: setting.metadata for setting in fields(Settings)}
 
 
 def default_project(environ: Mapping[str, str]) -> str:

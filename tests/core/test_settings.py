@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from trace_guard import FlushPolicy, Settings, SettingsError
+from trace_guard import FlushPolicy, Guard, Settings, SettingsError, configure
+from trace_guard.backends.memory import MemoryBackend
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -199,3 +201,32 @@ def test_functions_can_redact() -> None:
     assert Settings.from_env({}, redact=["*_pin", mask]).redact == ("*_pin", mask)
     with pytest.raises(SettingsError, match=r"redact= has 5, which is not accepted: it takes keys"):
         Settings.from_env({}, redact=[5])
+
+
+@pytest.mark.parametrize(("keyword", "value"), [
+    ("backend", "braintrsut"), ("backend", 3), ("backend", MemoryBackend), ("backend", object()), ("project", 7),
+    ("project_id", ["id"]), ("flush", 1), ("flush", "later"), ("capture_input", "perhaps"), ("capture_output", 2),
+    ("linger", None.__class__), ("linger", True), ("max_journal_bytes", "many"), ("dir", 5), ("redact", 5),
+    ("sync", True), ("api_key", 12),
+])
+def test_a_keyword_of_the_wrong_kind_is_refused_by_name(keyword: str, value: object) -> None:
+    """A keyword that is not accepted raises at once and says which one it is, for a guard and for configure()."""
+    for make in (Guard, configure):
+        with pytest.raises(SettingsError, match=f"^{keyword}="):
+            make(**{keyword: value})
+
+
+@pytest.mark.parametrize("make", [Guard, configure])
+def test_a_backend_by_name_or_as_an_object(
+    make: Callable[..., Guard], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backend may be given as in the variable, in any case, beside settings too, or as an object."""
+    monkeypatch.setattr("trace_guard.guard._default", None)
+    assert make(backend="Local", api_key="key").settings.backend_name == "local"
+    assert make(Settings(dir=tmp_path), backend="memory").settings.backend == "memory"
+    backend = MemoryBackend()
+    guard = make(Settings(dir=tmp_path), backend=backend)
+    with guard.invocation("root"):
+        pass
+    guard.close()
+    assert [row["span_attributes"]["name"] for row in backend.rows()] == ["root"]

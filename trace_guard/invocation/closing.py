@@ -103,6 +103,8 @@ class Closing:
             return (*pipeline.append([*unwritten, root_end]), 1)
         record = state.record
         rows = pipeline.spans.rows_of(record.root) + len(unwritten)
+        if links := pipeline.spans.links_of(record.root):
+            unwritten.append({**identity(state.root), "_is_merge": True, "metadata": {"trace_guard": links}})
         # From here on, a start row that arrives is late and is closed on arrival.
         forced = pipeline.spans.finish(record.root)
         if forced is not None and self._is_late_return:

@@ -78,6 +78,7 @@ class ForcedClose:
         state, end = self._state, time.time()
         pipeline, record = state.guard.pipeline, state.record
         assert record is not None
+        links = pipeline.spans.links_of(record.root)
         # From here on, a start row that arrives is late and is closed on arrival.
         children = pipeline.spans.force(record.root)
         running = next((span.name for span in children), None)
@@ -85,6 +86,6 @@ class ForcedClose:
         closing.append(closing_row(
             PROCESS.sdk.identity_of(state.span), end=end, outcome=outcome, closed_by=closed_by, reason=reason,
             error=error if running is None else f"{error}; in the span {running!r}",
-            facts={"running": running} if running else None,
+            facts={**links, **({"running": running} if running else {})},
         ))
         return closing

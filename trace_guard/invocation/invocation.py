@@ -130,6 +130,16 @@ class Invocation:
         with contain("record an error"):
             self.state.root_metadata.fail(error)
 
+    def adopt(self, span: Any) -> None:
+        """Close this span with the invocation, in whose code it has started, wherever its trace is."""
+        if self.state.record is not None:
+            self.guard.pipeline.spans.adopt(span, self.state.record.root)
+
+    @property
+    def latest(self) -> Deadline:
+        """The point up to which what its code waits for may take its time."""
+        return self.state.latest
+
     # Opening
 
     def __enter__(self) -> Invocation:

@@ -64,8 +64,6 @@ class RecordSpan:
     def __init__(
         self, invocation: Invocation, name: str, options: RecordOptions, describe: Callable[[], Record]
     ) -> None:
-        import braintrust  # an invocation is live, so it has been imported
-
         self.invocation = invocation
         self._guard = invocation.guard
         settings = self._guard.settings
@@ -75,9 +73,7 @@ class RecordSpan:
         captures = settings.capture_input if options.capture_input is None else options.capture_input
         if captures and record.input is not NOTHING:
             event["input"] = self._guard.payload.copy(record.input)
-        current: Any = braintrust.current_span()
-        parent = invocation.span if current is PROCESS.sdk.no_span else current
-        self._span = parent.start_span(name=name, type="task", **event)
+        self._span = PROCESS.sdk.loggers.start_record(name, invocation.span, event)
         self._span.set_current()
 
     def close(self, error: BaseException | None = None, *, output: Any = NOTHING) -> None:

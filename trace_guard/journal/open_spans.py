@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ..rows import Row, about_end, has_ended, identity, is_durable, is_forced, is_span_row, merge, started_at
 from .format import Position
 from .invocation_record import InvocationRecord
+from .links import Links
 from .ownership import Ownership, parents_of
 from .recent import RecentDict
 
@@ -82,6 +83,7 @@ class OpenSpans:
     def __init__(self) -> None:
         self._open: dict[str, OpenSpan] = {}
         self._ownership = Ownership()
+        self._links = Links()
         self._live: dict[str, _Running] = {}
         # Invocations after a forced close, until their code has ended; and the spans that were closed.
         self._forced: dict[str, _Running] = {}
@@ -100,6 +102,23 @@ class OpenSpans:
         with self._lock:
             self._live[record.root] = _Running(record, position)
             self._ownership.begin(record)
+
+    def adopt(self, span: Any, root: str) -> None:
+        """The code of a live invocation has started a span, which belongs to it unless a parent of the span's decides.
+
+        Args:
+            span: has ``id``, ``span_id`` and ``span_parents``. Its rows may have been written already.
+            root: the row id of the invocation's root.
+        """
+        with self._lock:
+            if root not in self._live or span.id == root or not self._ownership.adopt(span, root):
+                return
+            written = self._open.get(span.id)
+            if not span.span_parents:
+                self._links.expect(span.id, root)
+            if written is not None:
+                written.owner = root
+                self._observe_link(written.identity, root)
 
     def observe(self, row: Mapping[str, Any], position: Position = _NOWHERE) -> None:
         """A row has been written."""
@@ -121,6 +140,7 @@ class OpenSpans:
             if span is None:
                 owner, start = self._ownership.claim(row), started_at(row)
                 self._count(owner)
+                self._observe_link(row, owner)
                 if start is None or has_ended(row):
                     return
                 span = self._open[row_id] = OpenSpan(identity(row), _name_of(row), start, owner, position)
@@ -172,6 +192,7 @@ class OpenSpans:
         """An invocation is over. A span that starts below it from now on is late. Returns its forced close, if any."""
         with self._lock:
             self._end(root)
+            self._links.forget(root)
             running = self._forced.pop(root, None)
             if running is None:
                 return None
@@ -192,7 +213,17 @@ class OpenSpans:
                     self._add_forced(self._forced[span.owner], span)
             return late
 
+    def take_links(self) -> list[tuple[Row, InvocationRecord]]:
+        """The identities of spans that are roots in another object than their invocation. Each is returned once."""
+        with self._lock:
+            return self._links.take()
+
     # Questions
+
+    def links_of(self, root: str) -> Row:
+        """The links of an invocation that is not finished, for the metadata of its root."""
+        with self._lock:
+            return self._links.of(root)
 
     def rows_of(self, root: str) -> int:
         """How many rows of an invocation that is not finished have been written."""
@@ -251,6 +282,11 @@ class OpenSpans:
                 [running.record for running in self._live.values() if running.position.segment <= segment],
                 [span for span in self._open.values() if span.position.segment <= segment],
             )
+
+    def _observe_link(self, row: Mapping[str, Any], owner: str | None) -> None:
+        if owner is not None:
+            root = self._open.get(owner)
+            self._links.observe(row, self._ownership.live.get(owner), root.identity if root is not None else None)
 
     def _end(self, root: str) -> _Running | None:
         running = self._live.pop(root, None)

@@ -48,6 +48,17 @@ class Ownership:
             self._spans[str(row["span_id"])] = owner
         return owner
 
+    def adopt(self, span: Any, root: str) -> bool:
+        """Make an invocation the owner of a span, unless one of the span's parents has an owner.
+
+        Args:
+            span: has ``span_id`` and ``span_parents``.
+        """
+        if any(parent in self._roots or parent in self._spans for parent in span.span_parents or ()):
+            return False
+        self._spans[span.span_id] = root
+        return True
+
     def owner_of(self, row: Mapping[str, Any]) -> str | None:
         """The owner of a row's span; None if it belongs to the process."""
         parents, root_span_id = parents_of(row), str(row.get("root_span_id"))

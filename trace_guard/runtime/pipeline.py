@@ -31,7 +31,7 @@ from ..journal.open_spans import OpenSpan, OpenSpans
 from ..outcome import ClosedBy, Outcome
 from ..redaction.outside_text import print_error
 from ..redaction.urls import strip_userinfo
-from ..rows import Row, closing_row, dump, is_span_row
+from ..rows import Row, closing_row, dump, is_log_row, is_span_row, link_row
 from ..settings import DEFAULT_API_URL, Settings
 from .watchdog import Watchdog
 
@@ -94,6 +94,7 @@ class Pipeline:
     Attributes:
         key: guards whose settings come down to the same key share the pipeline.
         unrecovered: true if other processes have left more behind than could be recovered so far.
+        has_object_rows: true if rows of experiments or datasets have come since the last :meth:`flush`.
         running: how to end each invocation that is under way, by the id of its root.
     """
 
@@ -118,7 +119,7 @@ class Pipeline:
         self._moved: Callable[[], None] = lambda: None
         self._next_login: tuple[str, str, str | None] | None = None
         self.key: object = None
-        self.unrecovered = self._is_put_off = False
+        self.unrecovered = self._is_put_off = self.has_object_rows = False
         self.running: dict[str, Callable[[str, Deadline], object]] = {}
         self._connect()
 
@@ -174,9 +175,15 @@ class Pipeline:
 
     def ingest(self, rows: Iterable[tuple[Row, bytes]]) -> None:
         """Write rows that the SDK has handed over, and close those that come too late for their invocation."""
+        rows = list(rows)
+        if not self.has_object_rows:
+            self.has_object_rows = any(not is_log_row(row) for row, _ in rows)
         self._append([
             NewRow(row, encoded, Flag.NONE if is_span_row(row) else Flag.VERBATIM) for row, encoded in rows
         ])
+        links = self.spans.take_links()
+        if links:
+            self.append([link_row(span, record) for span, record in links])
         late = self.spans.take_late()
         if late:
             now = time.time()
@@ -370,7 +377,10 @@ class Pipeline:
     def flush(self, deadline: Deadline) -> bool:
         """Deliver all that is in the journals; True if nothing is left."""
         self._wait_for_look(deadline)
-        return self._drain(deadline)
+        had, self.has_object_rows = self.has_object_rows, False
+        drained = self._drain(deadline)
+        self.has_object_rows |= had and not drained
+        return drained
 
     def _drain(self, deadline: Deadline) -> bool:
         drained = [courier.drain(deadline) for courier in self.couriers()]

@@ -16,7 +16,7 @@ from ..contain import contain
 from ..deadline import Deadline
 from ..rows import Row
 from ..settings import DEFAULT_API_URL, Settings
-from .current import current
+from .current import LIVE, current, only_live
 from .pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -218,11 +218,25 @@ class ProcessState:
             pipeline.identity.learn_organisation(organisation)
 
     def flushed(self) -> None:
-        if current() is not None or self._has_exited:
-            return  # its end delivers; and an exit has waited as long as it may, when the SDK's own flush comes
+        if self._has_exited:
+            return  # an exit has waited as long as it may, when the SDK's own flush comes
         for pipeline in list(self._pipelines):
-            if not pipeline.spans.live():
-                pipeline.flush(Deadline.after(pipeline.settings.exit_timeout))
+            # Of an invocation's project logs its end delivers. Code that writes to experiments and datasets reads back.
+            if pipeline.has_object_rows or not (pipeline.spans.live() or current()):
+                pipeline.flush(self._patience_of(pipeline))
+
+    def reads(self) -> None:
+        """The SDK is about to read rows: those that it has written are to be there."""
+        for pipeline in list(self._pipelines):
+            pipeline.flush(self._patience_of(pipeline))
+
+    @staticmethod
+    def _patience_of(pipeline: Pipeline) -> Deadline:
+        """How long code may wait for a delivery: up to the first deadline of the invocations that it may belong to."""
+        invocation = only_live()
+        live = (invocation,) if invocation is not None else tuple(one for one in tuple(LIVE) if one.is_live)
+        deadlines: list[Deadline] = [Deadline.after(pipeline.settings.exit_timeout), *(one.latest for one in live)]
+        return min(deadlines)
 
     def organisation(self) -> Organisation | None:
         pipeline = self.latest()
@@ -235,6 +249,11 @@ class ProcessState:
     def project_name(self, project_id: str) -> str | None:
         pipeline = self.latest()
         return pipeline.project_name(project_id) if pipeline else None
+
+    def span_started(self, span: Any) -> None:
+        invocation = only_live()
+        if invocation is not None:
+            invocation.adopt(span)
 
     def find_out(self, name: str | None) -> None:
         pipeline = self.latest()

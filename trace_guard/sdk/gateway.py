@@ -29,7 +29,7 @@ from ..backends.project_ids import (
     placeholder,
     project_name,
 )
-from ..contain import report
+from ..contain import contain, report
 from ..rows import Row, split_rows
 from ..settings import Settings
 
@@ -40,6 +40,8 @@ PASS_THROUGH_TIMEOUT = (5.0, 30.0)
 LOCAL_KEY = "trace-guard-local"
 # Marks the upload URLs that the SDK was given for attachments, and the rows that refer to them.
 _ATTACHMENTS = "/trace-guard/attachments/"
+# The last part of the paths under which the SDK reads rows: queries, and summaries of old and new.
+_READS = re.compile(r"/(?:btql|fetch|summarize|experiment-comparison2?|dataset-summary)$")
 _REFERENCE = b"braintrust_attachment"
 # Placeholders, see trace_guard.backends.project_ids, as a JSON string and as a part of a URL.
 _ORGANISATION = (ORG_PLACEHOLDER, ORG_NAME_PLACEHOLDER)
@@ -92,6 +94,9 @@ class GatewayHost(Protocol):
     def flushed(self) -> None:
         """The user has called the SDK's ``flush()``, and the rows are in the journal."""
 
+    def reads(self) -> None:
+        """The SDK is about to read rows back."""
+
     def organisation(self) -> Organisation | None:
         """The organisation, if it is known."""
 
@@ -100,6 +105,9 @@ class GatewayHost(Protocol):
 
     def project_name(self, project_id: str) -> str | None:
         """The name of a project, if it is known."""
+
+    def span_started(self, span: Any) -> None:
+        """The SDK has opened a span; its rows may be on their way."""
 
     def find_out(self, name: str | None) -> None:
         """Look up the organisation, and the project of that name; waits for the network."""
@@ -294,6 +302,9 @@ class Gateway(HTTPAdapter):
         self, request: requests.PreparedRequest, stream: bool, timeout: Any, options: dict[str, Any]
     ) -> requests.Response:
         self._resolve(request)
+        if _READS.search(request.path_url.partition("?")[0]):
+            with contain("deliver before a read"):
+                self.host.reads()
         timeout = timeout if timeout is not None else PASS_THROUGH_TIMEOUT
         if self.inner is not None:
             return self.inner.send(request, stream=stream, timeout=timeout, **options)

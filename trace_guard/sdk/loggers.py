@@ -13,6 +13,7 @@ from braintrust.span_types import SpanTypeAttribute
 
 from ..backends.project_ids import ORG_PLACEHOLDER, Identity, is_placeholder, project_name
 from .gateway import Gateway
+from .own_spans import as_own, without_current_span
 from .spans import is_in_span
 
 __all__ = ["Loggers"]
@@ -56,6 +57,12 @@ class Loggers:
         Raises:
             Exception: whatever the SDK raises.
         """
+        return as_own(self._start_root(name, project, project_id, parent, started, ids))
+
+    def _start_root(
+        self, name: str, project: str | None, project_id: str | None, parent: str | Mapping[str, str] | None,
+        started: float, ids: Mapping[str, str] | None,
+    ) -> Any:
         if self._followed is None:
             # Once for all: one that a handler makes for its customer's data is not to have the next customer's.
             self._followed = (self._users_logger(),)
@@ -66,15 +73,20 @@ class Loggers:
             options.update(id=ids["id"], internal={**options.get("internal", {}), "span_id": ids["span_id"]})
             ids = None
         if parent is not None and ids is None:
-            return braintrust.start_span(
-                parent=parent if isinstance(parent, str) else dict(parent),  # type: ignore[arg-type,unused-ignore]
-                type=SpanTypeAttribute.TASK,
-                **options,
-            )
+            with without_current_span():  # which may be of another object
+                return braintrust.start_span(
+                    parent=parent if isinstance(parent, str) else dict(parent),  # type: ignore[arg-type,unused-ignore]
+                    type=SpanTypeAttribute.TASK,
+                    **options,
+                )
         if is_in_span() and ids is None:
             return braintrust.current_span().start_span(**options)
         chosen = self._followed[0] or self._of(project, project_id)
-        return chosen.start_span(**options, **(ids or {}))
+        called = getattr(chosen, "_called_start_span", None)
+        span = chosen.start_span(**options, **(ids or {}))
+        if called is not None:
+            chosen._called_start_span = called  # else the user's log() would be refused
+        return span
 
     def start_step(self, name: str, root: Any, event: Mapping[str, Any]) -> Any:
         """Open a span of type task below the current span, else below ``root``, else where the SDK puts it.
@@ -84,8 +96,17 @@ class Loggers:
         """
         options: dict[str, Any] = {"name": name, "type": SpanTypeAttribute.TASK, **event}
         if is_in_span():
-            return braintrust.current_span().start_span(**options)
-        return braintrust.start_span(**options) if root is None else root.start_span(**options)
+            return as_own(braintrust.current_span().start_span(**options))
+        return as_own(braintrust.start_span(**options) if root is None else root.start_span(**options))
+
+    def start_record(self, name: str, root: Any, event: Mapping[str, Any]) -> Any:
+        """Open the span of a record below the current span, else below ``root``.
+
+        Raises:
+            Exception: whatever the SDK raises.
+        """
+        parent = braintrust.current_span() if is_in_span() else root
+        return as_own(parent.start_span(name=name, type=SpanTypeAttribute.TASK, **event))
 
     def prepare(self, project: str | None, project_id: str | None) -> bool:
         """Have the SDK look up the project now: with the first span it would need a thread, which can't start at the

@@ -21,6 +21,7 @@ from .gateway import LOCAL_KEY, Gateway, GatewayHost
 from .intake import Intake
 from .loggers import Loggers
 from .login import Login
+from .own_spans import OwnSpans
 
 __all__ = ["Sdk"]
 
@@ -39,6 +40,7 @@ class Sdk:
         self.gateway = Gateway(host)
         self.loggers = Loggers(self.gateway)
         self._host = host
+        self._own_spans = OwnSpans(host)
         self._intake = Intake(self.gateway, lambda: self.installed, host.flushed)
         self._lock = threading.RLock()
         self._is_installing = False
@@ -76,6 +78,7 @@ class Sdk:
         # Some Pythons 3.12 hang at exit if the SDK starts the thread of its first look-up there.
         login.early()
         self._intake.hook(state)
+        self._own_spans.install()
 
     def _adopt_login(self, state: Any) -> None:
         """The user has logged in before the gateway was there: rows go where that login leads."""
@@ -104,6 +107,7 @@ class Sdk:
             if state.login_token == LOCAL_KEY or (login is not None and login.is_ours):
                 state.logged_in = False
             self._intake.unhook(state)
+            self._own_spans.uninstall()
 
     # Functions of this room, for rooms that must not import the SDK before it is needed
 

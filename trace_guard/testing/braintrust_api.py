@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from ..rows import Row
+from .braintrust_objects import OBJECT_ROUTES, ObjectsApi
 from .btql import QueryRefused, run_query
 from .http_wire import Request, Response
 from .loopback import Route, find_route
@@ -33,12 +34,13 @@ ROUTES: Sequence[Route] = (
     Route("PUT", "/attachment/upload/{key}", "upload"),
     Route("GET", "/attachment/upload/{key}", "download"),
     Route("POST", "/attachment/status", "attachment_status"),
+    *OBJECT_ROUTES,
 )
 
 _WITHOUT_KEY = ("version", "upload", "download")
 
 
-class BraintrustApi:
+class BraintrustApi(ObjectsApi):
     """Answers requests from a :class:`RowStore`. Each method below is named in the table above.
 
     Args:
@@ -60,11 +62,11 @@ class BraintrustApi:
         organizations: Sequence[str],
         max_body_bytes: int,
     ) -> None:
+        super().__init__(store)
         self.attachments: dict[str, bytes] = {}
         self.attachment_statuses: dict[str, Mapping[str, Any]] = {}
         self._secret = uuid.uuid4().hex
         self.max_body_bytes = max_body_bytes
-        self._store = store
         self._url = url
         self._api_keys = api_keys
         self._organizations = {name: str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in organizations}
@@ -132,6 +134,9 @@ class BraintrustApi:
         return Response.json({"row_ids": self._store.write(rows)})
 
     def btql(self, request: Request) -> Response:
+        asked = _object(request).get("query")
+        if isinstance(asked, dict):
+            return self.query_rows(asked)
         page = run_query(_text(_object(request), "query"), self._store.all())
         columns: dict[str, object] = {name: {} for row in page.rows for name in row}
         schema = {"type": "array", "items": {"type": "object", "properties": columns}}

@@ -166,6 +166,15 @@ class BraintrustServer(LoopbackServer):
         return self._store.add_project(name, id)
 
     @property
+    def prompts(self) -> dict[str, str]:
+        """The text of each prompt, by slug; to be added to."""
+        return self._api.prompts
+
+    def answer_functions(self, function: Callable[[Mapping[str, Any]], Any]) -> None:
+        """Have ``invoke`` answer with what ``function`` returns for the request's body; by default its input."""
+        self._api.functions = function
+
+    @property
     def attachments(self) -> dict[str, bytes]:
         """What was uploaded, by key."""
         return dict(self._api.attachments)

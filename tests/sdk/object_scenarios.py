@@ -1,0 +1,108 @@
+"""What a handler does with objects other than its own project's logs: ``object_scenarios.py NAME plain|guarded``.
+
+Each scenario runs with the SDK alone and inside an invocation. Prints one line of JSON, which the tests compare.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import braintrust
+
+import trace_guard
+
+GUARDED = sys.argv[2] == "guarded"
+
+
+@contextlib.contextmanager
+def handler() -> Iterator[Any]:
+    """An invocation, or nothing around the code."""
+    if GUARDED:
+        with trace_guard.Guard(project="mine").invocation("invocation") as invocation:
+            yield invocation
+    else:
+        braintrust.init_logger(project="mine")
+        yield None
+        braintrust.flush()
+
+
+def evaluation() -> Any:
+    """An ``Eval`` in a job, whose scorer looks at the spans of its own case."""
+    def main() -> Any:
+        return braintrust.Eval(
+            "evals", data=lambda: [{"input": n, "expected": n} for n in range(4)], task=lambda n: n,
+            scores=[lambda input, output, expected: 1.0 if output == expected else 0.0], experiment_name="exp",
+        )
+
+    if GUARDED:
+        with trace_guard.Guard(project="jobs").job("nightly-eval", progress=False), trace_guard.step("evaluate"):
+            result = main()
+    else:
+        result = main()
+    return {name: score.score for name, score in result.summary.scores.items()}
+
+
+def current_experiment() -> Any:
+    """Spans while an experiment is current."""
+    braintrust.init(project="evals", experiment="exp")
+    with handler():
+        with braintrust.start_span(name="case") as span:
+            span.start_span(name="within").end()
+        braintrust.traced(name="decorated")(lambda: None)()
+        braintrust.start_span(name="left open")
+    braintrust.flush()
+
+
+def other_logger() -> Any:
+    """Spans and rows of another project's logger."""
+    with handler():
+        other = braintrust.init_logger(project="other", set_current=False)
+        with other.start_span(name="other's") as span:
+            span.start_span(name="within").end()
+        other.log(input=1, output=2, allow_concurrent_with_spans=True)
+        braintrust.start_span(name="ours").end()
+        other.start_span(name="left open")
+    braintrust.flush()
+
+
+def rows_of_a_logger() -> Any:
+    """Rows that the user logs with a logger, without spans."""
+    logger = braintrust.init_logger(project="mine")
+    if GUARDED:
+        with trace_guard.Guard(project="mine").invocation("invocation"):
+            return isinstance(logger.log(input=1, output=2), str)
+    return isinstance(logger.log(input=1, output=2), str)
+
+
+def parents() -> Any:
+    """Spans that continue another trace, each with a span of the handler's before it."""
+    with handler():
+        braintrust.start_span(name="before").end()
+        for name, parent in json.loads(os.environ["PARENTS"]).items():
+            with braintrust.start_span(name=name, parent=parent) as span:
+                span.start_span(name=f"within {name}").end()
+        with braintrust.logger.parent_context(json.loads(os.environ["PARENTS"])["experiment"]):
+            braintrust.start_span(name="in a context").end()
+    return "answer"
+
+
+def reads() -> Any:
+    """Rows that are read back after a flush."""
+    with handler():
+        dataset = braintrust.init_dataset(project="mine", name="cases")
+        dataset.insert(input=1, expected=2, id="one")
+        dataset.flush()
+        fetched = [row["id"] for row in dataset.fetch()]
+        experiment = braintrust.init(project="mine", experiment="exp", set_current=False)
+        experiment.log(input=1, output=1, scores={"right": 1}, id="row")
+        scores = {name: score.score for name, score in experiment.summarize().scores.items()}
+        return [fetched, scores]
+
+
+if __name__ == "__main__":
+    print(json.dumps(globals()[sys.argv[1]]()))

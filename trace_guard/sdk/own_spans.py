@@ -1,0 +1,180 @@
+"""Which spans the guard's own spans are the parent of: only those that the SDK alone would log to the same object.
+
+Inside an invocation the guard's root is the SDK's current span, and the SDK makes the current span the parent of
+whatever is started next. That is right for project logs of the same project. A case of an experiment, a span of another
+project's logger, or a span that continues another trace belongs elsewhere, and starts there as it would without the
+guard. Spans that the user has started keep the SDK's own rules.
+
+The functions that are replaced here have the same names and meaning from 0.4 to 0.48.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+import braintrust.logger as bt
+
+from ..contain import contain, contained
+
+__all__ = ["OwnSpans", "SpanListener", "as_own", "without_current_span"]
+
+_MARK = "_trace_guard_parent_context"
+_PARENT_LOOKUPS = ("_get_span_parent_object_and_propagated_state", "get_span_parent_object")
+
+_is_hidden: ContextVar[bool] = ContextVar("trace_guard_hides_current_span", default=False)
+
+
+class SpanListener(Protocol):
+    """What is told of the spans that start."""
+
+    def span_started(self, span: Any) -> None:
+        """The SDK has opened a span; its rows may be on their way."""
+
+    def project_id(self, name: str) -> str | None:
+        """The id of a project, if it is known."""
+
+
+def as_own(span: Any) -> Any:
+    """Mark a span as the guard's own, and return it."""
+    if span is not bt.NOOP_SPAN:
+        span.__dict__[_MARK] = (bt._state.current_parent.get(),)
+    return span
+
+
+@contextlib.contextmanager
+def without_current_span() -> Iterator[None]:
+    """Have the SDK choose a parent as if no span were current."""
+    token = _is_hidden.set(True)
+    try:
+        yield
+    finally:
+        _is_hidden.reset(token)
+
+
+class OwnSpans:
+    """Replaces the functions by which the SDK finds the parent of a span."""
+
+    def __init__(self, listener: SpanListener) -> None:
+        self._listener = listener
+        self._replaced: list[tuple[Any, str, Any, Any]] = []
+
+    def install(self) -> None:
+        """Put the replacements in; a second call does nothing."""
+        if self._replaced:
+            return
+        self._replace(bt, "get_caller_location", self._caller_location)
+        self._replace(bt, "current_span", self._current_span)
+        for name in _PARENT_LOOKUPS:
+            self._replace(bt, name, self._parent_lookup)
+        if "lookup_span_parent" in inspect.signature(bt.SpanImpl.__init__).parameters:
+            self._replace(bt.SpanImpl, "__init__", self._open)
+
+    def uninstall(self) -> None:
+        """Put the SDK's own functions back, unless somebody else has replaced them since."""
+        for owner, name, plain, ours in reversed(self._replaced):
+            if getattr(owner, name) is ours:
+                setattr(owner, name, plain)
+        self._replaced = []
+
+    def _replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        plain = getattr(owner, name, None)
+        if plain is not None:
+            ours = functools.wraps(plain)(make(plain))
+            setattr(owner, name, ours)
+            self._replaced.append((owner, name, plain, ours))
+
+    def _caller_location(self, plain: Callable[[], Any]) -> Callable[[], Any]:
+        def get_caller_location() -> Any:
+            frame = inspect.currentframe()
+            while frame is not None and _is_internal(frame.f_globals.get("__name__") or "braintrust."):
+                frame = frame.f_back
+            return None if frame is None else {
+                "caller_functionname": frame.f_code.co_name, "caller_filename": frame.f_code.co_filename,
+                "caller_lineno": frame.f_lineno,
+            }
+
+        return get_caller_location
+
+    def _current_span(self, plain: Callable[[], Any]) -> Callable[[], Any]:
+        return lambda: bt.NOOP_SPAN if _is_hidden.get() else plain()
+
+    def _parent_lookup(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        def look_up(parent: Any = None, state: Any = None) -> Any:
+            if contained("choose the parent of a span", lambda: self._starts_elsewhere(parent, state), False):
+                with without_current_span():
+                    return plain(parent, state)
+            return plain(parent, state)
+
+        return look_up
+
+    def _open(self, plain: Callable[..., None]) -> Callable[..., None]:
+        def open_span(span: Any, *args: Any, **options: Any) -> None:
+            if not args and options.get("lookup_span_parent", True) and not options.get("parent_span_ids"):
+                with contain("choose the parent of a span"):
+                    if self._is_of_another_object(options):
+                        options["lookup_span_parent"] = False
+            plain(span, *args, **options)
+            with contain("note whose span has started"):
+                self._listener.span_started(span)
+
+        return open_span
+
+    def _starts_elsewhere(self, parent: Any, state: Any) -> bool:
+        """True if the SDK alone would start the span somewhere else than below the guard's span, which is current."""
+        own = _own_span()
+        if own is None:
+            return False
+        if parent:
+            return True
+        inherited = (state or bt._state).current_parent.get()
+        if inherited and (inherited,) != own.__dict__[_MARK]:
+            return True
+        experiment: Any = bt.current_experiment()
+        return experiment is not None and not self._is_same_object(
+            own, experiment._parent_object_type(), experiment._lazy_id, None
+        )
+
+    def _is_of_another_object(self, options: dict[str, Any]) -> bool:
+        own = _own_span()
+        if own is None or options.get("state") not in (None, bt._state):
+            return False
+        return not self._is_same_object(
+            own, options["parent_object_type"], options["parent_object_id"],
+            options.get("parent_compute_object_metadata_args"),
+        )
+
+    def _is_same_object(self, own: Any, kind: Any, object_id: Any, named: dict[str, Any] | None) -> bool:
+        if kind != own.parent_object_type:
+            return False
+        if object_id is own.parent_object_id:
+            return True
+        known = self._known_id(object_id, named)
+        its = self._known_id(own.parent_object_id, own.parent_compute_object_metadata_args)
+        if known is not None and its is not None:
+            return known == its
+        name, its_name = ((one or {}).get("project_name") for one in (named, own.parent_compute_object_metadata_args))
+        return name is not None and name == its_name
+
+    def _known_id(self, object_id: Any, named: dict[str, Any] | None) -> str | None:
+        """The id of the object that a span belongs to, if it is known without asking the server."""
+        if object_id.has_succeeded:
+            return str(object_id.get())
+        named = named or {}
+        if named.get("project_id"):
+            return str(named["project_id"])
+        return self._listener.project_id(named["project_name"]) if named.get("project_name") else None
+
+
+def _own_span() -> Any:
+    """The current span if it is one of the guard's, else None."""
+    current: Any = bt.current_span()
+    return current if _MARK in getattr(current, "__dict__", ()) else None
+
+
+def _is_internal(module: str) -> bool:
+    return module.startswith(("braintrust.", "trace_guard.sdk.")) or module == "functools"
