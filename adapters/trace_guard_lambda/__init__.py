@@ -4,6 +4,10 @@
 
     @guard_handler(project="support-bot")
     def handler(event, context): ...
+
+An event and Lambda's context come in. The keywords of an invocation go out: name, deadline, parent, input and metadata.
+After the handler, its result goes through the trigger that described the event, which may mark the invocation as
+failed.
 """
 
 from .context import LambdaContext

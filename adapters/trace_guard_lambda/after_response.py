@@ -1,8 +1,8 @@
-"""What is done after the response and before the freeze, by the best way that an environment has.
+"""Delivery after the response and before the freeze.
 
-In this order: the internal extension, for which the freeze waits; the layer's external one, for which it waits as
-well; the moment between the runtime's response and its asking for the next event, for which it waits too; before the
-response, where none of them can be had.
+The freeze waits for three things. In order of preference they are the internal extension, the layer's external
+extension, and the runtime itself between its response and its request for the next event. Without any of them, rows are
+delivered before the response.
 """
 
 from __future__ import annotations
@@ -23,27 +23,28 @@ if TYPE_CHECKING:
     from .extension import Extension
     from .external.link import Link
 
-__all__ = ["AfterResponse", "Job"]
+__all__ = ["AfterResponse", "Deliver"]
 
-Job = Callable[[Deadline, Way], object]
+Deliver = Callable[[Deadline, Way], object]
+"""Delivers the rows of one invocation until the deadline, in the given way."""
 
-# A response that is refused, or the end of the time: what has to be said of that may take this long.
+# The most seconds for work after the deliveries, and for the delivery of a corrected outcome.
 _LAST_SECONDS = 1.0
 _MARGIN_SECONDS = 0.3
 
 
 class AfterResponse:
-    """Takes jobs during an invocation and does them after it. There is one for a process.
+    """Schedules deliveries during an invocation and runs them after its response. A process has one.
 
     Attributes:
-        at_last: what is to be done when all jobs are.
+        when_delivered: called with a deadline after the deliveries.
     """
 
     def __init__(self) -> None:
-        self.at_last: Callable[[Deadline], object] | None = None
+        self.when_delivered: Callable[[Deadline], object] | None = None
         self._lock = threading.Lock()
-        self._jobs: list[tuple[Pipeline | None, Job]] = []
-        self._hears = False
+        self._deliveries: list[tuple[Pipeline | None, Deliver]] = []
+        self._is_listening = False
         self._extension: Extension | None = None
         self._link: Link | None = None
         self._prepared = False
@@ -51,82 +52,82 @@ class AfterResponse:
         self._deadline = Deadline.after(0)
 
     def prepare(self) -> None:
-        """Find out what this environment allows; once, while its init lasts."""
+        """Set up the best way that this environment supports. Only the first call, in the init phase, does anything."""
         if self._prepared:
             return
         self._prepared = True
         from .runtime_client import listen
 
-        # Without word from the runtime the extension would not know when an event is over.
-        self._hears = listen(self)
+        # The extension needs the runtime client's calls to know when an event is over.
+        self._is_listening = listen(self)
         address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
-        if not self._hears or not address:
+        if not self._is_listening or not address:
             logger.debug("trace-guard delivers before the response: this is not Lambda's own runtime")
             return
         if is_managed_instance():
             return
         from .extension import register
 
-        self._extension = register(address, self._work)
+        self._extension = register(address, self._run_deliveries)
 
     def connect(self, pipeline: Pipeline) -> None:
-        """Let the layer's extension know of this process, if there is one; once, after :meth:`prepare`."""
+        """Connect to the layer's extension if there is one. Call it after :meth:`prepare`."""
         if self._link is None:
             from .external.link import connect
 
-            self._link = connect(pipeline, gates=self._hears and self._extension is None)
+            self._link = connect(pipeline, holds_freeze=self._is_listening and self._extension is None)
 
     def begin(self, request_id: str | None, invocation: Invocation) -> None:
-        """An invocation begins, of which the runtime may have more to say after its end."""
+        """Remember the invocation, whose result the runtime may still refuse, and announce it to the extension."""
         self._request = (request_id, invocation)
         if self._link is not None:
-            # A login within the invocation before takes effect now, and is news to the extension too.
+            # A login during the previous invocation takes effect now, and the extension needs it too.
             self._link.pipeline.announce()
             self._link.begin(request_id, invocation.deadline.epoch)
         self._deadline = invocation.deadline.minus(_MARGIN_SECONDS)
 
-    def hand_over(self, invocation: Invocation, job: Job) -> Way | None:
-        """Have ``job`` done after the response to this invocation; the way, or None if it can't be."""
-        if not self._hears:
+    def schedule(self, invocation: Invocation, deliver: Deliver) -> Way | None:
+        """Schedule ``deliver`` after the response to the invocation. Returns how it will be delivered, or None."""
+        if not self._is_listening:
             return None
         pipeline = invocation.guard.pipeline
         with self._lock:
-            self._jobs.append((pipeline, job))
-        if self._extension is not None and self._extension.comes_after:
+            self._deliveries.append((pipeline, deliver))
+        if self._extension is not None and self._extension.will_deliver:
             return Way.INTERNAL_EXTENSION
         return Way.EXTERNAL_EXTENSION if self._is_shared(pipeline) else Way.BEFORE_NEXT_EVENT
 
     def _is_shared(self, pipeline: Pipeline | None) -> bool:
-        """True if the external extension delivers for this pipeline; it does not for a guard with another destination,
-        whose journal it does not know."""
-        return self._link is not None and self._link.gates and pipeline is self._link.pipeline
+        """True if the external extension delivers for this pipeline. It does not know the journals of other
+        destinations."""
+        return self._link is not None and self._link.holds_freeze and pipeline is self._link.pipeline
 
-    def _take(self, chosen: Callable[[Pipeline | None], bool]) -> Job | None:
+    def _pop(self, selects: Callable[[Pipeline | None], bool]) -> Deliver | None:
         with self._lock:
-            for index, (pipeline, job) in enumerate(self._jobs):
-                if chosen(pipeline):
-                    del self._jobs[index]
-                    return job
+            for index, (pipeline, deliver) in enumerate(self._deliveries):
+                if selects(pipeline):
+                    del self._deliveries[index]
+                    return deliver
         return None
 
-    def _work(
+    def _run_deliveries(
         self,
         deadline: Deadline,
         way: Way = Way.INTERNAL_EXTENSION,
-        chosen: Callable[[Pipeline | None], bool] = lambda pipeline: True,
+        selects: Callable[[Pipeline | None], bool] = lambda pipeline: True,
     ) -> bool:
-        """Do the jobs of the chosen pipelines; False if there was none."""
-        # One by one: if a job says that the program is to exit, which is not contained, the others are still there.
-        worked = False
-        while (job := self._take(chosen)) is not None:
-            worked = True
+        """Run the deliveries of the selected pipelines. Returns False if there are none."""
+        # Each is popped before it runs, so a SystemExit, which is not contained, leaves the others scheduled.
+        has_run = False
+        while (deliver := self._pop(selects)) is not None:
+            has_run = True
             with contain("deliver after the response"):
-                job(deadline, way)
-        if worked and self.at_last is not None:
-            self.at_last(deadline.capped(_LAST_SECONDS))
-        return worked
+                deliver(deadline, way)
+        if has_run and self.when_delivered is not None:
+            self.when_delivered(deadline.capped(_LAST_SECONDS))
+        return has_run
 
-    # What the runtime's client says (Listener)
+    # Calls of the runtime's client (Listener)
 
     def event_came(self, request_id: str | None) -> None:
         if self._extension is not None:
@@ -136,11 +137,11 @@ class AfterResponse:
         extension, link = self._extension, self._link
         if link is not None:
             with contain("have the external extension deliver"):
-                deliver = self._work(self._deadline, Way.EXTERNAL_EXTENSION, self._is_shared)
+                deliver = self._run_deliveries(self._deadline, Way.EXTERNAL_EXTENSION, self._is_shared)
                 if not link.end(deliver=deliver) and deliver:
                     link.pipeline.courier.drain(self._deadline)
         if extension is None or not extension.runtime_polls():
-            self._work(self._deadline, Way.BEFORE_NEXT_EVENT)
+            self._run_deliveries(self._deadline, Way.BEFORE_NEXT_EVENT)
 
     def error_posted(self, request_id: str, error: str) -> None:
         deliver = self._correct(request_id, lambda: _text_of(error))
@@ -168,9 +169,9 @@ def is_managed_instance() -> bool:
 
 
 def _text_of(error: Any) -> str:
-    """What the runtime posts is JSON with these two."""
+    """The type and message in the JSON that the runtime posts."""
     try:
-        told = json.loads(error)
-        return f"{told['errorType']}: {told['errorMessage']}"
+        posted = json.loads(error)
+        return f"{posted['errorType']}: {posted['errorMessage']}"
     except (ValueError, TypeError, KeyError):
         return str(error)[:1000]

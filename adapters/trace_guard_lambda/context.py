@@ -21,13 +21,13 @@ __all__ = [
 # The facts that differ between the invocations of one durable execution.
 _OF_AN_INVOCATION = ("faas.instance", "faas.invocation_id", "faas.coldstart")
 
-# Environments that were made ready before there was an event for them:
+# Environments that are initialised before an event arrives:
 # https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html and lambda-managed-instances.html there.
 _READY_IN_ADVANCE = ("provisioned-concurrency", "lambda-managed-instances")
 
 
 class LambdaContext(Protocol):
-    """The part of Lambda's context object that is read. Any of it may be missing: tests and local tools pass
+    """The attributes that are read from Lambda's context object. Any may be missing: tests and local tools pass
     contexts of their own, or None."""
 
     aws_request_id: str
@@ -43,11 +43,11 @@ class LambdaContext(Protocol):
 
 
 def deadline_of(context: Any) -> Deadline | None:
-    """When Lambda will end this invocation; None if the context does not say."""
+    """When Lambda will end this invocation; None if the context has no remaining time."""
     remaining = getattr(context, "get_remaining_time_in_millis", None)
     milliseconds = remaining() if callable(remaining) else None
     if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)) or not milliseconds > 0:
-        return None  # not Lambda's: it never calls a handler that has no time left
+        return None  # not Lambda's context: Lambda never calls a handler that has no time left
     return Deadline.after(milliseconds / 1000)
 
 
@@ -62,7 +62,7 @@ def request_id_of(context: Any) -> str | None:
 
 
 def facts_of(context: Any, *, cold: bool) -> dict[str, Any]:
-    """The metadata of the root span; what is not known is left out."""
+    """The metadata of the root span, without unknown facts."""
     arn = _text(context, "invoked_function_arn")
     # arn:aws:lambda:eu-west-1:123456789012:function:name:alias
     parts = arn.split(":") if arn else []
@@ -84,33 +84,33 @@ def facts_of(context: Any, *, cold: bool) -> dict[str, Any]:
 
 
 def execution_facts_of(context: Any) -> dict[str, Any]:
-    """What of :func:`facts_of` holds for all invocations of an execution of a durable function."""
+    """The facts that all invocations of a durable execution share."""
     return {key: value for key, value in facts_of(context, cold=False).items() if key not in _OF_AN_INVOCATION}
 
 
 def initialization_type() -> str:
-    """How the environment came to be: ``on-demand``, ``provisioned-concurrency``, ``snap-start``, or
+    """How the environment was initialised: ``on-demand``, ``provisioned-concurrency``, ``snap-start``, or
     ``lambda-managed-instances``."""
     return os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand")
 
 
 class ColdStart:
-    """Tells the first invocation of an environment from later ones.
+    """Distinguishes the first invocation of an environment from later ones.
 
-    After the restore of a snapshot there is a first one too, as its caller has waited for the restore: Lambda adds
-    that to the billed time as it does with an init. https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
+    The first invocation after the restore of a snapshot is a cold start too: its caller waits for the restore, and
+    Lambda bills it like an init. https://docs.aws.amazon.com/lambda/latest/dg/snapstart.html
     """
 
     def __init__(self) -> None:
         self._seen = False
 
     def take(self) -> bool:
-        """True the first time, unless the environment was made ready in advance: then nobody waited for it."""
+        """True the first time, unless the environment was initialised in advance, so that no caller waited."""
         first, self._seen = not self._seen, True
         return initialization_type() not in _READY_IN_ADVANCE and first
 
     def renew(self) -> None:
-        """The environment was restored from a snapshot, before which a handler may have been called to warm it."""
+        """Start again after a restore. A handler may have been called before the snapshot to warm the process."""
         self._seen = False
 
 
@@ -120,7 +120,7 @@ def _text(context: Any, name: str) -> str | None:
 
 
 def _megabytes(context: Any) -> int | None:
-    """In bytes, as OpenTelemetry has it; Lambda says it in MB, as a string."""
+    """The memory limit in bytes, as OpenTelemetry requires. Lambda gives megabytes as a string."""
     value = getattr(context, "memory_limit_in_mb", None) or os.environ.get("AWS_LAMBDA_FUNCTION_MEMORY_SIZE")
     try:
         return int(value) * 1024 * 1024 if value is not None else None

@@ -1,12 +1,12 @@
 """Durable functions: all invocations of one execution are one trace.
 
-An execution that waits ends its invocation with the status PENDING, and is gone on with in another one, which
-replays the code from its start. So each invocation is a span, and the execution's own span, above them, stays open
-until it has succeeded or failed. That is so wherever the guard stands: above ``@durable_execution``, where it sees
-the service's event and answer, or below, where it sees the execution's input and result, and a wait is raised.
+A wait ends the invocation with the status PENDING. Another invocation continues the execution later and replays the
+code from its start. Each invocation is a span below the execution's own span, which stays open until the execution
+succeeds or fails. The guard may stand above or below ``@durable_execution``. Above, it sees the service's event and
+answer. Below, it sees the execution's input and result, and a wait is an exception.
 
-The SDK runs the user's code on other threads than the one that called it. Without plugins they begin with an empty
-context, with plugins they get the caller's; here they always get it, so that spans find their parent.
+The SDK runs user code on threads of its own, which start with an empty context unless plugins are used. Here they
+always get the caller's context, so that spans find their parent.
 
 https://docs.aws.amazon.com/lambda/latest/dg/durable-functions.html and
 https://github.com/aws/aws-durable-execution-sdk-python
@@ -41,9 +41,9 @@ class Run(NamedTuple):
     """One invocation of an execution.
 
     Attributes:
-        execution: the whole of which it is a part.
+        execution: the execution that it belongs to.
         name: of its span.
-        input: of the execution; NOTHING if the event does not say.
+        input: of the execution; NOTHING if the event does not have it.
         context: Lambda's own context.
         judge: for :attr:`trace_guard.Invocation.judge`.
     """
@@ -58,35 +58,35 @@ class Run(NamedTuple):
 def run_of(
     event: Any, context: Any, *, name: str | None = None, metadata: Mapping[str, Any] | None = None, tags: Any = None
 ) -> Run | None:
-    """What an event says of a durable execution; None if it is none.
+    """The run that an event starts or continues; None if the event is not a durable execution's.
 
     Args:
         event: the service's event, or below ``@durable_execution`` the execution's input.
         context: Lambda's context, or below ``@durable_execution`` the SDK's.
         name, metadata, tags: of the execution's span; the name is by default the function's.
     """
-    above = _mapping(event)
-    arn = above.get("DurableExecutionArn")
-    if isinstance(arn, str) and "CheckpointToken" in above:
-        operations = _mapping(above.get("InitialExecutionState")).get("Operations")
-        found = [_mapping(one) for one in operations] if isinstance(operations, list) else []
+    fields = _mapping(event)
+    arn = fields.get("DurableExecutionArn")
+    if isinstance(arn, str) and "CheckpointToken" in fields:
+        values = _mapping(fields.get("InitialExecutionState")).get("Operations")
+        operations = [_mapping(value) for value in values] if isinstance(values, list) else []
         judge: Callable[[Invocation, Any], None] = _judge_answer
-        payload = _plain(next((one for one in found if one.get("Type") == "EXECUTION"), {}))
-        replays = any(one.get("Type") not in ("EXECUTION", None) for one in found)
+        start = _start_of(next((each for each in operations if each.get("Type") == "EXECUTION"), {}))
+        replays = any(operation.get("Type") not in ("EXECUTION", None) for operation in operations)
     else:
         arn = getattr(getattr(context, "execution_context", None), "durable_execution_arn", None)
         state = getattr(context, "state", None)
         if not isinstance(arn, str) or state is None:
             return None
         judge = _judge_result
-        payload = _Start(_seconds(getattr(state.get_execution_operation(), "start_timestamp", None)), event)
+        start = _Start(_seconds(getattr(state.get_execution_operation(), "start_timestamp", None)), event)
         replays = bool(state.has_prior_operations())
         context = getattr(context, "lambda_context", None)
     execution = Execution(
-        arn, name or name_of(context), started=payload.at, first=not replays, input=payload.input,
+        arn, name or name_of(context), started=start.at, first=not replays, input=start.input,
         metadata=metadata, tags=tags, platform={**execution_facts_of(context), "aws.lambda.durable_execution_arn": arn},
     )
-    return Run(execution, "replay" if replays else "first run", payload.input, context, judge)
+    return Run(execution, "replay" if replays else "first run", start.input, context, judge)
 
 
 class _Start(NamedTuple):
@@ -94,14 +94,14 @@ class _Start(NamedTuple):
     input: Any
 
 
-def _plain(operation: Mapping[str, Any]) -> _Start:
-    """The execution itself, which is the first of its operations."""
+def _start_of(operation: Mapping[str, Any]) -> _Start:
+    """The start time and input in the operation that stands for the execution itself."""
     payload = _mapping(operation.get("ExecutionDetails")).get("InputPayload")
     return _Start(_seconds(operation.get("StartTimestamp")), NOTHING if payload is None else _parsed(payload))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """A part of the event; those that the SDK's own test runner passes are its objects, not yet JSON."""
+    """A part of the event as a mapping. The SDK's test runner passes objects instead of JSON."""
     to_json = getattr(value, "to_json_dict", None)
     if callable(to_json) and not isinstance(value, type):
         value = to_json()
@@ -109,14 +109,14 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _seconds(moment: Any) -> float | None:
-    """Events give milliseconds since the epoch, the SDK dates."""
+    """Seconds since the epoch. Events have milliseconds, the SDK has datetimes."""
     if isinstance(moment, datetime):
         return moment.timestamp()
     return moment / 1000 if isinstance(moment, (int, float)) and moment > 0 else None
 
 
 def _parsed(text: Any) -> Any:
-    """What the service has as JSON."""
+    """The value of a JSON text, or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except (TypeError, ValueError):
@@ -127,24 +127,25 @@ def _parsed(text: Any) -> Any:
 
 
 def _judge_answer(invocation: Invocation, answer: Any) -> None:
-    """The SDK's answer to the service. What it raises instead, the service tries again: then the execution goes on."""
-    told = _mapping(answer)
-    status = told.get("Status")
+    """Record the SDK's answer to the service. An exception in its place makes the service retry, so the execution
+    stays open."""
+    fields = _mapping(answer)
+    status = fields.get("Status")
     invocation.note({"aws.lambda.durable_status": status})
     execution = invocation.state.execution
     if status == "FAILED":
-        error = _mapping(told.get("Error"))
-        text = ": ".join(str(one) for one in (error.get("ErrorType"), error.get("ErrorMessage")) if one)
+        error = _mapping(fields.get("Error"))
+        text = ": ".join(str(part) for part in (error.get("ErrorType"), error.get("ErrorMessage")) if part)
         invocation.fail(text or "the execution failed")
         if execution is not None:
             execution.finish(Outcome.ERROR, error=text or "the execution failed")
     elif status == "SUCCEEDED" and execution is not None:
-        # A result that is too large for an answer is with the service already, and left out of it.
-        execution.finish(Outcome.OK, output=_parsed(told.get("Result")) if told.get("Result") else NOTHING)
+        # The SDK checkpoints a result that is too large for the answer, and leaves it out.
+        execution.finish(Outcome.OK, output=_parsed(fields.get("Result")) if fields.get("Result") else NOTHING)
 
 
 def _judge_result(invocation: Invocation, result: Any) -> None:
-    """What the user's function returned, below the SDK."""
+    """Record the result of the user's function, for a guard below the SDK."""
     if isinstance(result, _Suspension):
         invocation.note({"aws.lambda.durable_status": "PENDING"})
     else:
@@ -154,7 +155,7 @@ def _judge_result(invocation: Invocation, result: Any) -> None:
 
 
 class _Suspension(dict):  # type: ignore[type-arg]
-    """Stands for what was raised to end an invocation that has to wait; as its output it reads like an answer."""
+    """The exception that ends an invocation at a wait. As the invocation's output it reads like the SDK's answer."""
 
     def __init__(self, error: BaseException) -> None:
         super().__init__(Status="PENDING")
@@ -171,8 +172,8 @@ def guarded_durably(function: Callable[..., Any], begin: Begin) -> Callable[...,
 
 
 def _keep_suspensions(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that returns what ``function`` raises in order to wait, since that is no error. What else it raises
-    is noted as the end of the execution, if it is that."""
+    """A function that returns the exception by which ``function`` waits, as that is no error. Any other exception that
+    fails the execution is recorded as its end."""
 
     @functools.wraps(function)
     def run(*args: Any, **keywords: Any) -> Any:
@@ -192,7 +193,7 @@ def _keep_suspensions(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _raise_suspensions(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that raises again what :func:`_keep_suspensions` has kept."""
+    """A function that raises the exception that :func:`_keep_suspensions` returned."""
 
     @functools.wraps(function)
     def run(*args: Any, **keywords: Any) -> Any:
@@ -205,7 +206,7 @@ def _raise_suspensions(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _note_failure(error: BaseException, context: Any) -> None:
-    """Below the SDK: an exception fails the execution, unless it is one by which the SDK asks for another try."""
+    """Close the execution of a guard below the SDK as failed, unless the exception makes the service retry."""
     invocation = current_invocation()
     if invocation is None or invocation.state.execution is None or not hasattr(context, "execution_context"):
         return
@@ -219,22 +220,22 @@ def _suspends(error: BaseException) -> bool:
 
 
 def _is(error: BaseException, *names: str) -> bool:
-    """True if it is one of the SDK's of these names, or derives from one."""
-    return any(one.__name__ in names and one.__module__.startswith(_SDK) for one in type(error).__mro__)
+    """True if the error is an instance of one of these classes of the SDK."""
+    return any(base.__name__ in names and base.__module__.startswith(_SDK) for base in type(error).__mro__)
 
 
 # Threads
 
 
 class _SharingExecutor(ThreadPoolExecutor):
-    """Its threads get the context of whoever submits."""
+    """Runs each task in a copy of the submitter's context."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **keywords: Any) -> Future[Any]:
         return super().submit(contextvars.copy_context().run, fn, *args, **keywords)
 
 
 def _share_context() -> None:
-    """Have the SDK's threads share the context of their caller; doing it twice changes nothing."""
+    """Make the SDK's threads run in their caller's context. A second call changes nothing."""
     for name, module in list(sys.modules.items()):
         if name.startswith(_SDK) and vars(module).get("ThreadPoolExecutor") is ThreadPoolExecutor:
             module.ThreadPoolExecutor = _SharingExecutor  # type: ignore[attr-defined]

@@ -1,10 +1,10 @@
-"""The handler for functions whose code stays as it is: it loads the function's own handler, and guards it.
+"""The handler for functions whose code stays unchanged. It loads the function's own handler and guards it.
 
-Configure ``trace_guard_lambda.entry.handler`` as the function's handler and its own one as
-``TRACE_GUARD_HANDLER=app.handler``; or leave the handler, and set ``AWS_LAMBDA_EXEC_WRAPPER=/opt/trace-guard-exec``
-with the layer. The function's module is imported when this one is, which is in the init phase, as ever.
+Configure ``trace_guard_lambda.entry.handler`` as the function's handler, and the function's own handler as
+``TRACE_GUARD_HANDLER=app.handler``. With the layer, set ``AWS_LAMBDA_EXEC_WRAPPER=/opt/trace-guard-exec`` instead and
+leave the handler unchanged. The import of this module imports the function's module, in the init phase as usual.
 
-What goes wrong while it is imported becomes a trace of its own, and is raised on for the runtime to report.
+An error of that import becomes a trace of its own and is raised for the runtime to report.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ _OURS = f"{__name__}.handler"
 
 
 def _load(name: str) -> Callable[..., Any]:
-    """The function's own handler, guarded unless its code has done that.
+    """The function's own handler, guarded unless it is guarded already.
 
     Args:
-        name: as in the function's configuration, ``module.function``; folders before it with dots or slashes.
+        name: as in the function's configuration: ``module.function``, with dots or slashes after folders.
 
     Raises:
-        BaseException: what the import of its module has raised, in the form that the runtime reports.
+        BaseException: the import of its module failed; in the form that the runtime reports.
     """
     with contain("find the layer's packages for this Python"):
         _add_packages()
@@ -46,14 +46,14 @@ def _load(name: str) -> Callable[..., Any]:
     try:
         function = _imported(name)
     except BaseException as error:
-        with contain("trace what went wrong in the init phase"):
+        with contain("trace an error in the init phase"):
             _trace_init_error(error, began)
         raise
     return function if _is_guarded(function) else guard_handler(function)
 
 
 def _imported(name: str) -> Callable[..., Any]:
-    """By the runtime's own loader, so that each error is reported as if it had loaded the module itself:
+    """Import with the runtime's own loader, so that errors are reported as usual:
     https://github.com/aws/aws-lambda-python-runtime-interface-client/blob/main/awslambdaric/bootstrap.py"""
     find = getattr(sys.modules.get("awslambdaric.bootstrap"), "_get_handler", None)
     if callable(find):
@@ -63,7 +63,7 @@ def _imported(name: str) -> Callable[..., Any]:
 
 
 def _is_guarded(function: Any) -> bool:
-    """True if the function is guarded at any depth. Another guard around it would override the settings of that one."""
+    """True if the function is guarded at any depth. Another guard around it would override its settings."""
     seen = 0
     while function is not None and seen < 100:
         if hasattr(function, GUARDED):
@@ -73,7 +73,7 @@ def _is_guarded(function: Any) -> bool:
 
 
 def _trace_init_error(error: BaseException, began: float) -> None:
-    """A trace of one span, delivered before the process ends over the error."""
+    """Write a trace of one span for an error that ends the process."""
     guard = default_guard()
     if guard.settings.disabled:
         return
@@ -83,17 +83,17 @@ def _trace_init_error(error: BaseException, began: float) -> None:
     invocation.open()
     invocation.span.log(metrics={"start": began}, metadata={"trace_guard": {"reason": "init"}})
     invocation.close(_cause(error))
-    # The process ends over this, and must not wait for a backend that did not answer now: the next start delivers.
+    # The process is about to end and must not wait for the backend any longer. The next start delivers the rest.
     guard.close(timeout=0.0)
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What user code raised: the runtime's loader turns that into an exception of its own, with less to tell."""
+    """The exception that user code raised. The runtime's loader replaces it by one with less detail."""
     return error.__context__ if isinstance(error.__context__, (ImportError, SyntaxError)) else error
 
 
 def _add_packages() -> None:
-    """A layer for several Pythons has the packages of each apart. Managed runtimes look there, others don't:
+    """Add the layer's packages for this Python version to ``sys.path``. Only managed runtimes do so themselves:
     https://docs.aws.amazon.com/lambda/latest/dg/packaging-layers.html#packaging-layers-paths"""
     here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     packages = os.path.join(here, "lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")

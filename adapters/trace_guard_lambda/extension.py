@@ -1,8 +1,8 @@
-"""Lambda's internal extension: a thread of the runtime's own process that the freeze waits for.
+"""Lambda's internal extension: a thread in the runtime's process that the freeze waits for.
 
-The environment freezes "when the runtime and each extension have completed and there are no pending events",
-while the caller gets the response "as soon as the function code is complete without waiting for the included
-extensions": between the two there is time to deliver that costs nobody's latency.
+The environment freezes "when the runtime and each extension have completed and there are no pending events". The caller
+gets the response "as soon as the function code is complete without waiting for the included extensions". Delivery
+between the two adds no latency.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html and
 https://aws.amazon.com/blogs/compute/performance-and-functionality-improvements-for-aws-lambda-extensions/
@@ -27,42 +27,42 @@ if TYPE_CHECKING:
 
 __all__ = ["Extension", "register"]
 
-# Not that of the layer's extension: two of one name are not accepted.
+# Differs from the name of the layer's extension, as the service rejects a name that is registered already.
 _NAME = "trace-guard-internal"
 _REGISTER = "/2020-01-01/extension/register"
 _NEXT = "/2020-01-01/extension/event/next"
-# An extension that is still at it when the function's time is up bills the whole timeout and resets the
-# environment.
+# An extension that still works when the function times out bills the whole timeout and resets the environment.
 _MARGIN_SECONDS = 0.3
-# From when the service has accepted a registration it waits for that extension, whose identifier is in the answer
-# alone: nobody who has stopped waiting for it can ask for events, and the init, which may take 10 s, fails. So this
-# is for an answer that will not come any more, not for one that is slow.
+# Once the service has accepted a registration, the init waits for that extension to ask for an event, for up to 10 s.
+# The request needs the identifier in the answer, so giving up on a slow answer fails the init. This limit is for an
+# answer that will never come.
 _REGISTER_SECONDS = 5.0
 _REGISTER_ATTEMPTS = 3
-# From the first byte of an answer to its last.
+# The most seconds from the first byte of an answer to its last.
 _ANSWER_SECONDS = 5.0
-# More than any function may take: what an event says beyond that is no deadline.
+# Longer than any function may run. A later deadline in an event is not believed.
 _LONGEST_SECONDS = 86_400.0
 _LATEST_MILLISECONDS = 1e15
-# Between two attempts if the service does not answer as it should; a thread that gave up would bill every
-# invocation to its timeout.
+# The pause between attempts while the service answers with errors. The thread never gives up, as every invocation would
+# then be billed up to its timeout.
 _RETRY_SECONDS = 0.05
-# The runtime and the thread are told of an event at the same moment: this is for a thread that the system lets wait.
+# The runtime and the thread receive an event at the same moment. This allows for a thread that is scheduled late.
 _ARRIVAL_SECONDS = 0.1
 
 
 class Extension:
-    """Calls ``work`` with a deadline after each response, and holds the freeze back meanwhile.
+    """Calls ``work`` with a deadline after each response, and delays the freeze meanwhile.
 
-    Its thread waits until the runtime asks for its next event, which it does right after the response, or
-    until shortly before the deadline, whichever is first, and never longer. It is there before the registration, as
-    an extension that does not ask for events is waited for in vain.
+    Its thread waits until the runtime asks for its next event, which it does right after the response, but no longer
+    than until shortly before the deadline. The thread is started before the registration, because a registered
+    extension that never asks for events fails the init.
 
     Args:
         address: host and port of the runtime API, as in ``AWS_LAMBDA_RUNTIME_API``.
+        work: delivers until the deadline that it is called with.
 
     Raises:
-        RuntimeError: no thread can be had.
+        RuntimeError: the thread can't be started.
     """
 
     def __init__(self, address: str, work: Callable[[Deadline], object]) -> None:
@@ -71,21 +71,21 @@ class Extension:
         self._changed = threading.Condition()
         self._identifier: str | None = None
         self._decided = False
-        # Request ids: of the event that the runtime is at, of the one that it was at before it asked for the next,
-        # and of the one whose end the thread waits for.
-        self._at: str | None = None
+        # Request ids of the event that the runtime handles, of the one before it, and of the event whose end the
+        # thread waits for.
+        self._current: str | None = None
         self._finished: str | None = None
-        self._serves: str | None = None
-        # Whether the thread is still to be told of the event that the runtime is at, or gets next.
-        self._expects = False
+        self._awaited: str | None = None
+        # True while the thread has not received the runtime's current or next event yet.
+        self._expects_event = False
         self._thread = threading.Thread(target=self._run, name="trace-guard-extension", daemon=True)
         self._thread.start()
 
     def begin(self, identifier: str | None) -> None:
-        """Ask for events from now on; or end, if there was no registration.
+        """Ask for events from now on, or end the thread if there is no registration.
 
         Args:
-            identifier: what the registration was answered with.
+            identifier: from the answer to the registration; None without one.
         """
         with self._changed:
             self._identifier, self._decided = identifier, True
@@ -96,31 +96,31 @@ class Extension:
         self.begin(None)
 
     @property
-    def comes_after(self) -> bool:
-        """True if, as far as is known, the event that the runtime is at will be followed by ``work``; False if the
-        thread had to leave it before its end, or was not told of it."""
+    def will_deliver(self) -> bool:
+        """True if ``work`` is expected to run after the current event; False if the thread gave up waiting for its end
+        or did not receive the event."""
         with self._changed:
-            return self._expects or self._serves is not None
+            return self._expects_event or self._awaited is not None
 
     def event_came(self, request_id: str | None) -> None:
-        """The runtime has got this event."""
+        """Record that the runtime has received this event."""
         with self._changed:
-            self._at = request_id
+            self._current = request_id
 
     def runtime_polls(self) -> bool:
-        """The runtime asks for its next event, so that the response to the one before is on its way.
+        """Record that the runtime asks for its next event, so the response to the current one is on its way.
 
         Returns:
-            True if ``work`` will be called now; if False, nobody does what is to be done but the caller.
+            True if the thread calls ``work`` now; False if the caller has to do that work.
         """
         with self._changed:
-            if self._at is not None:
-                self._changed.wait_for(lambda: not self._expects, _ARRIVAL_SECONDS)
-            takes = self._serves is not None
-            self._finished, self._at, self._serves = self._at, None, None
-            self._expects = True
+            if self._current is not None:
+                self._changed.wait_for(lambda: not self._expects_event, _ARRIVAL_SECONDS)
+            delivers = self._awaited is not None
+            self._finished, self._current, self._awaited = self._current, None, None
+            self._expects_event = True
             self._changed.notify_all()
-            return takes
+            return delivers
 
     def _run(self) -> None:
         with self._changed:
@@ -132,8 +132,8 @@ class Extension:
         connection = http.client.HTTPConnection(self._address, timeout=None)
         _bound_answers(connection, Deadline.never())
         while (identifier := self._identifier) is not None:
-            # What users hand in is called here too, and may say that the program is to exit: a registered extension
-            # without a thread would have every invocation time out.
+            # User code that runs here may raise SystemExit. The thread must survive it: without the thread, every
+            # invocation would time out.
             try:
                 self._turn(connection, identifier)
             except BaseException as fault:  # noqa: BLE001
@@ -142,7 +142,7 @@ class Extension:
         connection.close()
 
     def _turn(self, connection: http.client.HTTPConnection, identifier: str) -> None:
-        """Ask for an event, and see it through."""
+        """Ask for an event and handle it."""
         event: dict[str, Any] | None = None
         try:
             with contain("wait for the next event as an extension"):
@@ -157,29 +157,29 @@ class Extension:
                 self._serve(event)
 
     def _lost(self) -> None:
-        """There was no event in an answer: if there should have been, the service takes it for done with."""
+        """Stop expecting an event after an answer without one. The service regards any lost event as handled."""
         with self._changed:
-            self._expects = False
+            self._expects_event = False
             self._changed.notify_all()
 
     def _serve(self, event: dict[str, Any]) -> None:
         request_id, deadline = event.get("requestId"), _deadline(event)
         with self._changed:
             if request_id is not None and request_id == self._finished:
-                return  # the runtime could not wait for us
-            self._expects, self._serves = False, request_id
+                return  # the runtime has gone on without waiting for this thread
+            self._expects_event, self._awaited = False, request_id
             self._changed.notify_all()
-            # Whatever it is at as it asks for the next one: it can't have got a later one meanwhile.
-            over = request_id is not None and self._changed.wait_for(
-                lambda: self._serves is None, deadline.remaining
+            # Any poll ends this event: the runtime can't receive a later event before this thread asks for one.
+            is_over = request_id is not None and self._changed.wait_for(
+                lambda: self._awaited is None, deadline.remaining
             )
-            self._serves = None
-        if over:
+            self._awaited = None
+        if is_over:
             self._work(deadline)
 
 
 def _bound_answers(connection: http.client.HTTPConnection, deadline: Deadline) -> None:
-    """Read answers until the deadline, and no longer than some seconds once they have begun."""
+    """Limit the time for reading answers: until the deadline, and a few seconds from their first byte."""
     from trace_guard.backends.bounded_answer import Bound, BoundedAnswer
 
     def answer(*args: Any, **keywords: Any) -> BoundedAnswer:
@@ -208,8 +208,10 @@ def _next_event(connection: http.client.HTTPConnection, identifier: str) -> dict
 
 
 def register(address: str, work: Callable[[Deadline], object]) -> Extension | None:
-    """Become an internal extension; None if the service won't have it, as inside a handler, on managed
-    instances, and in emulators, or if there is no thread for it.
+    """Register as an internal extension.
+
+    Returns None if the service refuses, as it does inside a handler, on managed instances and in emulators, or if no
+    thread can be started.
 
     Args:
         address: host and port of the runtime API, as in ``AWS_LAMBDA_RUNTIME_API``.
@@ -232,13 +234,13 @@ def register(address: str, work: Callable[[Deadline], object]) -> Extension | No
 
 
 def _threads_are_real() -> bool:
-    """False where gevent or eventlet have replaced them: a greenlet does not run while the runtime waits for its next
-    event, as it does so in C."""
+    """False if gevent or eventlet have replaced threads. The runtime waits for its next event in C, and no greenlet
+    runs meanwhile."""
     return isinstance(_thread.start_new_thread, types.BuiltinFunctionType)
 
 
 def _identifier(address: str) -> str | None:
-    """What a registration is answered with; None if it is refused, or nobody answers."""
+    """The identifier from the answer to a registration; None if it is refused or not answered."""
     import http.client
 
     from trace_guard.backends.bounded_answer import MOST_BYTES, AnswerTooLong
@@ -259,7 +261,7 @@ def _identifier(address: str) -> str | None:
             answer = connection.getresponse()
             identifier = answer.getheader("Lambda-Extension-Identifier")
             if answer.status == 200 and identifier:
-                return identifier  # what may be wrong with the rest of the answer does not matter
+                return identifier  # the rest of the answer is not needed
             body = answer.read(MOST_BYTES)
         except TimeoutError:
             warn_once(
@@ -268,7 +270,7 @@ def _identifier(address: str) -> str | None:
             )
             return None
         except (OSError, http.client.HTTPException, AnswerTooLong, ValueError) as error:
-            # It may not have been accepted yet; if it was, the same name is refused now.
+            # The service may have accepted it or not. If it did, the next attempt is refused for its name.
             logger.debug("a registration was not answered: %s", error)
             continue
         finally:

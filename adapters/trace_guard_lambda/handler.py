@@ -71,15 +71,15 @@ def guard_handler(
 ) -> Any:
     """Guard a Lambda handler: each invocation is one trace, closed and delivered however it ends.
 
-    Use it bare or with keywords. An ``async def`` handler becomes a plain one, which Lambda can call. It runs on one
-    event loop that is kept from invocation to invocation.
+    Use it bare or with keywords. An ``async def`` handler becomes a plain function, which Lambda can call. All
+    invocations run it on the same event loop.
 
     Args:
         guard: by default the process's own, see :func:`trace_guard.configure`.
         project, project_id: the Braintrust project; by default that of the settings, else the function's name.
         name: of the root span; by default derived from the event, such as ``GET /items/{id}`` or ``orders process``,
             else the function's name.
-        capture_input, capture_output: whether event and result are logged; by default as the settings say.
+        capture_input, capture_output: whether event and result are logged; by default as configured in the settings.
         tags, metadata: logged on the root span.
         flush: when rows are delivered. By default after the response and before the freeze, in the best way available;
             ``Invocation.delivery`` names it. With ``before-response`` the response waits.
@@ -112,7 +112,7 @@ def _guarded(
     def begin(args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation:
         event = args[0] if args else keywords.get("event")
         context = args[1] if len(args) > 1 else keywords.get("context")
-        with contain("take note of the freeze before this invocation"):
+        with contain("record the freeze before this invocation"):
             if not managed:
                 ours.pipeline.courier.thawed()
         run = durable and contained(
@@ -129,7 +129,7 @@ def _guarded(
         parent: Parent | None
         parent, about = contained(
             "find the parent",
-            # All invocations of an execution have one parent, and the fallbacks differ between them.
+            # All invocations of an execution have the same parent, but each has fallbacks of its own.
             lambda: parentage(described.carriers, () if run else described.fallbacks), (None, {}),
         )
         if extract is not None:
@@ -152,7 +152,7 @@ def _guarded(
         with contain("announce an invocation"):
             _after_response.begin(request_id_of(context), invocation)
             if puts_off:
-                invocation.state.after_response = functools.partial(_after_response.hand_over, invocation)
+                invocation.state.after_response = functools.partial(_after_response.schedule, invocation)
         return invocation
 
     managed = is_managed_instance()
@@ -162,7 +162,7 @@ def _guarded(
         if puts_off:
             with contain("prepare the delivery after the response"):
                 _after_response.prepare()
-                _after_response.at_last = ours.pipeline.recover_rest
+                _after_response.when_delivered = ours.pipeline.recover_rest
         with contain("connect with the external extension"):
             _after_response.connect(ours.pipeline)
         with contain("prepare for the end of the environment"):
@@ -195,7 +195,7 @@ def _judge(described: Description, invocation: Invocation, result: Any) -> None:
 
 
 def _policy(guard: Guard) -> tuple[FlushPolicy, bool]:
-    """The policy when delivery can't wait until after the response, and whether to try that."""
+    """The policy to fall back to, and whether to try delivery after the response first."""
     if guard.settings.flush is FlushPolicy.BEFORE_RESPONSE:
         return FlushPolicy.BEFORE_RESPONSE, False
     if is_managed_instance():

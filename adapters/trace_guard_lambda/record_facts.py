@@ -1,4 +1,4 @@
-"""The metadata of one record of a batch: that of an event with no other record."""
+"""The metadata of one record of a batch, read as if it were the only record of an event."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ __all__ = ["facts_of_record", "plain_record"]
 
 
 def plain_record(record: Any) -> Mapping[str, Any]:
-    """A record as a mapping with the names of Lambda's event. Data classes of Powertools are mappings already; a
-    pydantic model is dumped. Empty for anything else."""
+    """A record as a mapping with the names of Lambda's event. Powertools' data classes are mappings, and a pydantic
+    model is dumped. Empty for anything else."""
     dump = None if isinstance(record, Mapping) else getattr(record, "model_dump", None)
     return mapping(dump(by_alias=True) if callable(dump) and not isinstance(record, type) else record)
 
 
 def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of a record's span: source, ids and attempt by the names of :mod:`.triggers`, never its content, and
-    as ``links`` the trace that the record comes from. The root stays the parent, as it is that of the whole batch."""
-    # Lambda groups the records of Kafka by partition, and they don't name their source.
+    """The metadata of a record's span: source, ids and attempt, with the names of :mod:`.triggers`, and never the
+    record's content. ``links`` refers to the trace that the record comes from; the root of the batch stays the
+    parent."""
+    # Lambda groups Kafka records by partition, and a record does not name its source.
     kafka = "topic" in record and "offset" in record
     event = {"eventSource": "aws:kafka", "records": {"": [record]}} if kafka else {"Records": [record]}
     description = describe(event)
@@ -31,12 +32,12 @@ def facts_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
     more = {
         "attempt": number(attributes.get("ApproximateReceiveCount")),
         "aws.sqs.message_group_id": text(attributes.get("MessageGroupId")),
-        # A batch's result names the failed records of a stream by these.
+        # The result of a stream's batch identifies failed records by these.
         "aws.kinesis.sequence_number": text(mapping(record.get("kinesis")).get("sequenceNumber")),
         "aws.dynamodb.sequence_number": text(mapping(record.get("dynamodb")).get("SequenceNumber")),
     }
     facts.update((key, value) for key, value in more.items() if value is not None)
-    # Beside an empty carrier none is adopted as the parent, so what remains are links.
+    # With an empty carrier beside the record's, no carrier becomes the parent and all become links.
     _, links = parentage((*description.carriers, {}))
     facts.update((key, value) for key, value in links.items() if key == "links" and value)
     return facts

@@ -1,8 +1,8 @@
-"""Where Lambda's own runtime client lets others know what becomes of a result.
+"""Hooks into Lambda's own runtime client.
 
-The client (``awslambdaric``, in the managed runtimes and in container images) posts a result, or an error, and
-then asks for the next event. Between the two the caller has its answer, and the environment is not frozen yet.
-It offers no hooks, so that the methods of its class are wrapped; where they are not to be found, nothing is.
+The client (``awslambdaric``, in the managed runtimes and in container images) posts a result or an error, and then asks
+for the next event. Between the two, the caller has its answer and the environment is not frozen yet. The client offers
+no hooks, so the methods of its class are wrapped if they exist.
 
 https://github.com/aws/aws-lambda-python-runtime-interface-client/blob/main/awslambdaric/lambda_runtime_client.py
 """
@@ -24,28 +24,28 @@ _MARK = "_wrapped_by_trace_guard"
 
 
 class Listener(Protocol):
-    """What is told of the runtime's doings, on its main thread."""
+    """Receives the client's calls on the runtime's main thread."""
 
     def before_next(self) -> None:
-        """The response is on its way, and the next event will be asked for as soon as this returns."""
+        """The response is on its way. The client asks for the next event when this returns."""
 
     def event_came(self, request_id: str | None) -> None:
-        """The next event is there, and will be handed to the function; None if its client does not say which."""
+        """The next event has arrived. The id is None if the client does not have it."""
 
     def error_posted(self, request_id: str, error: str) -> None:
-        """An error was posted as the outcome of this request; its JSON."""
+        """The client has posted an error, as JSON, as the outcome of this request."""
 
     def result_refused(self, request_id: str, error: BaseException) -> None:
-        """The result could not be posted, which the process will die of."""
+        """The client could not post the result. The process ends with this error."""
 
 
 def listen(listener: Listener) -> bool:
-    """Tell ``listener`` from now on; False if this process does not run under a client that is known."""
+    """Call ``listener`` from now on. Returns False if this process does not run under a known client."""
     for module in _MODULES:
         for name in _CLASSES:
-            found = getattr(sys.modules.get(module), name, None)
-            if isinstance(found, type) and "wait_next_invocation" in found.__dict__:
-                _wrap(found, listener)
+            client = getattr(sys.modules.get(module), name, None)
+            if isinstance(client, type) and "wait_next_invocation" in client.__dict__:
+                _wrap(client, listener)
                 return True
     return False
 
@@ -56,7 +56,7 @@ def _wrap(client: type, listener: Listener) -> None:
             with contain("deliver before the next event"):
                 listener.before_next()
             event = plain(*args, **keywords)
-            with contain("take note of an event"):
+            with contain("record an event"):
                 listener.event_came(getattr(event, "invoke_id", None))
             return event
 
@@ -65,7 +65,7 @@ def _wrap(client: type, listener: Listener) -> None:
     def failing(plain: Callable[..., Any]) -> Callable[..., Any]:
         def post_invocation_error(self: Any, invoke_id: Any, error: Any, *args: Any, **keywords: Any) -> Any:
             posted = plain(self, invoke_id, error, *args, **keywords)
-            with contain("take note of an error that was posted"):
+            with contain("record a posted error"):
                 listener.error_posted(invoke_id, error)
             return posted
 
@@ -76,7 +76,7 @@ def _wrap(client: type, listener: Listener) -> None:
             try:
                 return plain(self, invoke_id, *args, **keywords)
             except BaseException as error:
-                with contain("take note of a result that was refused"):
+                with contain("record a refused result"):
                     listener.result_refused(invoke_id, error)
                 raise
 

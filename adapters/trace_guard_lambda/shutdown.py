@@ -1,7 +1,8 @@
-"""The end of an execution environment.
+"""Closes and delivers before the execution environment ends.
 
-If any extension is registered, the runtime gets SIGTERM before it is killed: 500 ms before with an internal extension,
-300 ms before with external ones only. Without extensions it is killed at once, and the next start closes what is open.
+With any extension, Lambda sends the runtime SIGTERM before it kills it: 500 ms before with an internal extension, 300
+ms before with external ones only. Without extensions, Lambda kills it at once, and the next start closes its open
+spans.
 
 https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown
 """
@@ -22,8 +23,8 @@ _listener = SigtermListener(0.25)
 
 
 def prepare_for_shutdown() -> None:
-    """Close and deliver what is open when SIGTERM comes; once, and only under Lambda."""
+    """Listen for SIGTERM, only under Lambda. A second call changes nothing."""
     if os.environ.get("AWS_LAMBDA_RUNTIME_API"):
-        # A process that ends by itself has delivered what it could; its caller, or the next init, waits for it.
+        # A process that ends by itself has tried to deliver already, and a caller or the next init waits for its exit.
         PROCESS.exits_within(_EXIT_SECONDS)
         _listener.install()

@@ -1,10 +1,10 @@
-"""SnapStart: the process is initialised once, and many environments go on from a copy of its memory and disk.
+"""SnapStart: Lambda initialises the process once and restores many environments from a copy of its memory and disk.
 
-Before the copy is made all that the init has logged is delivered and the project is looked up, so that no copy has
-to; and no connection is left open, which no copy would find alive. After that each begins with a journal of its own.
-Ids need no care: they come from the kernel's random numbers when a span begins, never from the init.
+The hook before the snapshot delivers what the init has logged, looks the project up, and closes all connections, which
+would be dead in the copies. After a restore, each copy starts a journal of its own. Span ids need no attention: they
+come from the kernel's random numbers when a span starts, never from the init.
 
-The hooks count as a part of the init, which may take minutes, and of the restore, which may take ten seconds.
+The hooks count as part of the init, which may take minutes, and of the restore, which may take ten seconds.
 https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
 """
 
@@ -19,24 +19,24 @@ from trace_guard.runtime.state import PROCESS
 
 __all__ = ["prepare_for_snapshot"]
 
-# An init that is delayed delays nobody but whoever publishes a version; and a dead backend must not fail it.
+# The delay only affects the publishing of a version, but a dead backend must not make the init time out.
 _MOST_SECONDS = 10.0
 
 _guards: list[Guard] = []
 
 
 def prepare_for_snapshot(guard: Guard, restored: Callable[[], object]) -> None:
-    """Register what is to be done before the snapshot and after each restore from it.
+    """Register the hooks before the snapshot and after each restore.
 
     Args:
-        restored: called after a restore.
+        restored: called after each restore.
     """
     try:
         from snapshot_restore_py import (  # type: ignore[import-untyped, unused-ignore]
             register_after_restore,
             register_before_snapshot,
         )
-    except ImportError:  # it comes with the runtimes that have SnapStart, and with awslambdaric
+    except ImportError:  # the runtimes with SnapStart and awslambdaric have it
         logger.debug("trace-guard has no hooks for the snapshot: snapshot_restore_py is missing")
         return
     if not _guards:
@@ -47,10 +47,10 @@ def prepare_for_snapshot(guard: Guard, restored: Callable[[], object]) -> None:
 
 def _before_snapshot() -> None:
     for guard in _guards:
-        with contain("get ready for the snapshot"):
+        with contain("prepare for the snapshot"):
             deadline = Deadline.after(min(_MOST_SECONDS, guard.settings.exit_timeout))
             name = None if guard.settings.project_id else guard.settings.project
-            # On a thread, as it has a timeout of its own.
+            # On a thread, as the look-up has a timeout of its own.
             looking_up = threading.Thread(target=guard.pipeline.find_out, args=(name,), daemon=True)
             looking_up.start()
             PROCESS.sdk.drain(deadline)
@@ -61,9 +61,9 @@ def _before_snapshot() -> None:
 
 
 def _after_restore(restored: Callable[[], object]) -> None:
-    with contain("take note of the restore"):
+    with contain("record the restore"):
         restored()
     for guard in _guards:
-        with contain("go on after a restore"):
+        with contain("continue after a restore"):
             guard.pipeline.after_restore()
-            guard.start(defer_recovery=True)  # looks up again what could not be found out before
+            guard.start(defer_recovery=True)  # repeats look-ups that failed before the snapshot

@@ -175,8 +175,8 @@ class Runtime:
         self.done: list[tuple[str, str]] = []
         self.after = AfterResponse()
         self.invocation: Any = types.SimpleNamespace(guard=types.SimpleNamespace(runtime=None))
-        self.after._hears = True
-        self.extension = self.after._extension = kind(service.address, self.after._work)
+        self.after._is_listening = True
+        self.extension = self.after._extension = kind(service.address, self.after._run_deliveries)
         self.extension.begin("identifier")
         self.after.before_next()
 
@@ -189,7 +189,7 @@ class Runtime:
         """Get an event, and answer it."""
         self.after.event_came(request_id)
         self.after._deadline = Deadline.after(2.0)
-        assert self.after.hand_over(
+        assert self.after.schedule(
             self.invocation, lambda deadline, way: self.done.append((request_id, way))
         ) is not None
 
@@ -262,6 +262,6 @@ def test_a_job_is_never_between_the_two(service: Service, make_runtime: MakeRunt
     until(lambda: service.asked == 1)
     service.tells(invoke("first", 0.5))
     runtime.handles("first")
-    assert runtime.extension.comes_after
+    assert runtime.extension.will_deliver
     runtime.after.before_next()
     assert runtime.done == [("first", "before-next-event")]

@@ -44,11 +44,11 @@ def test_the_external_extension_asks_again(name: str) -> None:
         assert api.register("INVOKE")
         api.ask()
         began = time.monotonic()
-        assert api.take() is None
+        assert api.receive() is None
         assert time.monotonic() - began < BUDGET + SLACK
         server.healthy = True
         api.ask()
-        event = api.take()
+        event = api.receive()
         assert event is not None
         assert event["eventType"] == "INVOKE"
 
@@ -63,7 +63,7 @@ def test_the_internal_extension_asks_again(name: str, caplog: pytest.LogCaptureF
         until(lambda: len(server.heads) >= 2, BUDGET * 2 + SLACK)
         server.healthy = True
         extension.event_came("1")
-        until(lambda: extension.comes_after and server.bodies)
+        until(lambda: extension.will_deliver and server.bodies)
         until(lambda: extension.runtime_polls() or done.is_set())
         assert done.wait(A_WHILE)
         extension.end()

@@ -1,6 +1,6 @@
-"""Lambda's external extension: a process of its own, which outlives the runtime and tells how that ended.
+"""Lambda's external extension: a separate process that outlives the runtime and closes the traces that it left open.
 
-``program`` is what the layer's ``extensions/trace-guard`` runs; it takes part in the environment's life at once and
-imports the rest, ``process``, while the runtime is still starting. ``link`` is the other end of the socket, in the
-runtime's process.
+The layer's ``extensions/trace-guard`` runs ``program``, which registers at once and imports ``process`` while the
+runtime is still starting. ``link`` is the other end of the socket, in the runtime's process. Messages about events and
+journals come in over the socket. Rows from those journals go out to the backend.
 """

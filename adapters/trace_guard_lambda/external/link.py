@@ -22,15 +22,14 @@ _open: list[Link] = []
 _hooked = False
 
 
-def connect(pipeline: Pipeline, *, gates: bool = False) -> Link | None:
-    """The link to the extension of this environment; None if there is none, which takes microseconds to find out.
+def connect(pipeline: Pipeline, *, holds_freeze: bool = False) -> Link | None:
+    """The link to the extension of this environment; None without an extension, which takes microseconds to find out.
 
-    The link carries the API key, so it is made on Lambda alone, and only to a process of the same user.
+    The link carries the API key, so it is only made on Lambda, to a process of the same user.
 
     Args:
-        pipeline: whose journal the extension is to share. One with a backend of its own, which only this process
-            has, is not shared.
-        gates: whether the extension is to hold back the freeze after each event, until :meth:`Link.end`.
+        pipeline: whose journal is shared with the extension. A pipeline with a backend in memory is not shared.
+        holds_freeze: True if the extension must delay the freeze after each event until :meth:`Link.end`.
     """
     if pipeline.key is None or pipeline.settings.backend_name == "memory" or not _is_lambda():
         return None
@@ -56,10 +55,10 @@ def connect(pipeline: Pipeline, *, gates: bool = False) -> Link | None:
         return None
     except OSError as error:
         connection.close()
-        logger.debug("no extension listens at %s: %s", path, error)  # it was another environment's, on the same disk
+        logger.debug("no extension listens at %s: %s", path, error)  # another environment left it on the same disk
         return None
     connection.setblocking(False)
-    link = Link(pipeline, connection, gates=gates)
+    link = Link(pipeline, connection, holds_freeze=holds_freeze)
     return link if link.is_open else None
 
 
@@ -68,20 +67,21 @@ def _is_lambda() -> bool:
 
 
 def _connect(connection: socket.socket, path: str, name: str) -> None:
-    """
+    """Connect to a socket of the same user.
+
     Args:
         path: leads to the socket.
-        name: is for messages.
+        name: the path for error messages.
 
     Raises:
         PermissionError: another user owns the socket, can write to it, or listens at it.
     """
     from .program import check_owner, user_at_other_end
 
-    found = os.lstat(path)
-    if not stat.S_ISSOCK(found.st_mode):
+    status = os.lstat(path)
+    if not stat.S_ISSOCK(status.st_mode):
         raise PermissionError(f"{name} is not a socket")
-    check_owner(found, name)
+    check_owner(status, name)
     connection.connect(path)
     user = user_at_other_end(connection)
     if user != os.geteuid():
@@ -89,53 +89,55 @@ def _connect(connection: socket.socket, path: str, name: str) -> None:
 
 
 class Link:
-    """Tells the extension of each invocation. Never blocks and never raises: what the socket does not take at once
-    ends the link. The extension takes its end for the runtime's, and finds that the journal is still held.
+    """Sends a message to the extension about each invocation.
 
-    Its end in a forked child is no end: the child's copy is closed, as the parent's death could not be seen else.
+    It never blocks and never raises: a message that the socket does not accept at once closes the link. The extension
+    then checks whether the runtime has died, and finds that the journal is still locked.
+
+    A forked child closes its copy of the socket. Otherwise the extension would not notice the parent's death.
 
     Attributes:
         pipeline: whose journal is shared.
     """
 
-    def __init__(self, pipeline: Pipeline, connection: socket.socket, *, gates: bool) -> None:
+    def __init__(self, pipeline: Pipeline, connection: socket.socket, *, holds_freeze: bool) -> None:
         self.pipeline = pipeline
         self._connection: socket.socket | None = connection
-        self._gates = gates
-        self._told: Settings | None = None
+        self._holds_freeze = holds_freeze
+        self._sent_settings: Settings | None = None
         _hook()
         _open.append(self)
         with contain("greet the extension"):
-            self._greet()
+            self._send_hello()
 
     @property
-    def gates(self) -> bool:
-        """True while the extension holds the freeze back after each event."""
-        return self._gates and self.is_open
+    def holds_freeze(self) -> bool:
+        """True while the extension delays the freeze after each event."""
+        return self._holds_freeze and self.is_open
 
     @property
     def is_open(self) -> bool:
         return self._connection is not None
 
     def begin(self, request_id: str | None, deadline: float | None) -> None:
-        """An invocation begins.
+        """Announce that an invocation begins.
 
         Args:
             deadline: in seconds since the epoch.
         """
-        with contain("tell the extension of an invocation"):
+        with contain("announce an invocation to the extension"):
             if self.is_open:
-                self._greet()
+                self._send_hello()
                 self._send("begin", request=request_id, deadline=deadline, journal=self._journal()[0])
 
     def end(self, *, deliver: bool) -> bool:
-        """The runtime is about to ask for its next event, also if the last one was not guarded.
+        """Announce that the runtime is about to ask for its next event. Called after unguarded events too.
 
         Args:
-            deliver: whether the extension is to deliver what is in the journal.
+            deliver: whether to request delivery of the rows in the journal.
 
         Returns:
-            True if it will, as far as can be known.
+            True if the request was sent, so that the extension is expected to deliver.
         """
         with contain("hand the delivery over to the extension"):
             journal, position = self._journal() if deliver else (None, None)
@@ -150,25 +152,25 @@ class Link:
         if connection is not None:
             connection.close()
 
-    def _greet(self) -> None:
-        """Say where rows go, unless it has been said: a login by the program's own code may change it."""
+    def _send_hello(self) -> None:
+        """Send the settings if they are new. A login in user code may change them."""
         settings = self.pipeline.settings
-        if settings is self._told:
+        if settings is self._sent_settings:
             return
         from .protocol import settings_of
 
         self._send(
             "hello", pid=os.getpid(), settings=settings_of(settings), path=[entry for entry in sys.path if entry],
-            gates=self._gates,
+            holds_freeze=self._holds_freeze,
         )
-        self._told = settings
+        self._sent_settings = settings
 
     def _journal(self) -> tuple[str | None, list[int] | None]:
-        """The journal's path, and the position behind its last row; nothing if it is in memory only."""
+        """The journal's path and the position after its last row; None for a journal in memory."""
         journal = self.pipeline.journal()
         if not journal.durable:
             return None, None
-        return str(getattr(journal, "path")), list(journal.end)  # noqa: B009 - of those in files only
+        return str(getattr(journal, "path")), list(journal.end)  # noqa: B009 - only journals on disk have a path
 
     def _send(self, kind: str, **values: Any) -> bool:
         from .protocol import encode
@@ -180,11 +182,11 @@ class Link:
 
         data = encode(kind, **values)
         try:
-            # User code may have given SIGPIPE back its default, which ends the process.
+            # User code may have restored SIGPIPE's default action, which ends the process.
             if connection.send(data, getattr(socket, "MSG_NOSIGNAL", 0)) == len(data):
                 return True
         except OSError as error:
-            logger.debug("the extension can't be told anything: %s", error)
+            logger.debug("the link to the extension is closed: %s", error)
         self.close()
         return False
 

@@ -1,13 +1,13 @@
-"""The extension's loop: events of the service, words of the runtimes, and what is to be done at which time.
+"""The extension's loop: it waits for events of the service and messages of runtimes, delivers, and takes over journals.
 
-One thread does it all, in turns; only the courier's threads are beside it. Its rules, of which each keeps the
-function from paying for a fault of ours:
+The loop runs on one thread. Only the courier has threads of its own. Three rules keep faults of ours from affecting the
+function:
 
-- While it holds back the freeze, it asks for the next event as soon as the runtime is done and delivery is over, or
-  the runtime's link has ended, or the time is up, whichever is first.
-- A runtime that does not want the freeze held back, as its internal extension does that, never waits for it.
-- What the end of a link means is known once the service says why the environment ends, which it says at once; so
-  it is asked for the next event, and not waited for longer than a moment.
+- While the extension delays the freeze, it asks for the next event as soon as the runtime and the delivery are done,
+  the runtime's link has ended, or the time is up.
+- The extension never delays the freeze for a runtime whose internal extension does so already.
+- The service's reason for ending the environment shows how a runtime died. The service sends it at once as the next
+  event, so the extension waits for it only for a moment.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .connection import Connection
 
 __all__ = ["Process"]
 
-# An extension that is still at it when the function's time is up bills the whole timeout, and resets the environment.
+# An extension that still works when the function times out bills the whole timeout and resets the environment.
 _MARGIN_SECONDS = 0.3
-# Before the end that a SHUTDOWN names, when SIGKILL comes.
+# Seconds kept back before the deadline of a SHUTDOWN, when the service sends SIGKILL.
 _LAST_SECONDS = 0.1
-# The service gives everything 2 s from when it begins to end the environment, of which the runtime may have had 0.5.
+# The whole shutdown may take 2 s, of which the runtime may use 0.5 s.
 # https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html#runtimes-lifecycle-shutdown
 _TAKE_OVER_SECONDS = 1.3
 _REASON_SECONDS = 0.1
@@ -39,21 +39,21 @@ _AGAIN_SECONDS = 0.01
 
 
 class Events(Protocol):
-    """The service's events, as :class:`.program.ExtensionsApi` has them."""
+    """The service's events, as :class:`.program.ExtensionsApi` provides them."""
 
     connection: Any
-    told_of_invocations: bool
+    receives_invocations: bool
 
     def ask(self) -> None: ...
 
-    def take(self) -> dict[str, Any] | None: ...
+    def receive(self) -> dict[str, Any] | None: ...
 
 
 class Process:
     """Runs until the environment ends.
 
     Args:
-        api: registered, and asked for its first event.
+        api: registered, with the request for its first event under way.
         listener: where runtimes connect.
         user_at_other_end: returns the id of the user who has connected.
     """
@@ -69,53 +69,53 @@ class Process:
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._connections: list[Connection] = []
         self._ended: list[Connection] = []
-        self._event: Deadline | None = None  # of the event that is under way
+        self._event: Deadline | None = None  # the deadline of the current event
         self._shutdown: tuple[str, Deadline] | None = None
 
     def run(self) -> None:
-        """Serve until a SHUTDOWN, and what is to be done at it, is over."""
+        """Run until a SHUTDOWN has been handled."""
         while self._shutdown is None:
             self._wait()
             with contain("deliver as an extension"):
                 self._deliver()
-            if self._event is not None and (self._event.expired or all(each.over for each in self._connections)):
+            if self._event is not None and (self._event.expired or all(each.is_done for each in self._connections)):
                 self._event = None
                 self._api.ask()
             self._take_over()
         self._finish(*self._shutdown)
 
-    # Events and words
+    # Events and messages
 
     def _wait(self) -> None:
-        """Wait until something has happened or is due."""
+        """Wait until an event or message has arrived or work is due."""
         timeout: float | None = _AGAIN_SECONDS if self._ended else None
         if self._event is not None:
             timeout = min(self._event.remaining, timeout or self._event.remaining)
         events = self._api.connection
         if events is None:
-            self._hear(timeout)
+            self._read_messages(timeout)
             return
         self._selector.register(events, selectors.EVENT_READ)
         try:
-            has_come = self._hear(timeout)
+            has_event = self._read_messages(timeout)
         finally:
             self._selector.unregister(events)
-        if has_come:
-            event = self._api.take()
-            # What a runtime said before the event came counts before it.
-            while self._hear(0.0, only_said=True):
+        if has_event:
+            event = self._api.receive()
+            # Messages that were sent before the event arrived are handled before it.
+            while self._read_messages(0.0, messages_only=True):
                 continue
-            self._take_event(event)
+            self._handle(event)
 
-    def _hear(self, timeout: float | None, only_said: bool = False) -> bool:
-        """Take in what runtimes have said; True if an event has come, or with ``only_said`` if anything was."""
+    def _read_messages(self, timeout: float | None, messages_only: bool = False) -> bool:
+        """Handle messages of runtimes. Returns True if an event has arrived, or with ``messages_only`` a message."""
         ready = [key.fileobj for key, _ in self._selector.select(timeout)]
         if self._listener in ready:
             with contain("let a runtime connect"):
                 self._accept()
         for connection in [each for each in self._connections if each.socket in ready]:
             self._read(connection)
-        return bool(ready) if only_said else self._api.connection in ready
+        return bool(ready) if messages_only else self._api.connection in ready
 
     def _accept(self) -> None:
         connected, _ = self._listener.accept()
@@ -133,20 +133,20 @@ class Process:
             connection.read()
             if connection.ended_at is None:
                 return
-        # It has ended, or says what can't be understood.
+        # It has ended or violates the protocol.
         self._selector.unregister(number)
         connection.end()
         self._connections.remove(connection)
         self._ended.append(connection)
 
-    def _take_event(self, event: dict[str, Any] | None) -> None:
+    def _handle(self, event: dict[str, Any] | None) -> None:
         if event is None:
             self._api.ask()
             return
         until = event.get("deadlineMs")
         left = until / 1000 - time.time() if isinstance(until, (int, float)) else 0.0
         if event.get("eventType") == "SHUTDOWN":
-            # The documentation has it in small letters, AWS's emulator has not.
+            # The documentation has the reason in lower case, AWS's emulator in upper case.
             self._shutdown = str(event.get("shutdownReason")).lower(), Deadline.after(left - _LAST_SECONDS)
             return
         for connection in self._connections:
@@ -154,24 +154,24 @@ class Process:
             connection.thawed()
         self._event = Deadline.after(left - _MARGIN_SECONDS)
 
-    # What is to be done
+    # Delivery
 
     def _deliver(self) -> None:
-        if self._event is None and self._api.told_of_invocations:
-            return  # a quick runtime is done before its event has come here, which says how long there is
+        if self._event is None and self._api.receives_invocations:
+            return  # wait for the event, which has the deadline: a quick runtime may finish before it arrives here
         for connection in self._connections:
-            if connection.asks:
-                # Without events nothing is frozen, and nobody waits.
+            if connection.has_request:
+                # An extension without INVOKE events has no deadline: nothing is frozen, so it need not wait.
                 connection.deliver(self._event)
 
     def _take_over(self) -> None:
-        """See to those that have ended, once it is known why, or has not been said in time."""
+        """Take over from dead runtimes for which the service has not given a reason in time."""
         for connection in list(self._ended):
             ended_at = connection.ended_at or 0.0
             if time.time() >= ended_at + _REASON_SECONDS:
-                self._see_to(connection, None, Deadline.after(ended_at + _TAKE_OVER_SECONDS - time.time()))
+                self._take_over_from(connection, None, Deadline.after(ended_at + _TAKE_OVER_SECONDS - time.time()))
 
-    def _see_to(self, connection: Connection, reason: str | None, deadline: Deadline) -> None:
+    def _take_over_from(self, connection: Connection, reason: str | None, deadline: Deadline) -> None:
         done = True
         with contain("take over from a runtime that has died"):
             done = connection.take_over(reason, deadline)
@@ -179,13 +179,13 @@ class Process:
             self._ended.remove(connection)
 
     def _finish(self, reason: str, deadline: Deadline) -> None:
-        self._hear(0.0)
+        self._read_messages(0.0)
         for connection in self._connections:
             with contain("deliver at the end"):
-                # Half of the time, as the end of its link may be still to come, and with it more to do.
+                # Keep half of the time for taking over, as the runtime may still die.
                 connection.deliver(deadline.capped(deadline.remaining / 2))
         while (self._connections or self._ended) and not deadline.expired:
             for connection in list(self._ended):
-                self._see_to(connection, reason, deadline)
+                self._take_over_from(connection, reason, deadline)
             if self._connections or self._ended:
-                self._hear(min(_AGAIN_SECONDS, deadline.remaining) if self._ended else deadline.remaining)
+                self._read_messages(min(_AGAIN_SECONDS, deadline.remaining) if self._ended else deadline.remaining)

@@ -1,9 +1,9 @@
-"""What the layer's extension runs first: it registers, listens for the runtime, and asks for its first event.
+"""The first part of the layer's extension: it registers, listens for the runtime, and asks for its first event.
 
-Run as a file, without its package, as the runtime is not started before every extension has registered: until then
-as good as nothing is imported, not even ``typing``, ``json`` or ``socket``, which double the time that it takes
-Python to start. Whatever goes wrong later, it goes on asking for
-events: the service ends an environment whose extension has exited, and waits for one that does not ask.
+The service starts the runtime only when every extension has registered. So this file runs without its package and
+imports almost nothing before: ``typing``, ``json`` and ``socket`` would double Python's start time. After any later
+fault it still asks for events, because the service ends an environment whose extension has exited, and waits for an
+extension that does not ask.
 
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html
 """
@@ -28,34 +28,34 @@ __all__ = [
 ]
 
 SOCKET = "extension.sock"
-# How the names begin in a directory that is trace-guard's alone.
+# The prefixes of all names in a directory that only trace-guard uses.
 _NAMES = ("journals", "dead-letters", "cache", "attachments", "traces.db", SOCKET)
 _PREFIX = "/2020-01-01/extension/"
 _ANSWER_SECONDS = 5.0
 _MOST_BYTES = 1 << 20
 _PAUSE_SECONDS = 0.1
-# With nobody to answer for so long the environment is gone, and this process was forgotten.
-_FORGOTTEN_SECONDS = 20.0
+# If the service can't be reached for this long, the environment has ended and left this process behind.
+_LEFT_BEHIND_SECONDS = 20.0
 
 
 def socket_path(environ: Mapping[str, str]) -> str:
-    """Where the extension listens, from what the environments of both processes have in common."""
-    given = environ.get("TRACE_GUARD_DIR", "").strip()
-    # As in trace_guard.settings, which would have to be imported first.
-    directory = given or os.path.join(environ.get("TMPDIR") or "/tmp", "trace-guard")
+    """The path of the extension's socket, from variables that both processes have."""
+    configured = environ.get("TRACE_GUARD_DIR", "").strip()
+    # The same default as in trace_guard.settings, whose import would take too long here.
+    directory = configured or os.path.join(environ.get("TMPDIR") or "/tmp", "trace-guard")
     directory = os.path.abspath(os.path.expanduser(directory))
     is_shared = _is_shared(directory)
     return os.path.join(directory, f"trace-guard-{os.geteuid()}" if is_shared else "", SOCKET)
 
 
 def _is_shared(directory: str) -> bool:
-    """True if others can write there and it is not ours to close, as in ``trace_guard.journal.directory``: in one like
-    /tmp everybody can create the socket first."""
+    """True for a directory like /tmp, in which another user could create the socket first. It decides as
+    ``trace_guard.journal.directory`` does."""
     try:
-        found = os.lstat(directory)
-        if not stat.S_ISDIR(found.st_mode) or not found.st_mode & 0o022:
+        status = os.lstat(directory)
+        if not stat.S_ISDIR(status.st_mode) or not status.st_mode & 0o022:
             return False
-        if found.st_mode & stat.S_ISVTX or found.st_uid != os.geteuid():
+        if status.st_mode & stat.S_ISVTX or status.st_uid != os.geteuid():
             return True
         return any(not name.startswith(_NAMES) for name in os.listdir(directory))
     except OSError:
@@ -63,11 +63,13 @@ def _is_shared(directory: str) -> bool:
 
 
 def in_own_directory(path: str, use: Callable[[str], T], *, claim: bool = False) -> T:
-    """``use`` of the path, in a form that fits into a socket's address and keeps leading to the directory that was
-    checked here.
+    """Call ``use`` with a path into a directory that only this user can write.
+
+    The path goes through an open descriptor of the directory. It is short enough for a socket's address, and still
+    leads to the checked directory if the original path is replaced.
 
     Args:
-        claim: close the directory to other users if this user owns it.
+        claim: remove other users' permissions if this user owns the directory.
 
     Raises:
         PermissionError: another user owns the directory, or can write to it; or it is a symlink.
@@ -86,29 +88,30 @@ def in_own_directory(path: str, use: Callable[[str], T], *, claim: bool = False)
         os.close(directory)
 
 
-def check_owner(found: os.stat_result, path: str) -> None:
-    """
+def check_owner(status: os.stat_result, path: str) -> None:
+    """Check that only this user can write to a file or directory.
+
     Raises:
-        PermissionError: another user owns it, or can write to it.
+        PermissionError: another user owns it or can write to it.
     """
-    if found.st_uid != os.geteuid():
-        raise PermissionError(f"{path} belongs to user {found.st_uid}, not to user {os.geteuid()}")
-    if found.st_mode & 0o022:
-        raise PermissionError(f"{path} can be written by other users (mode {stat.S_IMODE(found.st_mode):04o})")
+    if status.st_uid != os.geteuid():
+        raise PermissionError(f"{path} belongs to user {status.st_uid}, not to user {os.geteuid()}")
+    if status.st_mode & 0o022:
+        raise PermissionError(f"{path} can be written by other users (mode {stat.S_IMODE(status.st_mode):04o})")
 
 
 def user_at_other_end(connection: _socket.socket) -> int:
-    """The user id of the process that listens at, or has connected to, the other end of a local socket."""
+    """The user id of the process at the other end of a local socket."""
     # struct ucred: the ids of process, user and group, unix(7)
     credentials = connection.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)
     return int.from_bytes(credentials[4:8], sys.byteorder)
 
 
 def listen(path: str) -> _socket.socket:
-    """A socket for runtimes of the same user; one that an earlier extension left there is replaced.
+    """A socket that runtimes of the same user connect to. Replaces the socket of an earlier extension.
 
     Raises:
-        OSError: the directory can't be written, or is not this user's alone.
+        OSError: the directory can't be written, or other users can write to it.
     """
     before = os.umask(0o077)
     try:
@@ -129,12 +132,12 @@ def _listener(path: str) -> _socket.socket:
 
 
 class ExtensionsApi:
-    """The Extensions API, spoken over plain sockets.
+    """A client of the Extensions API over plain sockets.
 
     Attributes:
-        identifier: what the service knows this by, from the registration on.
-        connection: on which the next event will come; None while it was not asked for.
-        told_of_invocations: False where only the end of the environment is told, as on managed instances.
+        identifier: assigned by the service at the registration.
+        connection: will receive the next event; None while no event is requested.
+        receives_invocations: False where an extension can't register for INVOKE events, as on managed instances.
     """
 
     def __init__(self, address: str, name: str) -> None:
@@ -144,23 +147,24 @@ class ExtensionsApi:
         self._name = name
         self.identifier = ""
         self.connection: _socket.socket | None = None
-        self.told_of_invocations = False
+        self.receives_invocations = False
 
     def register(self, *events: str) -> bool:
-        """Take part; False if that was refused."""
+        """Register for events. Returns False if the service refuses."""
         body = b'{"events": [%s]}' % b", ".join(b'"%s"' % event.encode() for event in events)
         connection = self._send("POST", "register", body, f"Lambda-Extension-Name: {self._name}")
         status, headers, _ = _answer(connection, _ANSWER_SECONDS)
         self.identifier = headers.get("lambda-extension-identifier", "")
-        self.told_of_invocations = "INVOKE" in events
+        self.receives_invocations = "INVOKE" in events
         return status == 200 and bool(self.identifier)
 
     def ask(self) -> None:
-        """Ask for the next event, which means that this one is done with. The answer comes on ``connection``.
+        """Ask for the next event, which also reports this one as done. The answer arrives on ``connection``.
 
-        If nobody is there to be asked for a long time this process ends, as the environment has.
+        Raises:
+            SystemExit: the service could not be reached for a long time, so the environment has ended.
         """
-        limit = time.monotonic() + _FORGOTTEN_SECONDS
+        limit = time.monotonic() + _LEFT_BEHIND_SECONDS
         while self.connection is None:
             try:
                 header = f"Lambda-Extension-Identifier: {self.identifier}"
@@ -170,8 +174,8 @@ class ExtensionsApi:
                     raise SystemExit(0) from error
                 time.sleep(_PAUSE_SECONDS)
 
-    def take(self) -> dict[str, Any] | None:
-        """The event that has come, or will; None if the service has answered something else."""
+    def receive(self) -> dict[str, Any] | None:
+        """Wait for the requested event. Returns None if the answer is no event."""
         import json
 
         connection, self.connection = self.connection, None
@@ -188,10 +192,10 @@ class ExtensionsApi:
         return event
 
     def idle(self) -> None:
-        """Ask for events and do nothing about them until the environment ends."""
+        """Ask for events and ignore them until the environment ends."""
         while True:
             self.ask()
-            event = self.take()
+            event = self.receive()
             if event is not None and event.get("eventType") == "SHUTDOWN":
                 return
 
@@ -210,13 +214,13 @@ class ExtensionsApi:
 
 
 def _answer(connection: _socket.socket, timeout: float | None) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers by their names in lower case, and body. Closes the connection.
+    """Read the status, the headers (names in lower case) and the body. Closes the connection.
 
     Args:
-        timeout: seconds until the answer begins; None for as long as that takes.
+        timeout: the most seconds until the answer begins; None for no limit.
 
     Raises:
-        OSError, ValueError: it broke off, takes too long once it has begun, is too long, or is no HTTP.
+        OSError, ValueError: the answer breaks off, takes too long once it has begun, is too long, or is not HTTP.
     """
     try:
         connection.settimeout(timeout)
@@ -245,7 +249,7 @@ def _answer(connection: _socket.socket, timeout: float | None) -> tuple[int, dic
 
 
 class _Answer:
-    """An answer that has begun: what is still to come of it has seconds, and not many bytes."""
+    """An answer that has begun. Limits the seconds and bytes of the rest."""
 
     def __init__(self, connection: _socket.socket, begin: bytes) -> None:
         self.begin = begin
@@ -256,7 +260,7 @@ class _Answer:
             raise ConnectionResetError("the connection ended without an answer")
 
     def more(self, data: bytes) -> bytes:
-        """``data``, and what has come since."""
+        """``data`` and the bytes that follow it."""
         left = self._limit - time.monotonic()
         if left <= 0 or self._bytes > _MOST_BYTES:
             raise ValueError("the answer does not end")
@@ -269,43 +273,44 @@ class _Answer:
 
 
 def _until(answer: _Answer, data: bytes, mark: bytes) -> tuple[bytes, bytes]:
-    """What comes before a mark, and what was read behind it."""
+    """Read up to a mark. Returns the bytes before and after it."""
     while mark not in data:
         data = answer.more(data)
-    before, _, behind = data.partition(mark)
-    return before, behind
+    before, _, after = data.partition(mark)
+    return before, after
 
 
 def _up_to(answer: _Answer, data: bytes, length: int) -> bytes:
-    """At least so many bytes."""
+    """Read until there are at least ``length`` bytes."""
     while len(data) < length:
         data = answer.more(data)
     return data
 
 
 def main(script: str, identifier: str = "") -> None:
-    """Be the extension until the environment ends.
+    """Run the extension until the environment ends.
 
     Args:
-        script: the executable in the layer, whose name is the extension's.
-        identifier: of one that has registered and died: nothing is done but to ask for events in its place.
+        script: the executable in the layer. The extension has its name.
+        identifier: of an extension that registered and died. This process then only asks for events in its place.
     """
     api = ExtensionsApi(os.environ["AWS_LAMBDA_RUNTIME_API"], os.path.basename(script))
     if identifier:
         api.identifier = identifier
         api.idle()
         return
-    off = os.environ.get("TRACE_GUARD_DISABLED", "").strip().lower() in ("true", "1", "yes", "on")
+    is_disabled = os.environ.get("TRACE_GUARD_DISABLED", "").strip().lower() in ("true", "1", "yes", "on")
     listener = None
     try:
-        # Before it registers: from then on the runtime may be there.
-        listener = None if off else listen(socket_path(os.environ))
+        # Listen before the registration, after which the runtime may start.
+        listener = None if is_disabled else listen(socket_path(os.environ))
     except OSError as error:
-        say(f"the extension can't listen, and does nothing: {error}")
-    ways = [("INVOKE", "SHUTDOWN"), ("SHUTDOWN",), ()] if listener is not None else [()]
-    while not any(_tries(api, way) for way in ways):
+        log(f"the extension can't listen, and does nothing: {error}")
+    # Not every environment accepts every event.
+    choices = [("INVOKE", "SHUTDOWN"), ("SHUTDOWN",), ()] if listener is not None else [()]
+    while not any(_try_register(api, events) for events in choices):
         time.sleep(_PAUSE_SECONDS)
-    _tell(api.identifier)
+    _print_identifier(api.identifier)
     api.ask()
     if listener is not None:
         try:
@@ -316,33 +321,33 @@ def main(script: str, identifier: str = "") -> None:
 
             Process(api, listener, user_at_other_end).run()
             return
-        except Exception as fault:  # noqa: BLE001 - whatever it is, the function must not notice
-            say(f"the extension does nothing from here on: {fault!r}")
+        except Exception as fault:  # noqa: BLE001 - no fault of ours may affect the function
+            log(f"the extension does nothing from here on: {fault!r}")
             listener.close()
     api.idle()
 
 
-def _tries(api: ExtensionsApi, events: tuple[str, ...]) -> bool:
+def _try_register(api: ExtensionsApi, events: tuple[str, ...]) -> bool:
     try:
         return api.register(*events)
     except (OSError, ValueError):
         return False
 
 
-def _tell(identifier: str) -> None:
-    """Say it on stdout, which is for the script and for nothing else: what others write there goes to the log."""
+def _print_identifier(identifier: str) -> None:
+    """Print the identifier to stdout for the script, and redirect later output on stdout to the log."""
     try:
         os.write(1, identifier.encode() + b"\n")
         os.dup2(2, 1)
     except OSError:
-        return  # nobody is there to be told
+        return  # the script has gone
 
 
-def say(message: str) -> None:
-    """One line in the function's log."""
+def log(message: str) -> None:
+    """Write one line to the function's log."""
     try:
         from trace_guard.redaction.outside_text import printable
-    except ImportError:  # it is run without its package, and the packages may be what is missing
+    except ImportError:  # this file runs without its package, which may be missing
         line = ascii(message)[1:-1]
     else:
         line = printable(message)

@@ -1,16 +1,17 @@
-"""What the runtime tells the extension: one JSON object a line, over a stream socket whose end is the runtime's.
+"""The messages from the runtime to the extension: one JSON object a line, over a stream socket.
+
+The socket closes when the runtime dies.
 
 ============  =====================================================================================================
-``hello``     first of all, and again when the destination has changed: ``pid``; ``settings``; ``path``, where the
-              runtime looks for modules; ``gates``: the extension is to hold the freeze back until the next ``end``
+``hello``     the first message, repeated when the destination changes: ``pid``; ``settings``; ``path``, the
+              runtime's ``sys.path``; ``holds_freeze``: the extension must delay the freeze until the next ``end``
 ``begin``     an invocation begins: ``request``, its ``deadline`` in seconds since the epoch, the ``journal``'s path
 ``end``       the runtime asks for its next event: whether to ``deliver``, the ``journal``'s path, and the
-              ``position`` up to which, a segment's number and an offset in it
+              ``position`` to deliver up to, a segment's number and an offset in it
 ============  =====================================================================================================
 
-The first ``end`` comes when the init is over, so that there is one more of them than there were events. The key of
-Braintrust is among the settings: it goes over the socket, at both ends of which the other's user is checked, and never
-on disk.
+The runtime sends the first ``end`` after the init, so there is one more ``end`` than events. The settings contain the
+Braintrust API key. It goes over the socket only, after each end has checked the user of the other, and never to disk.
 """
 
 from __future__ import annotations
@@ -26,26 +27,26 @@ from trace_guard.settings import Settings
 
 __all__ = ["Lines", "encode", "settings_from", "settings_of"]
 
-# A line is a few hundred bytes, the first one some thousand.
+# Most lines have a few hundred bytes, the first one a few thousand.
 _LONGEST_LINE = 1 << 20
 
 
 def encode(kind: str, **values: Any) -> bytes:
-    """A message as it goes over the socket."""
+    """A message as bytes for the socket."""
     return json.dumps({"kind": kind, **values}, separators=(",", ":")).encode() + b"\n"
 
 
 class Lines:
-    """Puts the messages together from what arrives."""
+    """Splits received bytes into messages."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[dict[str, Any]]:
-        """The messages that are complete with this.
+        """The messages that these bytes complete.
 
         Raises:
-            ValueError: this is not the protocol.
+            ValueError: the bytes do not follow the protocol.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
         if len(self._rest) > _LONGEST_LINE:
@@ -57,17 +58,17 @@ class Lines:
 
 
 def settings_of(settings: Settings) -> dict[str, Any]:
-    """Settings as JSON. Functions among them stay behind: the extension captures nothing."""
+    """Settings as JSON, without functions: the extension captures no payloads and does not need them."""
     return {name: _plain(value) for name, value in asdict(settings).items() if value is not None}
 
 
 def settings_from(values: Mapping[str, Any]) -> Settings:
-    """The settings again. What another release has on top is passed over.
+    """The settings from JSON. Fields that only another release has are ignored.
 
     Raises:
         SettingsError: a value is not accepted.
     """
-    known = {one.name for one in fields(Settings)}
+    known = {field.name for field in fields(Settings)}
     return Settings.from_env({}, **{name: value for name, value in values.items() if name in known})
 
 

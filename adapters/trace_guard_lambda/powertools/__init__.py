@@ -8,7 +8,8 @@
     logger = inject_trace_context(Logger())
     config = tag_replays(IdempotencyConfig(event_key_jmespath="body"))
 
-For records of a batch see :func:`trace_guard_lambda.guard_record`.
+Routes, replayed answers and log records of Powertools come in. Names, errors and metadata on the root span and trace
+ids on log lines go out. For the records of a batch, see :func:`trace_guard_lambda.guard_record`.
 """
 
 from importlib.util import find_spec

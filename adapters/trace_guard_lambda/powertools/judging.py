@@ -1,4 +1,4 @@
-"""Says more of an invocation when its result is known."""
+"""Adds a judgement of the result to an invocation."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ __all__ = ["judge_also"]
 
 
 def judge_also(invocation: Invocation, judge: Callable[[Invocation, Any], object]) -> None:
-    """Have ``judge`` called with the handler's result, before whoever judges it already: the first error that is
-    noted stands, and the more particular one is to be the first."""
+    """Call ``judge`` with the handler's result, before the invocation's present judge. The invocation keeps the first
+    error, so the more specific judge must run first."""
     before = invocation.judge
 
     def both(invocation: Invocation, result: Any) -> None:

@@ -1,6 +1,6 @@
 """The middleware for the event handlers of Powertools.
 
-What it stands on: https://docs.aws.amazon.com/powertools/python/latest/core/event_handler/api_gateway/#middleware
+https://docs.aws.amazon.com/powertools/python/latest/core/event_handler/api_gateway/#middleware
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["GuardMiddleware"]
 
 
 class GuardMiddleware:
-    """Names the root span after the route, and tells what Powertools makes of exceptions::
+    """Names the root span after the route, and records exceptions that Powertools turns into responses::
 
         app = APIGatewayHttpResolver()
         app.use([GuardMiddleware()])
@@ -30,13 +30,13 @@ class GuardMiddleware:
 
     For ``APIGatewayRestResolver``, ``APIGatewayHttpResolver``, ``ALBResolver``, ``LambdaFunctionUrlResolver``,
     ``VPCLatticeResolver``, ``VPCLatticeV2Resolver`` and ``BedrockAgentResolver``, and for ``resolve_async``. Put it
-    first: it sees what the middlewares after it raise.
+    first, so that it sees the exceptions of all other middleware.
 
-    The root gets the route's method and template as its name (``GET /items/<item_id>``) and as ``http.route``, at
-    once, so that also a trace that times out has them, and the answer's status as ``http.response.status_code``. An
-    exception that an exception handler, or Powertools' debug mode, has turned into a status of 500 or more stands on
-    the root with its type and traceback. One that became a lower status is no error, nor is ``NotFoundError`` and its
-    like. Without a route, or outside a guarded invocation, it does nothing.
+    The root gets the route's method and template as its name (``GET /items/<item_id>``) and as ``http.route`` before
+    the route runs, so a trace that times out has them too. It gets the status as ``http.response.status_code``. An
+    exception that an exception handler or Powertools' debug mode turns into a status of 500 or more is recorded on the
+    root with its type and traceback. An exception that becomes a lower status, such as ``NotFoundError``, is no error.
+    Without a route or outside a guarded invocation, the middleware does nothing.
     """
 
     @property
@@ -64,14 +64,14 @@ class GuardMiddleware:
 def _name_route(invocation: Invocation, app: Any) -> None:
     route = app.context.get("_route")
     if route is None or _is_not_found(route):
-        return  # a path that somebody made up is no name
+        return  # an unknown path is no name
     name = f"{route.method} {route.path}"
     invocation.span.set_attributes(name=name)
     invocation.span.log(metadata={"http.request.method": route.method, "http.route": route.path})
 
 
 def _is_not_found(route: Any) -> bool:
-    """True for the route that Powertools makes up when none matches, to run the middlewares for a 404."""
+    """True for the route that Powertools creates to run the middleware when no route matches."""
     function = route.func
     return bool(
         function.__name__ == "not_found_handler" and function.__module__.startswith("aws_lambda_powertools.")
@@ -79,8 +79,8 @@ def _is_not_found(route: Any) -> bool:
 
 
 def _watch(invocation: Invocation, error: Exception | None) -> None:
-    """When the handler's result is known, note its status, and if that is an error, what was raised. What Powertools
-    or the handler itself makes of an exception is not known earlier."""
+    """Record the status of the handler's result and, if that is an error, the exception. Powertools or the handler may
+    still turn the exception into any response."""
 
     def judge(invocation: Invocation, result: Any) -> None:
         status = _status_of(result)
@@ -94,7 +94,7 @@ def _watch(invocation: Invocation, error: Exception | None) -> None:
 
 
 def _status_of(result: Any) -> int | None:
-    """In the form of API Gateway, load balancers, function URLs and VPC Lattice, else in that of Bedrock's agents."""
-    found = mapping(result)
-    status = number(found.get("statusCode"))
-    return number(mapping(found.get("response")).get("httpStatusCode")) if status is None else status
+    """The HTTP status in a result for a gateway, load balancer, function URL or VPC Lattice, or for a Bedrock agent."""
+    fields = mapping(result)
+    status = number(fields.get("statusCode"))
+    return number(mapping(fields.get("response")).get("httpStatusCode")) if status is None else status

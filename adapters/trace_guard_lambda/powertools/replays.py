@@ -1,6 +1,6 @@
 """Answers that Powertools' idempotency has replayed.
 
-What it stands on: https://docs.aws.amazon.com/powertools/python/latest/utilities/idempotency/#manipulating-the-idempotent-response
+https://docs.aws.amazon.com/powertools/python/latest/utilities/idempotency/#manipulating-the-idempotent-response
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ C = TypeVar("C")
 
 
 def tag_replays(config: C, **keywords: Any) -> C:
-    """Have traces tell which answers were replayed by ``@idempotent`` and ``@idempotent_function``::
+    """Mark answers that ``@idempotent`` and ``@idempotent_function`` replay in their traces::
 
         config = tag_replays(IdempotencyConfig(event_key_jmespath="body"))
 
@@ -29,17 +29,17 @@ def tag_replays(config: C, **keywords: Any) -> C:
         @idempotent(persistence_store=store, config=config)
         def lambda_handler(event, context): ...
 
-    The root of an invocation whose result was replayed has ``metadata.idempotency.replayed``, and the span in which
-    a function was replayed has it too. The root counts the replays as ``metadata.idempotency.replays``. A
-    ``response_hook`` that the config has already is called as before.
+    ``metadata.idempotency.replayed`` is set on the root of an invocation whose result is replayed, and on the span in
+    which a function's answer is replayed. The root counts the replays as ``metadata.idempotency.replays``. The config's
+    present ``response_hook`` is still called.
 
-    With ``@idempotent`` above ``@guard_handler`` a replay does not reach the guard: it is then traced from here, as
-    an invocation without input.
+    With ``@idempotent`` above ``@guard_handler``, a replay does not reach the guard. The hook then traces it as an
+    invocation without input.
 
     Args:
-        config: of Powertools, an ``IdempotencyConfig``; it is changed.
-        keywords: those of :func:`trace_guard_lambda.guard_handler`, for the replays that are traced from here; give
-            them as they are given there.
+        config: an ``IdempotencyConfig`` of Powertools. It is changed.
+        keywords: of :func:`trace_guard_lambda.guard_handler`, for replays that the hook traces. Pass the same keywords
+            to both.
 
     Returns:
         the config itself.
@@ -54,13 +54,12 @@ def tag_replays(config: C, **keywords: Any) -> C:
 
 
 class _ReplayHook:
-    """Called by Powertools with an answer of its store and the store's record of it; what it returns is the
-    answer."""
+    """Powertools calls it with a stored answer and the store's record, and uses its result as the answer."""
 
     def __init__(self, config: Any, hook: Any, keywords: dict[str, Any]) -> None:
         self._config = config
         self._hook = hook
-        # Its argument is no event of the user's, whose input is not at hand here.
+        # The argument of ``_answer`` is not the event, which is not available here.
         self._guarded: Any = guard_handler(**{**keywords, "capture_input": False})(self._answer)
 
     def __call__(self, response: Any, record: Any) -> Any:
@@ -80,7 +79,7 @@ class _ReplayHook:
 
 
 def _tag(invocation: Invocation, answer: Any) -> None:
-    import braintrust  # an invocation is live, so that it has been imported
+    import braintrust  # an invocation is live, so it has been imported
 
     replayed = {"idempotency": {"replayed": True}}
     invocation.count("idempotency", "replays")

@@ -1,4 +1,4 @@
-"""The ids of the trace on the lines of a log."""
+"""Puts trace ids on log lines."""
 
 from __future__ import annotations
 
@@ -19,30 +19,32 @@ SPAN_ID = "braintrust_span_id"
 
 
 def inject_trace_context(logger: L) -> L:
-    """Have every line that a Powertools ``Logger`` writes in a guarded invocation carry ``braintrust_trace_id`` and
-    ``braintrust_span_id``, those of the span that is current where the line is logged::
+    """Add ``braintrust_trace_id`` and ``braintrust_span_id`` to every line that a Powertools ``Logger`` writes in a
+    guarded invocation::
 
         logger = inject_trace_context(Logger())
 
-    Lines of its child loggers have them too, and lines that wait in its buffer (a child's buffer is its own: call it
-    for the child as well). Lines outside a guarded invocation have neither. It goes with
-    ``@logger.inject_lambda_context`` in any order, also with ``clear_state=True``, and it may be called more than
-    once. Keys of these names that are passed with a line are left as they are. Where the logger writes is unchanged.
+    The ids are those of the span that is current where the line is logged. Lines of child loggers and buffered lines
+    have them too. A child logger has a buffer of its own, so call this function for the child as well if it buffers.
+    Lines outside a guarded invocation have no ids.
+
+    It works with ``@logger.inject_lambda_context`` in any order, also with ``clear_state=True``, and may be called more
+    than once. It does not overwrite keys of these names that are passed with a line.
 
     Returns:
         the logger itself.
     """
-    with contain("put the ids of traces on the lines of a log"):
+    with contain("put trace ids on log lines"):
         for handler in _handlers(logger):
-            if not any(isinstance(one, _TraceIds) for one in handler.filters):
+            if not any(isinstance(each, _TraceIds) for each in handler.filters):
                 handler.addFilter(_TraceIds())
         _mark_buffered(getattr(logger, "_buffer_cache", None))
     return logger
 
 
 class _TraceIds(logging.Filter):
-    """A filter of the handler, not of the logger: that is asked for the lines of child loggers as well. And what it
-    puts on a record outlives ``clear_state``, which empties the keys of the formatter."""
+    """A filter on the handler, because a logger's own filters do not see the lines of child loggers. Attributes of the
+    record survive ``clear_state``, which removes the formatter's keys."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         for key, value in _ids().items():
@@ -58,7 +60,7 @@ def _current_ids() -> dict[str, str]:
     invocation = live_invocation()
     if invocation is None:
         return {}
-    import braintrust  # an invocation is live, so that it has been imported
+    import braintrust  # an invocation is live, so it has been imported
 
     span: Any = braintrust.current_span()
     if span is PROCESS.sdk.no_span:
@@ -67,7 +69,7 @@ def _current_ids() -> dict[str, str]:
 
 
 def _handlers(logger: Any) -> list[logging.Handler]:
-    """The logger's handlers; for a child those of the nearest parent that has any."""
+    """The handlers of the logger or of its nearest parent with handlers."""
     node: logging.Logger | None = logging.getLogger(logger.name)
     while node is not None and not node.handlers:
         node = node.parent
@@ -75,14 +77,14 @@ def _handlers(logger: Any) -> list[logging.Handler]:
 
 
 def _mark_buffered(cache: Any) -> None:
-    """A line that is buffered becomes a record when the buffer is flushed, and by then another span may be current.
-    So its ids are added to what waits."""
+    """Add the ids when a line enters the buffer. It becomes a record when the buffer is flushed, and another span may
+    be current by then."""
     add: Callable[[str, dict[str, Any]], None] | None = getattr(cache, "add", None)
     if add is None or getattr(add, "marks_trace_ids", False):
         return
 
     def marking(key: str, item: dict[str, Any]) -> None:
-        with contain("put the ids of a trace on a line that is buffered"):
+        with contain("put trace ids on a buffered log line"):
             item["extra"] = {**_ids(), **(item.get("extra") or {})}
         add(key, item)
 

@@ -1,10 +1,13 @@
-"""What invoked a function: a table of event sources, each of which knows its events and describes them::
+"""The event sources of Lambda: one class each, in a table::
 
     from trace_guard_lambda.triggers import describe, judge, parentage
 
     description = describe(event, context)
     parent, metadata = parentage(description.carriers, description.fallbacks)
     judgement = judge(description, result)
+
+An event and Lambda's context come in. A description of the invocation goes out: name, trigger, metadata and trace
+contexts. After the handler, its result comes in and a judgement goes out: an error or None, and metadata.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""AppSync: resolvers, one by one and in batches, and the Events API."""
+"""AppSync: resolvers, single and in batches, and the Events API."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["AppSync", "AppSyncBatch", "AppSyncEvents"]
 
 
 class AppSync(Trigger):
-    """A resolver of a GraphQL field, also in the form in which Amplify hands it over.
+    """A resolver of a GraphQL field, also in Amplify's form.
 
     https://docs.aws.amazon.com/appsync/latest/devguide/resolver-context-reference.html
     """
@@ -25,17 +25,17 @@ class AppSync(Trigger):
 
     @classmethod
     def infer(cls, event: Any, context: Any) -> bool:
-        found = mapping(event)
-        return "fieldName" in mapping(found.get("info")) or ("fieldName" in found and "typeName" in found)
+        fields = mapping(event)
+        return "fieldName" in mapping(fields.get("info")) or ("fieldName" in fields and "typeName" in fields)
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
         name, facts = _field(mapping(event))
-        return cls.said(facts, name=name, carriers=(_carrier(mapping(event)),))
+        return cls.description(facts, name=name, carriers=(_carrier(mapping(event)),))
 
 
 class AppSyncBatch(Trigger):
-    """The same field for several parents at once: a list of contexts, all of one request.
+    """A batch resolver: a list of contexts of one request, for the same field of several parents.
 
     https://docs.aws.amazon.com/appsync/latest/devguide/tutorial-lambda-resolvers.html
     """
@@ -52,12 +52,12 @@ class AppSyncBatch(Trigger):
         records = records_of(event)
         name, facts = _field(first_record(event))
         facts["aws.appsync.batch_size"] = len(records)
-        return cls.said(facts, name=name, carriers=carriers_of(records, _carrier), records=len(records))
+        return cls.description(facts, name=name, carriers=carriers_of(records, _carrier), records=len(records))
 
 
 class AppSyncEvents(Trigger):
-    """Something was published to a channel, or somebody subscribes to it. The namespace names it: the path of a
-    channel has ids in it.
+    """A publish to a channel or a subscription to it. The span is named after the namespace, because the path of a
+    channel may contain ids.
 
     https://docs.aws.amazon.com/appsync/latest/eventapi/runtime-reference-context-event-api.html
     """
@@ -72,27 +72,27 @@ class AppSyncEvents(Trigger):
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        found = mapping(event)
-        info = mapping(found.get("info"))
+        fields = mapping(event)
+        info = mapping(fields.get("info"))
         namespace = text(mapping(info.get("channelNamespace")).get("name"))
         operation = (text(info.get("operation")) or "").lower()
-        published = sequence(found.get("events"))
+        published = sequence(fields.get("events"))
         facts = {
             **messaging_facts("aws_appsync", text(mapping(info.get("channel")).get("path")), len(published) or None),
             "messaging.destination.template": f"/{namespace}/*" if namespace else None,
             "aws.appsync.operation": operation or None,
         }
         name = f"{namespace} {operation}" if namespace and operation else None
-        return cls.said(facts, name=name, carriers=(_carrier(found),), records=len(published))
+        return cls.description(facts, name=name, carriers=(_carrier(fields),), records=len(published))
 
 
-def _field(found: Mapping[Any, Any]) -> tuple[str | None, dict[str, Any]]:
-    info = mapping(found.get("info"))
-    parent = text(info.get("parentTypeName")) or text(found.get("typeName"))
-    field = text(info.get("fieldName")) or text(found.get("fieldName"))
+def _field(fields: Mapping[Any, Any]) -> tuple[str | None, dict[str, Any]]:
+    info = mapping(fields.get("info"))
+    parent = text(info.get("parentTypeName")) or text(fields.get("typeName"))
+    field = text(info.get("fieldName")) or text(fields.get("fieldName"))
     facts: dict[str, Any] = {"aws.appsync.parent_type": parent, "aws.appsync.field": field}
     return ".".join(part for part in (parent, field) if part) or None, facts
 
 
-def _carrier(found: Mapping[Any, Any]) -> Carrier:
-    return carrier(mapping(found.get("request")).get("headers"))
+def _carrier(fields: Mapping[Any, Any]) -> Carrier:
+    return carrier(mapping(fields.get("request")).get("headers"))

@@ -1,4 +1,4 @@
-"""Batches whose results may name the records that have failed."""
+"""Batches whose results may name the failed records."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Batch(Trigger):
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html#services-sqs-batchfailurereporting
 
     Attributes:
-        event_source: what its records say of where they come from.
+        event_source: the ``eventSource`` of its records.
     """
 
     event_source: ClassVar[str]
@@ -30,18 +30,18 @@ class Batch(Trigger):
 
     @staticmethod
     def arn_of(records: Sequence[Any]) -> str | None:
-        """The source that all records are of, MULTIPLE if there are several."""
+        """The source of all records; MULTIPLE if they have several."""
         return same(records, lambda record: text(record.get("eventSourceARN")))
 
     @classmethod
     def judge(cls, description: Description, result: Any) -> Judgement:
-        """Some failed records are no error; all are. As on the page above, one identifier that is none makes
-        Lambda take the whole batch as failed."""
+        """Count the failed records. Only a batch without a successful record is an error. An invalid identifier makes
+        Lambda retry the whole batch, as the page above explains."""
         failures = mapping(result).get("batchItemFailures")
         total = description.records
         if not isinstance(failures, (list, tuple)) or not total:
             return Judgement()
-        identifiers = {_identifier(one) for one in failures}
+        identifiers = {_identifier(failure) for failure in failures}
         failed = total if None in identifiers else min(len(identifiers), total)
         metadata = {"batch": {"failed": failed, "count": total}}
         if failed < total:
@@ -58,7 +58,7 @@ def _identifier(item: Any) -> str | None:
 
 
 def messaging_facts(system: str, destination: str | None, count: int | None) -> dict[str, Any]:
-    """What OpenTelemetry asks for of a consumer's span."""
+    """The attributes of a consumer's span in OpenTelemetry."""
     return {
         "messaging.system": system,
         "messaging.operation.name": "process",

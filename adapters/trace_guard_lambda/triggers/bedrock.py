@@ -13,26 +13,27 @@ __all__ = ["BedrockAgent"]
 
 
 class BedrockAgent(Trigger):
-    """An agent calls a tool. A parent can be in the attributes of its session, or of its prompt.
+    """An agent's call of a tool. A parent can be in the attributes of the session or of the prompt.
 
-    https://docs.aws.amazon.com/bedrock/latest/userguide/agents-lambda.html; the names are those of
-    https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-agent-spans/
+    https://docs.aws.amazon.com/bedrock/latest/userguide/agents-lambda.html
+
+    Attributes: https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-agent-spans/
     """
 
     source = "bedrock_agent"
 
     @classmethod
     def infer(cls, event: Any, context: Any) -> bool:
-        found = mapping(event)
-        return "actionGroup" in found and "agent" in found
+        fields = mapping(event)
+        return "actionGroup" in fields and "agent" in fields
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        found = mapping(event)
-        agent = mapping(found.get("agent"))
-        function = text(found.get("function"))
-        # The path is a template; what stands in its place is in the parameters.
-        called, facts = http_facts(found.get("httpMethod"), text(found.get("apiPath")), None)
+        fields = mapping(event)
+        agent = mapping(fields.get("agent"))
+        function = text(fields.get("function"))
+        # The path is a template, whose values are in the parameters.
+        called, facts = http_facts(fields.get("httpMethod"), text(fields.get("apiPath")), None)
         facts.update({
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.provider.name": "aws.bedrock",
@@ -40,12 +41,12 @@ class BedrockAgent(Trigger):
             "gen_ai.agent.id": text(agent.get("id")),
             "gen_ai.agent.name": text(agent.get("name")),
             "gen_ai.agent.version": text(agent.get("version")),
-            "gen_ai.conversation.id": text(found.get("sessionId")),
+            "gen_ai.conversation.id": text(fields.get("sessionId")),
             "aws.bedrock.agent.alias": text(agent.get("alias")),
-            "aws.bedrock.action_group": text(found.get("actionGroup")),
+            "aws.bedrock.action_group": text(fields.get("actionGroup")),
         })
-        own = carrier(found.get("promptSessionAttributes")) or carrier(found.get("sessionAttributes"))
-        return cls.said(facts, name=called or function, carriers=(own,))
+        own = carrier(fields.get("promptSessionAttributes")) or carrier(fields.get("sessionAttributes"))
+        return cls.description(facts, name=called or function, carriers=(own,))
 
     @classmethod
     def judge(cls, description: Description, result: Any) -> Judgement:

@@ -13,12 +13,12 @@ from .reading import parsed, sequence
 
 __all__ = ["CloudWatchLogs"]
 
-_ENCODED_HEAD = 4096  # a multiple of four, so that it is base64 by itself
+_ENCODED_HEAD = 4096  # a multiple of four, so the head alone is valid base64
 _HEAD = 4096
 
 
 class CloudWatchLogs(Trigger):
-    """Log events that a subscription filter has let through.
+    """Log events that match a subscription filter.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/SubscriptionFilters.html#LambdaFunctionExample
     """
@@ -34,18 +34,18 @@ class CloudWatchLogs(Trigger):
     def describe(cls, event: Any, context: Any) -> Description:
         head = _head(mapping(mapping(event).get("awslogs")).get("data"))
         group, stream = text(head.get("logGroup")), text(head.get("logStream"))
-        filters = [name for one in sequence(head.get("subscriptionFilters"))[:4] if (name := text(one))]
+        filters = [name for value in sequence(head.get("subscriptionFilters"))[:4] if (name := text(value))]
         facts = {
             **messaging_facts("aws_cloudwatch_logs", group, None),
             "messaging.destination.subscription.name": filters[0] if filters else None,
             "aws.log.group.names": [group] if group else None,
             "aws.log.stream.names": [stream] if stream else None,
         }
-        return cls.said(facts, name=f"{group} process" if group else None)
+        return cls.description(facts, name=f"{group} process" if group else None)
 
 
 def _head(data: Any) -> Mapping[Any, Any]:
-    """What stands before the log events. Only the beginning is unpacked: there may be megabytes behind it."""
+    """The fields before the log events. Only the beginning is unpacked, because the events may have megabytes."""
     if not isinstance(data, str):
         return {}
     import binascii
@@ -56,5 +56,5 @@ def _head(data: Any) -> Mapping[Any, Any]:
         unpacked = zlib.decompressobj(wbits=31).decompress(packed, _HEAD).decode(errors="replace")
     except (ValueError, zlib.error):
         return {}
-    head, found, _ = unpacked.partition('"logEvents"')
-    return parsed(head.rstrip().rstrip(",") + "}") if found else {}
+    head, separator, _ = unpacked.partition('"logEvents"')
+    return parsed(head.rstrip().rstrip(",") + "}") if separator else {}

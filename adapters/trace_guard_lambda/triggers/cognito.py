@@ -12,9 +12,9 @@ __all__ = ["Cognito"]
 
 
 class Cognito(Trigger):
-    """A step of signing up or in. Who does it is not said here: names are often addresses.
+    """A step of signing up or in. The user name is left out, because it is often an email address.
 
-    A parent can be in the client metadata, which the user's application sends along.
+    A parent can be in the client metadata, which the application sends.
 
     https://docs.aws.amazon.com/cognito/latest/developerguide/cognito-user-pools-working-with-lambda-triggers.html
     """
@@ -23,16 +23,17 @@ class Cognito(Trigger):
 
     @classmethod
     def infer(cls, event: Any, context: Any) -> bool:
-        found = mapping(event)
-        return "triggerSource" in found and "userPoolId" in found
+        fields = mapping(event)
+        return "triggerSource" in fields and "userPoolId" in fields
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        found = mapping(event)
-        step = text(found.get("triggerSource"))
+        fields = mapping(event)
+        step = text(fields.get("triggerSource"))
         facts = {
             "aws.cognito.trigger_source": step,
-            "aws.cognito.user_pool_id": text(found.get("userPoolId")),
-            "aws.cognito.client_id": text(mapping(found.get("callerContext")).get("clientId")),
+            "aws.cognito.user_pool_id": text(fields.get("userPoolId")),
+            "aws.cognito.client_id": text(mapping(fields.get("callerContext")).get("clientId")),
         }
-        return cls.said(facts, name=step, carriers=(carrier(mapping(found.get("request")).get("clientMetadata")),))
+        own = carrier(mapping(fields.get("request")).get("clientMetadata"))
+        return cls.description(facts, name=step, carriers=(own,))

@@ -1,4 +1,4 @@
-"""The descriptions of events and of results, and the base of the classes that make them."""
+"""The descriptions of events and results, and the base class of all triggers."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Description(NamedTuple):
-    """What is known of an invocation from its event. A custom extractor may set any of it.
+    """The facts about an invocation that its event contains.
 
     Attributes:
-        name: of the root span; None keeps the function's name.
+        name: of the root span; None for the function's name.
         trigger: ``faas.trigger`` of OpenTelemetry: ``http``, ``pubsub``, ``datasource``, ``timer`` or ``other``.
-        metadata: plain JSON, by OpenTelemetry's names where it has one, else by names in its style below ``aws.``.
-            Ids and names, never a header's value, a body or a query string.
-        carriers: the trace contexts in the event: one for each record of a batch, empty for a record without one; no
-            carriers if no record has one.
-        fallbacks: the trace contexts beside the event, best first: the client context, then ``context.w3c()``.
-        source: the entry of the table that described it, such as ``sqs``.
-        records: how many records a batch holds; 0 for other events.
+        metadata: plain JSON with OpenTelemetry's names, or names in its style below ``aws.``. It has ids and names, and
+            never a header's value, a body or a query string.
+        carriers: the trace contexts in the event: one for each record of a batch, which is empty for a record without
+            a context; no carriers if no record has a context.
+        fallbacks: trace contexts outside the event, the preferred one first: the client context, ``context.w3c()``.
+        source: the table's entry that describes the event, such as ``sqs``.
+        records: how many records a batch has; 0 for other events.
     """
 
     name: str | None = None
@@ -40,10 +40,10 @@ class Description(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """What a result means for the invocation, although nothing was raised.
+    """The meaning of a result for the invocation when nothing was raised.
 
     Attributes:
-        error: why the invocation counts as failed, or None.
+        error: why the invocation failed, or None.
         metadata: plain JSON for the root span.
     """
 
@@ -52,20 +52,20 @@ class Judgement(NamedTuple):
 
 
 class Trigger:
-    """One kind of event source. This base of all takes any event and knows nothing about it."""
+    """A kind of event source. The base class accepts every event and describes none of it."""
 
     source: ClassVar[str] = "other"
     trigger: ClassVar[str] = "other"
 
     @classmethod
     def infer(cls, event: Any, context: Any) -> bool:
-        """True if the event is of this kind. Cheap, because every event is tried."""
+        """True if the event is of this kind. Must be cheap, because it runs for every event."""
         return True
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
         """The description of an event of this kind."""
-        return cls.said()
+        return cls.description()
 
     @classmethod
     def judge(cls, description: Description, result: Any) -> Judgement:
@@ -73,11 +73,11 @@ class Trigger:
         return Judgement()
 
     @classmethod
-    def said(
+    def description(
         cls, facts: Mapping[str, Any] | None = None, *, name: str | None = None, carriers: tuple[Carrier, ...] = (),
         records: int = 0,
     ) -> Description:
-        """A description by this class, without unknown facts."""
+        """A description with this class's source and trigger, and without unknown facts."""
         metadata = known(facts or {})
         if cls.source != "other":
             metadata["aws.lambda.event_source.type"] = cls.source

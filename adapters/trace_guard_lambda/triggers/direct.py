@@ -1,4 +1,4 @@
-"""Direct invocations, and with them whatever no other entry of the table knows."""
+"""Direct invocations, and events that no other entry of the table matches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Direct(Trigger):
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        return cls.said(carriers=(carrier(event),))
+        return cls.description(carriers=(carrier(event),))
 
 
 class Other(Trigger):
@@ -34,18 +34,17 @@ class Other(Trigger):
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        return cls.said(carriers=(carrier(event),))
+        return cls.description(carriers=(carrier(event),))
 
 
 def fallbacks_of(context: Any) -> tuple[Carrier, ...]:
-    """The trace contexts beside the event, the one that the caller has put in its client context first."""
+    """The trace contexts outside the event: first that of the caller's client context, then that of the runtime."""
     if context is None:
         return ()
-    own = carrier(_custom(context))
-    # Lambda's runtime has it from 4.2 on.
+    # Lambda's runtime client has ``w3c`` from version 4.2 on.
     w3c = getattr(context, "w3c", None)
-    found = carrier(w3c()) if callable(w3c) else {}
-    return tuple(one for one in (own, found) if one)
+    carriers = carrier(_custom(context)), carrier(w3c()) if callable(w3c) else {}
+    return tuple(each for each in carriers if each)
 
 
 def _custom(context: Any) -> Mapping[Any, Any]:

@@ -17,7 +17,7 @@ __all__ = ["EventBridge", "Schedule"]
 
 
 class Schedule(Trigger):
-    """A rule with a schedule, or EventBridge Scheduler where no input of one's own is set.
+    """A rule with a schedule, or EventBridge Scheduler without a custom input.
 
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-rule-schedule.html
     """
@@ -27,24 +27,25 @@ class Schedule(Trigger):
 
     @classmethod
     def infer(cls, event: Any, context: Any) -> bool:
-        found = mapping(event)
-        return found.get("detail-type") == "Scheduled Event" and found.get("source") in ("aws.events", "aws.scheduler")
+        fields = mapping(event)
+        source = fields.get("source")
+        return fields.get("detail-type") == "Scheduled Event" and source in ("aws.events", "aws.scheduler")
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        found = mapping(event)
+        fields = mapping(event)
         facts = {
-            "faas.time": text(found.get("time")),
-            "aws.eventbridge.event_id": text(found.get("id")),
-            ARN: _rule(found.get("resources")),
+            "faas.time": text(fields.get("time")),
+            "aws.eventbridge.event_id": text(fields.get("id")),
+            ARN: _rule(fields.get("resources")),
         }
-        return cls.said(facts)
+        return cls.description(facts)
 
 
 class EventBridge(Trigger):
-    """An event of a bus. A parent can be in its detail, as ``traceparent`` and ``baggage`` at the top.
+    """An event of a bus. A parent can be in its detail, as top-level ``traceparent`` and ``baggage``.
 
-    The event does not say which bus or rule it came by; what it is comes nearest to a destination.
+    The span is named after the detail type, because the event does not name its bus or rule.
     """
 
     source = "eventbridge"
@@ -52,23 +53,23 @@ class EventBridge(Trigger):
 
     @classmethod
     def infer(cls, event: Any, context: Any) -> bool:
-        found = mapping(event)
-        return "detail-type" in found and ("source" in found or "detail" in found)
+        fields = mapping(event)
+        return "detail-type" in fields and ("source" in fields or "detail" in fields)
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        found = mapping(event)
-        kind = text(found.get("detail-type"))
+        fields = mapping(event)
+        kind = text(fields.get("detail-type"))
         facts = {
             **messaging_facts("aws_eventbridge", None, None),
-            "messaging.message.id": text(found.get("id")),
+            "messaging.message.id": text(fields.get("id")),
             "aws.eventbridge.detail_type": kind,
-            "aws.eventbridge.source": text(found.get("source")),
-            "aws.eventbridge.replay_name": text(found.get("replay-name")),
+            "aws.eventbridge.source": text(fields.get("source")),
+            "aws.eventbridge.replay_name": text(fields.get("replay-name")),
         }
-        carriers = (carrier(found.get("detail")),)
-        return cls.said(facts, name=f"{kind} process" if kind else None, carriers=carriers)
+        carriers = (carrier(fields.get("detail")),)
+        return cls.description(facts, name=f"{kind} process" if kind else None, carriers=carriers)
 
 
 def _rule(resources: Any) -> str | None:
-    return next((found for one in sequence(resources)[:1] if (found := text(one))), None)
+    return text(next(iter(sequence(resources)), None))

@@ -27,7 +27,7 @@ class _Http(Trigger):
 
 
 class Authorizer(_Http):
-    """A Lambda authorizer of API Gateway: its event looks like a request, but its result is a policy.
+    """A Lambda authorizer of API Gateway. Its event looks like a request, but its result is a policy.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-use-lambda-authorizer.html
     """
@@ -36,12 +36,12 @@ class Authorizer(_Http):
 
     @classmethod
     def infer(cls, event: Any, context: Any) -> bool:
-        found = mapping(event)
-        return ("methodArn" in found or "routeArn" in found) and "type" in found
+        fields = mapping(event)
+        return ("methodArn" in fields or "routeArn" in fields) and "type" in fields
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        return cls.said(_gateway_facts(_request(event)), carriers=_carriers(event))
+        return cls.description(_gateway_facts(_request(event)), carriers=_carriers(event))
 
     @classmethod
     def judge(cls, description: Description, result: Any) -> Judgement:
@@ -58,15 +58,15 @@ class RestApi(_Http):
 
     @classmethod
     def infer(cls, event: Any, context: Any) -> bool:
-        found = mapping(event)
-        return "httpMethod" in found and ("resource" in found or bool(_request(found)))
+        fields = mapping(event)
+        return "httpMethod" in fields and ("resource" in fields or bool(_request(fields)))
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        found, request = mapping(event), _request(event)
-        route = text(found.get("resource")) or text(request.get("resourcePath"))
-        name, facts = http_facts(found.get("httpMethod"), route, found.get("path"))
-        return cls.said({**facts, **_gateway_facts(request)}, name=name, carriers=_carriers(found))
+        fields, request = mapping(event), _request(event)
+        route = text(fields.get("resource")) or text(request.get("resourcePath"))
+        name, facts = http_facts(fields.get("httpMethod"), route, fields.get("path"))
+        return cls.description({**facts, **_gateway_facts(request)}, name=name, carriers=_carriers(fields))
 
 
 class HttpApi(_Http):
@@ -83,18 +83,18 @@ class HttpApi(_Http):
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        found, request = mapping(event), _request(event)
+        fields, request = mapping(event), _request(event)
         http = mapping(request.get("http"))
-        key = text(found.get("routeKey")) or text(request.get("routeKey")) or ""  # "GET /items/{id}" or "$default"
-        path = text(found.get("rawPath")) or http.get("path")
+        key = text(fields.get("routeKey")) or text(request.get("routeKey")) or ""  # "GET /items/{id}" or "$default"
+        path = text(fields.get("rawPath")) or http.get("path")
         name, facts = http_facts(http.get("method"), key.partition(" ")[2], path)
-        return cls.said({**facts, **cls._ids(request)}, name=name, carriers=_carriers(found))
+        return cls.description({**facts, **cls._ids(request)}, name=name, carriers=_carriers(fields))
 
     @classmethod
     def judge(cls, description: Description, result: Any) -> Judgement:
-        """A result without a status is the body of a 200, by the page above."""
-        found = mapping(result)
-        return judged(number(found["statusCode"]) if "statusCode" in found else 200)
+        """API Gateway sends a result without a status as the body of a 200."""
+        fields = mapping(result)
+        return judged(number(fields["statusCode"]) if "statusCode" in fields else 200)
 
     @classmethod
     def _ids(cls, request: Mapping[Any, Any]) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class FunctionUrl(HttpApi):
 
 
 class WebSocketApi(_Http):
-    """A route of a WebSocket API. Headers, and so a parent, come with ``$connect`` only.
+    """A route of a WebSocket API. Only ``$connect`` has headers, which may carry a parent.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-mapping-template-reference.html
     """
@@ -143,11 +143,11 @@ class WebSocketApi(_Http):
             "aws.api_gateway.message_id": text(request.get("messageId")),
             **_gateway_facts(request),
         }
-        return cls.said(facts, name=f"WebSocket {route}" if route else None, carriers=_carriers(event))
+        return cls.description(facts, name=f"WebSocket {route}" if route else None, carriers=_carriers(event))
 
 
 class LoadBalancer(_Http):
-    """An Application Load Balancer, with or without multi-value headers. It knows no routes.
+    """An Application Load Balancer, with or without multi-value headers. It has no routes.
 
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
     """
@@ -160,19 +160,20 @@ class LoadBalancer(_Http):
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        found = mapping(event)
-        name, facts = http_facts(found.get("httpMethod"), None, found.get("path"))
-        balancer = mapping(_request(found).get("elb"))
-        return cls.said({**facts, ARN: text(balancer.get("targetGroupArn"))}, name=name, carriers=_carriers(found))
+        fields = mapping(event)
+        name, facts = http_facts(fields.get("httpMethod"), None, fields.get("path"))
+        balancer = mapping(_request(fields).get("elb"))
+        facts[ARN] = text(balancer.get("targetGroupArn"))
+        return cls.description(facts, name=name, carriers=_carriers(fields))
 
 
 def http_facts(method: Any, route: str | None, path: Any) -> tuple[str | None, dict[str, Any]]:
-    """The span's name and the attributes of a request. Without a route there is no name: a path has ids in it, and
-    the method alone says less than the function's name."""
+    """The span's name and the attributes of a request. Without a route the name is None: a path may contain ids, and
+    the function's name is more helpful than the method."""
     verb = (text(method) or "").upper()
     known = verb in _METHODS
     route = route if route and route.startswith("/") else None
-    # Not in `url.path`, where its values have no business, however they came there.
+    # A query string may hold secrets, so it must not end up in `url.path`.
     plain = (text(path) or "").partition("?")[0]
     facts = {
         "http.request.method": verb if known else "_OTHER" if verb else None,
@@ -183,7 +184,7 @@ def http_facts(method: Any, route: str | None, path: Any) -> tuple[str | None, d
 
 
 def judged(status: int | None) -> Judgement:
-    """What a status code says: 500 and above are errors of ours, as for OpenTelemetry's server spans."""
+    """The judgement for a status code. As on OpenTelemetry's server spans, 500 and above are errors."""
     if status is None or not 100 <= status <= 599:
         return Judgement()
     error = f"HTTP {status}" if status >= 500 else None
@@ -205,5 +206,5 @@ def _gateway_facts(request: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def _carriers(event: Any) -> tuple[Carrier, ...]:
-    found = mapping(event)
-    return (carrier(found.get("headers")) or carrier(found.get("multiValueHeaders")),)
+    fields = mapping(event)
+    return (carrier(fields.get("headers")) or carrier(fields.get("multiValueHeaders")),)

@@ -19,7 +19,7 @@ __all__ = ["Sns", "SnsInSqs", "Sqs"]
 
 
 class Sqs(Batch):
-    """A batch from a queue. What came through SNS with raw delivery, or from S3, is a message like any other.
+    """A batch from a queue. Messages from S3, and from SNS with raw delivery, are treated as ordinary messages.
 
     https://docs.aws.amazon.com/lambda/latest/dg/with-sqs.html
     """
@@ -43,7 +43,7 @@ class Sqs(Batch):
             ARN: None if arn == MULTIPLE else arn,
             **cls._origin(event, only),
         }
-        return cls.said(
+        return cls.description(
             facts, name=f"{queue} process" if queue else None, carriers=carriers_of(records, _carrier),
             records=len(records),
         )
@@ -54,7 +54,7 @@ class Sqs(Batch):
 
 
 class SnsInSqs(Sqs):
-    """A batch whose messages are notifications in SNS's envelope: a queue subscribed without raw delivery.
+    """A batch of notifications in SNS envelopes, from a queue that subscribes to a topic without raw delivery.
 
     https://docs.aws.amazon.com/sns/latest/dg/sns-sqs-as-subscriber.html
     """
@@ -65,7 +65,7 @@ class SnsInSqs(Sqs):
     def infer(cls, event: Any, context: Any) -> bool:
         first = first_record(event)
         body = first.get("body") if first.get("eventSource") == "aws:sqs" else None
-        # Within a message's text the quotes would be escaped; the envelope itself is read when it is described.
+        # Quotes within a message's text are escaped, so only an envelope matches. `describe` parses it.
         return isinstance(body, str) and '"TopicArn"' in body and '"Notification"' in body
 
     @classmethod
@@ -78,7 +78,7 @@ class SnsInSqs(Sqs):
 
 
 class Sns(Trigger):
-    """A notification; SNS hands over one at a time.
+    """A notification. SNS sends one at a time.
 
     https://docs.aws.amazon.com/lambda/latest/dg/with-sns.html
     """
@@ -104,13 +104,13 @@ class Sns(Trigger):
             ARN: known,
         }
         carriers = carriers_of(records, lambda record: _sns_carrier(mapping(record.get("Sns"))))
-        return cls.said(
+        return cls.description(
             facts, name=f"{topic} process" if topic else None, carriers=carriers, records=len(records)
         )
 
 
 def _carrier(record: Mapping[Any, Any]) -> Carrier:
-    """In a message's own attributes, else in those of the envelope that SNS or EventBridge has put around it."""
+    """The trace context of a message: from its own attributes, else from the envelope of SNS or EventBridge."""
     own = attributes_carrier(record.get("messageAttributes"), "stringValue")
     body = record.get("body")
     if own or not isinstance(body, str) or "traceparent" not in body:

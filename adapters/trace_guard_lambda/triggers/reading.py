@@ -1,4 +1,4 @@
-"""Reads the records of Lambda's events. Nothing here raises for anything that JSON can hold."""
+"""Reads the records of Lambda's events. Nothing here raises, whatever JSON value it gets."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = [
 ]
 
 ARN = "aws.lambda.event_source.arn"
-"""OpenTelemetry has no name for the ARN of an event source. This one follows its ``aws.lambda.*``."""
+"""The ARN of an event source. OpenTelemetry has no name for it; this one follows its ``aws.lambda.*``."""
 
 MULTIPLE = "multiple_sources"
-"""The source of a batch with several sources; the term is that of
+"""The source of a batch with several sources, as in
 https://opentelemetry.io/docs/specs/semconv/faas/aws-lambda/#sqs-event"""
 
 _EMPTY: Mapping[Any, Any] = MappingProxyType({})
@@ -34,7 +34,7 @@ def parsed(body: Any) -> Mapping[Any, Any]:
     """The JSON object in a body, else an empty one."""
     if not isinstance(body, str) or len(body) > _LONGEST_BODY or body[:1].isalnum():
         return _EMPTY
-    import json  # the runtime has it by then
+    import json  # the runtime has imported it already
 
     try:
         return mapping(json.loads(body))
@@ -46,30 +46,30 @@ def parsed(body: Any) -> Mapping[Any, Any]:
 
 
 def records_of(event: Any) -> Sequence[Any]:
-    """The records of a batch. EventBridge Pipes hand over the list itself:
+    """The records of a batch. EventBridge Pipes send the list itself:
     https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-pipes-event-target.html"""
     return sequence(event) or sequence(mapping(event).get("Records"))
 
 
 def first_record(event: Any) -> Mapping[Any, Any]:
-    """The first record that is one."""
+    """The first record that is a mapping and not empty."""
     for record in records_of(event)[:LOOKED_AT]:
-        if found := mapping(record):
-            return found
+        if fields := mapping(record):
+            return fields
     return _EMPTY
 
 
 def same(records: Sequence[Any], read: Callable[[Mapping[Any, Any]], str | None]) -> str | None:
-    """The value that all records have: ``MULTIPLE`` if they differ, None if none has one."""
-    said = {found for record in records[:LOOKED_AT] if (found := read(mapping(record))) is not None}
-    return MULTIPLE if len(said) > 1 else next(iter(said), None)
+    """The value that all records share: ``MULTIPLE`` if they differ, None if no record has it."""
+    values = {value for record in records[:LOOKED_AT] if (value := read(mapping(record))) is not None}
+    return MULTIPLE if len(values) > 1 else next(iter(values), None)
 
 
 # Trace contexts
 
 
 def attributes_carrier(attributes: Any, key: str) -> Carrier:
-    """The trace context among message attributes, each of which is an object with the string below ``key``."""
+    """The trace context among message attributes. Each attribute is an object with its string below ``key``."""
     return carrier({name: mapping(value).get(key) for name, value in mapping(attributes).items()})
 
 

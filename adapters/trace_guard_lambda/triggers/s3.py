@@ -18,7 +18,7 @@ _OPERATIONS = (
 
 
 class S3(Trigger):
-    """Something has happened to an object. What comes through SQS, SNS or EventBridge is theirs.
+    """A notification about an object. Notifications through SQS, SNS or EventBridge belong to those triggers.
 
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-content-structure.html
     """
@@ -35,7 +35,7 @@ class S3(Trigger):
         records = records_of(event)
         bucket = same(records, lambda record: text(_in(record, "bucket").get("name")))
         arn = same(records, lambda record: text(_in(record, "bucket").get("arn")))
-        happened = same(records, lambda record: text(record.get("eventName")))
+        event_name = same(records, lambda record: text(record.get("eventName")))
         known = None if bucket == MULTIPLE else bucket
         only = mapping(records[0]) if len(records) == 1 else {}
         key = _key(_in(only, "object").get("key"))
@@ -43,17 +43,17 @@ class S3(Trigger):
         facts = {
             "faas.document.collection": known,
             "faas.document.name": key,
-            "faas.document.operation": _operation(happened or ""),
+            "faas.document.operation": _operation(event_name or ""),
             "faas.document.time": text(only.get("eventTime")),
             "aws.s3.bucket": known,
             "aws.s3.key": key,
-            "aws.s3.event_name": None if happened == MULTIPLE else happened,
+            "aws.s3.event_name": None if event_name == MULTIPLE else event_name,
             "aws.request_id": text(answer.get("x-amz-request-id")),
             "aws.extended_request_id": text(answer.get("x-amz-id-2")),
             ARN: None if arn == MULTIPLE else arn,
         }
-        name = f"{bucket} {happened}" if bucket and happened and happened != MULTIPLE else None
-        return cls.said(facts, name=name, records=len(records))
+        name = f"{bucket} {event_name}" if bucket and event_name and event_name != MULTIPLE else None
+        return cls.description(facts, name=name, records=len(records))
 
 
 def _in(record: Any, part: str) -> Any:
@@ -61,7 +61,7 @@ def _in(record: Any, part: str) -> Any:
 
 
 def _key(value: Any) -> str | None:
-    """As it was given to S3: in the notification it is encoded as in a form."""
+    """The key as it was given to S3. The notification has it form-encoded."""
     key = text(value)
     if key is None or ("%" not in key and "+" not in key):
         return key
@@ -70,5 +70,5 @@ def _key(value: Any) -> str | None:
     return unquote_plus(key)
 
 
-def _operation(happened: str) -> str | None:
-    return next((operation for kind, operation in _OPERATIONS if happened.startswith(kind)), None)
+def _operation(event_name: str) -> str | None:
+    return next((operation for kind, operation in _OPERATIONS if event_name.startswith(kind)), None)

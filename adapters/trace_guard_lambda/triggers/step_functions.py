@@ -1,4 +1,4 @@
-"""Step Functions: a task whose payload has the context object in it."""
+"""Step Functions: tasks whose payload contains the context object."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["StepFunctions"]
 
 
 class StepFunctions(Trigger):
-    """A task that was given the context object (``$$``, or ``$states.context`` in JSONata), either merged into its
-    input or below a key of its own. Without it a task's event is its input, which nothing can be told from.
+    """A task that gets the context object (``$$``, or ``$states.context`` in JSONata), either merged into its input or
+    below a key of its own. Without the context object, a task's event is its input and does not show its source.
 
-    A parent can be in the task's input or in the execution's, as ``traceparent`` and ``baggage`` at the top.
+    A parent can be in the task's or the execution's input, as top-level ``traceparent`` and ``baggage``.
 
     https://docs.aws.amazon.com/step-functions/latest/dg/input-output-contextobject.html
     """
@@ -30,9 +30,9 @@ class StepFunctions(Trigger):
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        found = _context_object(event)
-        execution, state = mapping(found.get("Execution")), mapping(found.get("State"))
-        machine = mapping(found.get("StateMachine"))
+        context_object = _context_object(event)
+        execution, state = mapping(context_object.get("Execution")), mapping(context_object.get("State"))
+        machine = mapping(context_object.get("StateMachine"))
         task, flow = text(state.get("Name")), text(machine.get("Name"))
         facts = {
             "aws.step_functions.state_machine.arn": text(machine.get("Id")),
@@ -42,16 +42,16 @@ class StepFunctions(Trigger):
             "aws.step_functions.state.retry_count": number(state.get("RetryCount")),
         }
         name = " ".join(part for part in (flow, task) if part) or None
-        return cls.said(facts, name=name, carriers=(_carrier(event, found, execution),))
+        return cls.description(facts, name=name, carriers=(_carrier(event, context_object, execution),))
 
 
-def _carrier(event: Any, found: Mapping[Any, Any], execution: Mapping[Any, Any]) -> Carrier:
+def _carrier(event: Any, context_object: Mapping[Any, Any], execution: Mapping[Any, Any]) -> Carrier:
     own = carrier(event) or carrier(execution.get("Input"))
-    if own or found is event:
+    if own or context_object is event:
         return own
-    # {"input": {...}, "context": {...}}, as the documentation has it
+    # {"input": {...}, "context": {...}}, as in the documentation
     for value in islice(mapping(event).values(), LOOKED_AT):
-        if value is not found and (own := carrier(value)):
+        if value is not context_object and (own := carrier(value)):
             return own
     return {}
 

@@ -20,7 +20,7 @@ _CLUSTERS = frozenset({"aws:kafka", "aws:SelfManagedKafka", "SelfManagedKafka"})
 
 
 class Kinesis(Batch):
-    """A batch from one shard. Its records have no headers: a parent can only be in the data, as ``traceparent`` and
+    """A batch from one shard. Records have no headers, so a parent can only be in the data, as ``traceparent`` and
     ``baggage`` of a JSON object.
 
     https://docs.aws.amazon.com/lambda/latest/dg/with-kinesis.html
@@ -43,7 +43,7 @@ class Kinesis(Batch):
             "aws.kinesis.stream_name": None if stream == MULTIPLE else stream,
             ARN: None if arn == MULTIPLE else arn,
         }
-        return cls.said(
+        return cls.description(
             facts, name=f"{stream} process" if stream else None, carriers=carriers_of(records, _data_carrier),
             records=len(records),
         )
@@ -74,11 +74,11 @@ class DynamoDb(Batch):
             "messaging.batch.message_count": len(records),
             ARN: None if arn == MULTIPLE else arn,
         }
-        return cls.said(facts, name=f"{table} process" if table else None, records=len(records))
+        return cls.description(facts, name=f"{table} process" if table else None, records=len(records))
 
 
 class Kafka(Trigger):
-    """A batch from a cluster of MSK, or from one that is managed by its users.
+    """A batch from an MSK cluster or a self-managed one.
 
     https://docs.aws.amazon.com/lambda/latest/dg/with-msk.html and
     https://opentelemetry.io/docs/specs/semconv/messaging/kafka/
@@ -94,8 +94,8 @@ class Kafka(Trigger):
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        found = mapping(event)
-        partitions = [sequence(one) for one in mapping(found.get("records")).values()]
+        fields = mapping(event)
+        partitions = [sequence(values) for values in mapping(fields.get("records")).values()]
         count = sum(map(len, partitions))
         records: Sequence[Any] = list(islice(chain.from_iterable(partitions), LOOKED_AT))
         topic = same(records, lambda record: text(record.get("topic")))
@@ -105,16 +105,16 @@ class Kafka(Trigger):
             **messaging_facts("kafka", topic, count),
             "messaging.destination.partition.id": None if partition is None else str(partition),
             "messaging.kafka.offset": number(only.get("offset")),
-            ARN: text(found.get("eventSourceArn")),
+            ARN: text(fields.get("eventSourceArn")),
         }
-        return cls.said(
+        return cls.description(
             facts, name=f"{topic} process" if topic else None, carriers=carriers_of(records, _header_carrier),
             records=count,
         )
 
 
 def _part(arn: str | None, kind: str) -> str | None:
-    """The name in ``arn:aws:kinesis:eu-west-1:123456789012:stream/name/consumer/...``, and in a table's."""
+    """The name in an ARN such as ``arn:aws:kinesis:eu-west-1:123456789012:stream/name/consumer/...``."""
     if arn is None or arn == MULTIPLE:
         return arn
     return arn.partition(kind)[2].partition("/")[0] or None
@@ -123,7 +123,7 @@ def _part(arn: str | None, kind: str) -> str | None:
 def _data_carrier(record: Mapping[Any, Any]) -> Carrier:
     data = mapping(record.get("kinesis")).get("data")
     if not isinstance(data, str) or not data.startswith("ey") or len(data) > _LONGEST_DATA:
-        return {}  # `{"` in base64 begins with these two letters
+        return {}  # `{"` begins with `ey` in base64
     import binascii
 
     try:
@@ -134,20 +134,20 @@ def _data_carrier(record: Mapping[Any, Any]) -> Carrier:
 
 
 def _header_carrier(record: Mapping[Any, Any]) -> Carrier:
-    """Each header is an object of one key, and its value a list of bytes, which Java writes with a sign."""
-    found = {}
+    """The trace context in the headers. A header is an object with one key, whose value is a list of signed bytes."""
+    headers = {}
     for header in sequence(record.get("headers"))[:LOOKED_AT]:
         for name, value in mapping(header).items():
             if isinstance(name, str) and name.lower() in ("traceparent", "tracestate", "baggage"):
-                found[name] = _decoded(value)
-    return carrier(found)
+                headers[name] = _decoded(value)
+    return carrier(headers)
 
 
 def _decoded(value: Any) -> str | None:
     numbers = sequence(value)
-    if not all(isinstance(one, int) for one in numbers):
+    if not all(isinstance(number, int) for number in numbers):
         return None
     try:
-        return bytes(one & 0xFF for one in numbers).decode()
+        return bytes(number & 0xFF for number in numbers).decode()
     except UnicodeDecodeError:
         return None

@@ -1,7 +1,7 @@
-"""The table of event sources, in the order in which they are asked.
+"""The table of event sources, in the order in which they are tried.
 
-A family's module is imported when an event comes that may be its own. A function is invoked by one source or two,
-and a package without compiled files, as most are on Lambda, would pay for all of them at each cold start.
+A family's module is imported only for an event that may belong to it. Most functions have one or two event sources, and
+most Lambda packages have no compiled files, so importing all modules would slow every cold start.
 """
 
 from __future__ import annotations
@@ -25,23 +25,28 @@ if TYPE_CHECKING:
     TRIGGERS: tuple[type[Trigger], ...]
     """Every class of the table, in order; loads them all."""
 
-Found = Mapping[Any, Any]
+Fields = Mapping[Any, Any]
 
 
 class Family(NamedTuple):
-    """The classes of one module, most particular first, and whether an event may be one of theirs, given the event
-    and its first record."""
+    """The triggers of one module.
+
+    Attributes:
+        module: its name.
+        classes: the names of the triggers, the most specific first.
+        may_be: whether an event may belong to one of them, given the event and its first record.
+    """
 
     module: str
     classes: tuple[str, ...]
-    may_be: Callable[[Found, Found], bool]
+    may_be: Callable[[Fields, Fields], bool]
 
 
-def _has(*keys: str) -> Callable[[Found, Found], bool]:
+def _has(*keys: str) -> Callable[[Fields, Fields], bool]:
     return lambda event, record: any(key in event for key in keys)
 
 
-def _is_from(*services: str) -> Callable[[Found, Found], bool]:
+def _is_from(*services: str) -> Callable[[Fields, Fields], bool]:
     return lambda event, record: (record.get("eventSource") or record.get("EventSource")) in services
 
 
@@ -63,42 +68,41 @@ FAMILIES = (
     Family(
         "step_functions", ("StepFunctions",),
         lambda event, record: "Execution" in event
-        or any("Execution" in mapping(one) for one in islice(event.values(), LOOKED_AT)),
+        or any("Execution" in mapping(value) for value in islice(event.values(), LOOKED_AT)),
     ),
     Family("direct", ("Direct", "Other"), lambda event, record: True),
 )
-"""The first class whose ``infer`` says yes describes the event."""
+"""The first class whose ``infer`` returns True describes the event."""
 
 _loaded: dict[str, type[Trigger]] = {Direct.source: Direct, Other.source: Other}
 
 
 def describe(event: Any, context: Any = None) -> Description:
-    """What an event and Lambda's context say of the invocation.
+    """Describe an invocation by its event and Lambda's context.
 
-    It never raises, whatever they are; of a malformed event that is said which can be. It takes some microseconds,
-    and no more for a batch of 10,000 records than for one of 100, as only the first 100 are looked at.
+    Never raises. A malformed event is described as far as possible. It takes a few microseconds. Only the first 100
+    records of a batch are examined, so a batch of 10,000 takes no longer.
     """
-    trigger = contained("tell the event's source", lambda: _inferred(event, context), Other)
+    trigger = contained("infer the event's source", lambda: _inferred(event, context), Other)
     bare = Description(trigger=trigger.trigger, source=trigger.source)
-    said = contained("describe the event", lambda: trigger.describe(event, context), bare)
-    fallbacks = contained("read the trace context beside the event", lambda: fallbacks_of(context), ())
-    return said._replace(fallbacks=fallbacks) if fallbacks else said
+    description = contained("describe the event", lambda: trigger.describe(event, context), bare)
+    fallbacks = contained("read the trace context outside the event", lambda: fallbacks_of(context), ())
+    return description._replace(fallbacks=fallbacks) if fallbacks else description
 
 
 def judge(description: Description, result: Any) -> Judgement:
-    """What a handler's result says of an invocation that was described so: its HTTP status, the records of a batch
-    that have failed. It never raises, whatever the result is."""
+    """Judge a handler's result: its HTTP status, or the failed records of a batch. Never raises."""
     trigger = contained("find the event's source", lambda: _of_source(description.source), Other)
     return contained("judge the result", lambda: trigger.judge(description, result), Judgement())
 
 
 def _inferred(event: Any, context: Any) -> type[Trigger]:
-    found, record = mapping(event), first_record(event)
+    fields, record = mapping(event), first_record(event)
     for family in FAMILIES:
-        if not family.may_be(found, record):
+        if not family.may_be(fields, record):
             continue
         for trigger in _classes(family):
-            with contain("tell the event's source"):
+            with contain("infer the event's source"):
                 if trigger.infer(event, context):
                     return trigger
     return Other
@@ -114,7 +118,7 @@ def _classes(family: Family) -> list[type[Trigger]]:
 
 
 def _of_source(source: str) -> type[Trigger]:
-    if source not in _loaded:  # a description that was not made here
+    if source not in _loaded:  # the description was not made by describe()
         for family in FAMILIES:
             _classes(family)
     return _loaded.get(source, Other)
