@@ -1,4 +1,4 @@
-"""trace-guard for Azure Functions: a decorator for single functions, and one call for all functions of an app::
+"""trace-guard for Azure Functions: a decorator for a function, and a call that guards all functions of an app::
 
     import azure.functions as func
     from trace_guard_azure import guard_handler
@@ -12,6 +12,10 @@
     from trace_guard_azure import guard_app
 
     guard_app(app, project="support-bot")
+
+A call of a function by the worker comes in, with the trigger's value and the worker's context. The keywords of an
+invocation go out: name, deadline, parent, input and metadata. After the call, the status and output of its result go to
+the invocation.
 """
 
 from .app import guard_app

@@ -1,4 +1,4 @@
-"""Guards all functions of an app, when the worker asks the app for them."""
+"""Guards all functions of an app when the worker asks the app for them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def guard_app(
         The app.
 
     Raises:
-        TypeError: it is not an app; the message says what to do.
+        TypeError: the argument is not an app; the message says what to do.
         SettingsError: a keyword's value is not accepted.
     """
     check_app(app)
@@ -74,11 +74,11 @@ def guard_app(
 
 
 def listen(app: Any = None) -> None:
-    """Follow the calls by which the worker asks apps for their functions. By then all declarations and decorators of a
-    function are known.
+    """Wrap ``get_functions``, by which the worker asks an app for its functions. All declarations and decorators of a
+    function are known by then.
 
     Args:
-        app: follow its class, too; the class of all apps is followed if it has been imported.
+        app: whose class is wrapped besides the base class of all apps, if that has been imported.
     """
     module = sys.modules.get("azure.functions.decorators.function_app")
     kinds: tuple[Any, ...] = (getattr(module, "FunctionRegister", None), *type(app).__mro__)
@@ -86,10 +86,10 @@ def listen(app: Any = None) -> None:
         plain = kind.__dict__.get("get_functions") if isinstance(kind, type) else None
         if plain is None or hasattr(plain, _MARK):
             continue
-        kind.get_functions = _following(plain)
+        kind.get_functions = _wrapped(plain)
 
 
-def _following(plain: Any) -> Any:
+def _wrapped(plain: Any) -> Any:
     @functools.wraps(plain)
     def get_functions(app: Any, *args: Any, **keywords: Any) -> Any:
         functions = plain(app, *args, **keywords)
@@ -106,7 +106,7 @@ def _following(plain: Any) -> Any:
 
 
 def _complete(function: Any, options: AzureOptions | None) -> None:
-    """Guard a function of a guarded app, and note what is declared of it."""
+    """Guard a function of a guarded app and record its declaration."""
     declared = declared_by(function)
     guarded = guarded_in(function._func)
     if guarded is None and options is not None and declared.kind not in UNGUARDED:

@@ -1,4 +1,4 @@
-"""One call of a guarded function, which is one invocation."""
+"""A call of a guarded function. Each call is an invocation."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _REPLAYED = ("DurableOrchestrationContext", "DurableEntityContext", "Orchestrati
 
 
 class Target(Protocol):
-    """The guarded function, as :class:`.guarded.GuardedFunction` has it."""
+    """A guarded function, such as a :class:`.guarded.GuardedFunction`."""
 
     function: Callable[..., Any]
     options: AzureOptions
@@ -44,7 +44,7 @@ class GuardedCall(HttpCall):
     """One call, from its arguments to its result. Its invocation is open.
 
     Args:
-        args, keywords: what the function is called with; the worker uses keywords only.
+        args, keywords: of the call; the worker passes keywords only.
     """
 
     guard: Guard
@@ -54,7 +54,7 @@ class GuardedCall(HttpCall):
         self._keywords = keywords
         self._target = target
         self._context = contained("find the context", lambda: context_in(keywords), None)
-        self._declared = contained("find what is declared", self._find_declared, NOTHING_DECLARED)
+        self._declared = contained("find the declaration", self._find_declaration, NOTHING_DECLARED)
         self._value: Any = contained("find the trigger's value", lambda: self._find_value(args), None)
         self._trigger = contained(
             "determine the trigger's kind", lambda: trigger_of(self._declared, self._value), None
@@ -64,9 +64,9 @@ class GuardedCall(HttpCall):
 
     @classmethod
     def of(cls, target: Target, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> GuardedCall | None:
-        """The call; None within another invocation, or if it is not to be traced."""
-        given = (*args, *keywords.values())
-        if current_invocation() is not None or any(type(one).__name__ in _REPLAYED for one in given):
+        """The call; None within another invocation, for a replayed function, or with tracing off."""
+        values = (*args, *keywords.values())
+        if current_invocation() is not None or any(type(value).__name__ in _REPLAYED for value in values):
             return None
         guard = target.options.guard()
         if guard is None:
@@ -77,33 +77,33 @@ class GuardedCall(HttpCall):
 
     # Arguments
 
-    def _find_declared(self) -> Declaration:
-        """What the app declares, or the ``function.json`` of the first programming model."""
-        found = self._target.declared_as(getattr(self._context, "function_name", None))
-        return declared_in(self._directory) if found.kind is None and self._directory else found
+    def _find_declaration(self) -> Declaration:
+        """The app's declaration, or that of ``function.json`` in the first programming model."""
+        declared = self._target.declared_as(getattr(self._context, "function_name", None))
+        return declared_in(self._directory) if declared.kind is None and self._directory else declared
 
     def _find_value(self, args: tuple[Any, ...]) -> Any:
         """The value of the trigger."""
         name = self._declared.parameter
         if name is not None and name in self._keywords:
             return self._keywords[name]
-        given = {
+        inputs = {
             key: value for key, value in self._keywords.items()
             if not responses.is_out(value) and not (key == CONTEXT and value is self._context)
         }
-        known = next((key for key, value in given.items() if trigger_of(NOTHING_DECLARED, value).types), None)
+        known = next((key for key, value in inputs.items() if trigger_of(NOTHING_DECLARED, value).types), None)
         if known is not None:
-            return given[known]
+            return inputs[known]
         if args:
             return args[0]
         if self._declared.kind is not None:
-            return given  # a decorator has turned the value into the arguments of a tool
-        return next(iter(given.values()), None)
+            return inputs  # a decorator has turned the value into the arguments of a tool
+        return next(iter(inputs.values()), None)
 
     def _describe(self) -> Description:
         assert self._trigger is not None
-        room = self._most_bytes if self.guard.settings.capture_input else 0
-        return self._trigger.describe(self._value, self._declared, room)
+        byte_limit = self._most_bytes if self.guard.settings.capture_input else 0
+        return self._trigger.describe(self._value, self._declared, byte_limit)
 
     def _opened(self) -> Invocation:
         options, described = self._target.options, self._described
@@ -135,15 +135,15 @@ class GuardedCall(HttpCall):
     @functools.cached_property
     def _function_name(self) -> str:
         """The name under which the function is registered."""
-        told = getattr(self._context, "function_name", None)
-        found = (told if isinstance(told, str) else None) or self._declared.name
-        return found or str(getattr(self._target.function, "__name__", "function"))
+        name = getattr(self._context, "function_name", None)
+        registered = (name if isinstance(name, str) else None) or self._declared.name
+        return registered or str(getattr(self._target.function, "__name__", "function"))
 
     @functools.cached_property
     def _directory(self) -> str | None:
-        told = getattr(self._context, "function_directory", None)
-        if isinstance(told, str) and told:
-            return told
+        directory = getattr(self._context, "function_directory", None)
+        if isinstance(directory, str) and directory:
+            return directory
         code = getattr(self._target.function, "__code__", None)
         return os.path.dirname(os.path.abspath(code.co_filename)) if code is not None else None
 
@@ -156,7 +156,7 @@ class GuardedCall(HttpCall):
 
     @property
     def request(self) -> Any:
-        """A request of the FastAPI extension: its body is not read yet."""
+        """A request of the FastAPI extension, whose body has not been read; None for any other value."""
         return self._value if self._is_streaming and self.guard.settings.capture_input else None
 
     def input_of(self, request: Any, body: bytes | None) -> Any:
@@ -174,7 +174,7 @@ class GuardedCall(HttpCall):
     def reason(self, error: BaseException) -> BaseException | None:
         with contain("determine how a call ended"):
             if self._trigger is Http and isinstance(error, Exception):
-                # The host answers with 500. Only behind the FastAPI extension can an exception be the answer itself.
+                # The host answers with 500. Only the FastAPI extension turns exceptions into other answers.
                 status = (responses.status_of_error(error) if self._is_streaming else None) or 500
                 self.invocation.note({"http.response.status_code": status})
                 return (caught_in(self.invocation) or error) if status >= 500 else None

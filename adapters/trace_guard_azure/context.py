@@ -17,9 +17,9 @@ __all__ = [
 ]
 
 CONTEXT = "context"
-"""The one name of a parameter for which the worker passes the context."""
+"""The worker passes its context to a parameter of this name only."""
 
-# Each worker keeps the id of the invocation for the thread that it begins on.
+# Each worker keeps the invocation's id in a thread-local variable of the thread on which the invocation begins.
 _WORKERS = ("azure_functions_runtime", "azure_functions_runtime_v1", "azure_functions_worker")
 
 
@@ -27,7 +27,7 @@ _passed: contextvars.ContextVar[Any] = contextvars.ContextVar("trace_guard_azure
 
 
 class FunctionContext(Protocol):
-    """The part of ``azure.functions.Context`` that is read. Any of it may be missing: tests pass contexts of their
+    """The attributes that are read from ``azure.functions.Context``. Any may be missing: tests pass contexts of their
     own, or none."""
 
     @property
@@ -47,55 +47,51 @@ class FunctionContext(Protocol):
 
 
 def is_context(value: Any) -> bool:
-    """True for the worker's context; a binding may have its name."""
+    """True for the worker's context. A binding may have the same name."""
     return hasattr(value, "invocation_id") and hasattr(value, "function_name")
 
 
 @contextlib.contextmanager
 def passed(context: Any) -> Iterator[None]:
-    """The worker has passed a context, which decorators between it and the guard are not to see."""
+    """Pass the worker's context to the guard past the decorators between them, which must not see it."""
     token = _passed.set(context)
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError):  # a coroutine that is thrown away may be closed in another context
+        with contextlib.suppress(ValueError):  # an abandoned coroutine may be closed in another context
             _passed.reset(token)
 
 
 def context_in(keywords: Mapping[str, Any]) -> Any:
-    """The context among a call's arguments, else the one that was passed around them; None if there is none."""
-    found = keywords.get(CONTEXT)
-    if is_context(found):
-        return found
-    found = _passed.get()
-    return found if is_context(found) else None
+    """The context among a call's arguments, or from :func:`passed`; None without a context."""
+    return next((value for value in (keywords.get(CONTEXT), _passed.get()) if is_context(value)), None)
 
 
 def invocation_id_of(context: Any) -> str | None:
-    """The invocation's id: the context's, else what the worker keeps for this thread. To be asked before the function
-    first waits for something."""
-    found = getattr(context, "invocation_id", None)
-    if found is None:
+    """The invocation's id from the context, or from the worker's thread-local variable. Call it before the function
+    first awaits anything, as another invocation may then use the thread."""
+    identifier = getattr(context, "invocation_id", None)
+    if identifier is None:
         for worker in _WORKERS:
             local = getattr(sys.modules.get(f"{worker}.bindings.context"), "_invocation_id_local", None)
-            found = found or getattr(local, "invocation_id", None)
-    return found if isinstance(found, str) and found else None
+            identifier = identifier or getattr(local, "invocation_id", None)
+    return identifier if isinstance(identifier, str) and identifier else None
 
 
 def carrier_of(context: Any) -> dict[str, str]:
-    """The host's own trace context, with what baggage came along."""
+    """The host's own trace context, with the caller's baggage."""
     trace = getattr(context, "trace_context", None)
     attributes = getattr(trace, "attributes", None)
-    found = {
+    fields = {
         "traceparent": getattr(trace, "trace_parent", None),
         "tracestate": getattr(trace, "trace_state", None),
         "baggage": attributes.get("baggage") if isinstance(attributes, Mapping) else None,
     }
-    return {name: value for name, value in found.items() if isinstance(value, str) and value}
+    return {name: value for name, value in fields.items() if isinstance(value, str) and value}
 
 
 def retry_facts_of(context: Any) -> dict[str, Any]:
-    """Which attempt of a retry policy it is, where there is one.
+    """The number of this attempt and the limit, if the function has a retry policy.
 
     https://learn.microsoft.com/azure/azure-functions/functions-bindings-error-pages#retry-policies
     """

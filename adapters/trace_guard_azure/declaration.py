@@ -1,6 +1,6 @@
-"""What is declared of a function: its name and its bindings, by decorators or in ``function.json``.
+"""The declaration of a function: its name and its bindings, from decorators or ``function.json``.
 
-Both come down to the same: https://learn.microsoft.com/azure/azure-functions/functions-triggers-bindings
+https://learn.microsoft.com/azure/azure-functions/functions-triggers-bindings
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trace_guard.contain import contained
 __all__ = ["NOTHING_DECLARED", "Binding", "Declaration", "declared_by", "declared_in"]
 
 Binding = Mapping[str, Any]
-"""As in ``function.json``: ``type``, ``direction``, ``name``, and what the type has of its own."""
+"""A binding as in ``function.json``: ``type``, ``direction``, ``name``, and the settings of its type."""
 
 _EMPTY: Binding = MappingProxyType({})
 # %SETTING% stands for the value of an app setting: .../functions-bindings-expressions-patterns
@@ -27,12 +27,13 @@ _SETTING = re.compile(r"%([^%]+)%")
 
 
 class Declaration(NamedTuple):
-    """
+    """The name and bindings of a function.
+
     Attributes:
-        name: under which it is registered; None if that is not known.
-        trigger: its one trigger; empty if it is not known.
-        return_type: the type of the binding of what it returns; None if there is none.
-        http_type: ``function``, or ``asgi`` or ``wsgi`` for what passes all requests to an application.
+        name: under which it is registered; None if unknown.
+        trigger: the binding of its trigger; empty if unknown.
+        return_type: the type of the binding ``$return``; None without one.
+        http_type: ``function``, or ``asgi`` or ``wsgi`` for a function that passes all requests to an application.
     """
 
     name: str | None = None
@@ -43,21 +44,21 @@ class Declaration(NamedTuple):
     @property
     def kind(self) -> str | None:
         """The type of the trigger."""
-        found = self.trigger.get("type")
-        return found if isinstance(found, str) else None
+        kind = self.trigger.get("type")
+        return kind if isinstance(kind, str) else None
 
     @property
     def parameter(self) -> str | None:
         """The name of the trigger's parameter."""
-        found = self.trigger.get("name")
-        return found if isinstance(found, str) else None
+        name = self.trigger.get("name")
+        return name if isinstance(name, str) else None
 
-    def told(self, *keys: str) -> str | None:
-        """What the trigger has under the first of the keys that it has, with app settings filled in."""
+    def setting(self, *keys: str) -> str | None:
+        """The first of these settings that the trigger has, with app settings filled in."""
         for key in keys:
-            found = self.trigger.get(key)
-            if isinstance(found, str) and found:
-                return _SETTING.sub(lambda name: os.environ.get(name[1]) or name[0], found)
+            value = self.trigger.get(key)
+            if isinstance(value, str) and value:
+                return _SETTING.sub(lambda name: os.environ.get(name[1]) or name[0], value)
         return None
 
 
@@ -65,14 +66,15 @@ NOTHING_DECLARED = Declaration()
 
 
 def declared_by(function: Any) -> Declaration:
-    """What the decorators of an app have declared of a function.
+    """The declaration by the decorators of an app.
 
     Args:
-        function: a ``Function`` of ``azure.functions``, complete or not.
+        function: a ``Function`` of ``azure.functions``, which may still be incomplete.
     """
     trigger = contained("read a function's trigger", lambda: _trigger_of(function), _EMPTY)
     bindings = [
-        {"type": one.type, "name": one.name, "direction": one.direction} for one in function.get_bindings()
+        {"type": binding.type, "name": binding.name, "direction": binding.direction}
+        for binding in function.get_bindings()
     ]
     return Declaration(
         contained("read a function's name", function.get_function_name, None), trigger, _return_type(bindings),
@@ -82,13 +84,13 @@ def declared_by(function: Any) -> Declaration:
 
 def _trigger_of(function: Any) -> Binding:
     trigger = function.get_trigger()
-    # A copy: what the app will tell the host is still to be completed.
+    # A copy, as the app may still change the trigger's own dictionary.
     return _EMPTY if trigger is None else {**trigger.get_dict_repr(), "type": trigger.type, "name": trigger.name}
 
 
 @functools.lru_cache(maxsize=256)
 def declared_in(directory: str) -> Declaration:
-    """What ``function.json`` declares, in the first programming model; nothing if there is none.
+    """The declaration in ``function.json`` of the first programming model; NOTHING_DECLARED without that file.
 
     Args:
         directory: of the function.
@@ -97,13 +99,12 @@ def declared_in(directory: str) -> Declaration:
         text = (Path(directory) / "function.json").read_text(encoding="utf-8-sig")
     except OSError:
         return NOTHING_DECLARED
-    found = json.loads(text)
-    bindings = [one for one in found.get("bindings", ()) if isinstance(one, dict)]
-    trigger = next((one for one in bindings if str(one.get("type", "")).lower().endswith("trigger")), _EMPTY)
+    bindings = [binding for binding in json.loads(text).get("bindings", ()) if isinstance(binding, dict)]
+    trigger = next((each for each in bindings if str(each.get("type", "")).lower().endswith("trigger")), _EMPTY)
     if not trigger:
         return NOTHING_DECLARED
-    return Declaration(Path(directory).name, trigger, _return_type(bindings))  # so the host names it
+    return Declaration(Path(directory).name, trigger, _return_type(bindings))  # the host uses the directory's name
 
 
 def _return_type(bindings: Iterable[Binding]) -> str | None:
-    return next((str(one.get("type")) for one in bindings if one.get("name") == "$return"), None)
+    return next((str(binding.get("type")) for binding in bindings if binding.get("name") == "$return"), None)

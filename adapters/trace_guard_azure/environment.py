@@ -16,20 +16,20 @@ _calls = itertools.count()
 
 
 def is_worker() -> bool:
-    """True in a process that the Functions host has started to run functions of Python."""
+    """True in a Python worker of the Functions host."""
     return os.environ.get("FUNCTIONS_WORKER_RUNTIME", "").lower() == "python"
 
 
 def facts(function: str) -> dict[str, Any]:
-    """Metadata for the root span; what is not known is left out. To be called once for each invocation, as it tells
-    the first.
+    """Metadata for the root span, without unknown facts. Call it once for each invocation: the first call is the cold
+    start.
 
     Args:
         function: the name under which it is registered.
     """
     app = os.environ.get("WEBSITE_SITE_NAME")
-    found: dict[str, Any] = {
-        # As OpenTelemetry has it for Azure: an app has several functions.
+    metadata: dict[str, Any] = {
+        # OpenTelemetry's form for Azure, where an app has several functions.
         "faas.name": f"{app}/{function}" if app else function,
         "faas.instance": os.environ.get("WEBSITE_INSTANCE_ID") or os.environ.get("CONTAINER_NAME"),
         "faas.coldstart": next(_calls) == 0,
@@ -42,17 +42,17 @@ def facts(function: str) -> dict[str, Any]:
         "azure.functions.name": function,
         "azure.functions.host_version": os.environ.get("FUNCTIONS_EXTENSION_VERSION"),
     }
-    return {key: value for key, value in found.items() if value not in (None, "")}
+    return {key: value for key, value in metadata.items() if value not in (None, "")}
 
 
 def _subscription() -> str | None:
-    """``WEBSITE_OWNER_NAME`` is ``SUBSCRIPTION+GROUP-REGIONwebspace``."""
+    """The subscription's id. ``WEBSITE_OWNER_NAME`` is ``SUBSCRIPTION+GROUP-REGIONwebspace``."""
     subscription, plus, _ = os.environ.get("WEBSITE_OWNER_NAME", "").partition("+")
     return subscription if plus and subscription else None
 
 
 def _resource_id(app: str | None, function: str) -> str | None:
-    """Of the function, not of the app: https://opentelemetry.io/docs/specs/semconv/resource/faas/"""
+    """The resource id of the function, not of the app: https://opentelemetry.io/docs/specs/semconv/resource/faas/"""
     subscription, group = _subscription(), os.environ.get("WEBSITE_RESOURCE_GROUP")
     if not (app and subscription and group):
         return None
@@ -63,6 +63,6 @@ def _resource_id(app: str | None, function: str) -> str | None:
 
 
 def _memory() -> int | None:
-    """Bytes."""
+    """The memory limit in bytes."""
     megabytes = os.environ.get("WEBSITE_MEMORY_LIMIT_MB", "")
     return int(megabytes) * 1024 * 1024 if megabytes.isascii() and megabytes.isdigit() else None

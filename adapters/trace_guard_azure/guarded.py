@@ -1,4 +1,4 @@
-"""A guarded function: what the worker calls, and what is declared of it."""
+"""A guarded function: the wrapper that the worker calls, and the function's declarations."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ _MARK = "__trace_guard__"
 
 
 class GuardedFunction:
-    """
+    """A user's function and the wrapper that replaces it.
+
     Attributes:
-        function: the user's.
-        wrapper: the function that replaces it. It is of the same kind, and only this object's mark tells it apart.
-        declarations: what is declared of the function, by the names under which it is registered; nearly always one.
-        is_outermost: true if the worker gets the wrapper's result, with no other decorator between.
-        adds_context: true if the worker passes the context although the function does not declare it.
+        function: the user's function.
+        wrapper: a function of the same kind, marked with this object.
+        declarations: by the names under which the function is registered; nearly always a single name.
+        is_outermost: True if the worker gets the wrapper's result, with no other decorator between.
+        adds_context: True if the worker passes the context although the function does not declare it.
     """
 
     def __init__(self, function: Callable[..., Any], options: AzureOptions) -> None:
@@ -42,9 +43,9 @@ class GuardedFunction:
         setattr(self.wrapper, _MARK, self)
 
     def declared_as(self, name: object) -> Declaration:
-        """What is declared of the function under a name; if that is unknown, its last declaration."""
-        found = self.declarations.get(name) if isinstance(name, str) else None
-        return found or next(reversed(self.declarations.values()), NOTHING_DECLARED)
+        """The function's declaration under a name, or the last declaration for an unknown name."""
+        declared = self.declarations.get(name) if isinstance(name, str) else None
+        return declared or next(reversed(self.declarations.values()), NOTHING_DECLARED)
 
     @classmethod
     def of(cls, function: Any, options: AzureOptions) -> GuardedFunction | None:
@@ -56,7 +57,7 @@ class GuardedFunction:
         return cls(function, options)
 
     def _call(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> tuple[GuardedCall | None, dict[str, Any]]:
-        """The call, None if it has no invocation of its own, and the keywords for the function."""
+        """The call, or None if it has no invocation of its own; and the keywords for the function."""
         call = contained("begin an invocation", lambda: GuardedCall.of(self, args, keywords), None)
         own = dict(keywords)
         if self.adds_context:
@@ -64,8 +65,8 @@ class GuardedFunction:
         return call, own
 
     def _run(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        # In a context of its own: the threads of the worker's pool keep theirs from one invocation to the next, and a
-        # streamed response outlives this call.
+        # In a separate context, because the worker's pool reuses its threads with their contexts, and a streamed
+        # response outlives this call.
         return contextvars.copy_context().run(self._run_here, args, keywords)
 
     def _run_here(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -78,10 +79,10 @@ class GuardedFunction:
 
 
 def guarded_in(function: Any) -> GuardedFunction | None:
-    """The guard of a function, or of what other decorators have been put around; None if there is none."""
+    """The guarded function that other decorators may wrap; None if no guard is found."""
     while function is not None:
-        found = getattr(function, _MARK, None)
-        if isinstance(found, GuardedFunction) and found.wrapper is function:  # others copy the mark of what they wrap
-            return found
+        guarded = getattr(function, _MARK, None)
+        if isinstance(guarded, GuardedFunction) and guarded.wrapper is function:  # other decorators copy the mark
+            return guarded
         function = getattr(function, "__wrapped__", None)
     return None

@@ -66,11 +66,11 @@ def guard_handler(
         guard: by default the process's own, see :func:`trace_guard.configure`.
         project, project_id: the Braintrust project; by default that of the settings, else the app's name.
         name: of the root span; by default the function's name, with the method before it for a request.
-        capture_input, capture_output: whether the trigger's value and the result are logged; by default as the
-            settings say.
+        capture_input, capture_output: whether the trigger's value and the result are logged; by default as configured
+            in the settings.
         tags, metadata: logged on the root span.
         flush: when rows are delivered. By default the function's result waits for delivery. With ``after-response`` it
-            does not: a worker goes on running, but if the host removes it at that moment, its disk is lost.
+            does not wait. The worker keeps running, but rows are lost if the host removes it before they are delivered.
         extract: called with the trigger's value and the context, for triggers that carry their parent in a place of
             their own. Returns an exported span, or headers with ``traceparent`` and ``baggage``; None for no parent.
 
@@ -91,7 +91,7 @@ def guard_handler(
 def _guarded(handler: Any, options: Options, extract: Extract | None) -> Any:
     function = function_in(handler) if is_builder(handler) else handler
     if is_builder(handler):
-        declared = contained("read what is declared", lambda: declared_by(handler._function), None)
+        declared = contained("read the declaration", lambda: declared_by(handler._function), None)
         if declared is not None:
             check_trigger(declared.kind, declared.name or str(getattr(function, "__name__", "the function")))
     check_function(function)
@@ -100,7 +100,7 @@ def _guarded(handler: Any, options: Options, extract: Extract | None) -> Any:
         wrapper = GuardedFunction(function, chosen).wrapper
         with contain("prepare for the end of the worker"):
             prepare_for_shutdown()
-        with contain("listen for what is declared"):
+        with contain("listen for declarations"):
             listen()
         if not is_builder(handler):
             return wrapper

@@ -1,7 +1,7 @@
-"""Keys that Azure puts into the query of URLs: whoever has such a URL needs no other key.
+"""Keys in the query of Azure's URLs. Such a URL grants access by itself.
 
-``code`` is the key of a function, or of an extension as in the URLs that an HTTP starter of durable functions answers
-with; ``sig`` signs access to storage and to workflows.
+``code`` is the key of a function or of an extension. The URLs in the response of a durable function's HTTP starter have
+it too. ``sig`` signs access to storage and workflows.
 https://learn.microsoft.com/azure/azure-functions/function-keys-how-to,
 https://learn.microsoft.com/azure/azure-functions/durable/durable-functions-http-api and
 https://learn.microsoft.com/azure/storage/common/storage-sas-overview
@@ -18,8 +18,8 @@ KEYS_IN_URLS = ("code", "sig")
 
 
 def without_keys(guard: Guard) -> Guard:
-    """A guard like this one, which captures no URL's key. They are no names to be redacted everywhere: an answer's
-    ``code`` is seldom one."""
-    found = guard.with_settings(guard.settings)
-    found.payload = Payload(guard.settings.redact, guard.settings.max_payload_bytes, KEYS_IN_URLS)
-    return found
+    """A guard with the same settings that redacts these keys in URLs only. Elsewhere, such as in a response's JSON,
+    ``code`` is rarely a key."""
+    copy = guard.with_settings(guard.settings)
+    copy.payload = Payload(guard.settings.redact, guard.settings.max_payload_bytes, KEYS_IN_URLS)
+    return copy

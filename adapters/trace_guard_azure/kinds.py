@@ -1,7 +1,7 @@
-"""Checks what the decorators are used on.
+"""Checks the objects that the decorators are applied to.
 
-The worker takes real functions only, because it reads file, signature and annotations. It refuses other objects when
-the app is deployed. Functions that it would accept but that could have no trace are refused here.
+The worker accepts real functions only, because it reads file, signature and annotations. It refuses other objects when
+the app is deployed. The checks here also refuse functions that the worker accepts but that can't be traced.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 __all__ = ["UNGUARDED", "check_app", "check_function", "check_trigger", "function_in", "is_builder"]
 
 UNGUARDED = {"orchestrationTrigger": "orchestrator", "entityTrigger": "entity"}
-"""Triggers whose functions are replayed from the start whenever they continue, so that each would have many traces.
+"""Triggers whose functions are replayed from the start whenever they continue. Each function would have many traces.
 
 https://learn.microsoft.com/azure/azure-functions/durable/durable-functions-code-constraints
 """
@@ -23,7 +23,7 @@ _ORDER = "use guard_handler on a function, above or below its trigger's decorato
 
 
 def is_builder(value: Any) -> bool:
-    """True for what the decorators of a FunctionApp or a Blueprint return."""
+    """True for the builder that the decorators of a FunctionApp or a Blueprint return."""
     return type(value).__name__ == "FunctionBuilder" and hasattr(value, "_function")
 
 
@@ -36,39 +36,41 @@ def function_in(builder: Any) -> Callable[..., Any]:
     """The function in a builder.
 
     Raises:
-        TypeError: it has none, as this release of azure-functions keeps it elsewhere.
+        TypeError: this release of azure-functions keeps the function elsewhere.
     """
-    found: Callable[..., Any] | None = getattr(builder._function, "_func", None)
-    if not callable(found):
+    function: Callable[..., Any] | None = getattr(builder._function, "_func", None)
+    if not callable(function):
         raise TypeError(f"guard_handler can't find the function in {builder!r}: put it below the trigger's decorator")
-    return found
+    return function
 
 
 def check_trigger(kind: str | None, name: str) -> None:
-    """
+    """Check that functions with this trigger can be guarded.
+
     Raises:
-        TypeError: functions with this trigger are not to be guarded.
+        TypeError: the trigger replays its functions.
     """
     if kind in UNGUARDED:
         raise TypeError(
-            f"{name} is a durable {UNGUARDED[kind]}, which runs anew each time that it goes on and so makes no trace: "
-            "take guard_handler off it, and guard its activities"
+            f"{name} is a durable {UNGUARDED[kind]}, which is replayed each time it continues and can't be traced: "
+            "remove guard_handler from it and guard its activities"
         )
 
 
 def check_function(handler: object) -> None:
-    """
+    """Check that the worker can call a function and that it can be traced.
+
     Raises:
-        TypeError: the worker can't call it, or it makes no trace; the message says what would do.
+        TypeError: it can't; the message says what to do.
     """
     if is_app(handler):
         raise TypeError(f"guard_handler is for functions: use guard_app({type(handler).__name__}) for all of an app's")
     if inspect.isclass(handler) or isinstance(handler, (staticmethod, classmethod)):
-        raise TypeError(f"guard_handler can't guard {handler!r}, which is no function: {_ORDER}")
+        raise TypeError(f"guard_handler can't guard {handler!r}, which is not a function: {_ORDER}")
     if isinstance(handler, functools.partial) or (callable(handler) and not _is_function(handler)):
         raise TypeError(
-            f"guard_handler can't guard {handler!r}: the worker takes real functions only, so write one with def or "
-            "async def that calls it"
+            f"guard_handler can't guard {handler!r}: the worker accepts real functions only, so write a function with "
+            "def or async def that calls it"
         )
     if not _is_function(handler):
         raise TypeError(
@@ -77,7 +79,7 @@ def check_function(handler: object) -> None:
     name = getattr(handler, "__name__", "")
     if inspect.isgeneratorfunction(handler):
         raise TypeError(
-            f"{name} is a generator: if it is a durable orchestrator, take guard_handler off it and guard its "
+            f"{name} is a generator: if it is a durable orchestrator, remove guard_handler from it and guard its "
             "activities; the worker runs no other generators, so return a response, or a StreamingResponse around it"
         )
     if inspect.isasyncgenfunction(handler):
@@ -87,9 +89,10 @@ def check_function(handler: object) -> None:
 
 
 def check_app(app: object) -> None:
-    """
+    """Check that the object is a FunctionApp.
+
     Raises:
-        TypeError: it is no FunctionApp.
+        TypeError: it is not.
     """
     if is_builder(app) or _is_function(app):
         raise TypeError("guard_app is for a FunctionApp, not for one of its functions: use guard_handler for that")
@@ -97,8 +100,8 @@ def check_app(app: object) -> None:
         raise TypeError(f"guard_app is for a FunctionApp, and not for {app!r}")
     if not callable(getattr(app, "get_functions", None)):
         raise TypeError(
-            f"guard_app is for the FunctionApp in which a {type(app).__name__} is registered: what is registered there "
-            "before or after is guarded too"
+            f"guard_app is for the FunctionApp in which a {type(app).__name__} is registered: it guards the blueprints "
+            "that are registered there before or after"
         )
 
 

@@ -1,4 +1,4 @@
-"""The keywords of a decorator, and the guard that is made of them at the first invocation."""
+"""The keywords of a decorator, from which the guard is made at the first invocation."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Extract: TypeAlias = "Callable[[Any, Any], str | Mapping[str, str] | None]"
 
 
 class AzureOptions:
-    """The keywords of a decorator, with a guard that is made late.
+    """The keywords of a decorator, and a guard that is made late.
 
-    The environment is read at the first invocation. A worker that waits as a placeholder has another environment until
-    it is assigned to an app, and some versions of it import the app's code before that.
+    The environment is read at the first invocation. A placeholder worker has another environment until it is assigned
+    to an app, and some versions of the worker import the app's code before that.
     https://learn.microsoft.com/azure/azure-functions/event-driven-scaling#cold-start
 
     Raises:
-        SettingsError: a keyword is not accepted, whatever the environment says.
+        SettingsError: a keyword's value is not accepted.
     """
 
     def __init__(self, options: Options, extract: Extract | None = None) -> None:
@@ -58,7 +58,7 @@ class AzureOptions:
         guard = without_keys(chosen.start(defer_recovery=True))
         with contain("recover the rest"):
             if guard.pipeline.unrecovered:
-                # The first invocation need not wait for it, and a worker is not frozen afterwards.
+                # On a thread, so that the first invocation does not wait. Workers are not frozen after a response.
                 rest = functools.partial(guard.pipeline.recover_rest, Deadline.after(_RECOVERY_SECONDS))
                 threading.Thread(target=rest, name="trace-guard-recovery", daemon=True).start()
         return guard

@@ -14,7 +14,7 @@ from .triggers import trigger_of
 
 __all__ = ["guard_record", "guard_records"]
 
-# Most bytes of a message that are read for its input; the invocation's guard cuts the input to its own limit.
+# The most bytes of a message that are read for its input. The invocation's guard cuts the input to its own limit.
 _MOST_BYTES = 1 << 16
 
 
@@ -22,14 +22,13 @@ def _described(message: Any) -> Record:
     trigger = contained("determine a message's kind", lambda: trigger_of(NOTHING_DECLARED, message), None)
     if trigger is None:
         return Record({}, message)
-    facts = contained("describe a message", lambda: trigger.facts_of_message(message), {})
-    found = known(facts)
+    facts = known(contained("describe a message", lambda: trigger.facts_of_message(message), {}))
     carrier = contained("read a message's trace context", lambda: trigger.carrier_of_message(message), {})
     if carrier:
-        # The root stays the parent, as it is that of the whole batch. Beside an empty carrier none is adopted as the
-        # parent, so what remains is a link.
-        found["links"] = parentage((carrier, {}))[1]["links"]
-    return Record(found, contained("read a message", lambda: trigger.input_of_message(message, _MOST_BYTES), message))
+        # The root of the batch stays the parent. With an empty carrier beside the message's, no carrier becomes the
+        # parent and the message's becomes a link.
+        facts["links"] = parentage((carrier, {}))[1]["links"]
+    return Record(facts, contained("read a message", lambda: trigger.input_of_message(message, _MOST_BYTES), message))
 
 
 _messages = RecordGuard(_described, "message")

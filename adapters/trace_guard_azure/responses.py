@@ -1,4 +1,4 @@
-"""What a function answers a request with.
+"""The response of a function to a request.
 
 https://learn.microsoft.com/azure/azure-functions/functions-bindings-http-webhook-output
 """
@@ -18,25 +18,25 @@ status_of_error = answers.status_of_error
 
 
 def is_out(value: Any) -> bool:
-    """True for what a function is given to set an output binding with: ``azure.functions.Out``."""
+    """True for an ``azure.functions.Out``, with which a function sets an output binding."""
     return type(value).__name__ == "Out" and callable(getattr(value, "set", None)) and hasattr(value, "get")
 
 
 def answer_in(result: Any, outputs: Iterable[Any]) -> Any:
-    """The response: what was returned, else what was set on an output binding."""
+    """The response that the function returned or set on an output binding."""
     if result is None:
-        for one in outputs:
-            if is_out(one) and hasattr(found := one.get(), "status_code"):
-                return found
+        for output in outputs:
+            if is_out(output) and hasattr(response := output.get(), "status_code"):
+                return response
     return result
 
 
 def judge(answer: Any, *, is_streaming: bool, goes_to_worker: bool) -> tuple[int | None, str | None]:
-    """The status of a response, as far as it is known, and what makes it an error.
+    """The status of a response, or None if it is unknown; and the error that it is, or None.
 
     Args:
-        is_streaming: it is for a request of the FastAPI extension, which takes anything but None.
-        goes_to_worker: the worker gets it just so, and as the value of a binding ``http``.
+        is_streaming: True for a request of the FastAPI extension, which accepts any response but None.
+        goes_to_worker: True if the worker gets the response unchanged, for a binding of type ``http``.
     """
     status = answers.status_of(answer)
     if status is None and is_streaming:
@@ -44,22 +44,22 @@ def judge(answer: Any, *, is_streaming: bool, goes_to_worker: bool) -> tuple[int
     elif status is None and isinstance(answer, str):
         status = 200
     elif status is None and goes_to_worker:
-        # So the worker fails: "unable to encode outgoing TypedData".
-        said = "no response" if answer is None else f"{type(answer).__name__}, which is no response"
-        return 500, f"HTTP 500: the function returned {said}"
+        # The worker fails with "unable to encode outgoing TypedData".
+        returned = "no response" if answer is None else f"{type(answer).__name__}, which is no response"
+        return 500, f"HTTP 500: the function returned {returned}"
     if status is not None and status >= 500:
         return status, f"HTTP {status}" + (": the function returned no response" if answer is None else "")
     return status, None
 
 
-def output_of(answer: Any, room: int) -> Any:
-    """What is to stand as the output; NOTHING of what is still to be streamed."""
+def output_of(answer: Any, byte_limit: int) -> Any:
+    """The output to log for a response; NOTHING for one that is yet to be streamed."""
     if not callable(getattr(answer, "get_body", None)):
-        return answers.output_of(answer, room)
-    found: dict[str, Any] = {"status_code": answer.status_code}
+        return answers.output_of(answer, byte_limit)
+    output: dict[str, Any] = {"status_code": answer.status_code}
     body = answer.get_body()
     if body:
         kind = content.content_type_of(answer.headers) or str(getattr(answer, "mimetype", "")).lower()
         is_text = content.is_text(kind) and not answer.headers.get("content-encoding")
-        found["body"] = content_of(body, room) if is_text else f"<{len(body)} bytes>"
-    return found
+        output["body"] = content_of(body, byte_limit) if is_text else f"<{len(body)} bytes>"
+    return output

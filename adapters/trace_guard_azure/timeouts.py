@@ -1,8 +1,8 @@
-"""When the host gives a function up: it then kills the worker, and with it all else that the worker is doing.
+"""The deadline of a function. After it the host kills the worker with all its invocations.
 
 https://learn.microsoft.com/azure/azure-functions/functions-scale#timeout and, for the setting,
-https://learn.microsoft.com/azure/azure-functions/functions-host-json#functiontimeout. The answer to a request has 230
-seconds at the load balancer; past them the function goes on, so that this is no deadline of it.
+https://learn.microsoft.com/azure/azure-functions/functions-host-json#functiontimeout. The load balancer waits at most
+230 seconds for a response. That is no deadline, as the function keeps running after it.
 """
 
 from __future__ import annotations
@@ -26,76 +26,75 @@ _CONSUMPTION_SECONDS = 300.0
 _OTHER_SECONDS = 1800.0
 # .NET's TimeSpan: d.hh:mm:ss
 _TIME_SPAN = re.compile(r"(?:(\d+)\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,7}))?)?")
-# The host reads JSON with comments, and with commas after the last of several; those in strings are none.
+# The host accepts comments and trailing commas in JSON. The first alternative skips strings.
 _COMMENT = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
 _LAST_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])', re.DOTALL)
 _LEVELS = 5
 
 
 def deadline(directory: str | None, timeout: float | None = None) -> Deadline | None:
-    """When the host will give up an invocation that begins now; None if never.
+    """When the host will end an invocation that begins now; None without a limit.
 
     Args:
         directory: of the function.
-        timeout: the seconds of the guard's settings, which count before what the host's say; 0 for no bound.
+        timeout: seconds from the guard's settings, which override the host's; 0 for no limit.
     """
     override = os.environ.get(_OVERRIDE, "").strip()
     seconds = (
-        contained("read the function's timeout", lambda: _hosts(directory, override), None) if timeout is None
+        contained("read the function's timeout", lambda: _host_seconds(directory, override), None) if timeout is None
         else timeout or None
     )
     return None if seconds is None else Deadline.after(seconds)
 
 
 def seconds_of(text: str) -> float | None:
-    """The seconds of a ``functionTimeout``, ``hh:mm:ss`` say; None for ``-1``, which is without a bound.
+    """The seconds of a ``functionTimeout`` such as ``hh:mm:ss``; None for ``-1``, which means no limit.
 
     Raises:
-        ValueError: it is no such text.
+        ValueError: the text has another form.
     """
     if text.strip() == "-1":
         return None
-    found = _TIME_SPAN.fullmatch(text.strip())
-    if found is None:
+    match = _TIME_SPAN.fullmatch(text.strip())
+    if match is None:
         raise ValueError(text)
-    days, hours, minutes, seconds = (int(one or 0) for one in found.groups()[:4])
-    fraction = float(f"0.{found[5] or 0}")
+    days, hours, minutes, seconds = (int(group or 0) for group in match.groups()[:4])
+    fraction = float(f"0.{match[5] or 0}")
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds + fraction
 
 
 @functools.lru_cache(maxsize=64)
-def _hosts(directory: str | None, override: str) -> float | None:
+def _host_seconds(directory: str | None, override: str) -> float | None:
     host = host_file(directory)
-    told = override or host.get("functionTimeout")
-    if isinstance(told, int):  # the host reads -1 as it does "-1"
-        told = str(told)
-    if isinstance(told, str) and told:
+    value = override or host.get("functionTimeout")
+    if isinstance(value, int):  # the host accepts -1 as well as "-1"
+        value = str(value)
+    if isinstance(value, str) and value:
         try:
-            return seconds_of(told)
+            return seconds_of(value)
         except ValueError:
-            warn_once(f"functionTimeout {told}", "functionTimeout is %r, which is no hh:mm:ss: it is ignored", told)
+            warn_once(f"functionTimeout {value}", "functionTimeout is %r, not hh:mm:ss: it is ignored", value)
     if os.environ.get("WEBSITE_SKU") == "Dynamic":
         return _CONSUMPTION_SECONDS
-    # Without a host, as in a test of the function's own, nobody ends it.
+    # Without a host, as in a unit test, there is no limit.
     return _OTHER_SECONDS if host or os.environ.get("WEBSITE_INSTANCE_ID") else None
 
 
 @functools.lru_cache(maxsize=64)
 def host_file(directory: str | None) -> dict[str, Any]:
-    """The app's ``host.json``, empty if it can't be found: at the root of the app, which is the function's directory,
-    or above it."""
+    """The app's ``host.json``, from the function's directory or one above it; empty if it is not found."""
     for place in _places(directory):
         try:
             text = (place / "host.json").read_text(encoding="utf-8-sig")
         except OSError:
             continue
         try:
-            plain = _COMMENT.sub(lambda one: one[1] or " ", text)
-            found = json.loads(_LAST_COMMA.sub(lambda one: one[1] or " ", plain))
+            plain = _COMMENT.sub(lambda match: match[1] or " ", text)
+            host = json.loads(_LAST_COMMA.sub(lambda match: match[1] or " ", plain))
         except ValueError as error:
-            warn_once(str(place), "%s is no JSON: %s", place / "host.json", error)
+            warn_once(str(place), "%s is not JSON: %s", place / "host.json", error)
             return {}
-        return found if isinstance(found, dict) else {}
+        return host if isinstance(host, dict) else {}
     return {}
 
 

@@ -1,7 +1,7 @@
-"""Routes: those of functions, and those of applications that get all requests of an app; and what Flask has caught.
+"""The routes of functions and web applications, and the exceptions that Flask catches.
 
-An ``AsgiFunctionApp`` or ``WsgiFunctionApp`` has one function for every path, so that a trace named after it would say
-nothing. The application finds the route while it answers.
+An ``AsgiFunctionApp`` or ``WsgiFunctionApp`` has a single function for all paths, so the function's name does not help
+to tell traces apart. They are named after the route that the application finds.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ from .timeouts import host_file
 __all__ = ["WEB_APPS", "caught_in", "route_of", "watch_routes"]
 
 WEB_APPS = ("asgi", "wsgi")
-"""Types of functions that hand all requests to an application."""
+"""Types of functions that pass all requests to an application."""
 
-_MARK = "_tells_trace_guard"
+_MARK = "_watched_by_trace_guard"
 _is_connected = False
 _caught: weakref.WeakKeyDictionary[Invocation, BaseException] = weakref.WeakKeyDictionary()
 
 
 def route_of(declared: Declaration, directory: str | None) -> str | None:
-    """The route of a function's requests, with the prefix that all have; None if that is not declared, or left to an
-    application."""
+    """The route of a function with the app's prefix; None without a declared route, or if an application finds it."""
     if (declared.kind or "").lower() != "httptrigger" or declared.http_type in WEB_APPS:
         return None
-    route = declared.told("route") or declared.name
+    route = declared.setting("route") or declared.name
     if route is None:
         return None
     # https://learn.microsoft.com/azure/azure-functions/functions-host-json#http
@@ -42,7 +41,7 @@ def route_of(declared: Declaration, directory: str | None) -> str | None:
 
 
 def watch_routes(app: Any) -> None:
-    """Have the application of an ``AsgiFunctionApp`` or ``WsgiFunctionApp`` tell which route it has found."""
+    """Record the routes that the application of an ``AsgiFunctionApp`` or ``WsgiFunctionApp`` finds."""
     middleware: Any = getattr(app, "middleware", None)
     if callable(getattr(middleware, "handle_async", None)) and not hasattr(middleware._app, _MARK):
         middleware._app = _Asgi(middleware._app)
@@ -50,7 +49,7 @@ def watch_routes(app: Any) -> None:
 
 
 class _Asgi:
-    """An application that tells the route as Starlette and FastAPI write it down."""
+    """An application whose routes are read from the scope, where Starlette and FastAPI put them."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -69,7 +68,7 @@ class _Asgi:
 
 
 def _listen_to_flask() -> None:
-    """https://flask.palletsprojects.com/en/stable/signals/#core-signals"""
+    """Connect to Flask's signals: https://flask.palletsprojects.com/en/stable/signals/#core-signals"""
     global _is_connected
     flask = sys.modules.get("flask")
     if not _is_connected and flask is not None:
@@ -91,7 +90,8 @@ def _has_caught(sender: Any, exception: BaseException, **_: Any) -> None:
 
 
 def caught_in(invocation: Invocation) -> BaseException | None:
-    """What Flask has made an answer of: all that comes out of it is an exception with the text of that page."""
+    """The exception that Flask turned into an error page. The adapter itself only sees an exception with the page's
+    text."""
     return _caught.pop(invocation, None)
 
 
@@ -101,6 +101,6 @@ def _routed(method: Any, route: Any) -> None:
         return
     if invocation.state.platform.get("faas.trigger") == "http" and "http.route" not in invocation.state.platform:
         invocation.note({"http.route": route})
-        if invocation.name.startswith(f"{method} /"):  # not one that the user has given
+        if invocation.name.startswith(f"{method} /"):  # keep a name that the user has set
             invocation.state.name = f"{method} {route}"
             invocation.span.set_attributes(name=invocation.name)

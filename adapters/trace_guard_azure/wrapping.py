@@ -1,7 +1,7 @@
-"""Functions that the worker treats as the user's own.
+"""Wrappers that the worker treats like the user's function.
 
-The worker reads the signature and annotations of a function to compare them with the bindings, whether it is a
-coroutine function, and the file of its code, whose directory becomes ``Context.function_directory``:
+The worker compares a function's signature and annotations with the bindings, checks whether it is a coroutine function,
+and takes ``Context.function_directory`` from the file of its code:
 https://github.com/Azure/azure-functions-python-worker/blob/dev/workers/azure_functions_worker/functions.py
 """
 
@@ -18,9 +18,10 @@ from .context import CONTEXT, passed
 
 __all__ = ["taking_context", "with_context", "worker_function"]
 
+
 def worker_function(function: Any, run: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> Any:
-    """A function like ``function`` that calls ``run`` with its arguments and has all that the worker reads of it. In a
-    traceback it appears as the line of the function's first decorator."""
+    """A function that calls ``run`` with its arguments and has all attributes of ``function`` that the worker reads. In
+    a traceback it appears as the line of the function's first decorator."""
     wrapper: Any = like(function, run)
     with contain("keep a function's annotations"):
         # A copy, because durable functions write to it. In Python 3.14 there is no other way to set it.
@@ -35,25 +36,25 @@ def worker_function(function: Any, run: Callable[[tuple[Any, ...], dict[str, Any
 
 
 def with_context(function: Any) -> bool:
-    """Have the worker pass the context to a function that does not declare it; True if it will.
+    """Make the worker pass the context to a function that does not declare it. Returns True if it will.
 
-    A function that has a parameter of that name is left unchanged: it is the context already, or a binding.
+    A function with a parameter of that name is left unchanged. It is the context already, or a binding.
     """
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
     if CONTEXT in signature.parameters:
         return False
     own = inspect.Parameter(CONTEXT, inspect.Parameter.KEYWORD_ONLY, default=None)
-    rest = [one for one in parameters if one.kind is inspect.Parameter.VAR_KEYWORD]
-    before = [one for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD]
-    # No annotation: the worker asks for none, and typing.get_type_hints would look for it in the user's module.
+    rest = [each for each in parameters if each.kind is inspect.Parameter.VAR_KEYWORD]
+    before = [each for each in parameters if each.kind is not inspect.Parameter.VAR_KEYWORD]
+    # Without an annotation: the worker needs none, and typing.get_type_hints would resolve it in the user's module.
     function.__signature__ = signature.replace(parameters=[*before, own, *rest])
     return True
 
 
 def taking_context(function: Any) -> Any:
-    """A function around one that other decorators have wrapped. It takes the context from the worker and hides it from
-    the decorators, which may check their keywords. Returns the function itself if it needs no wrapper."""
+    """A wrapper around a decorated function that takes the context from the worker and hides it from the decorators,
+    which may check their keywords. Returns the function itself if it needs no wrapper."""
     if not inspect.isfunction(function) or CONTEXT in inspect.signature(function).parameters:
         return function
 

@@ -1,4 +1,4 @@
-"""The middleware for ASGI applications: FastAPI, Starlette, and what ``functions_framework.aio`` serves."""
+"""The middleware for ASGI applications: FastAPI, Starlette, and functions of ``functions_framework.aio``."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class AsyncGuardMiddleware:
 
         app.add_middleware(AsyncGuardMiddleware, project="support-bot")
 
-    or around anything else: ``app = AsyncGuardMiddleware(app)``. A streamed body is a part of the trace, to its
-    end; what runs after the response, such as Starlette's background tasks, is not. Websockets pass through: one may
-    be open for an hour, so that a trace of it would be of no use; guard what is done for a message.
+    For other applications, use ``app = AsyncGuardMiddleware(app)``. The trace includes a streamed body to its end, but
+    not work after the response such as Starlette's background tasks. Websockets are not traced, as a connection may
+    stay open for hours. Guard the handling of single messages instead.
 
     Args:
         app: the application.
-        keywords: as for :class:`.middleware.GuardMiddleware`; the default name has the route as Starlette writes
-            it, such as ``GET /orders/{id}``.
+        keywords: as for :class:`.middleware.GuardMiddleware`. The default name has the route in Starlette's form, such
+            as ``GET /orders/{id}``.
 
     Raises:
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as that
@@ -63,7 +63,7 @@ class AsyncGuardMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, _finishing(send))
+            await self._app(scope, receive, _finish_at_shutdown(send))
             return
         exchange = None
         if scope["type"] == "http":
@@ -87,7 +87,7 @@ class AsyncGuardMiddleware:
 
 
 class _Wire:
-    """What goes in and out of one request, in the order of https://asgi.readthedocs.io/en/latest/specs/www.html."""
+    """The messages of a request and its response: https://asgi.readthedocs.io/en/latest/specs/www.html."""
 
     def __init__(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
         self._exchange = exchange
@@ -113,22 +113,20 @@ class _Wire:
         if is_last:
             self._is_over = True
             await self._exchange.aclose()
-            held, self._held = self._held, []
-            for one in held:
-                await self._send(one)
-        elif self._waits(message):
+            await self._send_held()
+        elif self._must_hold(message):
             self._held.append(message)
             return
         await self._send(message)
 
     def _follow(self, message: Message) -> bool:
-        """Take note of a message; True if nothing comes after it."""
+        """Record a message of the response. Returns True if it is the last."""
         kind = message["type"]
         if kind == "http.response.start":
             self._exchange.routed(_route_of(self._scope))
             self._exchange.responds(message["status"], _text(message.get("headers", ())).items())
             self._has_trailers = bool(message.get("trailers"))
-            # What is sent as the body of such a response, for ever maybe, goes nowhere.
+            # The server discards the body of such a response, which may never end.
             return self._exchange.framing.is_bodyless
         if kind == "http.response.body":
             self._exchange.framing.completes(message.get("body", b""))
@@ -137,27 +135,30 @@ class _Wire:
             return not message.get("more_trailers")
         return bool(kind == "http.response.pathsend")
 
-    def _waits(self, message: Message) -> bool:
-        """True if the response is complete on the wire with this message, although the application goes on."""
+    def _must_hold(self, message: Message) -> bool:
+        """True if this message completes the response for the client although the application sends more."""
         is_of_response = message["type"] in ("http.response.start", "http.response.body")
         return bool(self._held) or (is_of_response and self._exchange.framing.is_complete)
 
     async def end(self, error: BaseException | None = None) -> None:
-        """The application has come to its end."""
+        """Close the exchange after the application has returned or raised."""
         if self._exchange.is_open:
             self._exchange.routed(_route_of(self._scope))
             if self._has_left:
                 cut_off = self._exchange.cut_off()
-                # What it was stopped by, or met when it went on sending.
+                # The disconnect explains these errors of the application.
                 error = cut_off if error is None or is_client_disconnect(error) or _is_cancelled(error) else error
             await self._exchange.aclose(error)
+        await self._send_held()
+
+    async def _send_held(self) -> None:
         held, self._held = self._held, []
-        for one in held:
-            await self._send(one)
+        for message in held:
+            await self._send(message)
 
 
-def _finishing(send: Send) -> Send:
-    """Sees to what is left when the server has ended all requests."""
+def _finish_at_shutdown(send: Send) -> Send:
+    """A ``send`` that delivers the remaining rows when the server has ended all requests."""
 
     async def forward(message: Message) -> None:
         if message["type"].startswith("lifespan.shutdown."):
@@ -172,12 +173,12 @@ def _text(headers: Any) -> dict[str, str]:
 
 
 def _route_of(scope: Scope) -> str | None:
-    """The pattern of the route, where Starlette or FastAPI has put it."""
+    """The route's pattern, which Starlette and FastAPI put into the scope."""
     return getattr(scope.get("route"), "path", None)
 
 
 def _is_cancelled(error: BaseException) -> bool:
-    with contain("tell a cancellation"):
+    with contain("detect a cancellation"):
         import asyncio
 
         return isinstance(error, (asyncio.CancelledError, GeneratorExit))

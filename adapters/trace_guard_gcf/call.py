@@ -1,4 +1,4 @@
-"""One call of a guarded function: it opens an invocation, or joins that of its request."""
+"""A call of a guarded function. It opens an invocation or joins that of its request."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from .signatures import Kind, ambient_request, answers_itself, execution_id, kin
 
 __all__ = ["GuardedCall", "Target"]
 
-# A variable of the first generation's Python 3.7, where the framework answers "OK" to the result None.
+# Set by the first generation's Python 3.7, where the framework answers "OK" if a function returns None.
 _LEGACY = "ENTRY_POINT"
 _WITH_REQUEST = (Kind.HTTP, Kind.TYPED)
-# The framework ignores the results of these kinds, so it never reads a stream of theirs.
+# The framework ignores the results of these kinds, so it never reads a streamed result.
 _EVENTS = (Kind.CLOUD_EVENT, Kind.BACKGROUND_EVENT)
 
-# Invocations that have a function already: a function that is called within it changes nothing of the root.
+# Invocations that belong to a function. Other guarded functions that it calls don't change the root.
 _taken: weakref.WeakSet[Invocation] = weakref.WeakSet()
 
 
@@ -36,7 +36,7 @@ class Target(NamedTuple):
     """The guarded function.
 
     Attributes:
-        name: of the function, under which the framework registers it.
+        name: the function's name, under which the framework registers it.
         wrapper: the function that the framework may call.
     """
 
@@ -50,7 +50,7 @@ class GuardedCall(HttpCall):
     """One call, from its arguments to its result. Its invocation is open.
 
     Args:
-        args, keywords: what the function is called with.
+        args, keywords: of the call.
     """
 
     guard: Guard
@@ -97,9 +97,9 @@ class GuardedCall(HttpCall):
         ).open()
 
     def _joined(self, invocation: Invocation) -> Invocation:
-        """The invocation of the middleware, with what is known of the function."""
+        """The middleware's invocation, with the facts about the function added."""
         options = self._options
-        with contain("say which function answers a request"):
+        with contain("describe the function of a request"):
             invocation.note({**self._facts, **(options.metadata or {})})
             name = options.name or (self._name if self._kind in _EVENTS else None)
             if name:
@@ -108,7 +108,7 @@ class GuardedCall(HttpCall):
             if options.tags and not invocation.span.span_parents:
                 invocation.span.log(tags=list(options.tags))
             if self._input is not NOTHING and self._captures:
-                # Beside the request's method and path, into which the backend would merge it.
+                # Below a key, because the backend merges the input with the middleware's method and path.
                 value = {"event" if self._kind in _EVENTS else "argument": self._input}
                 invocation.span.log(input=self.guard.payload.copy(value))
         return invocation
@@ -120,10 +120,10 @@ class GuardedCall(HttpCall):
             name.lower(): value for name, value in self._request.headers.items()
         }
         if self._kind in _EVENTS:
-            given = [*args, *keywords.values()]
+            values = [*args, *keywords.values()]
             event = (
-                events.cloud_event(given[0], room=self._most_bytes) if self._kind is Kind.CLOUD_EVENT
-                else events.background_event(given[0], given[1], room=self._most_bytes)
+                events.cloud_event(values[0], byte_limit=self._most_bytes) if self._kind is Kind.CLOUD_EVENT
+                else events.background_event(values[0], values[1], byte_limit=self._most_bytes)
             )
             self._name, self._input = event.name, event.input
             self._facts |= {**event.metadata, "faas.trigger": event.trigger}
@@ -158,14 +158,14 @@ class GuardedCall(HttpCall):
         with contain("read a result"):
             output = answers.output_of(result, self._most_bytes) if self._kind in _WITH_REQUEST else result
             if self._kind is Kind.TYPED and callable(getattr(result, "to_dict", None)):
-                output = result.to_dict()  # by the framework's contract, and what it calls itself
+                output = result.to_dict()  # the framework calls it too
             if output is not NOTHING:
                 self.invocation.set_output(output)
 
     def reason(self, error: BaseException) -> BaseException | None:
-        """The exception; None for one that answers a request with a status below 500."""
+        """The exception; None if it answers a request with a status below 500."""
         status = contained("read the status of an exception", lambda: answers.status_of_error(error), None)
-        # For an event any status but success means that it was not accepted. Those of typed functions all become 500.
+        # An event is not accepted with any such status, and every exception of a typed function becomes a 500.
         if self._kind is not Kind.HTTP or status is None:
             return error
         self.invocation.note({"http.response.status_code": status})
@@ -183,7 +183,7 @@ class GuardedCall(HttpCall):
 
 
 def _argument(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
-    """The input of a function that gets no request: its only argument, or all of them."""
+    """The input of a function without a request: its only argument, or all arguments."""
     if args:
         return args[0] if len(args) == 1 else list(args)
     return dict(keywords) if len(keywords) > 1 else next(iter(keywords.values()), NOTHING)

@@ -1,10 +1,10 @@
-"""What the environment says of an invocation, in OpenTelemetry's FaaS and cloud terms.
+"""The metadata of a service from its environment, in OpenTelemetry's FaaS and cloud terms.
 
 The terms: https://opentelemetry.io/docs/specs/semconv/attributes-registry/faas/ and ``cloud``. The variables:
 https://cloud.google.com/run/docs/container-contract#env-vars and
-https://cloud.google.com/functions/docs/configuring/env-var#runtime_environment_variables_set_automatically. The
-region and the instance's id are with the metadata server only, and nothing here waits for the network; where a
-variable has them, as users may set one, it is read.
+https://cloud.google.com/functions/docs/configuring/env-var#runtime_environment_variables_set_automatically. Only the
+metadata server has the instance's id and the region. Nothing here waits for the network, so the id is left out, and the
+region is read from a variable that users may set.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ _REGIONS = ("FUNCTION_REGION", "GOOGLE_CLOUD_REGION")
 _PROJECTS = ("GOOGLE_CLOUD_PROJECT", "GCP_PROJECT")
 
 
-# One for each process: what gunicorn imports in its master, it serves in children of that.
+# One counter for each process, as gunicorn imports the module in its master and serves in forked children.
 _calls = itertools.count()
 
 
 def facts() -> dict[str, Any]:
-    """Metadata for the root span; what is not known is left out. To be called once for each invocation, as it tells
-    the first."""
+    """Metadata for the root span, without unknown facts. Call it once for each invocation: the first call is the cold
+    start."""
     function = _first("FUNCTION_TARGET", "FUNCTION_NAME")
     service = os.environ.get("K_SERVICE")
-    found: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "faas.name": service or function,
         "faas.version": os.environ.get("K_REVISION"),
         "faas.coldstart": next(_calls) == 0,
     }
     if service or os.environ.get("FUNCTION_NAME"):
-        # The framework sets the target wherever it runs, the platform alone the rest.
-        found |= {
+        # Only the platform sets these variables. The framework sets FUNCTION_TARGET everywhere.
+        metadata |= {
             "cloud.provider": "gcp",
             "cloud.platform": "gcp_cloud_functions" if function else "gcp_cloud_run",
             "cloud.region": _first(*_REGIONS),
             "cloud.account.id": _first(*_PROJECTS),
         }
-    return {key: value for key, value in found.items() if value not in (None, "")}
+    return {key: value for key, value in metadata.items() if value not in (None, "")}
 
 
 def function_name(name: str) -> str:
-    """What a function is known by: as it is deployed if it is what the service serves, else as in the code."""
+    """The service's name for the function that it serves; for other functions, their name in the code."""
     return os.environ.get("K_SERVICE") or name if os.environ.get("FUNCTION_TARGET") == name else name
 
 
 def deadline() -> Deadline | None:
-    """When the platform will give up a request that begins now; None if it does not say.
+    """When the platform will end a request that begins now; None if the timeout is unknown.
 
     https://cloud.google.com/run/docs/configuring/request-timeout
     """
@@ -65,4 +65,4 @@ def deadline() -> Deadline | None:
 
 
 def _first(*variables: str) -> str | None:
-    return next((os.environ[one] for one in variables if os.environ.get(one)), None)
+    return next((os.environ[name] for name in variables if os.environ.get(name)), None)

@@ -39,13 +39,14 @@ _TRIGGERS = {
 
 
 class Event(NamedTuple):
-    """
+    """The facts about an invocation that its event contains.
+
     Attributes:
         name: of the root span; None if the event has no type.
         trigger: ``faas.trigger`` of OpenTelemetry.
         metadata: plain JSON, ids and names only.
-        carriers: the trace contexts in the event, best first.
-        input: its data; the message of Pub/Sub decoded.
+        carriers: the trace contexts in the event, the preferred one first.
+        input: the event's data, with a Pub/Sub message decoded.
     """
 
     name: str | None
@@ -55,22 +56,22 @@ class Event(NamedTuple):
     input: Any
 
 
-def cloud_event(event: Any, *, room: int) -> Event:
+def cloud_event(event: Any, *, byte_limit: int) -> Event:
     """The description of a CloudEvent.
 
     Args:
-        event: of the SDK of CloudEvents, or with its ``get_attributes`` and ``get_data``.
-        room: the most bytes of a message that are decoded.
+        event: of the CloudEvents SDK, or any object with ``get_attributes`` and ``get_data``.
+        byte_limit: the most bytes of a message to decode.
     """
     attributes = event.get_attributes()
     # The distributed tracing extension:
     # https://github.com/cloudevents/spec/blob/main/cloudevents/extensions/distributed-tracing.md
     carriers = (contained("read the event's trace context", lambda: carrier_of(dict(attributes)), {}),)
-    return _event(attributes, _topic(attributes.get("source")), event.get_data(), carriers, room)
+    return _event(attributes, _topic(attributes.get("source")), event.get_data(), carriers, byte_limit)
 
 
-def background_event(data: Any, context: Any, *, room: int) -> Event:
-    """The description of an event of the first generation; ``room`` as in :func:`cloud_event`."""
+def background_event(data: Any, context: Any, *, byte_limit: int) -> Event:
+    """The description of an event of the first generation. ``byte_limit`` is as for :func:`cloud_event`."""
     resource = getattr(context, "resource", None)
     name = resource.get("name") if isinstance(resource, Mapping) else resource
     service = mapping(resource).get("service")
@@ -80,17 +81,19 @@ def background_event(data: Any, context: Any, *, room: int) -> Event:
         "source": f"//{service}/{name}" if service and name else name,
         "time": getattr(context, "timestamp", None),
     }
-    return _event(attributes, _topic(name), data, (), room)
+    return _event(attributes, _topic(name), data, (), byte_limit)
 
 
 def chosen(carriers: tuple[Mapping[str, str], ...]) -> Mapping[str, str] | None:
-    """The first trace context that names a span of Braintrust, else the first one."""
-    there = [one for one in carriers if one.get("traceparent")]
-    return next((one for one in there if "braintrust.parent" in one.get("baggage", "")), there[0] if there else None)
+    """The first trace context with a Braintrust parent, else the first trace context."""
+    contexts = [carrier for carrier in carriers if carrier.get("traceparent")]
+    with_parent = (each for each in contexts if "braintrust.parent" in each.get("baggage", ""))
+    return next(with_parent, contexts[0] if contexts else None)
 
 
 def _event(
-    attributes: Mapping[str, Any], topic: str | None, data: Any, carriers: tuple[Mapping[str, str], ...], room: int
+    attributes: Mapping[str, Any], topic: str | None, data: Any, carriers: tuple[Mapping[str, str], ...],
+    byte_limit: int,
 ) -> Event:
     kind = text(attributes.get("type"))
     trigger = next((word for start, word in _TRIGGERS.items() if (kind or "").startswith(start)), "other")
@@ -111,7 +114,7 @@ def _event(
             "messaging.message.id": text(message.get("messageId")),
         }
         carriers += contained("read the message's trace context", lambda: (_carrier_in(message),), ())
-        data = contained("read the message", lambda: _decoded(data, room), data)
+        data = contained("read the message", lambda: _decoded(data, byte_limit), data)
     return Event(
         f"{kind} process" if kind else None, trigger,
         known(metadata), carriers, data,
@@ -122,28 +125,28 @@ def _event(
 
 
 def _message(data: Any) -> Mapping[str, Any]:
-    """The message in the data of an event, which is the message itself in the first generation."""
-    found = mapping(data)
-    return mapping(found.get("message")) or found
+    """The message in an event's data. In the first generation, the data is the message."""
+    fields = mapping(data)
+    return mapping(fields.get("message")) or fields
 
 
 def _carrier_in(message: Mapping[str, Any]) -> Mapping[str, str]:
     attributes = mapping(message.get("attributes"))
-    found = {name: value for name, value in attributes.items() if isinstance(value, str) and value}
-    if "googclient_traceparent" in found:
+    headers = {name: value for name, value in attributes.items() if isinstance(value, str) and value}
+    if "googclient_traceparent" in headers:
         # Google's clients write the context of their publishing span here:
         # https://cloud.google.com/pubsub/docs/open-telemetry-tracing
-        found.setdefault("traceparent", found["googclient_traceparent"])
-    return carrier_of(found)
+        headers.setdefault("traceparent", headers["googclient_traceparent"])
+    return carrier_of(headers)
 
 
-def _decoded(data: Any, room: int) -> Any:
-    """The same event with its message as text. Secrets could not be found in the base64 in which it arrives."""
+def _decoded(data: Any, byte_limit: int) -> Any:
+    """The same event with its message as text, because secrets can't be found in base64."""
     message = _message(data)
     encoded = message.get("data")
     if not isinstance(encoded, str):
         return data
-    most = (room // 3 + 1) * 4
+    most = (byte_limit // 3 + 1) * 4
     try:
         plain = binascii.a2b_base64(encoded[:most])
         shown = plain.decode(errors="strict" if len(encoded) <= most else "ignore")

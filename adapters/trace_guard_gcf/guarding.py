@@ -1,4 +1,4 @@
-"""What the two kinds of middleware do alike."""
+"""The part that the WSGI and ASGI middleware share: it opens an exchange for each request."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["Guarding"]
 
 
 class Guarding:
-    """How requests are guarded.
+    """Opens the exchanges of a middleware.
 
     Args:
-        options: the keywords of the middleware, see :class:`.middleware.GuardMiddleware`.
+        keywords: of the middleware, see :class:`.middleware.GuardMiddleware`.
 
     Raises:
-        SettingsError: one of them is not accepted.
+        SettingsError: a keyword's value is not accepted.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Guarding:
     def begin(
         self, method: str, path: str, query: str, headers: Callable[[], Mapping[str, str]]
     ) -> Exchange | None:
-        """The exchange that a request begins, its invocation opened; None if it is not to be guarded.
+        """Open the exchange of a request; None if the request is excluded or belongs to another invocation.
 
         Args:
             path: decoded, without the query.
-            headers: makes them, by their names in small letters.
+            headers: returns the headers by their names in lower case.
         """
         guard = self._guard
         if guard is None or is_excluded(path, self._exclude) or current_invocation() is not None:

@@ -64,8 +64,8 @@ def guard_handler(
         project, project_id: the Braintrust project; by default that of the settings, else the service's name.
         name: of the root span; by default ``POST`` and the function's name for a request, and the type and
             ``process`` for an event.
-        capture_input, capture_output: whether request or event, and result, are logged; by default as the settings
-            say. A body is logged if it is text with a known length up to ``max_payload_bytes``.
+        capture_input, capture_output: whether the request or event and the result are logged; by default as configured
+            in the settings. A body is logged if it is text with a known length up to ``max_payload_bytes``.
         tags, metadata: logged on the root span.
         flush: when rows are delivered. By default the response waits for delivery, because the platform may give a
             service no CPU after its last byte. With ``after-response``, for instance-based billing only, it does not:

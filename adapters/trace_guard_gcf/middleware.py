@@ -1,4 +1,4 @@
-"""The middleware for WSGI applications: Flask, Django, Bottle, and what the Functions Framework serves."""
+"""The middleware for WSGI applications: Flask, Django, Bottle, and functions of the Functions Framework."""
 
 from __future__ import annotations
 
@@ -26,28 +26,27 @@ class GuardMiddleware:
 
         app.wsgi_app = GuardMiddleware(app.wsgi_app)
 
-    In the module of a function, where the Functions Framework has the application, ``flask.current_app`` is it::
+    In the module of a function, the application of the Functions Framework is ``flask.current_app``::
 
         flask.current_app.wsgi_app = GuardMiddleware(flask.current_app.wsgi_app)
 
-    A streamed body is a part of the trace, to its end; what runs after the response, such as what Flask's
-    ``call_on_close`` is given, is not.
+    The trace includes a streamed body to its end, but not work after the response such as Flask's ``call_on_close``.
 
     Args:
         app: the application.
         guard: by default the process's own, see :func:`trace_guard.configure`.
         project, project_id: the Braintrust project; by default that of the settings, else the service's name.
-        name: of the root spans, or what makes it from an :class:`.requests.HttpRequest`; by default the method and
-            the route, such as ``GET /orders/<id>``.
+        name: of the root spans, or a function that returns it for an :class:`.requests.HttpRequest`; by default the
+            method and the route, such as ``GET /orders/<id>``.
         exclude: paths that are not traced, such as those of health checks: ``("/healthz", "/internal/*")``. A
-            function that has the decorator as well is traced by that all the same.
-        capture_input: whether method, path and query are logged as the input; by default as the settings say.
-            Bodies are the application's: log them, or have the output set, with
+            function with the decorator is still traced.
+        capture_input: whether method, path and query are logged as the input; by default as configured in the
+            settings. Bodies are not logged. To log a body or set an output, use
             :func:`trace_guard.current_invocation`.
         tags, metadata: logged on the root spans.
-        flush: when rows are delivered. By default the last byte of the response waits for it, as the platform may
-            give a service no CPU after that. With ``after-response`` it does not; this is for instance-based billing
-            only: https://cloud.google.com/run/docs/configuring/billing-settings
+        flush: when rows are delivered. By default the last byte of the response waits for delivery, because the
+            platform may give a service no CPU after it. With ``after-response``, for instance-based billing only, it
+            does not: https://cloud.google.com/run/docs/configuring/billing-settings
 
     Raises:
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as that
@@ -103,7 +102,7 @@ class GuardMiddleware:
         file_wrapper = environ.get("wsgi.file_wrapper")
         is_file = isinstance(file_wrapper, type) and isinstance(items, file_wrapper)
         if not held and (is_file or isinstance(items, (list, tuple))):
-            # Nothing of the application's is left to run, and the server may have a better way for just this kind.
+            # The application has no code left to run, and the server may handle a list or file more efficiently.
             exchange.close()
             return items
         return Body(items, exchange, held)
@@ -113,7 +112,7 @@ class _Start:
     """The ``start_response`` of a request.
 
     Attributes:
-        held: what was given to ``write`` and completes the response: it goes before all chunks.
+        held: the data given to ``write`` that completes the response. It is sent before all chunks.
     """
 
     def __init__(self, exchange: Exchange, start_response: Callable[..., Any]) -> None:
@@ -122,7 +121,7 @@ class _Start:
         self.held: deque[Any] = deque()
 
     def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[Any], object]:
-        with contain("take note of a status"):
+        with contain("record a status"):
             self._exchange.responds(int(status[:3]), headers)
             if exc_info:
                 self._exchange.caught(exc_info[1])

@@ -1,8 +1,8 @@
-"""Trace contexts through Google's front end.
+"""Trace contexts that pass Google's front end.
 
-On the way into Cloud Run the front end puts a span id of its own into ``traceparent``, and the same into
-``X-Cloud-Trace-Context``, in decimal; the trace's id stays. Braintrust has no such span, so that who followed it
-would have a dead parent. ``baggage`` is left alone: there the sender's own ``traceparent`` arrives.
+The front end of Cloud Run replaces the span id in ``traceparent`` by that of a span of its own, and puts the same id
+into ``X-Cloud-Trace-Context``, in decimal. Braintrust does not have that span, so it must not become a parent. The
+front end does not change ``baggage``, so :func:`propagate` sends a copy of ``traceparent`` in it.
 
 https://cloud.google.com/trace/docs/trace-context
 """
@@ -22,52 +22,57 @@ _WELL_FORMED = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def propagate(headers: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Headers for a request to another guarded service, which will find its parent behind Google's front end too.
+    """Headers for a request to another guarded service, which finds its parent in them behind Google's front end.
 
     Args:
-        headers: what else is sent.
+        headers: other headers of the request.
 
     Returns:
-        The same and, within a span, ``traceparent`` and ``baggage``. Without a span, or with a release of the SDK
-        before 0.26, nothing is added.
+        The same headers and, within a span, ``traceparent`` and ``baggage``. Releases of the SDK before 0.26 add
+        nothing.
     """
     import braintrust
 
     inject = getattr(braintrust, "inject_trace_context", None)
-    found: dict[str, str] = dict(headers or {})
+    sent: dict[str, str] = dict(headers or {})
     if inject is None:
-        return found
-    found = inject(found)
-    if "traceparent" in found:
-        member = f"{_MEMBER}={quote(found['traceparent'], safe='')}"
-        found["baggage"] = ",".join(filter(None, [found.get("baggage"), member]))
-    return found
+        return sent
+    sent = inject(sent)
+    if "traceparent" in sent:
+        member = f"{_MEMBER}={quote(sent['traceparent'], safe='')}"
+        sent["baggage"] = ",".join(filter(None, [sent.get("baggage"), member]))
+    return sent
 
 
 def carrier_of(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """The headers that name a parent: ``traceparent``, ``tracestate`` and ``baggage``; without the last if the
-    parent is the front end's span, so that it is kept as metadata and not followed."""
-    found = {name.lower(): value for name, value in headers.items() if name.lower() in (*_CARRIED, _CLOUD_TRACE)}
-    cloud_trace = found.pop(_CLOUD_TRACE, "")
-    own = _member(found.get("baggage", ""))
-    if own is not None:
-        found["traceparent"] = own
-    elif _is_replaced(found.get("traceparent", ""), cloud_trace):
-        found.pop("baggage", None)
-    return found if "traceparent" in found else {}
+    """The headers that name a parent: ``traceparent``, ``tracestate`` and ``baggage``.
+
+    If ``traceparent`` names the front end's span, ``baggage`` is left out, so that the span is recorded as metadata and
+    does not become the parent.
+    """
+    fields = {name.lower(): value for name, value in headers.items() if name.lower() in (*_CARRIED, _CLOUD_TRACE)}
+    cloud_trace = fields.pop(_CLOUD_TRACE, "")
+    sent = _sent_traceparent(fields.get("baggage", ""))
+    if sent is not None:
+        fields["traceparent"] = sent
+    elif _is_replaced(fields.get("traceparent", ""), cloud_trace):
+        fields.pop("baggage", None)
+    return fields if "traceparent" in fields else {}
 
 
-def _member(baggage: str) -> str | None:
-    for one in baggage.split(","):
-        name, _, value = one.partition("=")
+def _sent_traceparent(baggage: str) -> str | None:
+    """The ``traceparent`` that :func:`propagate` put into the baggage."""
+    for member in baggage.split(","):
+        name, _, value = member.partition("=")
         if name.strip() == _MEMBER:
-            found = unquote(value.partition(";")[0].strip())
-            return found if _WELL_FORMED.fullmatch(found) else None
+            traceparent = unquote(value.partition(";")[0].strip())
+            return traceparent if _WELL_FORMED.fullmatch(traceparent) else None
     return None
 
 
 def _is_replaced(traceparent: str, cloud_trace: str) -> bool:
-    """``X-Cloud-Trace-Context: TRACE_ID/SPAN_ID;o=OPTIONS``, with the span's id in decimal."""
+    """True if the front end has set ``traceparent``. Its own header is
+    ``X-Cloud-Trace-Context: TRACE_ID/SPAN_ID;o=OPTIONS``, with the span's id in decimal."""
     span = cloud_trace.partition("/")[2].partition(";")[0]
     if not span.isdecimal() or not _WELL_FORMED.fullmatch(traceparent):
         return False

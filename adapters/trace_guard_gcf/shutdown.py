@@ -1,10 +1,10 @@
-"""The end of an instance: SIGTERM, and SIGKILL ten seconds later.
+"""Closes and delivers before an instance ends. The platform sends SIGTERM, and SIGKILL ten seconds later.
 
 https://cloud.google.com/run/docs/container-contract#instance-shutdown
 
-Servers go on answering after SIGTERM: gunicorn for thirty seconds, uvicorn without a limit. A request that takes longer
-than the platform's ten seconds never reaches its ``finally``. trace-guard closes and delivers what is still open
-shortly before the kill. It does not touch the server or requests that end earlier.
+After SIGTERM, gunicorn keeps answering for thirty seconds and uvicorn without a limit. A request that takes longer than
+the platform's ten seconds never reaches its ``finally``. trace-guard closes and delivers open invocations shortly
+before the kill. It does not affect the server or requests that end earlier.
 
 gunicorn and uvicorn have handlers for the signal. These are wrapped to call trace-guard and change nothing else. Other
 handlers stay in place, see :mod:`trace_guard.runtime.termination`.
@@ -30,7 +30,7 @@ from trace_guard.runtime.termination import Termination
 __all__ = ["finish", "prepare_for_shutdown"]
 
 _GRACE_SECONDS = 10.0
-# Closing and a delivery over a slow network may take this long. A request that ends meanwhile ends as usual.
+# The time for closing and for delivery over a slow network. A request that ends meanwhile ends as usual.
 _MARGIN_SECONDS = 2.0
 _LAST_SECONDS = 0.2
 # Without another handler, the signal ends the process as soon as delivery is over.
@@ -43,14 +43,14 @@ _MARK = "_calls_trace_guard"
 
 
 class _ShutdownThread:
-    """Closes and delivers on a thread after the signal. A handler may do next to nothing, because the code that it
-    interrupts can hold any lock."""
+    """Closes and delivers on a thread after the signal. A signal handler can't do so, because the code that it
+    interrupts may hold any lock."""
 
     def __init__(self) -> None:
         self._pid = 0
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self.has_come = False
+        self.was_signalled = False
 
     def start(self) -> None:
         """Start the thread, once for the process and again in each child."""
@@ -62,22 +62,22 @@ class _ShutdownThread:
                 self._pid = os.getpid()
 
     def wake(self) -> None:
-        """The signal has come. A handler may call this: ``put`` of a SimpleQueue is reentrant."""
+        """Report the signal. A handler may call this, because ``put`` of a SimpleQueue is reentrant."""
         if self._pid == os.getpid():
             self._signals.put(signal.SIGTERM)
 
     def _run(self) -> None:
         self._signals.get()
         killed_at = Deadline.after(_GRACE_SECONDS)
-        self.has_come = True
+        self.was_signalled = True
         PROCESS.ends_by(killed_at.minus(_LAST_SECONDS))
         time.sleep(killed_at.minus(_MARGIN_SECONDS).remaining)
         self.close(killed_at.minus(_LAST_SECONDS))
 
     @staticmethod
     def close(deadline: Deadline) -> None:
-        """Close what is open and deliver it."""
-        with contain("close what the end of the instance ends"):
+        """Close and deliver all open invocations."""
+        with contain("close open invocations before the instance ends"):
             PROCESS.terminate("SIGTERM", deadline)
 
 
@@ -90,11 +90,11 @@ _chained = 0
 
 
 def prepare_for_shutdown(*, is_serving: bool = False) -> None:
-    """Close and deliver what does not end before the instance does. Call it when a module is imported, which may be
-    before the server forks.
+    """Close and deliver the invocations that are still open when the instance ends. Call it when a module is imported,
+    which may be before the server forks.
 
     Args:
-        is_serving: true in a process that answers requests.
+        is_serving: True in a process that answers requests.
     """
     global _is_prepared, _serving
     if not _is_prepared:
@@ -114,18 +114,18 @@ def prepare_for_shutdown(*, is_serving: bool = False) -> None:
 
 def _after_fork() -> None:
     global _thread
-    with contain("start anew after a fork"):
+    with contain("restart after a fork"):
         _thread = _ShutdownThread()
         _wrap_servers()
 
 
 def _will_fork() -> bool:
-    """True if gunicorn is about to serve, or the Functions Framework, which loads it after the module."""
+    """True under gunicorn, or under the Functions Framework, which loads gunicorn after the function's module."""
     return "gunicorn.workers.base" in sys.modules or "functions_framework" in sys.modules
 
 
 def _wrap_servers() -> None:
-    """Wrap the methods that servers install as handlers, and those that start workers."""
+    """Wrap the methods that servers install as signal handlers, and those that start workers."""
     with contain("wrap the handlers of servers"):
         for kind in _kinds():
             for name, call in (("handle_exit", _calling), ("init_process", _listening)):
@@ -168,8 +168,8 @@ def _listening(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _chain() -> None:
-    """Install a server's handler again if the server installed it before it was wrapped: the module is imported later
-    with uvicorn, and with gunicorn unless it preloads."""
+    """Install a server's handler again if the server installed it before it was wrapped. uvicorn, and gunicorn without
+    preloading, install it before they import the module."""
     global _chained
     with contain("chain the handler of a server"):
         handler = signal.getsignal(signal.SIGTERM)
@@ -180,7 +180,7 @@ def _chain() -> None:
         _wrap_servers()
         if not hasattr(function, _MARK):
             signal.signal(signal.SIGTERM, server.handle_exit)
-            # As gunicorn does, so that system calls of requests are restarted. Installing a handler resets this.
+            # Installing a handler resets this flag. gunicorn sets it so that system calls of requests are restarted.
             signal.siginterrupt(signal.SIGTERM, not _is_gunicorns(server))
         _chained = os.getpid()
 
@@ -191,17 +191,17 @@ def _is_gunicorns(server: object) -> bool:
 
 
 def _watch_others() -> None:
-    """Listen in a program without a known server, or one whose server is imported later."""
+    """Listen in a program without a known server, or one that imports its server later."""
     global _termination, _before
     if _will_fork() or any(True for _ in _kinds()) or threading.current_thread() is not threading.main_thread():
         return
     with contain("listen for the end of the process"):
         _before = signal.getsignal(signal.SIGTERM)
-        _termination = Termination(_other_end, _AT_ONCE_SECONDS)
+        _termination = Termination(_on_signal, _AT_ONCE_SECONDS)
         _termination.install()
 
 
-def _other_end(number: int) -> None:
+def _on_signal(number: int) -> None:
     is_ours = getattr(signal.getsignal(number), "__self__", None) is _termination
     if is_ours and _before == signal.SIG_DFL:
         _thread.close(Deadline.after(_AT_ONCE_SECONDS))
@@ -211,18 +211,18 @@ def _other_end(number: int) -> None:
 
 
 async def finish() -> None:
-    """Deliver what is left when the server has ended all requests. After the signal, also close what no request owns:
-    uvicorn then lets the signal kill the process without running exit handlers."""
+    """Deliver the remaining rows when the server has ended all requests. After the signal, also close invocations
+    outside requests, because uvicorn then lets the signal kill the process without running exit handlers."""
     from trace_guard.invocation.invocation import run_in_thread
 
     def work() -> None:
         deadline = Deadline.after(_FINISH_SECONDS)
-        if _thread.has_come:
+        if _thread.was_signalled:
             _thread.close(deadline)
         else:
             PROCESS.flush(deadline)
 
-    with contain("deliver what is left"):
+    with contain("deliver the remaining rows"):
         done = run_in_thread(work)
         if done is not None:
             await done

@@ -1,8 +1,8 @@
-"""What a function is called with: the four kinds of the Functions Framework, and what it can't call.
+"""The kinds of functions of the Functions Framework, their arguments, and checks of decorated objects.
 
-https://github.com/GoogleCloudPlatform/functions-framework-python: a decorator of the framework keeps the kind of a
-function in a registry, by the function's name; without one it is what ``FUNCTION_SIGNATURE_TYPE`` says. None of the
-frameworks is imported here: who has been called by one has it imported.
+https://github.com/GoogleCloudPlatform/functions-framework-python: the framework's decorators put the kind of a function
+into a registry, by the function's name. Without a decorator, ``FUNCTION_SIGNATURE_TYPE`` names the kind. No framework
+is imported here: a function that a framework calls has imported it already.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _watched: set[str] = set()
 
 
 class Kind(enum.Enum):
-    """A kind of function, by the framework's own word for it; OTHER is what no kind of it is called with."""
+    """A kind of function, with the framework's name for it. OTHER is for calls that fit no kind."""
 
     HTTP = "http"
     CLOUD_EVENT = "cloudevent"
@@ -37,8 +37,8 @@ class Kind(enum.Enum):
 
 
 def kind_of(name: str, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Kind:
-    """The kind of a call. What it is called with says it, whatever is registered: a function below a decorator
-    that loses its name is registered under another."""
+    """The kind of a call. Its arguments decide before the registry, because a decorator that does not keep the
+    function's name registers it under another name."""
     if request_among(args, keywords) is not None:
         return Kind.HTTP
     first, second = [*args, *keywords.values(), None, None][:2]
@@ -48,17 +48,17 @@ def kind_of(name: str, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Ki
         return Kind.BACKGROUND_EVENT
     if _registered(name) == Kind.TYPED.value:
         return Kind.TYPED
-    # A view of an app takes the parts of its route, or nothing, and finds the request in Flask's context.
+    # A Flask view takes the route's parameters only, and its request is in Flask's context.
     return Kind.OTHER if ambient_request() is None else Kind.HTTP
 
 
 def request_among(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
-    """The request of Flask or Starlette, or what looks like one, among the arguments; None if there is none."""
-    return next((one for one in (*args, *keywords.values()) if _is_request(one)), None)
+    """The request of Flask or Starlette, or a similar object, among the arguments; None without a request."""
+    return next((value for value in (*args, *keywords.values()) if _is_request(value)), None)
 
 
 def ambient_request() -> Any:
-    """The request of Flask that this code runs in, or None: functions that take an event don't get it."""
+    """The current request of Flask, or None. Functions that take an event don't get it as an argument."""
     flask = sys.modules.get("flask")
     if flask is None or not flask.has_request_context():
         return None
@@ -66,18 +66,19 @@ def ambient_request() -> Any:
 
 
 def execution_id(name: str) -> str | None:
-    """The id that the framework keeps for a call of this function on its event loop, where no request is at hand."""
+    """The framework's execution id for a call of this function on its event loop, which gets no request."""
     if name not in getattr(_registry(), "ASGI_FUNCTIONS", ()):
-        return None  # in a thread of a server it may be left from a request before
+        return None  # a server's thread may still have the id of an earlier request
     variable = getattr(sys.modules.get(f"{_FRAMEWORK}.execution_id"), "execution_context_var", None)
-    found = getattr(variable.get(), "execution_id", None) if variable is not None else None
-    return found if isinstance(found, str) else None
+    identifier = getattr(variable.get(), "execution_id", None) if variable is not None else None
+    return identifier if isinstance(identifier, str) else None
 
 
 def check(handler: object) -> None:
-    """
+    """Check that the framework can call and run a function.
+
     Raises:
-        TypeError: the framework can't call it, or calls it so that it never runs; the message says what would do.
+        TypeError: it can't; the message says what to do.
     """
     if not callable(handler):
         raise TypeError(
@@ -86,8 +87,8 @@ def check(handler: object) -> None:
     name = getattr(handler, "__name__", None)
     if inspect.isclass(handler) or not isinstance(name, str):
         raise TypeError(
-            f"guard_handler is for functions, as the Functions Framework takes no other target, and {handler!r} is "
-            "none: write a function that calls it"
+            f"guard_handler can't guard {handler!r}: the Functions Framework accepts functions only, so write a "
+            "function that calls it"
         )
     inner = getattr(handler, "__wrapped__", None)
     if not inspect.iscoroutinefunction(handler) and inspect.iscoroutinefunction(inner) and _is_frameworks(handler):
@@ -95,7 +96,7 @@ def check(handler: object) -> None:
 
 
 def answers_itself(wrapper: Callable[..., Any]) -> bool:
-    """True if the framework gets the very thing that a guarded function returns, with no other decorator between."""
+    """True if the framework gets a guarded function's result unchanged, with no other decorator between."""
     name = wrapper.__name__
     served = getattr(sys.modules.get(wrapper.__module__), name, None)
     if served is wrapper:
@@ -104,8 +105,7 @@ def answers_itself(wrapper: Callable[..., Any]) -> bool:
 
 
 def watch(handler: Callable[..., Any]) -> None:
-    """Look at the registration of a coroutine function once it is complete: a decorator of the framework above
-    comes after this one."""
+    """Check the registration of a coroutine function later, as the framework's decorator above has not run yet."""
     _listen()
     _watched.add(handler.__name__)
 
@@ -113,28 +113,28 @@ def watch(handler: Callable[..., Any]) -> None:
 @functools.cache
 def _listen() -> None:
     if hasattr(os, "register_at_fork"):
-        # gunicorn forks its workers when the function's module is loaded, and before the first request.
+        # gunicorn forks its workers after it has loaded the function's module, and before the first request.
         os.register_at_fork(before=_report)
 
 
 def _report() -> None:
-    with contain("look at how functions are registered"):
+    with contain("check how functions are registered"):
         on_loop = getattr(_registry(), "ASGI_FUNCTIONS", ())
-        for name in [one for one in _watched if _registered(one) and one not in on_loop]:
+        for name in [each for each in _watched if _registered(each) and each not in on_loop]:
             _watched.discard(name)
             logger.error("%s", _not_awaited(name))
 
 
 def _not_awaited(name: str) -> str:
     return (
-        f"{name} is a coroutine function below a decorator of functions_framework that does not await it, so that it "
+        f"{name} is a coroutine function below a decorator of functions_framework that does not await it, so it "
         "never runs: use functions_framework.aio.http or functions_framework.aio.cloud_event"
     )
 
 
 def _registered(name: str) -> str | None:
-    found = getattr(_registry(), "REGISTRY_MAP", {}).get(name)
-    return found if isinstance(found, str) else None
+    kind = getattr(_registry(), "REGISTRY_MAP", {}).get(name)
+    return kind if isinstance(kind, str) else None
 
 
 def _registry() -> Any:
@@ -146,6 +146,6 @@ def _is_frameworks(handler: object) -> bool:
 
 
 def _is_request(value: Any) -> bool:
-    # Of WSGI and of ASGI.
+    # WSGI requests have an environ, ASGI requests a scope.
     has_origin = isinstance(getattr(value, "environ", None), dict) or isinstance(getattr(value, "scope", None), Mapping)
     return has_origin and hasattr(value, "method") and hasattr(value, "headers")

@@ -32,11 +32,11 @@ async def stream(req: func.HttpRequest) -> Any:
 
 
 WRONG = {
-    "partial": (functools.partial(plain), "write one with def"),
-    "callable object": (Callable_(), "write one with def"),
-    "builtin": (len, "write one with def"),
-    "class": (Callable_, "which is no function"),
-    "static method": (staticmethod(plain), "which is no function"),
+    "partial": (functools.partial(plain), "write a function with def"),
+    "callable object": (Callable_(), "write a function with def"),
+    "builtin": (len, "write a function with def"),
+    "class": (Callable_, "which is not a function"),
+    "static method": (staticmethod(plain), "which is not a function"),
     "generator": (orchestrator, "guard its activities"),
     "asynchronous generator": (stream, "return a StreamingResponse"),
     "app": (func.FunctionApp(), r"use guard_app\(FunctionApp\)"),
@@ -80,7 +80,7 @@ def test_a_generator_within_a_builder_is_refused() -> None:
 @pytest.mark.parametrize(("wrong", "message"), [
     (plain, "use guard_handler"),
     (func.FunctionApp().route(route="r")(plain), "use guard_handler"),
-    (func.Blueprint(), "is guarded too"),
+    (func.Blueprint(), "is registered: it guards"),
     (func.FunctionApp, "guard_app is for a FunctionApp, and not for"),
     (None, "guard_app is for a FunctionApp, and not for None"),
 ])

@@ -19,4 +19,4 @@ def test_the_hosts_json(tmp_path: Path, text: str, seconds: float | None) -> Non
     """A timeout is read as the host reads it: without a bound also as a number, and from JSON with comments and with
     commas at the end."""
     (tmp_path / "host.json").write_text(text, encoding="utf-8")
-    assert timeouts._hosts(str(tmp_path), "") == seconds
+    assert timeouts._host_seconds(str(tmp_path), "") == seconds

@@ -16,7 +16,7 @@ def _nothing_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
                  "WEBSITE_INSTANCE_ID"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-    timeouts._hosts.cache_clear()
+    timeouts._host_seconds.cache_clear()
     timeouts.host_file.cache_clear()
 
 
@@ -68,4 +68,4 @@ def test_a_broken_host_file_does_no_harm(tmp_path: Path, caplog: pytest.LogCaptu
     """A host.json that can't be read leaves the function without a deadline, and says so."""
     (tmp_path / "host.json").write_text("{")
     assert seconds(tmp_path) is None
-    assert "host.json is no JSON" in caplog.text
+    assert "host.json is not JSON" in caplog.text

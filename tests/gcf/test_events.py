@@ -88,7 +88,7 @@ def test_a_message_of_pubsub_is_readable_and_without_secrets(guard: Guard, backe
 )
 def test_messages_that_are_no_small_text_do_no_harm(data: str, shown: str) -> None:
     """Of a message that is long only the beginning is decoded; what is no text is told by its size."""
-    event = cloud_event(CloudEvent({"source": TOPIC, "type": PUBSUB}, message(data)), room=28)
+    event = cloud_event(CloudEvent({"source": TOPIC, "type": PUBSUB}, message(data)), byte_limit=28)
     assert event.input["message"]["data"] == shown
 
 
@@ -124,14 +124,14 @@ def test_an_event_of_the_first_generation_is_told_in_the_same_terms(
 )
 def test_the_trigger_follows_from_the_type(event_type: str, trigger: str) -> None:
     """An event counts as what OpenTelemetry calls its source."""
-    assert cloud_event(CloudEvent({"source": "/s", "type": event_type}, {}), room=100).trigger == trigger
+    assert cloud_event(CloudEvent({"source": "/s", "type": event_type}, {}), byte_limit=100).trigger == trigger
 
 
 def test_the_parent_is_the_one_in_braintrust() -> None:
     """Of the trace contexts that come with an event the one that Braintrust knows is followed, wherever it stands."""
     foreign = {"traceparent": TRACEPARENT.replace("b7", "c7")}
     in_message = message("", googclient_traceparent=TRACEPARENT, baggage=IN_BRAINTRUST["baggage"])
-    event = cloud_event(CloudEvent({"source": TOPIC, "type": PUBSUB, **foreign}, in_message), room=100)
+    event = cloud_event(CloudEvent({"source": TOPIC, "type": PUBSUB, **foreign}, in_message), byte_limit=100)
     assert event.carriers == (foreign, IN_BRAINTRUST)
     assert chosen((*event.carriers, {})) == IN_BRAINTRUST
     assert chosen((foreign, {})) == foreign
@@ -161,7 +161,7 @@ def test_newer_and_binary_events(guard: Guard, backend: MemoryBackend) -> None:
 }])
 def test_odd_data_does_no_harm(data: Any) -> None:
     """Whatever the data of an event is, what can be said of the event is said."""
-    event = cloud_event(CloudEvent({"source": TOPIC, "type": PUBSUB}, data), room=100)
+    event = cloud_event(CloudEvent({"source": TOPIC, "type": PUBSUB}, data), byte_limit=100)
     assert (event.name, event.input) == (f"{PUBSUB} process", data)
     assert not any(event.carriers)
-    assert background_event(data, Context("google.pubsub.topic.publish", None), room=100).input == data
+    assert background_event(data, Context("google.pubsub.topic.publish", None), byte_limit=100).input == data

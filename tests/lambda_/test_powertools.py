@@ -460,7 +460,7 @@ def test_our_faults_reach_no_log_line(
 def test_what_is_no_logger_does_no_harm(odd: Any, caplog: pytest.LogCaptureFixture) -> None:
     """What is no logger is given back, with a line in the log."""
     assert inject_trace_context(odd) is odd
-    assert "could not put the ids of traces on the lines of a log" in caplog.text
+    assert "could not put trace ids on log lines" in caplog.text
     caplog.clear()
 
 

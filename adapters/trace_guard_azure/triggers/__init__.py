@@ -1,7 +1,7 @@
-"""Describes the values of triggers, with one class for each kind of trigger and a table of them.
+"""Describes the values of triggers, with a class for each kind of trigger and a table of them.
 
-No types of ``azure.functions``, or of SDKs whose types a function may ask for instead, are imported. Only their
-attributes are read.
+A trigger's value and the function's declaration come in. A description goes out: metadata, input and trace contexts.
+Only attributes of values are read. No types of ``azure.functions`` or other SDKs are imported.
 """
 
 from .description import Description, Trigger

@@ -19,7 +19,7 @@ __all__ = ["Blob", "CosmosDb", "Sql"]
 
 
 class Blob(Trigger):
-    """A blob that is new or has changed. Its content is not read, because the function may read it only once.
+    """A new or changed blob. Its content is not read, because it can be read only once, by the function.
 
     https://learn.microsoft.com/azure/azure-functions/functions-bindings-storage-blob-trigger
     """
@@ -29,20 +29,20 @@ class Blob(Trigger):
     trigger = "datasource"
 
     @classmethod
-    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+    def describe(cls, value: Any, declared: Declaration, byte_limit: int) -> Description:
         path = text(attribute(value, "name")) or text(attribute(value, "blob_name"))
         container = text(attribute(value, "container_name")) or (path or "").partition("/")[0]
-        told = declared.told("path")
+        declared_path = declared.setting("path")
         facts = {
-            "faas.document.collection": container or (told or "").partition("/")[0] or None,
+            "faas.document.collection": container or (declared_path or "").partition("/")[0] or None,
             "faas.document.name": path,
-            "azure.storage.blob.path": told,
+            "azure.storage.blob.path": declared_path,
             "azure.storage.blob.length": number(attribute(value, "length")),
         }
         if isinstance(value, (str, bytes)):
-            return cls.said(facts, content_of(value, room), declared)
+            return cls.description(facts, content_of(value, byte_limit), declared)
         shown = {"name": path, "uri": text(attribute(value, "uri")), "length": number(attribute(value, "length"))}
-        return cls.said(facts, known(shown), declared)
+        return cls.description(facts, known(shown), declared)
 
 
 class CosmosDb(Trigger):
@@ -56,26 +56,26 @@ class CosmosDb(Trigger):
     trigger = "datasource"
 
     @classmethod
-    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+    def describe(cls, value: Any, declared: Declaration, byte_limit: int) -> Description:
         messages = value if isinstance(value, Sequence) and not isinstance(value, (str, bytes)) else None
-        collection = declared.told("containerName", "collectionName")
+        collection = declared.setting("containerName", "collectionName")
         facts: dict[str, Any] = {
             "db.system.name": "azure.cosmosdb",
-            "db.namespace": declared.told("databaseName"),
+            "db.namespace": declared.setting("databaseName"),
             "db.collection.name": collection,
             "faas.document.collection": collection,
             "azure.cosmosdb.document_count": None if messages is None else len(messages),
         }
         if messages is None:
-            return cls.said(facts, content_of(value, room), declared)
-        return cls.said(facts, inputs_of(cls, messages, room), declared, messages=messages)
+            return cls.description(facts, content_of(value, byte_limit), declared)
+        return cls.description(facts, inputs_of(cls, messages, byte_limit), declared, messages=messages)
 
     @classmethod
     def facts_of_message(cls, message: Any) -> dict[str, Any]:
         return {"faas.document.name": text(json_mapping(message).get("id"))}
 
     @classmethod
-    def input_of_message(cls, message: Any, room: int) -> Any:
+    def input_of_message(cls, message: Any, byte_limit: int) -> Any:
         return dict(message) if isinstance(message, Mapping) else message
 
 
@@ -87,9 +87,9 @@ class Sql(Trigger):
     trigger = "datasource"
 
     @classmethod
-    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+    def describe(cls, value: Any, declared: Declaration, byte_limit: int) -> Description:
         facts = {
             "db.system.name": "mysql" if "mysql" in (declared.kind or "").lower() else "microsoft.sql_server",
-            "db.collection.name": declared.told("tableName"),
+            "db.collection.name": declared.setting("tableName"),
         }
-        return cls.said(facts, content_of(value, room), declared)
+        return cls.description(facts, content_of(value, byte_limit), declared)

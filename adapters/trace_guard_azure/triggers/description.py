@@ -1,4 +1,4 @@
-"""The description of a trigger's value, and the base of the classes that make one."""
+"""The description of a trigger's value, and the base class of all triggers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ _LEAST_OF_A_MESSAGE = 1024
 
 
 class Description(NamedTuple):
-    """
+    """The facts about an invocation that the trigger's value contains.
+
     Attributes:
         trigger: ``faas.trigger`` of OpenTelemetry: ``http``, ``pubsub``, ``datasource``, ``timer`` or ``other``.
-        metadata: plain JSON, by OpenTelemetry's names where it has one, else by names in its style below ``azure.``.
-            Ids and names, never a header's value, a body or a query string.
-        input: the input that the value is logged as.
-        carriers: the trace contexts in the value: one for each message of a batch, empty for a message without one;
-            no carriers if no message has one.
+        metadata: plain JSON with OpenTelemetry's names, or names in its style below ``azure.``. It has ids and names,
+            and never a header's value, a body or a query string.
+        input: the input to log for the value.
+        carriers: the trace contexts in the value: one for each message of a batch, which is empty for a message
+            without a context; no carriers if no message has a context.
         messages: of a batch; None for a single value.
     """
 
@@ -37,7 +38,7 @@ class Description(NamedTuple):
 
 
 class Trigger:
-    """One kind of trigger. This base of all takes any value and knows nothing about it.
+    """A kind of trigger. The base class accepts every value and describes none of it.
 
     Attributes:
         kinds: its types of binding, in lower case.
@@ -50,13 +51,13 @@ class Trigger:
     trigger: ClassVar[str] = "other"
 
     @classmethod
-    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+    def describe(cls, value: Any, declared: Declaration, byte_limit: int) -> Description:
         """The description of a value.
 
         Args:
-            room: the most bytes of a body that are read.
+            byte_limit: the most bytes of a body that are read.
         """
-        return cls.said({}, value, declared)
+        return cls.description({}, value, declared)
 
     @classmethod
     def facts_of_message(cls, message: Any) -> dict[str, Any]:
@@ -64,8 +65,8 @@ class Trigger:
         return {}
 
     @classmethod
-    def input_of_message(cls, message: Any, room: int) -> Any:
-        """The input that a message is logged as."""
+    def input_of_message(cls, message: Any, byte_limit: int) -> Any:
+        """The input to log for a message."""
         return message
 
     @classmethod
@@ -74,19 +75,19 @@ class Trigger:
         return {}
 
     @classmethod
-    def said(
+    def description(
         cls, facts: Mapping[str, Any], input: Any, declared: Declaration, *, carriers: tuple[Carrier, ...] = (),
         messages: Sequence[Any] | None = None,
     ) -> Description:
-        """A description by this class, without unknown facts."""
+        """A description with this class's trigger and without unknown facts."""
         metadata = known(facts)
         if declared.kind:
             metadata["azure.functions.trigger.type"] = declared.kind
         return Description(cls.trigger, metadata, input, carriers if any(carriers) else (), messages)
 
 
-def inputs_of(trigger: type[Trigger], messages: Sequence[Any], room: int) -> list[Any]:
-    """The input that a batch is logged as. All messages share the limit of bytes."""
+def inputs_of(trigger: type[Trigger], messages: Sequence[Any], byte_limit: int) -> list[Any]:
+    """The input to log for a batch. All messages share the byte limit."""
     shown = messages[:LOOKED_AT]
-    share = min(room, max(room // max(len(shown), 1), _LEAST_OF_A_MESSAGE))
-    return [trigger.input_of_message(one, share) for one in shown]
+    share = min(byte_limit, max(byte_limit // max(len(shown), 1), _LEAST_OF_A_MESSAGE))
+    return [trigger.input_of_message(message, share) for message in shown]

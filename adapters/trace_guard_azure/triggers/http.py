@@ -21,18 +21,17 @@ from .reading import attribute, carrier_in, text_in
 __all__ = ["Http", "is_streaming", "path_of", "request_input"]
 
 
-
 class Http(Trigger):
     kinds = ("httptrigger",)
     types = ("HttpRequest", "Request")
     trigger = "http"
 
     @classmethod
-    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
-        headers = {str(name).lower(): str(one) for name, one in value.headers.items()}
+    def describe(cls, value: Any, declared: Declaration, byte_limit: int) -> Description:
+        headers = {str(name).lower(): str(header) for name, header in value.headers.items()}
         facts = facts_of_request(str(value.method).upper(), path_of(value), None, headers)
-        given = NOTHING if is_streaming(value) else request_input(value, value.get_body(), room)
-        return cls.said(facts, given, declared, carriers=(carrier_in(headers),))
+        input = NOTHING if is_streaming(value) else request_input(value, value.get_body(), byte_limit)
+        return cls.description(facts, input, declared, carriers=(carrier_in(headers),))
 
 
 def is_streaming(request: Any) -> bool:
@@ -41,29 +40,29 @@ def is_streaming(request: Any) -> bool:
 
 
 def path_of(request: Any) -> str:
-    """The path that was asked for, without the query."""
+    """The path of a request, without the query."""
     return urlsplit(str(request.url)).path or "/"
 
 
-def request_input(request: Any, body: bytes | None, room: int) -> dict[str, Any]:
-    """Method, path, query, the parts of the route and the body of a request."""
-    routed = attribute(request, "route_params") or attribute(request, "path_params") or {}
-    asked = attribute(request, "params") or attribute(request, "query_params") or {}
-    found: dict[str, Any] = {
+def request_input(request: Any, body: bytes | None, byte_limit: int) -> dict[str, Any]:
+    """The input to log for a request: method, path, query, route parameters and body."""
+    route = attribute(request, "route_params") or attribute(request, "path_params") or {}
+    query = attribute(request, "params") or attribute(request, "query_params") or {}
+    fields: dict[str, Any] = {
         "method": str(request.method).upper(),
         "path": path_of(request),
-        "query": {name: REDACTED if name.lower() in KEYS_IN_URLS else value for name, value in dict(asked).items()},
-        "route": dict(routed),
+        "query": {name: REDACTED if name.lower() in KEYS_IN_URLS else value for name, value in dict(query).items()},
+        "route": dict(route),
     }
     if body:
-        found["body"] = _shown(body, content.content_type_of(request.headers), room)
-    return {key: value for key, value in found.items() if value != {}}
+        fields["body"] = _shown(body, content.content_type_of(request.headers), byte_limit)
+    return {key: value for key, value in fields.items() if value != {}}
 
 
-def _shown(body: bytes, content_type: str, room: int) -> Any:
+def _shown(body: bytes, content_type: str, byte_limit: int) -> Any:
     if content_type.startswith(("multipart/", "image/", "audio/", "video/")):
-        return f"<{len(body)} bytes of {content_type}>"  # forms in parts may hold files
-    shown = text_in(body, room)
+        return f"<{len(body)} bytes of {content_type}>"  # multipart forms may hold files
+    shown = text_in(body, byte_limit)
     if shown is None:
         return f"<{len(body)} bytes>"
-    return shown if len(body) > room else content.parsed(body, content_type)
+    return shown if len(body) > byte_limit else content.parsed(body, content_type)

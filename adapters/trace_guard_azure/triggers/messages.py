@@ -1,4 +1,4 @@
-"""Messages, one or a batch: Queue storage, Service Bus, Event Hubs, Kafka, RabbitMQ.
+"""Single messages and batches: Queue storage, Service Bus, Event Hubs, Kafka, RabbitMQ.
 
 The terms: https://opentelemetry.io/docs/specs/semconv/registry/attributes/messaging/
 """
@@ -22,7 +22,8 @@ __all__ = ["EventHub", "Kafka", "Queue", "RabbitMq", "ServiceBus"]
 
 
 class _Messages(Trigger):
-    """
+    """A trigger for messages.
+
     Attributes:
         system: ``messaging.system``.
         destination: the settings of the binding that name the source of its messages.
@@ -33,24 +34,24 @@ class _Messages(Trigger):
     destination: ClassVar[tuple[str, ...]] = ("queueName",)
 
     @classmethod
-    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+    def describe(cls, value: Any, declared: Declaration, byte_limit: int) -> Description:
         messages = _batch(value)
         facts: dict[str, Any] = {
             "messaging.system": cls.system,
             "messaging.operation.name": "process",
             "messaging.operation.type": "process",
-            "messaging.destination.name": declared.told(*cls.destination),
-            "messaging.destination.subscription.name": declared.told("subscriptionName"),
+            "messaging.destination.name": declared.setting(*cls.destination),
+            "messaging.destination.subscription.name": declared.setting("subscriptionName"),
         }
         if messages is None:
             facts |= cls.facts_of_message(value)
-            return cls.said(
-                facts, cls.input_of_message(value, room), declared, carriers=(cls.carrier_of_message(value),)
+            return cls.description(
+                facts, cls.input_of_message(value, byte_limit), declared, carriers=(cls.carrier_of_message(value),)
             )
         facts |= {**cls._common(messages), "messaging.batch.message_count": len(messages)}
-        carriers = tuple(cls.carrier_of_message(one) for one in messages[:LOOKED_AT])
-        given = inputs_of(cls, messages, room)
-        return cls.said(facts, given, declared, carriers=carriers, messages=messages)
+        carriers = tuple(cls.carrier_of_message(message) for message in messages[:LOOKED_AT])
+        shown = inputs_of(cls, messages, byte_limit)
+        return cls.description(facts, shown, declared, carriers=carriers, messages=messages)
 
     @classmethod
     def _common(cls, messages: Sequence[Any]) -> dict[str, Any]:
@@ -58,8 +59,8 @@ class _Messages(Trigger):
         return {}
 
     @classmethod
-    def input_of_message(cls, message: Any, room: int) -> Any:
-        return content_of(_body_of(message), room)
+    def input_of_message(cls, message: Any, byte_limit: int) -> Any:
+        return content_of(_body_of(message), byte_limit)
 
 
 class Queue(_Messages):
@@ -143,7 +144,8 @@ class EventHub(_Messages):
 
     @classmethod
     def _carrier_in_batch(cls, message: Any, metadata: Mapping[Any, Any]) -> Carrier:
-        """The trace context of an event of a batch. Each event has the metadata of all, and its own sequence number."""
+        """The trace context of an event in a batch. Each event has the metadata of all events, and its own sequence
+        number."""
         system, properties = metadata.get("SystemPropertiesArray"), metadata.get("PropertiesArray")
         sequence_number = number(attribute(message, "sequence_number"))
         if sequence_number is None or not isinstance(system, str) or not isinstance(properties, str):
@@ -151,15 +153,16 @@ class EventHub(_Messages):
         return _carriers_by_sequence_number(system, properties).get(sequence_number, {})
 
     @classmethod
-    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
-        said = super().describe(value, declared, room)
-        if said.messages and not said.carriers:
-            told = json_mapping(attribute(said.messages[0], "metadata")).get("PropertiesArray")
-            properties = content_of(told, len(told)) if isinstance(told, str) else told
-            if isinstance(properties, list) and len(properties) == len(said.messages):
-                carriers = tuple(carrier_in(one) for one in properties[:LOOKED_AT])
-                return said._replace(carriers=carriers if any(carriers) else ())
-        return said
+    def describe(cls, value: Any, declared: Declaration, byte_limit: int) -> Description:
+        description = super().describe(value, declared, byte_limit)
+        if description.messages and not description.carriers:
+            properties = json_mapping(attribute(description.messages[0], "metadata")).get("PropertiesArray")
+            if isinstance(properties, str):
+                properties = parsed(properties)
+            if isinstance(properties, list) and len(properties) == len(description.messages):
+                carriers = tuple(carrier_in(each) for each in properties[:LOOKED_AT])
+                return description._replace(carriers=carriers if any(carriers) else ())
+        return description
 
 
 class Kafka(_Messages):
@@ -180,13 +183,13 @@ class Kafka(_Messages):
 
     @classmethod
     def carrier_of_message(cls, message: Any) -> Carrier:
-        headers = attribute(message, "headers")
-        found = {}
-        for one in headers if isinstance(headers, (list, tuple)) else ():
-            name, value = json_mapping(one).get("Key"), json_mapping(one).get("Value")
+        pairs = attribute(message, "headers")
+        headers = {}
+        for pair in pairs if isinstance(pairs, (list, tuple)) else ():
+            name, value = json_mapping(pair).get("Key"), json_mapping(pair).get("Value")
             if isinstance(name, str):
-                found[name.lower()] = value
-        return carrier_in(found) or carrier_in({name: _decoded(value) for name, value in found.items()})
+                headers[name.lower()] = value
+        return carrier_in(headers) or carrier_in({name: _decoded(value) for name, value in headers.items()})
 
 
 class RabbitMq(_Messages):
@@ -209,19 +212,19 @@ def _carriers_by_sequence_number(system: str, properties: str) -> dict[int | Non
 
 
 def _batch(value: Any) -> Sequence[Any] | None:
-    """The messages of a batch; None if it is one message."""
+    """The messages of a batch; None for a single message."""
     return value if isinstance(value, Sequence) and not isinstance(value, (str, bytes, bytearray)) else None
 
 
 def _body_of(message: Any) -> Any:
-    """A message's body. Functions that ask for text or bytes get the body itself."""
+    """The body of a message. For a function that declares text or bytes, the message is the body."""
     read = attribute(message, "get_body")
     if callable(read):
         with contextlib.suppress(Exception):
             return read()
     if isinstance(message, (str, bytes, bytearray, Mapping)):
         return message
-    body = attribute(message, "body")  # of SDK types: bytes, or an iterator, which is not consumed
+    body = attribute(message, "body")  # SDK types have bytes, or an iterator, which must not be consumed
     return body if isinstance(body, (str, bytes)) else f"<{type(message).__name__}>"
 
 
@@ -230,7 +233,7 @@ def _shown(value: Any) -> str | None:
 
 
 def _decoded(value: Any) -> Any:
-    """The extension for Kafka encodes the values of headers in base64."""
+    """The value of a Kafka header, which the extension may encode in base64."""
     with contextlib.suppress(ValueError, TypeError):
         return base64.b64decode(value, validate=True)
     return value

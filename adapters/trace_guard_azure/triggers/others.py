@@ -1,4 +1,4 @@
-"""Timers, events of Event Grid, and what is no more than a value: activities, tools, triggers of any other kind."""
+"""Timers, Event Grid events, warm-ups, tools, activities, and all other triggers."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Timer(Trigger):
     trigger = "timer"
 
     @classmethod
-    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
-        if isinstance(value, str):  # a function may ask for text
-            found = parsed(value)
-            late = found.get("IsPastDue") if isinstance(found, dict) else None
+    def describe(cls, value: Any, declared: Declaration, byte_limit: int) -> Description:
+        if isinstance(value, str):  # the function declares text
+            fields = parsed(value)
+            late = fields.get("IsPastDue") if isinstance(fields, dict) else None
         else:
             late = attribute(value, "past_due")
         past_due = late if isinstance(late, bool) else None
-        facts = {"faas.cron": declared.told("schedule"), "azure.functions.timer.past_due": past_due}
-        return cls.said(facts, {"past_due": past_due}, declared)
+        facts = {"faas.cron": declared.setting("schedule"), "azure.functions.timer.past_due": past_due}
+        return cls.description(facts, {"past_due": past_due}, declared)
 
 
 class EventGrid(Trigger):
@@ -44,9 +44,9 @@ class EventGrid(Trigger):
     trigger = "pubsub"
 
     @classmethod
-    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
+    def describe(cls, value: Any, declared: Declaration, byte_limit: int) -> Description:
         if isinstance(value, (str, bytes)):
-            return cls.said({"messaging.system": "eventgrid"}, content_of(value, room), declared)
+            return cls.description({"messaging.system": "eventgrid"}, content_of(value, byte_limit), declared)
         read = attribute(value, "get_json")
         data = read() if callable(read) else attribute(value, "data")
         kind = text(attribute(value, "event_type")) or text(attribute(value, "type"))
@@ -63,7 +63,7 @@ class EventGrid(Trigger):
         }
         carriers = (carrier_in(attribute(value, "extensions")) or carrier_in(data),)
         shown = {"type": kind, "subject": subject, "data": data}
-        return cls.said(facts, known(shown), declared, carriers=carriers)
+        return cls.description(facts, known(shown), declared, carriers=carriers)
 
 
 class Warmup(Trigger):
@@ -73,12 +73,12 @@ class Warmup(Trigger):
     types = ("WarmUpContext",)
 
     @classmethod
-    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
-        return cls.said({}, {}, declared)
+    def describe(cls, value: Any, declared: Declaration, byte_limit: int) -> Description:
+        return cls.description({}, {}, declared)
 
 
 class McpTool(Trigger):
-    """A tool that a model calls. Only its arguments are logged, because the call carries the caller's headers, too.
+    """A tool that a model calls. Only its arguments are logged, because the call also contains the caller's headers.
 
     https://learn.microsoft.com/azure/azure-functions/functions-bindings-mcp
     """
@@ -86,20 +86,20 @@ class McpTool(Trigger):
     kinds = ("mcptooltrigger",)
 
     @classmethod
-    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
-        # Below the tool's decorator a function gets the arguments alone.
+    def describe(cls, value: Any, declared: Declaration, byte_limit: int) -> Description:
+        # Below the tool's decorator, a function gets only the arguments.
         call = parsed(value) if isinstance(value, str) else {"arguments": value}
-        told = call if isinstance(call, dict) else {}
+        fields = call if isinstance(call, dict) else {}
         facts = {
             "gen_ai.operation.name": "execute_tool",
-            "gen_ai.tool.name": declared.told("toolName") or text(told.get("name")),
+            "gen_ai.tool.name": declared.setting("toolName") or text(fields.get("name")),
         }
-        return cls.said(facts, told.get("arguments"), declared)
+        return cls.description(facts, fields.get("arguments"), declared)
 
 
 class Other(Trigger):
-    """Any other trigger; only its value is known."""
+    """Any other trigger. Only its value is logged."""
 
     @classmethod
-    def describe(cls, value: Any, declared: Declaration, room: int) -> Description:
-        return cls.said({}, content_of(value, room), declared)
+    def describe(cls, value: Any, declared: Declaration, byte_limit: int) -> Description:
+        return cls.description({}, content_of(value, byte_limit), declared)

@@ -1,4 +1,4 @@
-"""Reads the values of Azure's triggers. Nothing here raises, whatever a value turns out to be."""
+"""Reads the values of Azure's triggers. Nothing here raises, whatever value it gets."""
 
 from __future__ import annotations
 
@@ -13,50 +13,50 @@ from trace_guard.payload import CUT
 
 __all__ = ["attribute", "carrier_in", "content_of", "json_mapping", "parsed", "text_in"]
 
-# What the clients of Service Bus and Event Hubs wrote before they wrote ``traceparent``; it has the same form.
+# Older clients of Service Bus and Event Hubs write this property instead of ``traceparent``. It has the same form.
 _DIAGNOSTIC_ID = "diagnostic-id"
 
 
 def attribute(value: Any, name: str) -> Any:
-    """An attribute, which may be a property that raises; None if it can't be had."""
+    """An attribute; None if it is missing or is a property that raises."""
     with contextlib.suppress(Exception):
         return getattr(value, name, None)
     return None
 
 
 def json_mapping(value: Any) -> Mapping[Any, Any]:
-    """The value if it is a mapping, or the JSON of one, else an empty one."""
+    """The value if it is a mapping or the JSON of a mapping, else an empty mapping."""
     return mapping(parsed(value) if isinstance(value, str) and value[:1] == "{" else value)
 
 
-def content_of(body: Any, room: int) -> Any:
+def content_of(body: Any, byte_limit: int) -> Any:
     """The content of a body: the value of JSON, else text, else only the size."""
-    found, is_cut = body, False
+    content, is_cut = body, False
     if isinstance(body, (bytes, bytearray, memoryview)):
-        is_cut = len(body) > room
-        found = text_in(body, room)
-        if found is None:
+        is_cut = len(body) > byte_limit
+        content = text_in(body, byte_limit)
+        if content is None:
             return f"<{len(body)} bytes>"
-    if not isinstance(found, str):
-        return found
-    if is_cut or len(found) > room:
-        return f"{found[:room]} {CUT}"
-    return parsed(found)
+    if not isinstance(content, str):
+        return content
+    if is_cut or len(content) > byte_limit:
+        return f"{content[:byte_limit]} {CUT}"
+    return parsed(content)
 
 
-def text_in(body: bytes | bytearray | memoryview, room: int) -> str | None:
-    """The text in the first ``room`` bytes of a body; None if it is not text."""
-    plain = bytes(body[:room])
+def text_in(body: bytes | bytearray | memoryview, byte_limit: int) -> str | None:
+    """The text in the first ``byte_limit`` bytes of a body; None if it is not text."""
+    plain = bytes(body[:byte_limit])
     try:
         return plain.decode()
     except UnicodeDecodeError as error:
-        # A character that is cut by the limit is not an error.
-        cut_through = error.reason == "unexpected end of data" and len(body) > room
-        return plain[: error.start].decode() if cut_through else None
+        # The limit may cut a character in two.
+        is_cut = error.reason == "unexpected end of data" and len(body) > byte_limit
+        return plain[: error.start].decode() if is_cut else None
 
 
 def parsed(body: str) -> Any:
-    """The value of a JSON text; other text unchanged."""
+    """The value of a JSON text. Other text is returned unchanged."""
     with contextlib.suppress(ValueError, RecursionError):
         return json.loads(body)
     return body
@@ -64,5 +64,5 @@ def parsed(body: str) -> Any:
 
 def carrier_in(properties: Any) -> Carrier:
     """The trace context among headers or properties."""
-    found = {(text(name) or "").lower(): value for name, value in json_mapping(properties).items()}
-    return carrier({"traceparent": found.get(_DIAGNOSTIC_ID), **found})
+    fields = {(text(name) or "").lower(): value for name, value in json_mapping(properties).items()}
+    return carrier({"traceparent": fields.get(_DIAGNOSTIC_ID), **fields})

@@ -22,16 +22,16 @@ _BY_TYPE = {name: trigger for trigger in TRIGGERS for name in trigger.types}
 
 
 def trigger_of(declared: Declaration, value: Any) -> type[Trigger]:
-    """The class that describes a trigger's value. The declaration decides; without one, the class of the value, or of
-    the first value of a list."""
+    """The trigger that describes a value. The declaration decides. Without one, the type of the value decides, or that
+    of the first value of a list."""
     if declared.kind is not None:
         return _BY_KIND.get(declared.kind.lower(), Other)
-    found = _of_class(value)
-    if found is None and isinstance(value, (list, tuple)) and value:
-        found = _of_class(value[0])
-        if found is Http:  # requests come one at a time: this list is something else
-            found = None
-    return found or Other
+    trigger = _of_class(value)
+    if trigger is None and isinstance(value, (list, tuple)) and value:
+        trigger = _of_class(value[0])
+        if trigger is Http:  # a list is never a batch of requests
+            trigger = None
+    return trigger or Other
 
 
 def _of_class(value: Any) -> type[Trigger] | None:
