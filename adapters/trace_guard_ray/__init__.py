@@ -1,4 +1,4 @@
-"""trace-guard for Ray: decorators for tasks and actors, whose spans lie below the span that submitted them::
+"""trace-guard for Ray: decorators for tasks and actors, whose spans are children of the span that submitted them::
 
     import ray
     from trace_guard_ray import carried, guard_actor, guard_task
@@ -13,6 +13,9 @@
         def answer(self, prompt): ...
 
     dataset.map_batches(carried(score_batch))
+
+A task's arguments come in, with the submitter's span as a hidden keyword. The keywords of an invocation go out: name,
+parent, input and metadata. The submitting process also closes and delivers what dead workers and lost nodes left open.
 """
 
 from .actor import guard_actor

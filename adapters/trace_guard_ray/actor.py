@@ -1,4 +1,4 @@
-"""The decorator for classes that Ray makes actors of."""
+"""The decorator for classes that Ray runs as actors."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ def guard_actor(
     caller. Each restart of the actor is another ``__init__`` span.
 
     Args:
-        name: before the dot in the spans' names; by default the class's.
+        name: the part before the dot in the spans' names; by default the class's name.
         guard, project, project_id, capture_input, capture_output, tags, metadata, flush: as for
             :func:`trace_guard_ray.guard_task`.
 
     Raises:
-        TypeError: it is not used on a class.
+        TypeError: the decorated object is not a class.
         SettingsError: a keyword's value is not accepted.
     """
     options = Options(
@@ -80,9 +80,9 @@ def guard_actor(
 def _guarded(cls: type, options: Options) -> type:
     if hasattr(cls, "__ray_metadata__"):
         kind = cls.__ray_metadata__.class_name
-        raise TypeError(f"{kind} is Ray's already: put @guard_actor below @ray.remote, next to the class")
+        raise TypeError(f"{kind} is an actor of Ray already: put @guard_actor below @ray.remote, next to the class")
     if not inspect.isclass(cls):
-        raise TypeError(f"{cls!r} is no class: use @guard_task for functions")
+        raise TypeError(f"{cls!r} is not a class: use @guard_task for functions")
     if options.is_off:
         return cls
     with contain("guard an actor"):
@@ -97,15 +97,15 @@ def _guard_methods(cls: type, options: Options, name: str) -> None:
         if method.startswith("_") and method not in _CALLED_BY_NAME:
             continue
         if isinstance(inspect.getattr_static(cls, method), staticmethod):
-            continue  # it is called without the actor
-        # A method that is inherited from a guarded class is guarded again, under this class's name.
+            continue  # a static method is called without the actor
+        # A method that is inherited from a guarded class is guarded again under this class's name.
         _, plain = getattr(function, CALL, (None, function))
         setattr(cls, method, guarded_function(plain, GuardedCall(options, f"{name}.{method}", is_method=True)))
 
 
 def _send_with_creations(cls: type) -> None:
-    """Have the creation of an actor carry the context. Ray has no hook for it. ``@ray.remote`` makes a subclass, which
-    calls ``__init_subclass__``, and Ray creates each actor by the subclass's ``_remote``."""
+    """Send the context with the creation of each actor. Ray has no hook for it: ``@ray.remote`` makes a subclass, which
+    calls ``__init_subclass__``, and Ray creates actors with the subclass's ``_remote``."""
     before: Any = cls.__dict__.get("__init_subclass__")
     above: Any = cls
 
@@ -114,7 +114,7 @@ def _send_with_creations(cls: type) -> None:
             before.__get__(None, below)(**keywords)
         else:
             super(above, below).__init_subclass__(**keywords)
-        with contain("follow the creation of an actor"):
+        with contain("send the context with the creation of an actor"):
             plain = getattr(below, "_remote", None)
             if plain is not None and hasattr(below, "options") and not hasattr(plain, _MARK):
                 below._remote = _sending(plain)
@@ -125,7 +125,7 @@ def _send_with_creations(cls: type) -> None:
 def _sending(plain: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
     def create(self: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None, **options: Any) -> Any:
-        if contained("look at an actor's class", lambda: _receives(self), False):
+        if contained("inspect an actor's class", lambda: _receives(self), False):
             kwargs = sent(kwargs)
         return plain(self, args, kwargs, **options)
 

@@ -1,4 +1,4 @@
-"""The span of one task, or of one call of an actor's method."""
+"""The span of a task or of a call of an actor's method."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class GuardedCall:
 
     Args:
         name: of the span.
-        is_method: whether the first argument is an actor, which is not part of the input.
-        parent: of calls that carry no context.
+        is_method: True if the first argument is an actor, which is not part of the input.
+        parent: of calls that carry no context; None for a new trace.
     """
 
     def __init__(self, options: Options, name: str, *, is_method: bool = False, parent: str | None = None) -> None:
@@ -31,7 +31,7 @@ class GuardedCall:
         self._parent = parent
 
     def with_parent(self, parent: str | None) -> GuardedCall:
-        """The same with a parent for calls that carry no context."""
+        """A copy with another parent for calls that carry no context."""
         return GuardedCall(self.options, self.name, is_method=self._is_method, parent=parent)
 
     def __call__(self, args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation:

@@ -1,4 +1,4 @@
-"""What Ray's libraries call for a program, as Ray Data does in ``map_batches``: they bring no context along."""
+"""Context for functions that Ray's libraries call, such as Ray Data's ``map_batches``, which pass none on."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ T = TypeVar("T")
 
 
 def carried(target: T) -> T:
-    """A function or a class, guarded, whose calls lie below the span that is current now::
+    """A guarded copy of a function or class, whose calls are children of the span that is current now::
 
         with guard.invocation("score"):
             dataset.map_batches(carried(score_batch))
 
-    Each call is a span; of a class, that it is made, and each call of a public method or of the object itself.
+    Each call is a span. For a class, its creation is a span, as is each call of a public method or of the object.
 
     Args:
-        target: guarded already, or else guarded with the default settings. It stays as it is.
+        target: if it is not guarded, the copy is guarded with the default settings. It is not changed itself.
 
     Raises:
-        TypeError: it is neither a function nor a class.
+        TypeError: the target is neither a function nor a class.
     """
-    given: Any = target
-    result: T = _carried_class(given) if inspect.isclass(given) else _carried_function(given)
+    source: Any = target
+    result: T = _carried_class(source) if inspect.isclass(source) else _carried_function(source)
     return result
 
 
@@ -47,7 +47,7 @@ def _carried_function(target: Any) -> Any:
 def _carried_class(target: Any) -> Any:
     below = type(target.__name__, (target,), {"__module__": target.__module__, "__qualname__": target.__qualname__})
     methods = dict(inspect.getmembers(target, inspect.isfunction))
-    if not any(hasattr(one, CALL) for one in methods.values()):
+    if not any(hasattr(method, CALL) for method in methods.values()):
         below = guard_actor(below)
         methods = dict(inspect.getmembers(below, inspect.isfunction))
     with contain("carry the context"):

@@ -1,4 +1,5 @@
-"""How a span finds its parent: the span that is current where a task is submitted is sent with it as a keyword.
+"""Sends the current span with each task that is submitted, as a hidden keyword. It becomes the parent of the task's
+span.
 
 Ray wraps each submission (``.remote()``) with the attribute ``__ray_invocation_decorator__`` of a function or method,
 see ``RemoteFunction`` in https://github.com/ray-project/ray/blob/master/python/ray/remote_function.py. Ray checks calls
@@ -22,13 +23,13 @@ from .watch import task_watcher
 __all__ = ["KEYWORD", "WithoutContext", "current_parent", "receives", "sent"]
 
 KEYWORD = "_trace_guard"
-"""The keyword by which the parent is sent with a task's arguments."""
+"""The keyword that carries the parent among a task's arguments."""
 
 _last: tuple[str, str] = ("", "")
 
 
 def current_parent() -> str | None:
-    """The current span, exported; None if there is none."""
+    """The current span, exported; None without a current span."""
     global _last
     braintrust: Any = sys.modules.get("braintrust")
     if braintrust is None:
@@ -36,7 +37,7 @@ def current_parent() -> str | None:
     span = braintrust.current_span()
     if span is braintrust.NOOP_SPAN:
         return None
-    # Many tasks are submitted from one span.
+    # The export is cached, because a span often submits many tasks.
     known, exported = _last
     if known != span.id:
         exported = str(span.export())
@@ -46,7 +47,7 @@ def current_parent() -> str | None:
 
 
 class WithoutContext(functools.partial[Any]):
-    """A function without the keyword. For ``inspect`` it is of the same kind as the function."""
+    """A function that is called without the keyword. ``inspect`` sees the same kind of function."""
 
     def __call__(self, /, *args: Any, **keywords: Any) -> Any:
         keywords.pop(KEYWORD, None)
@@ -54,11 +55,11 @@ class WithoutContext(functools.partial[Any]):
 
 
 def receives(wrapper: Callable[..., Any], function: Callable[..., Any]) -> None:
-    """Have Ray send the context to ``wrapper``, which replaces ``function``."""
+    """Make Ray send the context to ``wrapper``, which replaces ``function``."""
     functools.update_wrapper(wrapper, function)
     signature = inspect.signature(function)
     parameters = list(signature.parameters.values())
-    last = len(parameters) - any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters)
+    last = len(parameters) - any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters)
     parameters.insert(last, inspect.Parameter(KEYWORD, inspect.Parameter.KEYWORD_ONLY, default=None))
     about: Any = wrapper
     about.__signature__ = signature.replace(parameters=parameters)
@@ -68,11 +69,11 @@ def receives(wrapper: Callable[..., Any], function: Callable[..., Any]) -> None:
 
 
 def _sending(invocation: Callable[..., Any]) -> Callable[..., Any]:
-    """Ray's submission of one task, with the context. The task is watched."""
+    """Ray's submission of a task, with the context added and the task watched."""
 
     def submit(args: Sequence[Any] | None, keywords: Mapping[str, Any] | None) -> Any:
         submitted = invocation(args, sent(keywords))
-        with contain("watch over a task"):
+        with contain("watch a task"):
             task_watcher.add(submitted)
         return submitted
 
@@ -80,6 +81,6 @@ def _sending(invocation: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def sent(keywords: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A task's keywords and the context."""
+    """A task's keywords with the context added."""
     parent = contained("find the parent of a task", current_parent, None)
     return {**(keywords or {}), **({} if parent is None else {KEYWORD: parent})}

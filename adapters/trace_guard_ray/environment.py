@@ -1,4 +1,4 @@
-"""What workers on other machines need to know: they do not have the driver's environment."""
+"""The ``runtime_env`` for workers on other machines, which do not have the driver's environment."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def runtime_env(
     env_vars: Mapping[str, str] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """The ``runtime_env`` with which each worker of a cluster delivers where the driver does::
+    """The ``runtime_env`` that makes all workers of a cluster deliver to the driver's destination::
 
         ray.init(runtime_env=runtime_env(pip=["trace-guard"]))
 
-    Workers that Ray starts on the driver's machine have its environment anyway. A setup hook begins early what the
-    first task would have to wait for.
+    Workers that Ray starts on the driver's machine have its environment anyway. A setup hook starts the guard before a
+    worker's first task, which then need not wait for it.
 
     Args:
-        guard: whose settings they get; by default the process's own.
-        key: send the key of Braintrust too. Ray keeps it, readable, with the job and shows it in its dashboard; so by
-            default it is not sent, and is to be in the environment of the nodes.
-        env_vars, more: fields of the ``runtime_env``, which beat ours:
+        guard: whose settings are sent; by default the process's own.
+        key: whether to send the Braintrust API key too. Ray stores it readable with the job and shows it in its
+            dashboard. So by default it is not sent; set it in the environment of the nodes.
+        env_vars, more: fields of the ``runtime_env``, which override those made here:
             https://docs.ray.io/en/latest/ray-core/handling-dependencies.html#api-reference
     """
     settings = (guard or default_guard()).settings
@@ -50,6 +50,6 @@ def runtime_env(
 
 
 def start_worker() -> None:
-    """Called by Ray in each worker, before its first task."""
+    """Start the guard. Ray calls this in each worker before its first task."""
     with contain("start"):
         default_guard().start()

@@ -1,4 +1,4 @@
-"""What Ray says of the task that is running here. Read from Ray where it is, and never waited for.
+"""The metadata of the task that runs in this process. It is read from Ray without waiting.
 
 The runtime context: https://docs.ray.io/en/latest/ray-core/api/doc/ray.runtime_context.RuntimeContext.html
 """
@@ -14,11 +14,11 @@ __all__ = ["facts", "in_worker"]
 
 
 _of_worker: dict[str, Any] = {}
-"""What is the same for all tasks of this process, once it is known to be a worker."""
+"""The metadata that all tasks of this process share; empty until it is known to be a worker."""
 
 
 def in_worker() -> bool:
-    """True in a process that Ray has started for tasks and actors; False in the driver, and without Ray."""
+    """True in a process that Ray has started for tasks and actors; False in the driver and without Ray."""
     if _of_worker:
         return True
     ray: Any = sys.modules.get("ray")
@@ -35,27 +35,27 @@ def in_worker() -> bool:
 
 
 def facts() -> dict[str, Any]:
-    """Metadata for the span of the task that runs here; what is not known is left out.
+    """Metadata for the span of the task that runs here, without unknown facts.
 
-    ``ray.attempt`` counts from 0: each retry is an attempt, and a span, of its own. For an actor's ``__init__`` it
+    ``ray.attempt`` counts from 0. Each retry is a new attempt with a span of its own. For an actor's ``__init__`` it
     counts the restarts.
     """
-    found: dict[str, Any] = {}
-    with contain("ask Ray about a task"):
+    metadata: dict[str, Any] = {}
+    with contain("describe a task of Ray"):
         if in_worker():
             context = sys.modules["ray"].get_runtime_context()
             actor = context.get_actor_id()
-            found = {
+            metadata = {
                 **_of_worker,
                 "ray.task_id": context.get_task_id(),
                 "ray.actor_id": actor,
                 "ray.actor_name": context.get_actor_name() if actor else None,
                 "ray.attempt": _attempt(context),
             }
-    return {key: value for key, value in found.items() if value not in (None, "")}
+    return {key: value for key, value in metadata.items() if value not in (None, "")}
 
 
 def _attempt(context: Any) -> int | None:
-    """Which attempt this is. Ray tells it to itself only: in its logs, and here."""
+    """The number of the attempt. Ray has no public function for it."""
     number = getattr(context.worker.core_worker, "get_current_task_attempt_number", None)
     return int(number()) if number is not None else None

@@ -1,7 +1,7 @@
-"""Closes and delivers the invocations of many short tasks together, while the worker runs its next ones.
+"""Closes and delivers the invocations of many short tasks together, while the worker runs its next tasks.
 
-A task's end is written to the journal at once, so it survives a worker that is killed during its next task. Spans that
-were left open are closed, and rows are sent, a moment later: for all tasks that have ended by then, in one request.
+A task's end is written to the journal at once, so it survives a worker that is killed during its next task. A moment
+later, open spans are closed and rows are sent for all tasks that have ended by then, in one request.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .facts import in_worker
 __all__ = ["GROUP_SECONDS", "delivery_group"]
 
 GROUP_SECONDS = 0.2
-"""How long the end of a task waits for those of others."""
+"""The seconds that an ended task waits for others to end."""
 _SETTLE_SECONDS = 2.0
 _DRAIN_SECONDS = 1.0
 
@@ -29,7 +29,7 @@ Settle = Callable[[Deadline, Way], object]
 
 
 class DeliveryGroup:
-    """The ended invocations of this worker that are still to be closed completely and delivered."""
+    """The ended invocations of this worker that have yet to be settled: their open spans closed, their rows sent."""
 
     def __init__(self) -> None:
         self._ended: deque[Settle] = deque()
@@ -38,11 +38,11 @@ class DeliveryGroup:
         self._thread: threading.Thread | None = None
 
     def add(self, invocation: Invocation) -> None:
-        """Deliver this invocation with others when it ends, unless its task has to wait for delivery."""
+        """Deliver this invocation together with others when it ends, unless its task must wait for delivery."""
         if invocation.guard.flush_policy is FlushPolicy.AFTER_RESPONSE and in_worker():
-            invocation.state.after_response = self._put_off
+            invocation.state.after_response = self._schedule
 
-    def _put_off(self, settle: Settle) -> Way | None:
+    def _schedule(self, settle: Settle) -> Way | None:
         with contain("empty the SDK's queue"):
             if not PROCESS.sdk.is_quiet:
                 PROCESS.sdk.drain(Deadline.after(_DRAIN_SECONDS))
@@ -73,8 +73,8 @@ class DeliveryGroup:
                 settle = self._ended.popleft()
             except IndexError:
                 return
-            with contain("close and deliver what tasks have ended"):
-                # This starts the delivery and does not wait for it.
+            with contain("close and deliver ended tasks"):
+                # This starts the delivery without waiting for it.
                 settle(Deadline.after(_SETTLE_SECONDS), Way.BEFORE_RESPONSE)
 
 

@@ -1,9 +1,9 @@
-"""Closes what was open on nodes that are gone, with their disks and the journals on them.
+"""Closes the spans that were open on lost nodes, whose disks and journals are gone too.
 
-The rows that such a node delivered are in Braintrust. So this process queries Braintrust for the open spans of the
-traces in which it has submitted tasks. It closes those of tasks that ran on a node that Ray has declared dead, and the
-spans below them. It never closes a span whose node is unknown, or one that ended meanwhile. It queries nothing until a
-node is lost.
+Braintrust has the rows that such a node delivered. So this process queries Braintrust for the open spans of the traces
+in which it has submitted tasks. It closes the spans of tasks on a node that Ray has declared dead, and their children.
+It never closes a span whose node is unknown, or a span that has ended meanwhile. It queries nothing until a node is
+lost.
 
 https://docs.ray.io/en/latest/ray-core/api/doc/ray.nodes.html
 """
@@ -41,7 +41,7 @@ _DIED = "node_died"
 
 
 class LostNodeCloser:
-    """The nodes that have died since this process began to look, and the traces that they may have worked on."""
+    """The nodes that have died since this process began to watch, and the traces of tasks that may have run on them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -53,7 +53,7 @@ class LostNodeCloser:
         self._ask_at: list[float] = []
 
     def follow(self, span: Any) -> None:
-        """Tasks are submitted from this span. If a node is lost, query its trace; only the latest traces are kept."""
+        """Query the trace of this span, which submits tasks, when a node is lost. Only the latest traces are kept."""
         with self._lock:
             self._traces[span.root_span_id] = span
             self._traces.move_to_end(span.root_span_id)
@@ -64,7 +64,7 @@ class LostNodeCloser:
         """Ask Ray from time to time which nodes are alive. Call it several times a second.
 
         Args:
-            prompted: a task was lost. Ray may report its node later, so ask often for a while.
+            prompted: True if a task was lost. Ray is then asked often for a while, as it may report the node later.
         """
         now = time.monotonic()
         if prompted:
@@ -79,17 +79,17 @@ class LostNodeCloser:
 
     @property
     def is_looking(self) -> bool:
-        """True while :meth:`go_on` must be called although no task runs."""
+        """True while :meth:`go_on` must be called even if no task runs."""
         return bool(self._ask_at) or time.monotonic() < self._until
 
     def finish(self, pipelines: Iterable[Pipeline], deadline: Deadline) -> None:
-        """The last look, at the end of the program."""
+        """Check all nodes a last time, at the end of the program."""
         self._look()
         if self._died:
             self._close(pipelines, deadline.capped(_QUERY_SECONDS))
 
     def _look(self) -> bool:
-        """Note which nodes are alive; True if one has died."""
+        """Record which nodes are alive. Returns True if a node has died."""
         import ray
 
         if not self._traces or not ray.is_initialized():
@@ -129,22 +129,22 @@ class LostNodeCloser:
         if project is not None and is_placeholder(project):
             project = pipeline.project_id(project_name(project))
         if project is None:
-            return []  # an experiment's, or a project that was never found, to which nothing was delivered
+            return []  # the trace of an experiment, or of an unknown project, to which nothing was delivered
         source = f"project_logs('{project}', shape => 'spans') WHERE root_span_id = '{trace['root_span_id']}'"
         columns = "id, span_id, root_span_id, span_parents, metadata, metrics"
-        found = {
+        open_rows = {
             row["span_id"]: row
             for row in backend.query(f"SELECT {columns} FROM {source} AND metrics.end IS NULL", deadline)
         }
-        # A span may be open below one that has ended.
-        missing = sorted({parent for row in found.values() for parent in _parents(row)} - found.keys())
-        above = dict(found)
+        # An open span may have a parent that has ended.
+        missing = sorted({parent for row in open_rows.values() for parent in _parents(row)} - open_rows.keys())
+        above = dict(open_rows)
         if missing:
-            wanted = ", ".join(f"'{one}'" for one in missing)
+            wanted = ", ".join(f"'{span_id}'" for span_id in missing)
             ended = backend.query(f"SELECT {columns} FROM {source} AND span_id IN ({wanted})", deadline)
             above.update((row["span_id"], row) for row in ended)
         rows = []
-        for span_id, row in found.items():
+        for span_id, row in open_rows.items():
             node = node_of(span_id, above)
             if node in self._died and not pipeline.spans.is_open(str(row["id"])):
                 identity = {**row, "project_id": project, "log_id": "g"}
@@ -157,7 +157,7 @@ class LostNodeCloser:
 
 
 def node_of(span_id: str, spans: Mapping[str, Row]) -> str | None:
-    """The node of a span, which is that of its innermost task; None if it is unknown."""
+    """The node of the innermost task around a span; None if it is unknown."""
     passed: Collection[str] = set()
     while span_id in spans and span_id not in passed:
         passed = {*passed, span_id}
@@ -170,14 +170,14 @@ def node_of(span_id: str, spans: Mapping[str, Row]) -> str | None:
 
 def _own_node(row: Row) -> str | None:
     metadata = row.get("metadata")
-    found = metadata.get("ray.node_id") if isinstance(metadata, Mapping) else None
-    return found if isinstance(found, str) else None
+    node = metadata.get("ray.node_id") if isinstance(metadata, Mapping) else None
+    return node if isinstance(node, str) else None
 
 
 def _parents(row: Row) -> list[str]:
     parents = row.get("span_parents")
-    return [str(one) for one in parents] if isinstance(parents, list) else []
+    return [str(parent) for parent in parents] if isinstance(parents, list) else []
 
 
 lost_node_closer = LostNodeCloser()
-"""The nodes that this process knows."""
+"""The closer of this process."""

@@ -21,20 +21,19 @@ _PORTABLE = (
     "project", "project_id", "flush", "flush_timeout", "capture_input", "capture_output", "redact",
     "max_payload_bytes",
 )
-# Ray gives an idle worker a short time to exit and then kills it. What is left on disk is for the next worker of that
-# node.
+# Ray gives an idle worker a short time to exit and then kills it. The node's next worker delivers the rest from disk.
 _EXIT_SECONDS = 2.0
 
 
 class Options:
-    """The guard of a decorated function or class, and what its spans carry.
+    """The guard of a decorated function or class, and the name, tags and metadata of its spans.
 
     Args:
-        guard: by default the process's own. A guard can't be pickled: a worker has one with the same settings.
+        guard: by default the process's own. A guard can't be pickled, so a worker makes one with the same settings.
         keywords: single settings, which override those of the guard.
 
     Raises:
-        SettingsError: a keyword is not accepted.
+        SettingsError: a keyword's value is not accepted.
     """
 
     def __init__(
@@ -54,17 +53,16 @@ class Options:
         self._lock = threading.Lock()
         self._guard: Guard | None = None
         self.is_off = False
-        found = guard_for(guard, **keywords)
-        self._settle(found)
+        self._use(guard_for(guard, **keywords))
 
-    def _settle(self, found: Guard | None) -> None:
-        self.is_off = found is None or found.settings.disabled
-        if found is not None:
-            if found.settings.flush is FlushPolicy.AUTO:
-                # A worker outlives its task, and the next task waits for it. So rows leave in the background, those of
-                # many tasks in one request.
-                found = found.with_settings(replace(found.settings, flush=FlushPolicy.AFTER_RESPONSE))
-            self._guard = found
+    def _use(self, guard: Guard | None) -> None:
+        self.is_off = guard is None or guard.settings.disabled
+        if guard is not None:
+            if guard.settings.flush is FlushPolicy.AUTO:
+                # A worker outlives its task, and the next task waits for it. So rows are sent in the background, those
+                # of many tasks in one request.
+                guard = guard.with_settings(replace(guard.settings, flush=FlushPolicy.AFTER_RESPONSE))
+            self._guard = guard
 
     @property
     def guard(self) -> Guard:
@@ -76,7 +74,7 @@ class Options:
         if self._guard is None:
             with self._lock:
                 if self._guard is None:
-                    self._settle(guard_for(None, **self._keywords))
+                    self._use(guard_for(None, **self._keywords))
                     if in_worker():
                         PROCESS.exits_within(_EXIT_SECONDS)
                     if self._guard is not None:

@@ -1,7 +1,7 @@
-"""Closes and delivers what dead workers left behind on every node, from their journals.
+"""Closes the spans that dead workers left open on every node, and delivers their rows, from their journals.
 
-This process does so for its own node, and a small Ray task for each other node. A living worker does the same for its
-neighbours while it works, so this is for nodes where nothing else runs and for the end of the program.
+This process does so for its own node, and a small Ray task does so for each other node. A living worker does the same
+for its neighbours. So this is needed on nodes without other workers and at the end of the program.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ class OrphanSweeper:
         self._lock = threading.Lock()
 
     def use(self, guard: Guard) -> None:
-        """Look in the directory of this guard, too."""
+        """Recover journals in the directory of this guard too."""
         self._guards.setdefault(guard.pipeline, guard)
 
     def prepare(self) -> None:
-        """Have a driver look everywhere before it ends. Ray still runs then: it registers its own exit handler when it
-        is imported, so that handler runs after this one."""
+        """Recover on all nodes before a driver ends. Ray still runs then: it registers its exit handler when it is
+        imported, so its handler runs after this one."""
         with self._lock:
             if not self._prepared and not in_worker():
                 atexit.register(self._at_exit)
             self._prepared = True
 
     def ask(self) -> None:
-        """A worker has died on some node."""
+        """Recover on all nodes soon, because a worker has died."""
         self.look_on()
         self._look_at = -math.inf
         self._is_asked = True
 
     def look_on(self) -> None:
-        """Keep looking for a while, because workers may die."""
+        """Keep checking this node for a while, because workers may die."""
         self._until = time.monotonic() + _AGAIN_SECONDS
 
     @property
@@ -73,35 +73,35 @@ class OrphanSweeper:
         now = time.monotonic()
         if self._look_at <= now < self._until:
             self._look_at = now + _LOOK_SECONDS
-            with contain("close what a dead worker left open"):
+            with contain("close spans of dead workers"):
                 for pipeline in self._pipelines:
                     pipeline.recover(Deadline.after(_LOCAL_SECONDS))
         if prompted:
-            with contain("have other nodes close what dead workers left open"):
+            with contain("close spans of dead workers on other nodes"):
                 _on_other_nodes(_REMOTE_SECONDS)
-        with contain("close what was open on lost nodes"):
+        with contain("close spans of lost nodes"):
             lost_node_closer.go_on(self._pipelines, prompted=prompted)
 
     def _at_exit(self) -> None:
-        with contain("close what dead workers left open"):
-            # Half of the exit timeout, because this process's own rows are still to be delivered.
-            deadline = Deadline.after(max((one.settings.exit_timeout / 2 for one in self._pipelines), default=0.0))
+        with contain("close spans of dead workers"):
+            # Half of the exit timeout, because this process must still deliver its own rows.
+            deadline = Deadline.after(max((each.settings.exit_timeout / 2 for each in self._pipelines), default=0.0))
             ray: Any = sys.modules.get("ray")
             if ray is not None and ray.is_initialized():
-                asked = _on_other_nodes(deadline.remaining)
-                if asked:
-                    ray.wait(asked, num_returns=len(asked), timeout=deadline.remaining)
-                with contain("close what was open on lost nodes"):
+                tasks = _on_other_nodes(deadline.remaining)
+                if tasks:
+                    ray.wait(tasks, num_returns=len(tasks), timeout=deadline.remaining)
+                with contain("close spans of lost nodes"):
                     lost_node_closer.finish(self._pipelines, deadline)
                 # Workers write the last rows of a task a moment after its end.
                 time.sleep(min(2 * GROUP_SECONDS, deadline.remaining))
-            # This includes the journals of living workers: Ray kills them when the program ends.
+            # This includes the journals of living workers, which Ray kills when the program ends.
             for pipeline in self._pipelines:
                 recover(pipeline.settings, timeout=deadline.remaining)
 
     @property
     def _pipelines(self) -> list[Pipeline]:
-        return [one.pipeline for one in list(self._guards.values())]
+        return [guard.pipeline for guard in list(self._guards.values())]
 
 
 def _on_other_nodes(seconds: float) -> list[Any]:
@@ -118,8 +118,8 @@ def _on_other_nodes(seconds: float) -> list[Any]:
 
 
 def recover_here(seconds: float) -> None:
-    """A Ray task: close and deliver what is left on the disk of its node."""
-    with contain("close what dead workers left open on this node"):
+    """A Ray task that recovers the journals on the disk of its node."""
+    with contain("close spans of dead workers on this node"):
         recover(default_guard().settings, timeout=seconds)
 
 

@@ -20,7 +20,7 @@ __all__ = ["CALL", "guard_task", "guarded_function"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 CALL = "__trace_guard_call__"
-"""The attribute of a guarded function with its :class:`.call.GuardedCall` and the unguarded function."""
+"""The attribute of a guarded function that holds its :class:`.call.GuardedCall` and the unguarded function."""
 
 
 @overload
@@ -58,22 +58,23 @@ def guard_task(
     """Guard a function that Ray runs as a task. Each attempt is a span below the span that was current where the task
     was submitted, or a trace of its own. It is closed however the attempt ends.
 
-    Use it bare or with keywords, below ``@ray.remote``. A call without Ray is guarded like any function.
+    Use it bare or with keywords, below ``@ray.remote``. A call without Ray is guarded like that of any function.
 
     Args:
-        guard: by default the process's own, see :func:`trace_guard.configure`. Its settings are sent to the workers,
-            except directory, destination and key, which each worker takes from its environment: see
+        guard: by default the process's own, see :func:`trace_guard.configure`. Its settings are sent to the workers.
+            A worker takes only directory, destination and key from its environment, see
             :func:`trace_guard_ray.runtime_env`.
         project, project_id: the Braintrust project of tasks that are submitted outside of any span.
-        name: of the span; by default the function's.
-        capture_input, capture_output: whether arguments and result are logged; by default as the settings say.
-        tags, metadata: logged on the span; tags only where it has no parent.
+        name: of the span; by default the function's name.
+        capture_input, capture_output: whether arguments and result are logged; by default as configured in the
+            settings.
+        tags, metadata: logged on the span; tags only on a span without a parent.
         flush: when rows are delivered. By default in the background, those of many tasks in one request, because the
             worker lives on. If it dies first, the next worker of its node or the driver delivers them. With
             ``before-response`` each task waits for its delivery.
 
     Raises:
-        TypeError: it is not used on a function.
+        TypeError: the decorated object is not a function.
         SettingsError: a keyword's value is not accepted.
     """
     options = Options(
@@ -94,7 +95,7 @@ def _guarded(function: Callable[..., Any], options: Options) -> Callable[..., An
 
 
 def guarded_function(function: Callable[..., Any], call: GuardedCall) -> Callable[..., Any]:
-    """A function like ``function`` that Ray sends the context to, each of whose calls is a span."""
+    """A function like ``function`` whose calls are spans, and to which Ray sends the context."""
     wrapper = guarded(WithoutContext(function), call)
     receives(wrapper, function)
     setattr(wrapper, CALL, (call, function))
@@ -104,13 +105,13 @@ def guarded_function(function: Callable[..., Any], call: GuardedCall) -> Callabl
 def _check(function: object) -> None:
     if hasattr(function, "remote"):
         raise TypeError(
-            f"{_name_of(function)} is Ray's already: put @guard_task below @ray.remote, next to the function"
+            f"{_name_of(function)} is a task of Ray already: put @guard_task below @ray.remote, next to the function"
         )
     if inspect.isclass(function):
         raise TypeError(f"{function.__qualname__} is a class: use @guard_actor for actors")
     if not inspect.isfunction(function):
         raise TypeError(
-            f"{function!r} is no function: @guard_task takes functions made with def; write a function that calls it"
+            f"{function!r} is not a function made with def: write a function that calls it, and use @guard_task there"
         )
 
 

@@ -21,12 +21,12 @@ from .sweep import orphan_sweeper
 __all__ = ["task_watcher"]
 
 _LOOK_SECONDS = 0.25
-# The share of the time that looking may take, however many tasks there are.
+# The largest share of time that checks may take, however many tasks there are.
 _SHARE = 0.05
 
 
 class TaskWatcher:
-    """The tasks of this process that are not known to be done yet."""
+    """The submitted tasks of this process that are not known to be done."""
 
     def __init__(self) -> None:
         self._arrived: deque[Any] = deque()
@@ -37,7 +37,7 @@ class TaskWatcher:
     def add(self, submitted: Any) -> None:
         """Watch the result of a submission: a reference, several, or a generator of references."""
         if isinstance(submitted, list):
-            submitted = submitted[0] if submitted else None  # all are done at the same time
+            submitted = submitted[0] if submitted else None  # all references are done at the same time
         elif hasattr(submitted, "completed"):
             submitted = submitted.completed()
         if submitted is None:
@@ -65,16 +65,16 @@ class TaskWatcher:
                 pending.append(self._arrived.popleft())
             began, left = time.monotonic(), []
             if pending:
-                # Nothing else reports a worker that died if another one then completed its task.
+                # Check the journals too: a dead worker goes unnoticed if another worker completes its task.
                 orphan_sweeper.look_on()
-                with contain("watch over tasks"):
+                with contain("watch tasks"):
                     left = self._look(pending)
             pending = left
             orphan_sweeper.go_on()
             time.sleep(max(_LOOK_SECONDS, (time.monotonic() - began) / _SHARE))
 
     def _look(self, pending: list[Any]) -> list[Any]:
-        """Those that are not done."""
+        """The tasks that are not done."""
         import ray
         from ray.experimental import get_local_object_locations
 
@@ -83,7 +83,7 @@ class TaskWatcher:
         done, left = ray.wait(pending, num_returns=len(pending), timeout=0, fetch_local=False)
         if done:
             places = get_local_object_locations(done)
-            if any(places.get(one, {}).get("object_size") is None for one in done):
+            if any(places.get(result, {}).get("object_size") is None for result in done):
                 orphan_sweeper.ask()
         return list(left)
 

@@ -121,9 +121,9 @@ class Callable_:
 @pytest.mark.parametrize(
     ("target", "says"),
     [
-        (Callable_(), "is for functions"),
-        (Callable_, "is for functions"),
-        (functools.partial(lambda request, n: "x", n=1), "is for functions"),
+        (Callable_(), "accepts functions only"),
+        (Callable_, "accepts functions only"),
+        (functools.partial(lambda request, n: "x", n=1), "accepts functions only"),
         ("support-bot", "used bare or with keywords"),
     ],
     ids=["object", "class", "partial", "text"],

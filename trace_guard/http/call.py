@@ -1,4 +1,4 @@
-"""One call of a function that may answer an HTTP request, on any platform."""
+"""A call of a function that may answer an HTTP request, on any platform."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["HttpCall"]
 
 
 class HttpCall(ABC):
-    """Runs a function in its invocation, and closes the invocation with the result or the end of a streamed body.
+    """Runs a function in its invocation and closes the invocation with the result or at the end of a streamed body.
 
-    Subclasses open the invocation and know the platform's requests and results.
+    Subclasses open the invocation and read the platform's requests and results.
 
     Attributes:
         invocation: the invocation that the function runs in.
         guard: of the function.
-        owns: False if middleware has opened the invocation and will close it.
+        owns: False if the middleware has opened the invocation and will close it.
     """
 
     guard: GuardLike
@@ -55,7 +55,7 @@ class HttpCall(ABC):
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         """Call the function. Returns its result, or a copy with a guarded body."""
         try:
-            # After the root was opened, because a body may be slow to arrive.
+            # The root is open before, because a body may arrive slowly.
             with contain("read a request"):
                 request = self.request
                 if request is not None:

@@ -1,9 +1,9 @@
 """Loops over records: each step has a span, and an exception goes to the span of the record that raised it.
 
-An iterator is not told why a loop is left. Python drops it at ``break``, at ``return`` and while an exception unwinds
-the frame, always without a word of the exception. So the span ends when the iterator is dropped, and its outcome is
-decided when the invocation ends: an exception that ends the invocation belongs to the loop if its traceback passes the
-loop's frame between the line where the loop began and the line where it was left.
+An iterator can't find out why a loop is left: Python drops it at ``break``, at ``return`` and while an exception
+unwinds the frame. So the span ends when the iterator is dropped, and its outcome is decided when the invocation ends.
+An exception that ends the invocation belongs to the loop if its traceback passes the loop's frame between the line
+where the loop began and the line where it was left.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Span(Protocol):
-    """The span of one record, as :class:`.records.RecordSpan` has it."""
+    """The span of a record, such as a :class:`.records.RecordSpan`."""
 
     def close(self, error: BaseException | None = None) -> None: ...
 
@@ -33,7 +33,8 @@ class Span(Protocol):
 
 
 class _Line(NamedTuple):
-    """A frame and the line that it executes. The frame is known by its id: to keep it would keep its variables."""
+    """A frame and the line that it executes. Only the frame's id is kept, as the frame itself would keep its variables
+    alive."""
 
     frame: int
     code: CodeType
@@ -56,8 +57,8 @@ class RecordLoops:
     def leave(self, loop: RecordLoop, began_at: _Line) -> None:
         """Keep a loop that was left until the invocation ends.
 
-        A frame that comes to a loop again has survived what it left the loop for before. The frame of a pending
-        exception lives on in its traceback, so no other frame can have its id.
+        If the same frame starts the loop again, no exception left the earlier loop, which is settled as handled. The
+        traceback of a pending exception keeps its frame alive, so no other frame can have its id.
         """
         self.remove(loop)
         before, self._left[began_at] = self._left.get(began_at), loop
@@ -78,7 +79,7 @@ class RecordLoops:
 
 
 class RecordLoop:
-    """One loop: its current span, and where the loop stands in the code.
+    """A loop over records: its current span, and the lines where it began and was left.
 
     Args:
         loops: of the invocation that the loop runs in.
@@ -93,21 +94,21 @@ class RecordLoop:
         self._left_at: list[_Line] = []
 
     def begin(self, record: Any) -> None:
-        """Open the span of a record. The loop's body comes next."""
+        """Open the span of a record, before the loop's body runs."""
         self._span = self._open_span(record)
         if self._span is not None:
             self._began_at = self._began_at or _lines()
             self._loops.add(self)
 
     def finish(self) -> None:
-        """Close the span: the body has come to its end."""
+        """Close the span after the loop's body has run."""
         span, self._span = self._span, None
         if span is not None:
             self._loops.remove(self)
             span.close()
 
     def leave(self) -> None:
-        """Close the span: the loop has dropped its iterator."""
+        """Close the span after the loop has dropped its iterator."""
         if self._span is not None:
             self._left_at = _lines()
             self._span.end()
@@ -122,7 +123,7 @@ class RecordLoop:
         span, self._span = self._span, None
         if span is None:
             return
-        if not self._left_at:  # somebody holds the iterator, so the loop may still be in its body
+        if not self._left_at:  # the iterator still exists, so the loop may still be in its body
             span.close(error)
             return
         raised = _raised_between(self._began_at, self._left_at, error)
@@ -135,7 +136,7 @@ class Records(Generic[T]):
     """An iterable of records. Each iteration is a loop.
 
     Args:
-        begin: makes the loop; None outside an invocation.
+        begin: makes the loop; returns None outside an invocation.
     """
 
     def __init__(self, records: Iterable[T], begin: Callable[[], RecordLoop | None]) -> None:
@@ -162,7 +163,7 @@ class AsyncRecords(Generic[T]):
 
 
 class _Steps(Generic[T]):
-    """An iterator that only the loop holds, so that its end shows when the loop is left."""
+    """An iterator that only the loop references, so it is deleted when the loop is left."""
 
     def __init__(self, records: Iterator[T], loop: RecordLoop) -> None:
         self._records = records
@@ -185,7 +186,7 @@ class _Steps(Generic[T]):
 
 
 class _AsyncSteps(Generic[T]):
-    """:class:`_Steps` for ``async for``. Its steps run in the context of the loop's task."""
+    """:class:`_Steps` for ``async for``. It runs in the context of the loop's task."""
 
     def __init__(self, records: AsyncIterator[T], loop: RecordLoop) -> None:
         self._records = records
@@ -208,7 +209,7 @@ class _AsyncSteps(Generic[T]):
 
 
 def _lines() -> list[_Line]:
-    """The line of the code that runs a loop, and those of its callers."""
+    """The current line of the frame that runs a loop, and those of its callers."""
     lines: list[_Line] = []
     frame: FrameType | None = inspect.currentframe()
     while frame is not None:
@@ -221,10 +222,11 @@ def _lines() -> list[_Line]:
 def _raised_between(
     began_at: list[_Line], left_at: list[_Line], error: BaseException | None
 ) -> BaseException | None:
-    """The exception, or the one that it was raised from, that left a loop; None if it was raised elsewhere.
+    """The exception that left a loop: ``error`` or an exception that it was raised from. None if all were raised
+    elsewhere.
 
-    An exception in the body passes the frame of the loop. If the loop is in a generator that was closed, it passes the
-    frame that iterates the generator.
+    An exception in the body passes the loop's frame. If the loop is in a generator that was closed, the exception
+    passes the frame that iterates the generator.
     """
     first = {line.frame: line.number for line in began_at}
     for _ in range(100):  # exceptions may refer to each other in a circle

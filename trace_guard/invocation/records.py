@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Record(NamedTuple):
-    """What a span says of its record.
+    """The description of a record for its span.
 
     Attributes:
         facts: the span's metadata, never the record's content.
@@ -40,8 +40,8 @@ class RecordOptions(NamedTuple):
 
     Attributes:
         name: of the spans; None for the default.
-        capture_input, capture_output: whether record and result are logged, redacted and cut like those of the
-            invocation; None for the setting of the invocation's guard.
+        capture_input, capture_output: whether the record and the result are logged, redacted and cut like those of
+            the invocation; None for the setting of the invocation's guard.
         metadata: logged on each span.
     """
 
@@ -58,7 +58,7 @@ class RecordSpan:
         describe: returns the description of the record.
 
     Attributes:
-        invocation: the one that the record belongs to.
+        invocation: the invocation that the record belongs to.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class RecordSpan:
         """Close the span and count the record.
 
         Args:
-            error: what its handling raised.
-            output: what its handling returned.
+            error: the exception that handling the record raised; None without an exception.
+            output: the result of handling the record.
         """
         if error is not None:
             self.log_error(error)
@@ -99,7 +99,7 @@ class RecordSpan:
             self._span.log(error=PROCESS.sdk.error_text(error))
 
     def leave(self) -> None:
-        """Make the span that was current before the current one again."""
+        """Make the previous span current again."""
         with contain("leave a record's span"):
             self._span.unset_current()
 
@@ -157,17 +157,17 @@ class RecordGuard:
             def handler(event, context):
                 return process_partial_response(event, record_handler, processor, context)
 
-        It takes functions and methods, plain and ``async def``. The span carries the record's ids, its attempt and, as
-        a link, the trace that the record comes from. An exception is recorded on the span with its traceback and
-        raised unchanged. The root counts the records in ``metadata.records`` as ``done`` and ``failed``.
+        It works on functions and methods, plain or ``async def``. The span has the record's ids, its attempt and a link
+        to the trace that the record comes from. An exception is recorded on the span with its traceback and raised
+        unchanged. The root counts the records in ``metadata.records`` as ``done`` and ``failed``.
 
-        Outside a guarded invocation the function is called and nothing is traced. In a thread of a pool, which has a
-        context of its own, the span is below the root; ``contextvars.copy_context().run`` gives it the handler's.
+        Outside a guarded invocation, the function runs untraced. The threads of a pool have contexts of their own, so
+        there the span is a child of the root. Use ``contextvars.copy_context().run`` to pass the handler's context.
 
         Args:
             name: of the spans; by default the function's own name.
-            capture_input, capture_output: whether record and result are logged, redacted and cut like those of the
-                invocation; by default as its guard is configured.
+            capture_input, capture_output: whether the record and the result are logged, redacted and cut like those of
+                the invocation; by default as its guard is configured.
             metadata: logged on each span.
         """
         if handler is None:
@@ -219,17 +219,17 @@ class RecordGuard:
             for record in guard_records(event["Records"]):
                 handle(record)
 
-        The span is current in the body of the loop and ends when the loop asks for the next record or is left. It
-        carries what the spans of :func:`guard_record` carry. The root counts the records in ``metadata.records``.
+        The span is current in the body of the loop and ends when the loop asks for the next record or is left. It has
+        the same metadata as the spans of :func:`guard_record`. The root counts the records in ``metadata.records``.
 
         ``async for`` works the same way over an asynchronous iterable. Records are taken one at a time, so an iterator
         or a generator is consumed lazily. The result can only be iterated: use ``len(records)`` and ``records[0]`` on
         the records themselves.
 
         An exception that leaves the loop and ends the invocation is recorded on the span of the record that raised it.
-        A loop that is left by ``break`` or ``return`` has handled its last record. Catch an exception inside the body
-        of the loop or use :func:`guard_record` to handle it and go on: one that is caught outside the loop is not
-        seen. Use :func:`guard_record` for records that are handled concurrently, in tasks or in a pool.
+        A loop that is left by ``break`` or ``return`` has handled its last record. An exception that leaves the loop
+        and is caught outside it is not recorded: catch it in the loop's body, or use :func:`guard_record`. Use
+        :func:`guard_record` also for records that are handled concurrently, in tasks or in a pool.
 
         Outside a guarded invocation this is plain iteration and nothing is traced.
 
@@ -260,13 +260,13 @@ class RecordGuard:
         """The span of a record; None outside an invocation."""
         if invocation is None or not invocation.is_live:
             return None
-        found = record()
-        return RecordSpan(invocation, name, options, lambda: self._describe(found))
+        value = record()
+        return RecordSpan(invocation, name, options, lambda: self._describe(value))
 
 
 def _record_in(handler: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-    """Finds the record among the arguments: ``record``, as the batch processors of Powertools pass it, else the
-    first parameter that is not a method's own."""
+    """A function that finds the record among the arguments: the parameter ``record``, which Powertools' batch
+    processors pass, else the first parameter other than ``self`` or ``cls``."""
     names = list(inspect.signature(handler).parameters)
     own = len(names) > 1 and names[0] in ("self", "cls")
     index = names.index("record") if "record" in names else int(own)

@@ -1,4 +1,4 @@
-"""Functions each of whose calls is a unit of work: plain functions, coroutine functions and generators."""
+"""Wraps functions so that each call is a unit of work: plain functions, coroutine functions and generators."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GUARDED = "__trace_guard__"
 
 
 class UnitOfWork(Protocol):
-    """An :class:`Invocation`, or something like it. None of its methods raises for a fault of ours."""
+    """An :class:`Invocation` or a similar object. Its methods contain our own faults."""
 
     def close(self, error: BaseException | None = None, *, output: Any = NOTHING) -> object: ...
 
@@ -36,22 +36,22 @@ class Unopened(Protocol):
 
 
 Open = Callable[[tuple[Any, ...], dict[str, Any]], "UnitOfWork | None"]
-"""Opens the unit of work of a call; None if the call has none of its own."""
+"""Opens the unit of work of a call; returns None if the call has none of its own."""
 
 
 class Begin(Protocol):
-    """Makes the invocation of a call from its arguments and does not open it."""
+    """Makes the invocation of a call from its arguments, without opening it."""
 
     def __call__(self, args: tuple[Any, ...], keywords: dict[str, Any], /) -> Unopened: ...
 
 
 def guarded(function: F, begin: Begin) -> F:
-    """A function like ``function``, of the same kind and signature, each of whose calls is an invocation.
+    """A function of the same kind and signature as ``function``, each call of which is an invocation.
 
-    A call within an invocation belongs to that one, so a function that is wrapped twice opens one root.
+    A call within another invocation belongs to it, so a function that is wrapped twice opens a single root.
 
     Args:
-        begin: makes the invocation of a call and does not open it.
+        begin: makes the invocation of a call, without opening it.
     """
     wrapper = around(function, lambda args, keywords: opened(begin, args, keywords))
     setattr(wrapper, GUARDED, True)
@@ -66,7 +66,7 @@ def opened(begin: Begin, args: tuple[Any, ...], keywords: dict[str, Any]) -> Uni
 
 
 def around(function: F, open_unit: Open) -> F:
-    """A function like ``function``, of the same kind and signature, each of whose calls is a unit of work."""
+    """A function of the same kind and signature as ``function``, each call of which is a unit of work."""
     if inspect.isasyncgenfunction(function):
         wrapper = _async_generator(function, open_unit)
     elif inspect.iscoroutinefunction(function):
@@ -79,9 +79,9 @@ def around(function: F, open_unit: Open) -> F:
 
 
 def like(function: Callable[..., Any], run: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> Callable[..., Any]:
-    """A function like ``function``, plain or a coroutine function, that calls ``run`` with its arguments."""
+    """A plain or coroutine function like ``function`` that calls ``run`` with its arguments."""
 
-    # One line each: code that is given another first line then has no line but that.
+    # Each on a single line, so that callers can move all of its code to another line by changing its first line.
     def plain(*args: Any, **keywords: Any) -> Any: return run(args, keywords)
 
     async def coroutine(*args: Any, **keywords: Any) -> Any: return await run(args, keywords)
@@ -141,7 +141,7 @@ def _coroutine(function: Callable[..., Awaitable[Any]], open_unit: Open) -> Call
 def _generator(function: Callable[..., Generator[Any, Any, Any]], open_unit: Open) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **keywords: Any) -> Generator[Any, Any, Any]:
-        # Between two items the caller's code runs, so the unit is current in the generator's steps only.
+        # The caller's code runs between two items, so the unit is current only while the generator runs.
         context = contextvars.copy_context()
         unit = context.run(open_unit, args, keywords)
         if unit is None:
@@ -155,13 +155,13 @@ def _generator(function: Callable[..., Generator[Any, Any, Any]], open_unit: Ope
                 try:
                     sent = yield item
                 except GeneratorExit:
-                    # The consumer stopped early, which is no error of the function.
+                    # The consumer stopped early, which is not an error of the function.
                     last = context.run(generator.close)
                     context.run(unit.close)
                     if last is not None:
-                        return last  # what close() returns, from Python 3.13 on
+                        return last  # close() returns a value from Python 3.13 on
                     raise
-                except BaseException as thrown:  # noqa: BLE001 - handed on to the function, as yield from does
+                except BaseException as thrown:  # noqa: BLE001 - passed on to the function, as yield from does
                     step, value = generator.throw, (thrown,)
                 else:
                     step, value = generator.send, (sent,)
@@ -181,7 +181,7 @@ def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], open_uni
         context = contextvars.copy_context()
         unit = context.run(open_unit, args, keywords)
         if unit is None:
-            # Not "async for": what the consumer sends and throws must reach the function.
+            # Not "async for", which would not pass on what the consumer sends and throws.
             context = contextvars.copy_context()
         generator = function(*args, **keywords)
         try:
@@ -195,7 +195,7 @@ def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], open_uni
                     await InContext(generator.aclose(), context)
                     await _closed(unit, context)
                     raise
-                except BaseException as thrown:  # noqa: BLE001 - handed on to the function
+                except BaseException as thrown:  # noqa: BLE001 - passed on to the function
                     step, value = generator.athrow, (thrown,)
                 else:
                     step, value = generator.asend, (sent,)
@@ -216,7 +216,7 @@ async def _closed(
 
 
 class InContext:
-    """Awaits something in a given context."""
+    """Awaits an awaitable in a given context."""
 
     def __init__(self, awaitable: Awaitable[Any], context: contextvars.Context) -> None:
         self._awaitable = awaitable
@@ -233,7 +233,7 @@ class InContext:
                 return stop.value
             try:
                 sent = yield waits_for
-            except BaseException as thrown:  # noqa: BLE001 - a cancellation, handed on to what is awaited
+            except BaseException as thrown:  # noqa: BLE001 - a cancellation, passed on to the awaitable
                 step, value = getattr(steps, "throw"), (thrown,)  # noqa: B009 - not every iterator has it
             else:
                 step, value = getattr(steps, "send", steps.__next__), (sent,) if hasattr(steps, "send") else ()

@@ -1,4 +1,4 @@
-"""Closes and delivers what is open when SIGTERM ends the process."""
+"""Closes and delivers open invocations when SIGTERM ends the process."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from .termination import Termination
 
 __all__ = ["SigtermListener"]
 
-# Each installation costs a thread: a handler that keeps installing itself is left to be first.
+# Each installation costs a thread, so a handler that keeps reinstalling itself is left in front.
 _MOST_INSTALLATIONS = 3
 
 
 class SigtermListener:
-    """Listens for SIGTERM, with whatever handler there is left in place behind it.
+    """Listens for SIGTERM and leaves the previous handler in place behind it.
 
     Args:
-        seconds: the most that closing and delivering may take.
+        seconds: the most seconds for closing and delivering.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -30,12 +30,12 @@ class SigtermListener:
         self._has_acted = False
 
     def install(self) -> None:
-        """Begin to listen, once. Does nothing off the main thread, as only that may install a handler."""
+        """Begin to listen, once. Does nothing off the main thread, as only the main thread may install a handler."""
         if self._termination is None:
             self._install()
 
     def keep_first(self) -> None:
-        """Listen again in front of a handler that was installed since."""
+        """Listen again in front of a handler that was installed later."""
         if (
             self._termination is not None and self._installations < _MOST_INSTALLATIONS
             and threading.current_thread() is threading.main_thread()
