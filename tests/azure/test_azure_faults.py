@@ -14,7 +14,8 @@ STEPS = [
     "trace_guard_azure.call:trigger_of", "trace_guard_azure.call:parentage", "trace_guard_azure.call:retry_facts_of",
     "trace_guard_azure.call:streams", "trace_guard_azure.call:invocation_id_of", "trace_guard_azure.environment:facts",
     "trace_guard_azure.responses:judge", "trace_guard_azure.responses:answer_in",
-    "trace_guard_azure.timeouts:_host_seconds", "trace_guard_azure.triggers.http:Http.describe", "trace_guard.invocation.invocation:Invocation._open",
+    "trace_guard_azure.timeouts:_host_seconds", "trace_guard_azure.triggers.http:Http.describe",
+    "trace_guard.invocation.invocation:Invocation._open",
     "trace_guard.invocation.closing:Closing.__init__", "trace_guard.runtime.pipeline:Pipeline.announce",
 ]
 
