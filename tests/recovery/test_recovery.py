@@ -126,7 +126,7 @@ def test_only_a_process_that_lived_to_its_deadline_has_timed_out(
     outcome = "timed_out" if late else "abandoned"
     assert {rows[name]["metadata"]["trace_guard"]["outcome"] for name in ("root", "outer", "inner")} == {outcome}
     assert rows["root"]["error"] == (
-        "TimedOut: the process was alive until its deadline, and did not come back" if late
+        "TimedOut: the process was alive until its deadline and did not return" if late
         else "Abandoned: the process ended without closing this span"
     )
     assert server.open_spans() == []

@@ -1,13 +1,13 @@
-"""Attachments on their way: kept beside the rows that refer to them until the backend has them.
+"""Keeps attachments beside the rows that refer to them until the backend has them.
 
 In the directory of a journal::
 
-    attachments/lock         held (flock) by whoever uploads
-    attachments/NAME.json    what is known of one: key, file name, content type, trace; why it can't be had, if so
-    attachments/NAME.body    its content, which gets this name once it is whole
+    attachments/lock         held (flock) by the process that uploads
+    attachments/NAME.json    description: key, file name, content type, trace, and an error if there is no content
+    attachments/NAME.body    content, renamed to this name once it is complete
 
-One that has no content yet was just being read by the SDK; if its process is gone, it never will have. The
-description is removed first, so that what is left of a removal that was broken off is nobody's attachment.
+An attachment without content is still being read by the SDK. If its process dies, the content never comes. The
+description is removed first, so an interrupted removal leaves no attachment behind.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = ["FileSpool", "MemorySpool", "Spool"]
 
 _MEMORY_BYTES = 16 * 1024 * 1024
 _ABOUT_BYTES = 64 * 1024
-# No process keeps a larger attachment, unless it was allowed to; such a file is one with holes.
+# Without an explicit limit no process keeps a larger attachment. A larger file is a sparse one.
 _BODY_BYTES = 1024 * 1024 * 1024
 _CUT_SHORT = "the process ended before it had read this attachment"
 
 
 class Spool(Protocol):
-    """What the gateway and the courier need of a place for attachments, be it in files or in memory. Thread-safe."""
+    """A place for attachments, in files or in memory. Thread-safe."""
 
     durable: bool
 
@@ -58,10 +58,10 @@ class Spool(Protocol):
 
 
 class MemorySpool:
-    """Attachments of a process that has no directory to write to: they live and die with it.
+    """Attachments of a process that can't write to a disk. They are lost with the process.
 
     Attributes:
-        most: bytes of the largest attachment that may be kept.
+        most: the most bytes that may be kept.
     """
 
     durable = False
@@ -73,33 +73,33 @@ class MemorySpool:
 
     @property
     def size(self) -> int:
-        """Bytes of the contents that are kept."""
+        """Bytes of all contents."""
         return sum(one.content.size for one in tuple(self._kept.values()) if one.content is not None)
 
     @property
     def waiting(self) -> list[SpooledAttachment]:
-        """Those that can be delivered now, oldest first."""
+        """The attachments that can be delivered now, oldest first."""
         return [one for one in tuple(self._kept.values()) if one.content is not None or one.error is not None]
 
     @property
     def empty(self) -> bool:
-        """True if nothing is kept, nor to come."""
+        """True if there is no attachment, with or without content."""
         return not self._kept
 
     def begin(self, one: SpooledAttachment) -> None:
-        """The SDK is about to hand one over.
+        """The SDK is about to hand over an attachment.
 
         Raises:
-            OSError: the disk won't have it.
+            OSError: the disk doesn't take it.
         """
         with self._mutex:
             self._kept[one.key] = one
 
     def store(self, one: SpooledAttachment, body: object) -> bool:
-        """Keep the content of one; False if there is no room for it.
+        """Keep the content of an attachment. False if there is no room for it.
 
         Args:
-            body: the body of a request: bytes, a text, a file, pieces, or None for an empty one.
+            body: the body of a request: bytes, a string, a file, an iterable of pieces, or None.
 
         Raises:
             OSError: as in :meth:`begin`.
@@ -115,7 +115,7 @@ class MemorySpool:
             return True
 
     def fail(self, one: SpooledAttachment, error: str) -> None:
-        """The content of one can't be had: only that is left to be told.
+        """There is no content. Only the error is delivered.
 
         Raises:
             OSError: as in :meth:`begin`.
@@ -125,23 +125,23 @@ class MemorySpool:
             self._kept[one.key] = one
 
     def remove(self, one: SpooledAttachment) -> None:
-        """One has been delivered, or is kept elsewhere."""
+        """An attachment has been delivered, or is kept elsewhere."""
         with self._mutex:
             self._kept.pop(one.key, None)
 
     def find(self, key: str) -> SpooledAttachment | None:
-        """The one with that key, if it is kept."""
+        """The attachment with this key, if it is kept."""
         return self._kept.get(key)
 
     def take_delivery(self) -> bool:
-        """Become the one that uploads; False while another process does."""
+        """Become the process that uploads. False while another process is."""
         return True
 
     def leave_delivery(self) -> None:
-        """Let others upload what is left."""
+        """Let another process upload."""
 
     def abandon(self) -> None:
-        """In a forked child: they are the parent's to deliver, and a thread that held the lock is not there."""
+        """In a forked child: the parent uploads, and a thread of the parent may hold the lock for ever."""
         self._mutex = threading.RLock()
         self._kept.clear()
 
@@ -152,9 +152,9 @@ class FileSpool(MemorySpool):
     Args:
         journal: the journal's directory.
         most: bytes up to which attachments may fill trace-guard's directory.
-        used: tells how many bytes all else in there takes up, the attachments of other processes among it.
-        sync: attachments are to outlive the host.
-        orphaned: the process that has written them is gone.
+        used: returns the bytes of everything else in the directory, including attachments of other processes.
+        sync: attachments survive a crash of the host.
+        orphaned: the process that wrote them is dead.
     """
 
     durable = True
@@ -214,7 +214,7 @@ class FileSpool(MemorySpool):
         with self._mutex:
             super().remove(one)
             for ending in (".json", ".body"):
-                with contextlib.suppress(OSError):  # the journal was removed, or is on a disk that is gone
+                with contextlib.suppress(OSError):  # the journal was removed, or its disk
                     self._file(one, ending).unlink(missing_ok=True)
 
     def take_delivery(self) -> bool:
@@ -224,11 +224,11 @@ class FileSpool(MemorySpool):
             if not self._lock.acquire():
                 return False
         except (FileNotFoundError, UnsafeFile):
-            return True  # somebody has removed or replaced the files: nobody else can deliver them
+            return True  # another program has removed or replaced the lock, so no process can hold it
         with self._mutex:
             for one in self.waiting:
                 if not self._file(one, ".json").exists():
-                    super().remove(one)  # another process has delivered it meanwhile
+                    super().remove(one)  # delivered by another process meanwhile
         return True
 
     def leave_delivery(self) -> None:
@@ -252,16 +252,16 @@ class FileSpool(MemorySpool):
 
 
 def _read(path: Path, limit: int) -> SpooledAttachment | None:
-    """What is kept of one attachment; None if it was removed meanwhile, or is damaged, which is reported once."""
+    """Read an attachment; None if it was removed meanwhile, or is damaged, which is reported once."""
     try:
         about = json.loads(read_file(path, _ABOUT_BYTES))
         if not all(isinstance(value, (str, type(None))) for value in about.values()):
-            raise ValueError("its fields are not texts")
+            raise ValueError("its fields are not strings")
         one = SpooledAttachment(**about)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        warn_once(f"damaged:{path.parent}", "an attachment (%s) can't be read and is passed over: %s", path, error)
+        warn_once(f"damaged:{path.parent}", "an attachment (%s) can't be read and is skipped: %s", path, error)
         return None
     body = path.with_suffix(".body")
     if one.error is None and os.path.lexists(body):

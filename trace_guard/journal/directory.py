@@ -1,4 +1,4 @@
-"""Where journals may live: a directory that is ours alone, on a disk whose locks can be relied on."""
+"""Finds the directory for journals: private to this user, on a file system with reliable locks."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ from .owned import UnsafeFile, check_directory, make_parents, own_directory
 
 __all__ = ["StateDir", "examine", "locate", "make_journal", "prepare"]
 
-# Their advisory locks are emulated, optional or lost when a server restarts.
+# Their advisory locks are emulated, optional, or lost when a server restarts.
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "lustre", "afs", "beegfs", "fuse"}
 _MEMORY = {"tmpfs", "ramfs"}
 JOURNALS = "journals"
 DEAD_LETTERS = "dead-letters"
 CACHE = "cache"
 STORE_NAME = "traces.db"
-"""What the local store is called within trace-guard's directory."""
+"""The file name of the local store in trace-guard's directory."""
 DIRECTORIES = (JOURNALS, DEAD_LETTERS, CACHE, ATTACHMENTS)
 NAMES = (*DIRECTORIES, STORE_NAME)
-"""How the names begin that trace-guard gives to what it keeps in its directory."""
+"""The prefixes of all names in trace-guard's directory."""
 
 
 class StateDir(NamedTuple):
-    """A directory that can be used, and the most bytes that journals may take there."""
+    """A directory that is ready for use, and the most bytes that journals may take in it."""
 
     directory: Path
     byte_limit: int
 
 
 def prepare(directory: Path, byte_limit: int) -> StateDir:
-    """Make and check the directory of trace-guard, which :func:`locate` finds.
+    """Make and check the directory that :func:`locate` finds.
 
     Raises:
-        JournalUnavailable: it can't be written, is a symlink, or belongs to somebody else. Another user could
-            otherwise lay it out to read or forge traces, or to have the key sent elsewhere.
+        JournalUnavailable: it can't be written, is a symlink, or belongs to another user, who could read or forge
+            traces, or redirect the key.
     """
     kind = _filesystem(directory)
     located = _located(directory, kind)
     if _is_network(kind):
         warn_once(
             f"network:{directory}",
-            "%s is on a network file system (%s), whose locks are unreliable: the journal is kept in %s; "
+            "%s is on a network file system (%s), whose locks are unreliable. The journal is kept in %s; "
             "set TRACE_GUARD_DIR to a local disk",
             directory, kind, located,
         )
         kind = _filesystem(located)
-    # On Cloud Run every path is in memory, whatever the kernel calls it:
+    # On Cloud Run every path is in memory, whatever type the kernel reports:
     # https://cloud.google.com/run/docs/container-contract#filesystem
     if kind in _MEMORY or os.environ.get("K_SERVICE") or os.environ.get("CLOUD_RUN_JOB"):
         byte_limit = min(byte_limit, _memory() // 10)
@@ -74,10 +74,10 @@ def prepare(directory: Path, byte_limit: int) -> StateDir:
 
 
 def locate(directory: Path) -> Path:
-    """The directory that is used for ``TRACE_GUARD_DIR``. Nothing is made.
+    """The directory that is used for ``TRACE_GUARD_DIR``. Makes nothing.
 
-    That is the directory itself, or one of this user's own: below it if others share it, such as ``/tmp``, and below
-    the temporary directory if it is on a network file system.
+    If other users share the directory, such as ``/tmp``, it is a subdirectory of this user's. If the directory is on a
+    network file system, it is this user's subdirectory of the temporary directory.
     """
     return _located(directory, _filesystem(directory))
 
@@ -89,10 +89,10 @@ def _located(directory: Path, kind: str) -> Path:
 
 
 def examine(directory: Path) -> Path | None:
-    """The directory that is used for ``TRACE_GUARD_DIR``, to be read only; None if there is none yet.
+    """The directory that is used for ``TRACE_GUARD_DIR``, for reading only; None if there is none yet.
 
     Raises:
-        JournalUnavailable: it is not safely this user's own.
+        JournalUnavailable: it doesn't belong to this user alone.
     """
     located = locate(directory)
     try:
@@ -136,8 +136,8 @@ def make_journal(state_dir: StateDir, header: bytes, *, sync: bool) -> tuple[Pat
 
 
 def _is_shared(directory: Path) -> bool:
-    """Whether others may make files in it, and are meant to. A directory of our own that was only made with too wide
-    a mode is not shared: :func:`prepare` narrows it."""
+    """True if other users make files in the directory. One of our own whose mode is too wide is not shared:
+    :func:`prepare` narrows the mode."""
     try:
         found = os.lstat(directory)
         if not stat.S_ISDIR(found.st_mode) or not hasattr(os, "geteuid"):
@@ -160,7 +160,7 @@ def _is_network(kind: str) -> bool:
 
 
 def _filesystem(path: Path) -> str:
-    """The type of the file system that holds ``path``, or "" where it can't be told (not Linux)."""
+    """The type of the file system that holds ``path``; "" if unknown, as on systems other than Linux."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -179,7 +179,7 @@ def _filesystem(path: Path) -> str:
 
 
 def _memory() -> int:
-    """Bytes of memory that this process may use: the container's limit, else the machine's."""
+    """Bytes of memory that this process may use: the limit of the container, else of the machine."""
     limits = []
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:

@@ -1,4 +1,4 @@
-"""Files that are made once, for their owner only, and may have to outlive the host."""
+"""Makes files that survive a crash of the host, and counts the bytes of journals."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from .owned import create_file
 
 __all__ = ["ATTACHMENTS", "bytes_of_journals", "is_small", "size_of", "sync_directory", "write_new"]
 
-# Counting so many journals takes a few milliseconds. The bytes of more of them are estimated.
+# Counting this many journals takes a few milliseconds. With more journals the total is an estimate.
 _COUNTED = 256
-# One large journal among those that are counted says nothing about the rest: its share in the estimate is cut.
+# A single large journal in the sample must not dominate the estimate.
 _TYPICAL_BYTES = 64 * 1024
 
 ATTACHMENTS = "attachments"
-"""The directory of attachments within a journal, and within trace-guard's directory where there is no server."""
+"""The directory of attachments in a journal, and in trace-guard's directory for the local store."""
 
 
 def write_new(path: Path, data: bytes, *, sync: bool) -> None:
-    """Make a file with this content, which outlives the host if ``sync``."""
+    """Make a file with this content. With ``sync`` it survives a crash of the host."""
     descriptor = create_file(path)
     try:
         if os.write(descriptor, data) < len(data):
@@ -35,7 +35,7 @@ def write_new(path: Path, data: bytes, *, sync: bool) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory outlive the host."""
+    """Make the names in a directory survive a crash of the host."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -44,7 +44,7 @@ def sync_directory(path: Path) -> None:
 
 
 def size_of(path: Path) -> int:
-    """Bytes that a file takes up on the disk; 0 if there is none. A file with holes counts for what is in it."""
+    """Bytes that a file takes on disk; 0 if there is none. The holes of a sparse file don't count."""
     try:
         return _size(os.lstat(path))
     except OSError:
@@ -52,11 +52,10 @@ def size_of(path: Path) -> int:
 
 
 def bytes_of_journals(directory: Path, *, but: str) -> int:
-    """Bytes of the segments and attachments of all journals in a directory but one. Others come and go meanwhile:
-    what is not there any longer takes no room.
+    """Bytes of the segments and attachments of all journals in a directory except one.
 
-    Up to 256 journals are counted. Of more, an evenly spread sample is, and the rest is estimated, so that
-    thousands of journals don't slow down the process that writes.
+    Counts up to 256 journals. With more of them it counts an evenly spread sample and estimates the rest, so that
+    thousands of journals don't slow down a writer.
     """
     try:
         names = os.listdir(directory)
@@ -69,8 +68,7 @@ def bytes_of_journals(directory: Path, *, but: str) -> int:
 
 
 def is_small(directory: Path, *, most_bytes: int, most_journals: int) -> bool:
-    """True if the journals in a directory are no more than so many, with no more bytes. Stops counting when it
-    knows."""
+    """True if the directory has at most this many journals with at most this many bytes."""
     try:
         names = os.listdir(directory)
     except OSError:

@@ -3,13 +3,13 @@
 A journal is a directory::
 
     lock            held (flock) by the process that writes; touched while an invocation runs
-    courier.lock    held by whoever delivers; only the holder moves ``acked``
-    header          JSON: format, who writes, and for which destination
-    acked           how far delivery has come: segment and offset (u64 each), CRC-32 (u32), big-endian
-    00000001.seg    segments, in order; each begins with MAGIC, then entries
-    attachments/    what rows refer to and is yet to be uploaded, see attachments.py; only if there ever was any
+    courier.lock    held (flock) by the process that delivers; only that process moves ``acked``
+    header          JSON: format, writer and destination
+    acked           the acknowledged position: segment and offset (u64 each), CRC-32 (u32)
+    00000001.seg    segments, in order; each is MAGIC, then entries
+    attachments/    attachments that wait for upload, see attachments.py; made for the first one
 
-and an entry is::
+An entry is::
 
     length    u32   bytes of the payload
     checksum  u32   CRC-32 of all that follows
@@ -19,12 +19,13 @@ and an entry is::
     time      f64   when it was appended, in seconds since the epoch
     payload   UTF-8 JSON
 
-All numbers are big-endian. **The rule for a torn tail**: reading a segment ends before the first entry that
-is incomplete or fails its checksum; what follows in that segment is not there. Entries are written with one
-``write`` call and never changed, so that only the last one of a segment can be torn, and a recoverer never
-appends behind it: it begins a new segment.
+All numbers are big-endian.
 
-A journal never holds a key. Its format is versioned by MAGIC and by ``format`` in the header.
+**The rule for a torn tail**: reading a segment stops before the first entry that is incomplete or fails its checksum.
+What follows in that segment does not count. Entries are appended with one ``write`` call and never changed, so only
+the last write of a segment can be torn. Nobody appends to a segment that may be torn: a recovery begins a new one.
+
+A journal never holds an API key. MAGIC and ``format`` in the header give the version of the format.
 """
 
 from __future__ import annotations
@@ -47,32 +48,32 @@ _PREFIX = struct.Struct(">II")
 _REST = struct.Struct(">BBHd")
 ENTRY_OVERHEAD = _PREFIX.size + _REST.size
 PAYLOAD_LIMIT = 32 * 1024 * 1024
-"""The most bytes of an entry's payload. A longer one is not written, and reading ends before it, as at a torn tail."""
+"""The most bytes of an entry's payload. Longer ones are not written, and reading stops before them."""
 _ACKED = struct.Struct(">QQ")
 _CHECKSUM = struct.Struct(">I")
 
 
 class Kind(enum.IntEnum):
-    """What an entry is."""
+    """The kind of an entry."""
 
     ROW = 1
-    """A row, to be delivered."""
+    """A row to deliver."""
     INVOCATION = 2
-    """An invocation has begun: its root, deadline and reserve. Not delivered."""
+    """The beginning of an invocation: its root, deadline and reserve. Not delivered."""
     IDENTITY = 3
-    """A span that was open when the segment with its start was removed. Not delivered."""
+    """The identity of a span that was open when the segment with its start was removed. Not delivered."""
 
 
 class Flag(enum.IntFlag):
-    """How a row is to be delivered."""
+    """How a row is delivered."""
 
     NONE = 0
     VERBATIM = 2
-    """Not a span row: sent byte for byte."""
+    """Byte for byte, as it is not a span row."""
 
 
 class Position(NamedTuple):
-    """A place in a journal; positions are ordered."""
+    """A place in a journal. Positions are ordered."""
 
     segment: int
     offset: int
@@ -81,7 +82,9 @@ class Position(NamedTuple):
 class Entry(NamedTuple):
     """One entry as read.
 
-    ``end`` is the position behind it, ``time`` when it was appended (seconds since the epoch).
+    Attributes:
+        time: when it was appended, in seconds since the epoch.
+        end: the position behind it.
     """
 
     kind: int
@@ -92,16 +95,21 @@ class Entry(NamedTuple):
 
 
 def encode_entry(kind: Kind, payload: bytes, flags: Flag = Flag.NONE, at: float | None = None) -> bytes:
-    """The bytes of one entry, stamped with the present time unless ``at`` is given."""
+    """Encode an entry.
+
+    Args:
+        at: its time, in seconds since the epoch; now by default.
+    """
     rest = _REST.pack(kind, flags, 0, time.time() if at is None else at)
     checksum = zlib.crc32(payload, zlib.crc32(rest))
     return b"".join((_PREFIX.pack(len(payload), checksum), rest, payload))
 
 
 def decode_entries(data: bytes, segment: int, base: int = 0) -> Iterator[Entry]:
-    """The whole entries at the start of ``data``, which begins ``base`` bytes into the segment's file.
+    """The whole entries at the start of ``data``. Stops without an error at a torn tail.
 
-    Stops without an error at a torn tail.
+    Args:
+        base: the offset of ``data`` in the segment's file.
     """
     view = memoryview(data)
     at = 0
@@ -116,8 +124,7 @@ def decode_entries(data: bytes, segment: int, base: int = 0) -> Iterator[Entry]:
 
 
 def entry_size(data: bytes) -> int:
-    """The bytes that the entry takes which begins with ``data``; what is too short to tell is taken for one without
-    payload."""
+    """Bytes of the entry that begins with ``data``. If ``data`` is too short to tell, those of an empty entry."""
     length = _PREFIX.unpack_from(data)[0] if len(data) >= _PREFIX.size else 0
     return ENTRY_OVERHEAD + int(length)
 
@@ -128,7 +135,7 @@ def encode_acked(position: Position) -> bytes:
 
 
 def decode_acked(data: bytes) -> Position | None:
-    """The acknowledged position, or None if the file was torn: then all is sent again, which changes nothing."""
+    """The acknowledged position; None if the file is torn. All rows are then sent again, which changes nothing."""
     body, checksum = data[: _ACKED.size], data[_ACKED.size :]
     if len(data) != _ACKED.size + _CHECKSUM.size or _CHECKSUM.unpack(checksum)[0] != zlib.crc32(body):
         return None

@@ -1,4 +1,4 @@
-"""What the journal knows of an invocation."""
+"""What the journal says about an invocation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ __all__ = ["InvocationRecord"]
 
 
 class InvocationRecord(NamedTuple):
-    """What the journal knows of an invocation; times in seconds since the epoch.
+    """What the journal says about an invocation. Times are in seconds since the epoch.
 
     Attributes:
         root: the row id of its root span.
-        span_id: that of its root span.
+        span_id: the span id of its root.
         started: when it began.
         deadline: when the platform ends it, or None.
-        reserve: seconds before the deadline from which its end counts as a time-out.
+        reserve: if the process dies within this many seconds before the deadline, it counts as timed out.
     """
 
     root: str
@@ -33,7 +33,7 @@ class InvocationRecord(NamedTuple):
 
     @classmethod
     def from_row(cls, row: Mapping[str, Any]) -> InvocationRecord | None:
-        """The record that :meth:`to_row` has made the row of; None if the row was not made so."""
+        """The inverse of :meth:`to_row`; None if the row is not a record."""
         root, span_id, root_span_id = (row.get(name) for name in ("root", "span_id", "root_span_id"))
         started, deadline, reserve = (number(row.get(name)) for name in ("started", "deadline", "reserve"))
         if not (isinstance(root, str) and isinstance(span_id, str) and isinstance(root_span_id, str)):

@@ -1,7 +1,7 @@
-"""Advisory locks on files: held until released or until the process is gone, however it went.
+"""Advisory file locks. The system releases a lock when its process ends, whatever the cause.
 
-``flock`` belongs to the open file, not to the process: a child of ``fork`` shares it. So a child only ever
-closes its copy; unlocking there would free the parent's lock too.
+``flock`` belongs to the open file, and a forked child shares it with its parent. A child therefore only closes its
+descriptor. An unlock in the child would release the parent's lock.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ else:
 
 
 class FileLock:
-    """An exclusive lock on one file, taken without waiting."""
+    """An exclusive lock on one file. Taking it never waits."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,10 +49,10 @@ class FileLock:
         return self._descriptor is not None
 
     def acquire(self) -> bool:
-        """Take the lock; False if somebody else has it, or if the file went away meanwhile.
+        """Take the lock. False if another process has it, or if the file is removed meanwhile.
 
         Raises:
-            UnsafeFile: what stands there is not a file of this user's.
+            UnsafeFile: the path is not a file of this user.
             OSError: the file can't be opened.
         """
         if self._descriptor is not None:
@@ -65,24 +65,24 @@ class FileLock:
         return False
 
     def release(self) -> None:
-        """Let go of the lock by closing its file. Also right for the copy that a forked child inherited."""
+        """Release the lock by closing its file. In a forked child this leaves the parent's lock alone."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
     def touch(self) -> None:
-        """Set the file's times to now: the sign of life that a recoverer reads."""
+        """Set the times of the file to now. A recovery reads them as a sign of life."""
         if self._descriptor is not None:
             os.utime(self._descriptor)
 
     def moved_to(self, path: Path) -> None:
-        """The file has a new path; the lock stays held."""
+        """The file was renamed. The lock stays held."""
         self.path = path
 
 
 def _is_still(path: Path, descriptor: int) -> bool:
-    """Whoever had the lock before us may have removed the file: then we hold a lock on nothing."""
+    """False if the process that had the lock before has removed the file: the lock would protect nothing."""
     try:
         there = os.lstat(path)
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""Journals of dead processes: found, taken over, and their open spans closed in them.
+"""Finds and adopts the journals of dead processes, and closes the spans that are open in them.
 
-A journal is an *orphan* if its lock can be taken, which is only so when its writer is gone.
+A journal is an *orphan* if its lock can be taken: its writer is dead.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ from .reader import read_header
 __all__ = ["MOST_ADOPTED", "Death", "Orphan", "OrphanSearch", "Witness", "is_ours", "names_of_journals"]
 
 MOST_ADOPTED = 32
-"""So many journals of dead processes are open at a time. Each takes two descriptors, three if it has attachments."""
+"""The most orphans that are open at a time. Each takes two descriptors, or three with attachments."""
 
-# How old a journal must be that has no name yet, or no longer: its maker or remover died in that millisecond.
+# A hidden directory of this age was left behind by a process that died while it made or removed a journal.
 _UNFINISHED_SECONDS = 60.0
 _PROCESS_ENDED = "process_ended"
 
 
 class Death(NamedTuple):
-    """How a process ended that was at work, as told by somebody who saw it.
+    """How a process ended, as reported by a process that saw it.
 
     Attributes:
         at: when, in seconds since the epoch.
-        timed_out: whether the platform ended it because its time was up.
-        facts: more facts for ``metadata.trace_guard`` of the spans that it left open.
-        outcome: of those spans; by default it is told from their deadline.
-        closed_by: who has seen it, and closes them.
-        reason: why they are closed, in one word.
-        error: of the roots among them, in words.
+        timed_out: whether the platform ended it at its deadline.
+        facts: additions to ``metadata.trace_guard`` of the spans that it left open.
+        outcome: the outcome of those spans; by default it follows from their deadline.
+        closed_by: who closes them.
+        reason: why they are closed, as one word.
+        error: the error text of the roots among them.
     """
 
     at: float
@@ -59,27 +59,27 @@ class Death(NamedTuple):
 
 
 Witness = Callable[[Path], "Death | None"]
-"""What is known of the death of the process whose journal this was; None if there is nothing but the journal."""
+"""Returns how the process of a journal died; None if only the journal is known."""
 
 
 class Orphan(NamedTuple):
-    """A dead process's journal, which is now ours, and the rows that closed its open spans."""
+    """An adopted journal, and the rows that closed its open spans."""
 
     journal: FileJournal
     closing: list[Row]
 
 
 class OrphanSearch:
-    """Adopts journals of dead processes, a few at a time: until it is delivered, each costs descriptors and memory.
+    """Adopts orphans, a few at a time: until it is delivered, each one takes descriptors and memory.
 
-    Each call goes on where the one before stopped. The directory is listed again once all in it has been looked at.
-    Older journals come first: of two that one process had, the later one has the last word.
+    Each call continues where the last one stopped. The directory is listed again when all journals have been
+    examined. Older journals come first, so that of two journals of one process the later one is delivered last.
 
     Args:
-        witness: asked how the process of a journal died; what it says beats what the journal shows.
-        wanted: false for a journal that is to be left alone for now.
-        since: names of journals begin with their time; those from this one on come before all others.
-        names: of the journals to begin with.
+        witness: says how the process of a journal died. It takes precedence over the journal.
+        wanted: false for a journal to leave alone for now.
+        since: a time as in the names of journals. Journals from this time on come first.
+        names: the journals to begin with.
     """
 
     def __init__(
@@ -92,22 +92,22 @@ class OrphanSearch:
         self._witness = witness
         self._wanted = wanted
         self._since = since
-        # The next one is the last.
+        # The last name is the next one to examine.
         self._names = sorted(names, reverse=True)
 
     @property
     def unreached(self) -> Sequence[str]:
-        """The names of the journals that the next call begins with; none if it lists the directory again."""
+        """The names of the journals that the next call examines; empty if it lists the directory again."""
         return self._names
 
     @property
     def is_at_recent(self) -> bool:
-        """True if the next journal is one of those that come first."""
+        """True if the next journal is one of those that come first because of ``since``."""
         return bool(self._names and self._since) and self._names[-1] >= self._since
 
     def adopt(self, most: int, deadline: Deadline) -> list[Orphan]:
-        """Take over up to so many journals of dead processes for this destination, and close their open spans in
-        them. Local and quick; nothing is sent. The rest is for the next call, as is what is left at the deadline."""
+        """Adopt up to ``most`` orphans for this destination, and write the ends of their open spans. Sends nothing.
+        What is left at the deadline is for the next call."""
         names = self._names = self._names or names_of_journals(self._state_dir, self._since)
         found: list[Orphan] = []
         try:
@@ -120,7 +120,7 @@ class OrphanSearch:
                     if orphan is not None:
                         found.append(orphan)
         except _OutOfDescriptors:
-            # Those that are left are for the delivery, and for the user's own code.
+            # Half of them are given up again: delivery and the user's code need descriptors too.
             kept = (len(found) + 1) // 2
             for orphan in found[kept:]:
                 orphan.journal.abandon()
@@ -140,8 +140,8 @@ class OrphanSearch:
             if isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE):
                 raise _OutOfDescriptors from fault
             if isinstance(fault, (JournalError, FileNotFoundError, UnsafeFile)):
-                if os.path.lexists(path):  # not just being removed by its owner
-                    warn_once(f"damaged:{path}", "a journal is passed over: %s", fault)
+                if os.path.lexists(path):  # else its owner is just removing it
+                    warn_once(f"damaged:{path}", "a journal is skipped: %s", fault)
                 return None
             with contain(f"recover the journal {path.name}"):
                 raise
@@ -153,7 +153,7 @@ class _OutOfDescriptors(Exception):
 
 
 def names_of_journals(state_dir: StateDir, since: str = "") -> list[str]:
-    """The names of all journals, the one to begin with last."""
+    """The names of all journals, in reverse order: the one to begin with is the last."""
     try:
         names = os.listdir(state_dir.directory / JOURNALS)
     except FileNotFoundError:
@@ -175,7 +175,7 @@ def _close(path: Path, state_dir: StateDir, destination: Mapping[str, Any], witn
             try:
                 journal.append([NewRow.of(row) for row in closing])
             except OSError as error:
-                # They are delivered all the same; the journal is then kept, and found again by the next start.
+                # They are delivered anyway. The journal is kept, and the next start finds it again.
                 logger.warning("the ends of %d spans can't be written to %s: %s", len(closing), path, error)
             journal.rest()
         if journal.finished:
@@ -188,8 +188,8 @@ def _close(path: Path, state_dir: StateDir, destination: Mapping[str, Any], witn
 
 
 def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float, death: Death | None) -> Row:
-    """A span ends when its process is last known to have lived. It timed out only if the platform said so, or if
-    that was so late that the platform may have ended it."""
+    """Close a span at the last moment its process is known to have been alive. It timed out if the platform said so, or
+    if that moment is within the reserve before the deadline."""
     record = spans.record_of(span.owner)
     late = record is not None and record.deadline is not None and (
         death.timed_out if death else alive >= record.deadline - record.reserve
@@ -199,7 +199,7 @@ def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float, death: Death | 
     error = None
     if is_root and not span.error:
         error = (death and death.error) or (
-            "TimedOut: the process was alive until its deadline, and did not come back"
+            "TimedOut: the process was alive until its deadline and did not return"
             if late else "Abandoned: the process ended without closing this span"
         )
     return closing_row(
@@ -210,22 +210,22 @@ def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float, death: Death | 
 
 
 def is_ours(header: Mapping[str, Any], destination: Mapping[str, Any]) -> bool:
-    """True if a journal was written for this destination; two keys that share a directory never mix."""
+    """True if a journal was written for this destination. Rows of different keys never mix."""
     return all(_without_user(header.get(key)) == value for key, value in destination.items()) and (
         header.get("backend") == destination["backend"]
     )
 
 
 def _remove_unfinished(path: Path) -> None:
-    """Remove what was to become a journal, or was one, if the process that was at it has died over it."""
+    """Remove a hidden directory if the process that made or removed that journal has died meanwhile."""
     try:
         age = time.time() - os.lstat(path).st_mtime
     except FileNotFoundError:
-        return  # it was not dead after all
+        return  # its process has finished
     if age > _UNFINISHED_SECONDS:
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _without_user(value: Any) -> Any:
-    """Earlier releases wrote URLs with the user and password that they had been given."""
+    """The value without the user and password that earlier releases wrote in URLs."""
     return strip_userinfo(value) if isinstance(value, str) and "@" in value else value

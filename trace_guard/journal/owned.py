@@ -1,11 +1,11 @@
-"""Opens files and directories that are certainly this process's own.
+"""Opens only files and directories that belong to this user.
 
-The files below ``TRACE_GUARD_DIR`` decide what is sent, and to which URL. So nothing is read or written that another
-user could have put there. A file must be a regular file, belong to this process's user and have one name only; a
-directory must belong to this process's user, and nobody else may write to it. Links are never followed. Files of root
-are refused as well, unless this process runs as root: nothing of ours makes them.
+The files below ``TRACE_GUARD_DIR`` decide what is sent, and to which URL, so nothing is read or written that another
+user could have put there. A file must be regular, belong to this user, and have no other hard link. A directory must
+belong to this user, and nobody else may write to it. Links are never followed. Files of root are refused as well
+unless this process runs as root.
 
-Opening never blocks: a FIFO or a device in the place of a file is an error, not a wait.
+Opening never blocks: a FIFO or device in place of a file is an error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = [
     "open_file", "own_directory", "read_file",
 ]
 
-# Windows has none of these flags, nor users in this sense.
+# Windows has none of these flags, and no numeric user ids.
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _SAFE = getattr(os, "O_CLOEXEC", 0) | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
@@ -32,7 +32,7 @@ _KINDS = {
 
 
 class UnsafeFile(OSError):
-    """A file or directory that is not safely this process's own; nothing was read from it or written to it."""
+    """A file or directory that may be another user's. Nothing was read from it or written to it."""
 
     def __init__(self, path: str | os.PathLike[str], why: str) -> None:
         super().__init__(errno.EPERM, why, os.fspath(path))
@@ -42,38 +42,38 @@ class UnsafeFile(OSError):
 
 
 def open_file(path: Path, flags: int) -> int:
-    """Open a file of this process's user; its descriptor. A file that ``flags`` create is readable by its owner only.
+    """Open a file of this user and return its descriptor. A new file is readable by its owner only.
 
     Raises:
-        UnsafeFile: it is not a regular file, belongs to somebody else, or has another name elsewhere.
+        UnsafeFile: it is not a regular file, belongs to another user, or has another hard link.
         OSError: it can't be opened.
     """
     return _opened(path, path, flags, None)
 
 
 def create_file(path: Path) -> int:
-    """Make a file that is appended to; its descriptor.
+    """Make a file for appending and return its descriptor.
 
     Raises:
-        FileExistsError: there is one.
+        FileExistsError: the file exists.
     """
-    # Readable too: if its name is removed, only the descriptor still leads to what is in it.
+    # Also readable: if its name is removed, only the descriptor still leads to its content.
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | _SAFE, 0o600)
 
 
 def read_file(path: Path, limit: int, *, private: bool = False) -> bytes:
-    """The content of a file of this process's user.
+    """The content of a file of this user.
 
     Args:
-        limit: a file with more bytes is refused.
-        private: the directory and the file are refused if others may write to them. For what decides where a key goes.
+        limit: the most bytes; a larger file is refused.
+        private: refuse a directory or file that others may write to. For files that decide where a key is sent.
 
     Raises:
         UnsafeFile: as in :func:`open_file`, or it is too large.
         OSError: it can't be read.
     """
     if private and _DIRECTORY:
-        # Through the directory that was checked, which nobody can replace in between.
+        # Opened relative to the checked directory, which nobody can replace meanwhile.
         directory = _open_directory(path.parent)
         try:
             if os.fstat(directory).st_mode & _BY_OTHERS:
@@ -94,11 +94,11 @@ def read_file(path: Path, limit: int, *, private: bool = False) -> bytes:
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
-    """Make sure that :func:`open_file` would take a file. Nothing is opened.
+    """Check that :func:`open_file` would open a file. Opens nothing.
 
     Raises:
         UnsafeFile: it would not.
-        OSError: there is none, or it can't be looked at.
+        OSError: there is none, or it can't be examined.
     """
     fault = _fault(os.lstat(path))
     if fault is not None:
@@ -106,7 +106,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 
 def is_own_file(path: str | os.PathLike[str]) -> bool:
-    """Whether there is a file that :func:`open_file` would take."""
+    """True if there is a file that :func:`open_file` would open."""
     try:
         check_file(path)
     except OSError:
@@ -115,10 +115,10 @@ def is_own_file(path: str | os.PathLike[str]) -> bool:
 
 
 def own_directory(path: Path) -> None:
-    """Make a directory if there is none, and make sure that only this process's user can get into it.
+    """Make a directory if there is none, and restrict it to this user.
 
     Raises:
-        UnsafeFile: it is not a directory, belongs to somebody else, or others can write to it whatever is done.
+        UnsafeFile: it is not a directory, belongs to another user, or can't be restricted.
         OSError: it can't be made or opened.
     """
     try:
@@ -140,14 +140,14 @@ def own_directory(path: Path) -> None:
 
 
 def check_directory(path: Path, *, closed: bool = False) -> None:
-    """Make sure that a directory belongs to this process's user. Nothing is made or changed.
+    """Check that a directory belongs to this user. Changes nothing.
 
     Args:
-        closed: it is also refused if everybody can write to it.
+        closed: also refuse a directory that everybody can write to.
 
     Raises:
         UnsafeFile: it does not.
-        OSError: there is none, or it can't be looked at.
+        OSError: there is none, or it can't be examined.
     """
     found = os.lstat(path)
     fault = _fault_of_directory(found)
@@ -158,7 +158,7 @@ def check_directory(path: Path, *, closed: bool = False) -> None:
 
 
 def has_directory(path: Path) -> bool:
-    """Whether there is a directory of this process's user, and not a link to one."""
+    """True if there is a directory of this user, and not a link to one."""
     try:
         return _fault_of_directory(os.lstat(path)) is None
     except OSError:
@@ -166,7 +166,7 @@ def has_directory(path: Path) -> bool:
 
 
 def make_parents(path: Path) -> None:
-    """Make the directories above a path that are missing. Only this process's user can write to them."""
+    """Make the missing directories above a path. Only this user can write to them."""
     missing = []
     for parent in path.parents:
         if parent.exists():
@@ -219,7 +219,7 @@ def _open_directory(path: Path) -> int:
 
 
 def _fault(found: os.stat_result) -> str | None:
-    """Why it is not a file to be used, in words; None if it is one."""
+    """Why a file is refused; None if it is not."""
     if not stat.S_ISREG(found.st_mode):
         return f"is {_kind(found)}, not a regular file"
     if found.st_nlink > 1:

@@ -1,7 +1,7 @@
-"""Reading a journal's segments, its own or another process's.
+"""Reads the files of a journal, of this process or another one.
 
-Whatever lies there is read within bounds: at most a chunk or one entry at a time is in memory, and only regular files
-of this process's user are opened. A damaged file or entry costs no more than itself. It is reported once.
+Reading is bounded: at most one chunk or entry is in memory, and only regular files of this user are opened. A damaged
+file or entry is reported once and skipped.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .format import (
 from .owned import UnsafeFile, check_directory, open_file, read_file
 
 START = Position(0, 0)
-"""Before everything."""
+"""The position before the first entry."""
 
 __all__ = [
     "START", "entries_between", "parse_payload", "read_acked", "read_entries", "read_header", "row_in", "segments",
@@ -38,10 +38,10 @@ __all__ = [
 
 _CHUNK_BYTES = 1024 * 1024
 _HEADER_BYTES = 64 * 1024
-# What the position in ``acked`` can hold.
+# Fits into the position in the file ``acked``.
 _LAST_SEGMENT = 1 << 62
 _IDS = (*OBJECT_KEYS, "id", "span_id", "root_span_id")
-# JSON has no NaN and no infinity, though Python reads and writes them; no server takes them.
+# Python reads and writes NaN and infinity. JSON has neither, and no server takes them.
 _DECODER = json.JSONDecoder(parse_constant=lambda name: None)
 
 
@@ -57,10 +57,10 @@ def segments(path: Path) -> list[int]:
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """A journal's header.
+    """The header of a journal.
 
     Raises:
-        JournalDamaged: there is none, it is not ours, or it is of a format that this release does not know.
+        JournalDamaged: there is none, it is not this user's, or this release doesn't know its format.
     """
     try:
         check_directory(path)
@@ -79,7 +79,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_acked(path: Path) -> Position:
-    """How far delivery has come; the beginning if that is not known, or can't be: then all is sent again, which
+    """The acknowledged position; the beginning if it is unknown or impossible. All rows are then sent again, which
     changes nothing."""
     try:
         acked = decode_acked(read_file(path / "acked", len(encode_acked(START))))
@@ -96,7 +96,7 @@ def read_acked(path: Path) -> Position:
 def read_entries(
     path: Path, after: Position = START, until: Position | None = None
 ) -> Iterator[Entry]:
-    """The whole entries behind ``after``, up to ``until``, across segments; a torn tail is passed over."""
+    """The whole entries behind ``after``, up to ``until``, of all segments. Torn tails are skipped."""
     for number in segments(path):
         if number < after.segment or (until is not None and number > until.segment):
             continue
@@ -110,14 +110,14 @@ def read_entries(
         except FileNotFoundError:
             continue  # acknowledged and removed meanwhile
         except UnsafeFile as error:
-            warn_once(f"damaged:{segment}", "%s: its rows can't be read", error)
+            warn_once(f"damaged:{segment}", "%s: rows can't be read", error)
             continue
         with open(descriptor, "rb", buffering=0):
             yield from entries_between(descriptor, number, start, stop)
 
 
 def entries_between(descriptor: int, number: int, start: int, stop: int | None = None) -> Iterator[Entry]:
-    """The whole entries of a segment between two offsets; up to the end of its file if ``stop`` is None."""
+    """The whole entries of a segment between two offsets; up to the end of the file without ``stop``."""
     size = os.fstat(descriptor).st_size
     stop = size if stop is None else min(stop, size)
     if _read_at(descriptor, len(MAGIC), 0) != MAGIC:
@@ -138,10 +138,11 @@ def entries_between(descriptor: int, number: int, start: int, stop: int | None =
 
 
 def parse_payload(payload: bytes) -> Row:
-    """What an entry says, as JSON.
+    """Parse the payload of an entry.
 
     Raises:
-        ValueError: it is not an object whose ids are ids. A checksum says that it was written so, and not by whom.
+        ValueError: it is not a JSON object with valid ids. A valid checksum doesn't rule that out: another program may
+            have written the entry.
     """
     try:
         row = _DECODER.decode(payload.decode())
@@ -159,12 +160,12 @@ def parse_payload(payload: bytes) -> Row:
 
 
 def row_in(entry: Entry, source: Path | None = None) -> Row | None:
-    """What an entry says; None if that makes no sense, which is reported once for each journal."""
+    """The row of an entry; None if it is invalid, which is reported once for each journal."""
     try:
         return parse_payload(entry.payload)
     except ValueError as error:
         warn_once(
-            f"damaged:entry:{source}", "an entry of the journal%s is damaged and is passed over: %s",
+            f"damaged:entry:{source}", "an entry of the journal%s is damaged and is skipped: %s",
             f" {source}" if source else "", error,
         )
         return None

@@ -1,4 +1,4 @@
-"""One attachment on its way, and its content."""
+"""An attachment that waits for upload, and its content."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _SAFE = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 class Content:
-    """The bytes of an attachment, in a file or in memory. Iterating over it gives them piece by piece, as often as
-    they are wanted, so that a request can be sent again and a large file never is in memory whole."""
+    """The bytes of an attachment, in a file or in memory. It can be iterated repeatedly, piece by piece, so that a
+    request can be sent again and a large file is never in memory as a whole."""
 
     def __init__(self, source: Path | bytes) -> None:
         self.source = source
@@ -42,11 +42,11 @@ class SpooledAttachment:
     """One attachment.
 
     Attributes:
-        key: by which rows refer to it.
-        org_id: as the SDK gave it; a placeholder if it did not know better.
-        root: the ``root_span_id`` of the trace that refers to it, or None if that is not known.
-        error: why its content can't be had, which is then all that is to be told about it.
-        content: None if there is an error, or as long as the SDK has not handed it over.
+        key: the key by which rows refer to it.
+        org_id: the organisation from the SDK, which may be a placeholder.
+        root: the ``root_span_id`` of the trace that refers to it, if known.
+        error: why there is no content. The backend then gets the error in its place.
+        content: None if there is an error, or until the SDK has handed it over.
     """
 
     key: str
@@ -59,29 +59,29 @@ class SpooledAttachment:
 
     @property
     def about(self) -> dict[str, Any]:
-        """All but the content."""
+        """Everything except the content."""
         return {name: value for name, value in vars(self).items() if name != "content"}
 
     @property
     def vanished(self) -> bool:
-        """True if its file is gone: another process has delivered it, or somebody has cleared it away."""
+        """True if its file is gone: another process has delivered it, or another program has removed it."""
         source = self.content.source if self.content else None
         return isinstance(source, Path) and not source.exists()
 
 
 def file_name(key: str) -> str:
-    """A name for the file of an attachment. Keys come from the SDK, which takes UUIDs; any other must not lead out
-    of the directory."""
+    """The file name for a key. Keys of the SDK are UUIDs. Any other key is hashed, as it could lead out of the
+    directory."""
     return key if _SAFE.fullmatch(key) else sha256(key.encode()).hexdigest()
 
 
 def known_size(body: object) -> int:
-    """Bytes of a request's body, as far as that shows without reading it; else 0."""
+    """Bytes of a request's body; 0 if they can't be known without reading it."""
     return len(body) if isinstance(body, (bytes, bytearray, str)) else 0
 
 
 def pieces(body: object) -> Iterator[memoryview]:
-    """A request's body in pieces, without a copy of it."""
+    """The pieces of a request's body, without copying it."""
     if body is None:
         return
     if isinstance(body, str):
