@@ -18,7 +18,6 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 from ..contain import warn_once
 from ..redaction.outside_text import printable
@@ -28,7 +27,7 @@ from .locks import FileLock
 from .owned import UnsafeFile, create_file, has_directory, open_file, own_directory, read_file
 from .spooled import Content, SpooledAttachment, file_name, known_size, pieces
 
-__all__ = ["FileSpool", "MemorySpool", "Spool"]
+__all__ = ["FileSpool", "Spool"]
 
 _MEMORY_BYTES = 16 * 1024 * 1024
 _ABOUT_BYTES = 64 * 1024
@@ -37,34 +36,12 @@ _BODY_BYTES = 1024 * 1024 * 1024
 _CUT_SHORT = "the process ended before it had read this attachment"
 
 
-class Spool(Protocol):
-    """A place for attachments, in files or in memory. Thread-safe."""
-
-    durable: bool
-
-    @property
-    def most(self) -> int: ...
-    @property
-    def waiting(self) -> list[SpooledAttachment]: ...
-    @property
-    def empty(self) -> bool: ...
-    def begin(self, one: SpooledAttachment) -> None: ...
-    def store(self, one: SpooledAttachment, body: object) -> bool: ...
-    def fail(self, one: SpooledAttachment, error: str) -> None: ...
-    def remove(self, one: SpooledAttachment) -> None: ...
-    def find(self, key: str) -> SpooledAttachment | None: ...
-    def take_delivery(self) -> bool: ...
-    def leave_delivery(self) -> None: ...
-
-
-class MemorySpool:
-    """Attachments of a process that can't write to a disk. They are lost with the process.
+class Spool:
+    """Attachments that wait for upload, in memory. Thread-safe.
 
     Attributes:
         most: the most bytes that may be kept.
     """
-
-    durable = False
 
     def __init__(self, most: int = _MEMORY_BYTES) -> None:
         self.most = most
@@ -146,8 +123,8 @@ class MemorySpool:
         self._kept.clear()
 
 
-class FileSpool(MemorySpool):
-    """Attachments in the directory of a journal.
+class FileSpool(Spool):
+    """The same in the directory of a journal.
 
     Args:
         journal: the journal's directory.
@@ -156,8 +133,6 @@ class FileSpool(MemorySpool):
         sync: attachments survive a crash of the host.
         orphaned: the process that wrote them is dead.
     """
-
-    durable = True
 
     def __init__(
         self, journal: Path, most: int, used: Callable[[], int], *, sync: bool = False, orphaned: bool = False

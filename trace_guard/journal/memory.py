@@ -15,7 +15,7 @@ from .invocation_record import InvocationRecord
 from .open_spans import OpenSpans
 
 if TYPE_CHECKING:
-    from .attachments import MemorySpool
+    from .attachments import Spool
 
 __all__ = ["MemoryJournal"]
 
@@ -43,7 +43,7 @@ class MemoryJournal:
         self.max_bytes = max_bytes
         self.dropped_rows = 0
         self.handed_over = False
-        self.attachments: MemorySpool | None = None
+        self.attachments: Spool | None = None
         self._entries: deque[Entry] = deque()
         self._bytes = 0
         self._count = 0
@@ -58,12 +58,12 @@ class MemoryJournal:
     def acked(self) -> Position:
         return self._acked
 
-    def make_room_for_attachments(self) -> MemorySpool:
-        from .attachments import MemorySpool
+    def make_room_for_attachments(self) -> Spool:
+        from .attachments import Spool
 
         with self._mutex:
             if self.attachments is None:
-                self.attachments = MemorySpool()
+                self.attachments = Spool()
             return self.attachments
 
     def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position:

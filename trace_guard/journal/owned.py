@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 __all__ = [
@@ -48,7 +49,7 @@ def open_file(path: Path, flags: int) -> int:
         UnsafeFile: it is not a regular file, belongs to another user, or has another hard link.
         OSError: it can't be opened.
     """
-    return _opened(path, path, flags, None)
+    return _open(path, flags)
 
 
 def create_file(path: Path) -> int:
@@ -74,11 +75,11 @@ def read_file(path: Path, limit: int, *, private: bool = False) -> bytes:
     """
     if private and _DIRECTORY:
         # Opened relative to the checked directory, which nobody can replace meanwhile.
-        directory = _open_directory(path.parent)
+        directory = _open(path.parent, os.O_RDONLY | _DIRECTORY, _fault_of_directory)
         try:
             if os.fstat(directory).st_mode & _BY_OTHERS:
                 raise UnsafeFile(path.parent, "can be written by others")
-            descriptor = _opened(path, path.name, os.O_RDONLY, directory)
+            descriptor = _open(path, os.O_RDONLY, directory=directory)
         finally:
             os.close(directory)
     else:
@@ -129,7 +130,7 @@ def own_directory(path: Path) -> None:
     if not _DIRECTORY:
         check_directory(path)
         return
-    descriptor = _open_directory(path)
+    descriptor = _open(path, os.O_RDONLY | _DIRECTORY, _fault_of_directory)
     try:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
             os.fchmod(descriptor, 0o700)
@@ -176,42 +177,26 @@ def make_parents(path: Path) -> None:
         parent.mkdir(mode=0o755, exist_ok=True)
 
 
-def _opened(path: Path, name: str | Path, flags: int, directory: int | None) -> int:
+def _open(
+    path: Path, flags: int, fault_of: Callable[[os.stat_result], str | None] | None = None,
+    directory: int | None = None,
+) -> int:
+    """Open a file, or a directory with ``_fault_of_directory``; relative to the directory ``path.parent`` if given."""
+    fault_of = fault_of or _fault
     try:
-        descriptor = os.open(name, flags | _SAFE, 0o600, dir_fd=directory)
+        descriptor = os.open(path if directory is None else path.name, flags | _SAFE, 0o600, dir_fd=directory)
     except (FileNotFoundError, FileExistsError):
         raise
     except OSError as error:
         # "Too many levels of symbolic links" and "No such device or address" don't say what is wrong.
         try:
-            fault = _fault(os.lstat(path))
+            fault = fault_of(os.lstat(path))
         except OSError:
             fault = None
         if fault is None:
             raise
         raise UnsafeFile(path, fault) from error
-    try:
-        fault = _fault(os.fstat(descriptor))
-        if fault is not None:
-            raise UnsafeFile(path, fault)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _open_directory(path: Path) -> int:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | _DIRECTORY | _SAFE)
-    except OSError as error:
-        try:
-            fault = _fault_of_directory(os.lstat(path))
-        except OSError:
-            fault = None
-        if fault is None:
-            raise
-        raise UnsafeFile(path, fault) from error
-    fault = _fault_of_directory(os.fstat(descriptor))
+    fault = fault_of(os.fstat(descriptor))
     if fault is not None:
         os.close(descriptor)
         raise UnsafeFile(path, fault)
