@@ -1,4 +1,4 @@
-"""Stands in for a model provider, so that the example runs without a key: the answers are canned, the wait is real."""
+"""Stands in for a model provider, so that the example runs without a key: canned answers after a real wait."""
 
 import time
 
@@ -6,7 +6,7 @@ import braintrust
 
 
 class Overloaded(Exception):
-    """The model has no capacity; try again later."""
+    """The model is overloaded; try again later."""
 
 
 @braintrust.traced(type="llm")

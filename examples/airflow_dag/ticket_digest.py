@@ -1,7 +1,7 @@
-"""What a user of trace-guard writes: a DAG of Airflow whose tasks are guarded.
+"""An Airflow DAG whose tasks are guarded.
 
-``@task`` stands above ``@guard_job``: Airflow calls the guarded function, in a process of its own for each attempt. It
-forks that, and ends it by ``os._exit``; the attempt's spans are closed and delivered before.
+``@task`` goes above ``@guard_job``, so that Airflow calls the guarded function. Airflow forks a process for each
+attempt and ends it with ``os._exit``; the attempt's spans are closed and delivered before that.
 """
 
 from datetime import datetime, timedelta, timezone
@@ -27,7 +27,7 @@ with DAG(
     @task
     @guard_job(project="support-bot")
     def summarize(tickets: list[str]) -> str:
-        # The model is overloaded when it is asked for the first time.
+        # The model is overloaded during the first attempt.
         first = get_current_context()["ti"].try_number == 1
         return complete(f"Summarize: {tickets}", overloaded=first)
 

@@ -1,4 +1,4 @@
-"""What a user of trace-guard writes: a Celery application, and one import that traces its tasks."""
+"""A Celery application. Importing ``tracing`` traces its tasks."""
 
 import os
 
@@ -20,5 +20,5 @@ def classify(ticket: str) -> str:
 
 @app.task(bind=True, autoretry_for=(Overloaded,), max_retries=3, default_retry_delay=1)
 def classify_under_load(self: Task, ticket: str, busy: int = 1) -> str:
-    """The model is overloaded at the first ``busy`` attempts."""
+    """The model is overloaded during the first ``busy`` attempts."""
     return complete(f"Which department is this for? {ticket}", overloaded=self.request.retries < busy)

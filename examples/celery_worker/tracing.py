@@ -1,8 +1,8 @@
-"""One span for each attempt of a Celery task. Copy this file, and import it where your Celery application is made.
+"""One span for each attempt of a Celery task. Copy this file and import it where your Celery application is created.
 
-A task nests below the span that sent it, and all of its attempts are in one trace. A pool's children are killed, or end
-by ``os._exit``, and run no ``atexit``: so what a task has logged is delivered at its end, and what a killed child left
-open is closed by the one that takes its place.
+A task is a child of the span that sent it, and all of its attempts are in one trace. Pool children end by a kill or
+``os._exit`` and run no ``atexit``. So each task's spans are delivered when it ends, and the replacement of a killed
+child closes what that child left open.
 """
 
 import sys
@@ -23,13 +23,13 @@ from trace_guard import Deadline, Job, configure
 
 PARENT = "braintrust_parent"  # a header of the task's message
 
-guard = configure(project="support-bot")  # flush="after-response": a task does not wait until its trace is delivered
+guard = configure(project="support-bot")  # add flush="after-response" if tasks must not wait for delivery
 running: dict[str, Job] = {}
 
 
 @before_task_publish.connect
-def hand_on(headers: dict[str, Any], **_: Any) -> None:
-    """Send the current span with the task; with a retry, what its first attempt was sent with."""
+def send_parent(headers: dict[str, Any], **_: Any) -> None:
+    """Send the current span with the task. A retry sends the same parent as the first attempt."""
     sender = current_task.request if current_task else None
     sent = getattr(sender, PARENT, None) if sender is not None and sender.id == headers["id"] else None
     headers[PARENT] = sent or braintrust.current_span().export()
@@ -37,7 +37,7 @@ def hand_on(headers: dict[str, Any], **_: Any) -> None:
 
 @worker_process_init.connect
 def start(**_: Any) -> None:
-    """Close what a killed child has left open; it is delivered in the background."""
+    """Close what a killed child left open. Delivery happens in the background."""
     guard.start()
 
 
@@ -52,7 +52,7 @@ def begin(task_id: str, task: Task, args: Any, kwargs: Any, **_: Any) -> None:
         metadata={"job": {"platform": "celery", **attempt, "worker": request.hostname}},
     )
     hard_limit = (request.timelimit or (None,))[0] or task.time_limit
-    if hard_limit:  # before the pool kills the child, what is open is closed as timed out, and delivered
+    if hard_limit:  # open spans are closed as timed out and delivered before the pool kills the child
         job.invocation.deadline = Deadline.after(hard_limit)
     running[task_id] = job.open()
 
@@ -68,14 +68,14 @@ def end(task_id: str, state: str | None, retval: Any, **_: Any) -> None:
     elif state == states.FAILURE:
         error = retval
     elif isinstance(retval, Retry):
-        error = retval.exc  # None if it was no exception that made the task retry
+        error = retval.exc  # None if the task was not retried for an exception
     elif state is None:
-        error = sys.exc_info()[1]  # SystemExit and its like, which Celery lets through
+        error = sys.exc_info()[1]  # SystemExit and similar, which Celery does not catch
     job.invocation.note({"job": {"state": state}})
     job.close(error)
 
 
 @worker_process_shutdown.connect
 def shut_down(**_: Any) -> None:
-    """A child that is recycled, or whose worker is stopped, leaves nothing undelivered."""
+    """Deliver everything when a child is recycled or its worker is stopped."""
     guard.close(timeout=5)

@@ -94,7 +94,7 @@ def command(*arguments: str | Path, **variables: str) -> subprocess.CompletedPro
 
 
 def output(*arguments: str | Path, **variables: str) -> str:
-    """What a command prints that does well."""
+    """The output of a command that succeeds."""
     done = command(*arguments, **variables)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -147,20 +147,20 @@ def test_traces_in_a_pipe(filled: Path) -> None:
     [((), [ASK, BAD]), (("--limit", "1"), [ASK]), (("--limit", "0"), []), (("--project", "other-bot"), [BAD])],
 )
 def test_which_traces(filled: Path, options: Sequence[str], roots: list[str]) -> None:
-    """--limit and --project choose among the traces."""
+    """``--limit`` and ``--project`` filter the traces."""
     found = json.loads(output("traces", "--json", *options, TRACE_GUARD_DIR=str(filled)))
     assert [trace["root_span_id"] for trace in found["traces"]] == roots
 
 
 @pytest.mark.parametrize("place", ["before", "after"])
 def test_directory(filled: Path, place: str) -> None:
-    """--dir comes before or after the command, and beats the variable."""
+    """``--dir`` works before and after the command, and overrides the variable."""
     arguments = ["--dir", filled, "traces"] if place == "before" else ["traces", "--dir", filled]
     assert "a1b2c3d4" in output(*arguments, TRACE_GUARD_DIR="/nowhere")
 
 
 def test_no_traces(directory: Path) -> None:
-    """An empty store is no error, and says where it was looked for; nothing is made."""
+    """An empty store is not an error; the message names the store, and no directory is created."""
     done = command("traces", "--dir", directory)
     assert (done.returncode, done.stdout) == (0, "")
     assert f"no traces in {directory / 'traces.db'}" in done.stderr
@@ -169,12 +169,12 @@ def test_no_traces(directory: Path) -> None:
 
 
 def test_no_traces_with_a_key(directory: Path) -> None:
-    """Who has a key and asks the local store is told that traces go to Braintrust."""
+    """With an API key and an empty local store, the message says that traces go to Braintrust."""
     assert "go to Braintrust" in command("traces", "--dir", directory, BRAINTRUST_API_KEY=PLANTED_KEY).stderr
 
 
 def test_encoding(filled: Path) -> None:
-    """Names that the terminal's encoding can't write are escaped and the tree is drawn without lines."""
+    """Characters that the terminal's encoding lacks are escaped, and the tree is drawn in ASCII."""
     assert "red\\ufffd[31m" in output("traces", "--dir", filled, PYTHONIOENCODING="ascii")
     assert "`- tool" in output("show", "a1b2", "--dir", filled, PYTHONIOENCODING="ascii")
 
@@ -224,12 +224,12 @@ def test_show_in_a_pipe(filled: Path) -> None:
 @pytest.mark.parametrize(
     ("root", "said"),
     [
-        ("a1", f"'a1' begins more than one trace: give more characters of one of {ASK}, {BAD}"),
-        ("b", "begins with 'b': `trace-guard traces` lists those there are"),
+        ("a1", f"'a1' matches more than one trace; give more characters: {ASK}, {BAD}"),
+        ("b", "begins with 'b': `trace-guard traces` lists all traces"),
     ],
 )
 def test_show_what(filled: Path, root: str, said: str) -> None:
-    """An id that names no trace or several is an error that says what to do."""
+    """An id that matches no trace, or several, is an error that says what to do."""
     done = command("show", root, "--dir", filled)
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr
@@ -239,7 +239,7 @@ def test_show_what(filled: Path, root: str, said: str) -> None:
 
 
 def test_nothing_there(directory: Path) -> None:
-    """Where no process has ever been there is no problem, nothing to recover, and nothing is made."""
+    """An unused directory has no problems and nothing to recover, and is not created."""
     assert output("status", "--dir", directory).splitlines() == [
         f"directory     {directory} (does not exist yet)",
         f"destination   local store {directory / 'traces.db'}",
@@ -253,7 +253,7 @@ def test_nothing_there(directory: Path) -> None:
 
 
 def test_dead_process(directory: Path) -> None:
-    """What a killed process left is a problem to `status`, until `recover` has closed and stored it."""
+    """``status`` reports what a killed process left as a problem until ``recover`` has closed and stored it."""
     dies(directory)
     status = command("status", "--json", "--dir", directory)
     told = json.loads(status.stdout)
@@ -280,7 +280,7 @@ def test_dead_process(directory: Path) -> None:
 
 
 def test_recover_in_words(directory: Path) -> None:
-    """`recover` says how much it has closed and delivered."""
+    """``recover`` prints how much it closed and delivered."""
     dies(directory)
     assert output("recover", "--dir", directory).startswith("1 journal of dead processes: 2 open spans closed, ")
 
@@ -302,7 +302,7 @@ def test_backend_down(directory: Path, server: BraintrustServer) -> None:
 
 
 def test_another_destination(directory: Path, server: BraintrustServer) -> None:
-    """A journal for another destination is a problem that names that, and `recover` leaves it alone."""
+    """``status`` reports a journal for another destination as a problem, and ``recover`` leaves it alone."""
     dies(directory)
     status = command("status", "--dir", directory, **braintrust_at(server))
     assert status.returncode == 1
@@ -311,7 +311,7 @@ def test_another_destination(directory: Path, server: BraintrustServer) -> None:
 
 
 def test_live_process(directory: Path) -> None:
-    """The journal of a process that lives is none of `status`'s problems."""
+    """The journal of a live process is not a problem."""
     process = subprocess.Popen(
         [sys.executable, "-c", DIES, "waits"], env=environment(TRACE_GUARD_DIR=str(directory)), text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -327,7 +327,7 @@ def test_live_process(directory: Path) -> None:
 
 
 def test_refused_rows(directory: Path) -> None:
-    """Rows that were refused for good are a problem that says where they are."""
+    """Rows that were refused for good are a problem, and the message says where they are."""
     directory.mkdir()
     DeadLetters(directory, 1000).keep(b'{"id": "a"}', 400, "bad row")
     status = command("status", "--dir", directory)
@@ -339,7 +339,7 @@ def test_refused_rows(directory: Path) -> None:
 
 
 def test_version() -> None:
-    """--version tells the version."""
+    """``--version`` prints the version."""
     assert output("--version") == f"trace-guard {__version__}\n"
 
 
@@ -348,14 +348,14 @@ def test_version() -> None:
     [[], ["nothing"], ["show"], ["traces", "--limit", "-1"], ["traces", "--limit", "x"], ["recover", "--timeout", "x"]],
 )
 def test_called_wrongly(arguments: list[str]) -> None:
-    """Arguments that are not understood end in exit code 2 and a usage line."""
+    """Invalid arguments exit with 2 and a usage line."""
     done = command(*arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("usage: trace-guard")
 
 
 def test_bad_setting() -> None:
-    """A bad setting ends in exit code 2 and a message that names it."""
+    """An invalid setting exits with 2 and a message that names it."""
     done = command("traces", TRACE_GUARD_LINGER="soon")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
@@ -364,7 +364,7 @@ def test_bad_setting() -> None:
 
 
 def test_damaged_store(directory: Path) -> None:
-    """A store that can't be read ends in exit code 1 and one line that says what to do."""
+    """An unreadable store exits with 1 and one line that says what to do."""
     directory.mkdir()
     (directory / "traces.db").write_text("not a database" * 1000)
     done = command("traces", "--dir", directory)
@@ -373,7 +373,7 @@ def test_damaged_store(directory: Path) -> None:
 
 
 def test_broken_pipe(filled: Path) -> None:
-    """A reader that has seen enough, as `head` has, is no error to complain of."""
+    """A closed pipe, as after ``head``, ends a command without an error message."""
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -404,7 +404,7 @@ def test_interrupt(directory: Path, server: BraintrustServer) -> None:
 
 
 def on_a_terminal(*arguments: str, program: Sequence[str] = ("-m", "trace_guard"), **variables: str) -> str:
-    """What a command writes to a terminal of 100 columns."""
+    """The output of a command on a terminal of 100 columns."""
     ours, its = pty.openpty()
     variables = {"TERM": "xterm", "COLUMNS": "100", **variables}
     process = subprocess.Popen(

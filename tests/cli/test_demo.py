@@ -18,7 +18,7 @@ def run(*program: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_demo() -> None:
-    """The demo shows every way to end, what became of its trace, and that no trace is left in progress."""
+    """The demo shows every way to fail, the resulting trace, and that no trace is left in progress."""
     done = run("-m", "trace_guard", "demo")
     assert (done.returncode, done.stderr) == (0, "")
     lines = [re.split(r"  +", line.strip()) for line in done.stdout.splitlines()]

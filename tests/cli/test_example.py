@@ -51,7 +51,7 @@ def test_trace(server: BraintrustServer) -> None:
 
 
 def test_without_a_key() -> None:
-    """Without a key the example works as well, and its trace is in the local store."""
+    """Without a key the example works too, and its trace is in the local store."""
     with sandbox() as function:
         assert function.invoke(event()).payload == ANSWER
         store = LocalStore(function.trace_guard_dir / "traces.db")
@@ -60,7 +60,7 @@ def test_without_a_key() -> None:
 
 
 def test_unguarded(server: BraintrustServer) -> None:
-    """Switched off, the same code gives the same answers and sends nothing."""
+    """With trace-guard disabled the same code gives the same answers and sends nothing."""
     variables = {"BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_APP_URL": server.url, "BRAINTRUST_API_URL": server.url}
     with sandbox(TRACE_GUARD_DISABLED="true", **variables) as function:
         assert function.invoke(event()).payload == ANSWER

@@ -1,4 +1,4 @@
-"""``trace-guard layer``: what is in the zip, and what is said when it can't be built."""
+"""``trace-guard layer``: the contents of the zip, and the messages of failed builds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def layer(*options: str, **more: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A layer without dependencies, and what the command said."""
+    """A layer without dependencies, and the command's output."""
     output = tmp_path_factory.mktemp("layer") / "new" / "layer.zip"
     pythons = [f"--python={version}" for version in OTHERS]
     done = layer("--no-dependencies", *pythons, "--arch", "arm64", "--output", str(output))
@@ -31,7 +31,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def test_it_holds_the_packages_and_the_programs(bare: tuple[Path, str]) -> None:
-    """The layer has both packages, the extension and the wrapper, which alone can be executed, and nothing else."""
+    """The layer has both packages, the extension and the wrapper, and only the last two are executable."""
     entries = zipfile.ZipFile(bare[0]).infolist()
     names = {entry.filename for entry in entries}
     assert {name.split("/")[0] for name in names} == TOPS
@@ -45,7 +45,7 @@ def test_it_holds_the_packages_and_the_programs(bare: tuple[Path, str]) -> None:
 
 
 def test_what_is_built_twice_is_the_same(tmp_path: Path) -> None:
-    """Two builds of one release are the same to the byte, and have bytecode that is taken as it is."""
+    """Two builds of one release are equal to the byte, and include unchecked bytecode."""
     first, second = tmp_path / "first.zip", tmp_path / "second.zip"
     for output in (first, second):
         assert layer("--no-dependencies", "--output", str(output)).returncode == 0
@@ -54,14 +54,14 @@ def test_what_is_built_twice_is_the_same(tmp_path: Path) -> None:
     names = archive.namelist()
     compiled = [name for name in names if name.endswith(".pyc")]
     assert len(compiled) == len([name for name in names if name.endswith(".py")])
-    # PEP 552: flags 1 is a hash, which is not to be checked.
+    # PEP 552: flags 1 means an unchecked hash.
     assert {archive.read(name)[4:8] for name in compiled} == {b"\x01\x00\x00\x00"}
     own = [archive.read(name) for name in compiled if "external/__pycache__/process" in name]
     assert [b"/opt/python/trace_guard_lambda/external/process.py" in code for code in own] == [True]
 
 
 def test_it_says_what_was_built_and_what_comes_next(bare: tuple[Path, str]) -> None:
-    """The command says the size and number of files, and how to publish and use the layer."""
+    """The command prints the size, the number of files, and how to publish and use the layer."""
     output, said = bare
     files = len(zipfile.ZipFile(output).infolist())
     assert f"built {output}: " in said
@@ -69,7 +69,7 @@ def test_it_says_what_was_built_and_what_comes_next(bare: tuple[Path, str]) -> N
     assert f"fileb://{output}" in said
     assert f"--compatible-runtimes python{OTHERS[0]} python{OTHERS[1]} --compatible-architectures arm64" in said
     assert "AWS_LAMBDA_EXEC_WRAPPER=/opt/trace-guard-exec" in said
-    assert "has to bring braintrust" in said
+    assert "must include braintrust" in said
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def test_it_says_what_was_built_and_what_comes_next(bare: tuple[Path, str]) -> N
 def test_what_is_wrong_is_said(
     tmp_path: Path, options: list[str], environment: dict[str, str], code: int, words: str
 ) -> None:
-    """A bad option, a file that can't be written and a pip that fails are named, and leave no zip behind."""
+    """A bad option, an unwritable file and a failing pip are reported, and leave no zip behind."""
     done = layer("--output", str(tmp_path / "layer.zip"), *options, **environment)
     assert (done.returncode, words in done.stderr, "Traceback" in done.stderr) == (code, True, False), done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_with_its_dependencies_it_stands_alone(tmp_path: Path) -> None:
-    """A layer for this Python has all that guarding a handler takes, where nothing else is installed."""
+    """A layer for this Python guards a handler where nothing else is installed."""
     output, opt = tmp_path / "layer.zip", tmp_path / "opt"
     machine = {"aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
     done = layer("--output", str(output), "--python", THIS, "--arch", machine)

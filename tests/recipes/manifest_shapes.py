@@ -1,6 +1,6 @@
-"""What may stand in the manifests of platforms that have no package with their schema; and what else stands in one.
+"""The allowed fields of manifests for platforms without a schema package, and a check against them.
 
-The shapes are the parts of the platforms' own schemas that a batch job may need, with their names and types:
+The shapes are excerpts of the platforms' schemas with names and types, limited to what a batch job may need:
 ``run.v1`` of https://cloud.google.com/run/docs/reference/rest/v1/namespaces.jobs, and ``Microsoft.App/jobs`` of
 https://learn.microsoft.com/azure/templates/microsoft.app/jobs.
 """
@@ -14,7 +14,7 @@ __all__ = ["CloudRunJob", "ContainerAppsJob", "misfits"]
 
 
 def misfits(value: Any, shape: Any, path: str = "") -> list[str]:
-    """Where a value is not as its type says: keys that are not in it, and values of another type."""
+    """The paths of unknown keys and of values of a wrong type."""
     arguments = get_args(shape)
     if NoneType in arguments:
         return misfits(value, next(one for one in arguments if one is not NoneType), path)

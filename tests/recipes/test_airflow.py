@@ -1,4 +1,4 @@
-"""The recipe for Airflow, under its real task runner, which forks each attempt and ends it by ``os._exit``."""
+"""The Airflow recipe under the real task runner, which forks each attempt and ends it with ``os._exit``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[Row]]]:
-    """The traces of both DAGs' attempts by the names of their roots, in the order of their starts."""
+    """The traces of both DAGs' attempts by root name, in order of their start."""
     home = tmp_path_factory.mktemp("airflow")
     dags = home / "dags"
     shutil.copytree(EXAMPLE, dags, ignore=shutil.ignore_patterns("__pycache__"))
@@ -57,13 +57,13 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[list[Row]
 
 
 def job(trace: list[Row]) -> dict[str, Any]:
-    """What is said of the attempt."""
+    """The job facts of an attempt."""
     said: dict[str, Any] = trace[0]["metadata"]["job"]
     return said
 
 
 def test_a_task(traces: dict[str, list[list[Row]]]) -> None:
-    """A task's one attempt is a closed trace with the facts of its DAG run, and was delivered from its process."""
+    """A task's only attempt is a closed trace with the facts of its DAG run, delivered from its own process."""
     (trace,) = traces["ticket_digest.load_tickets"]
     assert outcomes(trace) == {"ticket_digest.load_tickets": {"outcome": "ok"}}
     assert trace[0]["output"] == ["Where is my invoice?", "The app does not start."]
@@ -73,7 +73,7 @@ def test_a_task(traces: dict[str, list[list[Row]]]) -> None:
 
 
 def test_a_task_that_is_retried(traces: dict[str, list[list[Row]]]) -> None:
-    """Each attempt is a trace with its number and its own end, and both have the group and the DAG run in common."""
+    """Each attempt is a trace with its number and its own end; both share the group and the DAG run."""
     first, second = traces["ticket_digest.summarize"]
     assert parents(second) == {"ticket_digest.summarize": None, "complete": "ticket_digest.summarize"}
     assert (job(first)["attempt"], first[0]["metadata"]["trace_guard"]) == (1, {"outcome": "error"})
@@ -86,7 +86,7 @@ def test_a_task_that_is_retried(traces: dict[str, list[list[Row]]]) -> None:
 
 
 def test_a_task_that_is_killed(traces: dict[str, list[list[Row]]]) -> None:
-    """What a killed attempt left open is closed by the next one on the same disk."""
+    """The next attempt on the same disk closes what a killed attempt left open."""
     first, second = traces["killed.is_killed"]
     abandoned = {"outcome": "abandoned", "closed_by": "recovery", "reason": "process_ended"}
     assert outcomes(first) == {"killed.is_killed": abandoned, "step": abandoned}

@@ -1,4 +1,4 @@
-"""The recipe for Celery, under a real worker with a pool of forked children, which skip ``atexit`` and are killed."""
+"""The Celery recipe under a real worker whose forked children skip ``atexit`` and may be killed."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ CALLER = """
 
 
 class Worker:
-    """A worker of two children, the program that sends it tasks, and the server that their spans go to.
+    """A worker with two children, the program that sends it tasks, and the server that receives the spans.
 
-    Not every broker will do: with those that Celery polls, its children share one pipe, which is locked for ever if one
-    is killed as it reads.
+    The broker matters: children of brokers that Celery polls share one pipe, which stays locked for ever if a child
+    is killed while reading.
     """
 
     def __init__(self, server: BraintrustServer, folder: Path, broker: str) -> None:
@@ -77,16 +77,16 @@ class Worker:
         return self._log.read_text()
 
     def send(self, name: str, *args: Any, traced: bool = True, **options: Any) -> str:
-        """Send a task, by default from a span of the caller; its id."""
+        """Send a task, by default from a span of the caller, and return its id."""
         self._caller.tell(json.dumps({"name": name, "args": args, "traced": traced, **options}))
         return self._caller.hears()
 
     def stop(self, task_id: str) -> None:
-        """Have Celery end a task that runs."""
+        """Make Celery end a running task."""
         self._caller.tell(json.dumps({"stopped": task_id}))
 
     def ended(self, task_id: str, attempts: int = 1) -> list[Row]:
-        """The root spans of a task's attempts, once so many have ended, in the order of their attempts."""
+        """The root spans of a task's attempts in order, once this many have ended."""
         def found() -> list[Row]:
             rows = [row for row in self.server.span_rows() if facts(row).get("id") == task_id]
             return rows if len(rows) == attempts and all("end" in row["metrics"] for row in rows) else []
@@ -98,25 +98,25 @@ class Worker:
         return sorted(rows, key=lambda row: int(facts(row)["attempt"]))
 
     def run(self, name: str, *args: Any, **options: Any) -> Row:
-        """Send a task, and the span of its one attempt, once that has ended."""
+        """Send a task and return the span of its only attempt, once it has ended."""
         (row,) = self.ended(self.send(name, *args, **options))
         return row
 
     def trace_of(self, row: Row) -> dict[str, str | None]:
-        """The names of the spans of a trace with those of their parents; none of them is open."""
+        """The names of a trace's spans with the names of their parents. All spans must be closed."""
         rows = [one for one in self.server.span_rows() if one["root_span_id"] == row["root_span_id"]]
         assert [one for one in rows if "end" not in one["metrics"]] == []
         return parents(rows)
 
 
 def facts(row: Row) -> dict[str, Any]:
-    """What the recipe says of an attempt."""
+    """The recipe's metadata about an attempt."""
     said: dict[str, Any] = (row.get("metadata") or {}).get("job", {})
     return said
 
 
 def guarded(row: Row) -> dict[str, Any]:
-    """How a span ended."""
+    """trace-guard's metadata about how a span ended."""
     said: dict[str, Any] = row["metadata"]["trace_guard"]
     return said
 
@@ -136,7 +136,7 @@ def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
 
 
 def test_a_task_is_a_child_of_the_span_that_sent_it(worker: Worker) -> None:
-    """A task's span is delivered at its end, below the span that sent it, with what the task was given and gave."""
+    """A task's span is delivered at its end as a child of the sending span, with arguments and result."""
     row = worker.run("tasks.classify", "Where is my invoice?")
     assert worker.trace_of(row) == {"caller": None, "tasks.classify": "caller", "complete": "tasks.classify"}
     assert (guarded(row), row["input"], row["output"]) == (
@@ -146,7 +146,7 @@ def test_a_task_is_a_child_of_the_span_that_sent_it(worker: Worker) -> None:
 
 
 def test_a_task_that_raises(worker: Worker) -> None:
-    """What a task raises stands on its span, and a task that no span sent has a trace of its own."""
+    """A task's exception is on its span, and a task that no span sent has its own trace."""
     row = worker.run("cases.fails", traced=False)
     assert worker.trace_of(row) == {"cases.fails": None}
     assert (guarded(row), row["error"].splitlines()[-1]) == ({"outcome": "error"}, "ValueError: no such order")
@@ -154,7 +154,7 @@ def test_a_task_that_raises(worker: Worker) -> None:
 
 
 def test_a_retry_stands_beside_the_first_attempt(worker: Worker) -> None:
-    """Every attempt of a task is a span with its number and its own end, and all are in one trace."""
+    """Every attempt is a span with its number and its own end, and all are in one trace."""
     tasks = {
         traced: worker.send("tasks.classify_under_load", "An invoice", 2, traced=traced) for traced in (True, False)
     }
@@ -170,14 +170,14 @@ def test_a_retry_stands_beside_the_first_attempt(worker: Worker) -> None:
 
 
 def test_what_celery_does_not_catch(worker: Worker) -> None:
-    """A task that ends its process with SystemExit is closed and delivered before."""
+    """The span of a task that raises SystemExit is closed and delivered before the process ends."""
     row = worker.run("cases.leaves", 3)
     assert (guarded(row), row["error"].splitlines()[-1]) == ({"outcome": "error"}, "SystemExit: 3")
 
 
 def test_time_limits(worker: Worker) -> None:
-    """A task past its soft limit ends with Celery's exception; one past its hard limit is closed as timed out, and
-    delivered, before the pool kills its process."""
+    """A task past its soft limit ends with Celery's exception; past its hard limit it is closed as timed out and
+    delivered before its process is killed."""
     limits = [
         worker.send("cases.waits", 30, **{limit: seconds})
         for limit, seconds in (("soft_time_limit", 1), ("time_limit", 2))
@@ -193,14 +193,14 @@ def test_time_limits(worker: Worker) -> None:
 
 
 def test_a_child_that_is_killed(worker: Worker) -> None:
-    """What a killed child left open is closed and delivered by the one that takes its place."""
+    """The replacement of a killed child closes and delivers what it left open."""
     row = worker.run("cases.dies")
     assert guarded(row) == {"outcome": "abandoned", "closed_by": "recovery", "reason": "process_ended"}
     assert worker.trace_of(row) == {"caller": None, "cases.dies": "caller", "step": "cases.dies"}
 
 
 def test_a_task_that_is_revoked(worker: Worker) -> None:
-    """A task that Celery terminates is closed as terminated, and so is what it had open."""
+    """A task that Celery terminates is closed as terminated, and so are its open spans."""
     task_id = worker.send("cases.waits", 60)
     until(lambda: worker.server.open_spans(), what="its start")
     worker.stop(task_id)
@@ -211,7 +211,7 @@ def test_a_task_that_is_revoked(worker: Worker) -> None:
 
 
 def test_the_worker_is_stopped(worker: Worker) -> None:
-    """On SIGTERM a task under way comes to its own end, and the children leave nothing undelivered."""
+    """On SIGTERM a running task ends normally, and the children deliver everything."""
     task_id = worker.send("cases.waits", 1)
     until(lambda: worker.server.open_spans(), what="its start")
     worker.process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""How the batch example is deployed: its image, and a manifest for each platform."""
+"""The deployment of the batch example: its image, and a manifest for each platform."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHAPES = {"cloud_run_job": CloudRunJob, "container_apps_job": ContainerAppsJob, 
 
 
 class CloudFormation(yaml.SafeLoader):
-    """Reads a template; what its functions are given stands for their results."""
+    """Reads a template. The arguments of its functions stand for their results."""
 
 
 CloudFormation.add_multi_constructor("!", lambda loader, name, node: loader.construct_object(
@@ -41,7 +41,7 @@ def manifest(name: str) -> dict[str, Any]:
 
 
 def containers() -> dict[str, dict[str, Any]]:
-    """The one container of each manifest, by the manifest's name."""
+    """The only container of each manifest, by the manifest's name."""
     template = yaml.load(AWS_BATCH.read_text(), CloudFormation)
     return {
         "aws_batch": template["Resources"]["Definition"]["Properties"]["ContainerProperties"],
@@ -52,7 +52,7 @@ def containers() -> dict[str, dict[str, Any]]:
 
 
 def variables(container: dict[str, Any]) -> dict[str, Any]:
-    """Names of variables, and their values: text, or where it comes from."""
+    """Environment variables by name, with their values or sources."""
     given = [*container.get("env", ()), *container.get("Environment", ()), *container.get("Secrets", ())]
     return {
         one.get("name") or one["Name"]: one.get("value") or one.get("Value") or {**one} for one in given
@@ -61,7 +61,7 @@ def variables(container: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def image() -> dict[str, list[str]]:
-    """What the Dockerfile says by instruction, and in the order of its lines."""
+    """The lines of the Dockerfile, grouped by instruction, in order."""
     said: dict[str, list[str]] = {}
     with (EXAMPLE / "Dockerfile").open("rb") as file:
         for line in DockerfileParser(fileobj=file).structure:
@@ -80,7 +80,7 @@ def lint(template: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_supervisor_is_process_1(image: dict[str, list[str]]) -> None:
-    """The image starts the example under ``trace-guard run``, without a shell in between that would keep signals."""
+    """The image runs the example under ``trace-guard run`` as PID 1, without a shell that would swallow signals."""
     (entrypoint,), (command,) = ([json.loads(line) for line in image[name]] for name in ("ENTRYPOINT", "CMD"))
     assert entrypoint == ["trace-guard", "run", "--"]
     assert "trace-guard" in {script.name for script in entry_points(group="console_scripts")}
@@ -90,7 +90,7 @@ def test_the_supervisor_is_process_1(image: dict[str, list[str]]) -> None:
 
 
 def test_the_image_can_write_its_journal(image: dict[str, list[str]]) -> None:
-    """The journal is on a volume that belongs to the user whom the image runs as, who is not root."""
+    """The journal is on a volume that belongs to the image's user, who is not root."""
     (user,), (volume,) = image["USER"], image["VOLUME"]
     assert int(user) > 0
     assert environment_of(image) == {"PYTHONUNBUFFERED": "1", "TRACE_GUARD_DIR": volume}
@@ -99,20 +99,20 @@ def test_the_image_can_write_its_journal(image: dict[str, list[str]]) -> None:
 
 
 def test_aws_batch_takes_it() -> None:
-    """The template is one that CloudFormation takes, by AWS's own linter."""
+    """AWS's own linter accepts the CloudFormation template."""
     done = lint(AWS_BATCH)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_platform_takes_it(name: str) -> None:
-    """Every key in a manifest is one that the platform knows, with a value of its type."""
+    """Every key of a manifest exists in the platform's schema, with a value of its type."""
     assert misfits(manifest(name), SHAPES[name]) == []
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_what_the_platform_would_not_take_is_found_out(name: str) -> None:
-    """A key that does not exist, and a value of another type, are told from those that are right."""
+    """The check reports keys that do not exist and values of a wrong type."""
     text = (DEPLOY / f"{name}.yaml").read_text()
     (strange,) = misfits(yaml.safe_load(text.replace("image: ", "images: ")), SHAPES[name])
     assert strange.endswith("containers[0].images is not known")
@@ -121,14 +121,14 @@ def test_what_the_platform_would_not_take_is_found_out(name: str) -> None:
 
 
 def test_kubernetes_has_what_it_requires() -> None:
-    """Nothing is missing in the manifest for Kubernetes that its API insists on."""
+    """The Kubernetes manifest has every field that the API requires."""
     job = KubernetesJob.from_dict(manifest("kubernetes_job"))
     assert job.spec.template.spec.containers[0].name == "job"
 
 
 @pytest.mark.parametrize("name", [*SHAPES, "aws_batch"])
 def test_the_image_is_started_as_it_is(name: str, image: dict[str, list[str]]) -> None:
-    """No manifest takes the supervisor out, and each gives the key as a secret and no variable that does not exist."""
+    """Every manifest keeps the supervisor, passes the key as a secret, and sets only variables that exist."""
     container = containers()[name]
     assert "command" not in container
     assert container.get("Command", json.loads(image["CMD"][0])) == json.loads(image["CMD"][0])
@@ -141,7 +141,7 @@ def test_the_image_is_started_as_it_is(name: str, image: dict[str, list[str]]) -
 
 @pytest.mark.parametrize("name", ["container_apps_job", "kubernetes_job"])
 def test_the_journal_outlives_the_container(name: str, image: dict[str, list[str]]) -> None:
-    """Where containers are restarted in place, the journal is on a volume that stays."""
+    """Where containers are restarted in place, the journal is on a volume that persists."""
     mounts = {one["mountPath"]: one.get("name") or one["volumeName"] for one in containers()[name]["volumeMounts"]}
     document = manifest(name)
     template = document["spec"]["template"]["spec"] if "spec" in document else document["properties"]["template"]
@@ -149,7 +149,7 @@ def test_the_journal_outlives_the_container(name: str, image: dict[str, list[str
 
 
 def test_kubernetes_and_the_code_agree(image: dict[str, list[str]]) -> None:
-    """The pod's grace is what the code takes for it, its user is the image's, and its facts stand on the root."""
+    """The pod's grace equals the grace in the code, its user is the image's, and its facts are on the root span."""
     pod = manifest("kubernetes_job")["spec"]["template"]["spec"]
     given = {name: f"the-{name}" for name in variables(pod["containers"][0])}
     platform = detect({**given, "KUBERNETES_SERVICE_HOST": "10.0.0.1"})
@@ -163,5 +163,5 @@ def test_kubernetes_and_the_code_agree(image: dict[str, list[str]]) -> None:
 
 
 def test_the_grace_of_cloud_run() -> None:
-    """On Cloud Run, which grants ten seconds whatever the manifest says, that is what the code counts on."""
+    """On Cloud Run the code assumes the fixed grace of ten seconds, whatever the manifest says."""
     assert detect({"CLOUD_RUN_JOB": manifest("cloud_run_job")["metadata"]["name"]}).grace == 10

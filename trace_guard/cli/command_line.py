@@ -1,5 +1,4 @@
-"""The options of ``trace-guard``, and what its exit code says: 0 all is well, 1 something is wrong, 2 it was
-called wrongly."""
+"""The options of ``trace-guard``. The exit code is 0 for success, 1 for a problem, and 2 for a usage error."""
 
 from __future__ import annotations
 
@@ -22,29 +21,29 @@ __all__ = ["main"]
 
 Command: TypeAlias = Callable[[argparse.Namespace, Settings], int]
 
-_CALLED_WRONGLY = 2
+_USAGE_ERROR = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command, and return its exit code.
+    """Run a command and return its exit code.
 
     Args:
         argv: the arguments after the program's name; by default those of this process.
 
     Raises:
-        SystemExit: the arguments are not understood, or ask for help or the version.
+        SystemExit: the arguments are invalid, or ask for help or the version.
     """
-    # Behind it everything is the command's to be run, whatever it looks like.
+    # Everything after `--` belongs to the command that `run` starts.
     words = list(sys.argv[1:] if argv is None else argv)
-    behind = words.index("--") if "--" in words else len(words)
+    separator = words.index("--") if "--" in words else len(words)
     parser = _parser()
-    arguments = parser.parse_args(words[:behind])
+    arguments = parser.parse_args(words[:separator])
     if arguments.command == "run":
-        return _run(arguments, words[behind + 1 :])
-    if behind < len(words):
-        parser.error("only `trace-guard run` takes a command behind `--`")
+        return _run(arguments, words[separator + 1 :])
+    if separator < len(words):
+        parser.error("only `trace-guard run` takes a command after `--`")
     if isinstance(sys.stdout, TextIOWrapper):
-        # A name in a trace may hold letters that the terminal's encoding has not.
+        # Names in traces may have characters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         settings = Settings.from_env(dir=getattr(arguments, "dir", None))
@@ -53,12 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except SettingsError as error:
         print_error(error)
-        return _CALLED_WRONGLY
+        return _USAGE_ERROR
     except TraceGuardError as error:
         print_error(error)
         return 1
     except BrokenPipeError:
-        # `trace-guard traces | head` has seen enough. The exit of Python would else complain as it flushes.
+        # The reader has closed the pipe: `trace-guard traces | head`. Python would report an error when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + getattr(signal, "SIGPIPE", 13)
     except KeyboardInterrupt:
@@ -71,7 +70,7 @@ def _run(arguments: argparse.Namespace, command: Sequence[str]) -> int:
         from ..supervisor.redact_command import redact_command
 
         words = printable(shlex.join(redact_command(arguments.words, Payload())))
-        arguments.fail(f"the command comes behind `--`: trace-guard run [options] -- {words}")
+        arguments.fail(f"the command goes after `--`: trace-guard run [options] -- {words}")
     if not command or not command[0]:
         arguments.fail("a command is missing: trace-guard run [options] -- COMMAND [arguments]")
     from .run import run_command
@@ -80,7 +79,7 @@ def _run(arguments: argparse.Namespace, command: Sequence[str]) -> int:
 
 
 def _command(name: str) -> Command:
-    """Commands are imported when they are called, so that each starts as fast as it can."""
+    """The function of a command. Its module is imported only when it is called, so that every command starts fast."""
     if name in ("traces", "show"):
         from . import traces
 
@@ -101,36 +100,36 @@ def _command(name: str) -> Command:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="trace-guard", description="No Braintrust trace stays in progress.",
-        epilog="Exit code: 0 if all is well, 1 if something is wrong, 2 if it was called wrongly.",
+        epilog="Exit code: 0 for success, 1 for a problem, 2 for a usage error.",
     )
     parser.add_argument("--version", action="version", version=f"trace-guard {__version__}")
     # Accepted before and after the command's name; SUPPRESS keeps the later parser from undoing the earlier.
     everywhere = argparse.ArgumentParser(add_help=False)
-    for each in (parser, everywhere):
-        each.add_argument(
+    for target in (parser, everywhere):
+        target.add_argument(
             "--dir", default=argparse.SUPPRESS, metavar="DIR",
             help="trace-guard's directory, instead of TRACE_GUARD_DIR",
         )
     as_json = argparse.ArgumentParser(add_help=False)
-    as_json.add_argument("--json", action="store_true", help="for machines")
+    as_json.add_argument("--json", action="store_true", help="print JSON")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     traces = commands.add_parser(
         "traces", parents=[everywhere, as_json], help="list the traces in the local store, newest first"
     )
-    traces.add_argument("--limit", type=_whole, default=50, metavar="N", help="how many at most (default: 50)")
-    traces.add_argument("--project", metavar="P", help="only those of this project")
+    traces.add_argument("--limit", type=_whole, default=50, metavar="N", help="the most traces to list (default: 50)")
+    traces.add_argument("--project", metavar="P", help="list only traces of this project")
     show = commands.add_parser(
         "show", parents=[everywhere, as_json],
-        help="show one trace: its spans, how long they took, how each was closed",
+        help="show one trace: its spans, their durations, and how each was closed",
     )
     show.add_argument("root", metavar="ROOT", help="the root span's id, or its first characters")
     commands.add_parser(
         "status", parents=[everywhere, as_json],
-        help="what lies in the journals: undelivered rows, dead processes, refused rows; exit code 1 if any is wrong",
+        help="show undelivered rows, journals of dead processes and refused rows; exit code 1 if there is a problem",
     )
     recover = commands.add_parser(
-        "recover", parents=[everywhere, as_json], help="close and deliver what dead processes left behind"
+        "recover", parents=[everywhere, as_json], help="close and deliver the traces that dead processes left behind"
     )
     recover.add_argument(
         "--timeout", type=_seconds, default=30.0, metavar="SECONDS",
@@ -138,39 +137,39 @@ def _parser() -> argparse.ArgumentParser:
     )
     run = commands.add_parser(
         "run", parents=[everywhere], usage="trace-guard run [--name N] [--grace SECONDS] [--project P] -- COMMAND ...",
-        help="run a program as a trace of its own, which is closed and delivered also if the program is killed",
-        epilog="The exit status is that of the program, or 128 and the number of the signal that killed it. 126 and "
-               "127: it can't be executed, or is not there.",
+        help="run a program and trace it; its trace is closed and delivered even if the program is killed",
+        epilog="The exit status is the program's, or 128 plus the number of the signal that killed it; 126 if the "
+               "program can't be executed, 127 if it does not exist.",
     )
     run.set_defaults(fail=run.error)
-    run.add_argument("--name", metavar="N", help="of the root span (default: the name of the program or script)")
+    run.add_argument("--name", metavar="N", help="name of the root span (default: the name of the program or script)")
     run.add_argument(
         "--grace", type=_seconds, metavar="SECONDS",
-        help="between the platform's SIGTERM and its SIGKILL (default: those of the platform, mostly 30): a program "
-             "that has not ended shortly before is killed, so that its trace can be closed and delivered",
+        help="time between the platform's SIGTERM and its SIGKILL (default: the platform's, usually 30); a program "
+             "that is still running shortly before the end is killed, so that its trace can be closed and delivered",
     )
     run.add_argument("--project", metavar="P", help="Braintrust project, instead of TRACE_GUARD_PROJECT")
     run.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     commands.add_parser(
         "demo", parents=[everywhere],
-        help="guard a real Lambda function that fails in every way, against a stand-in of Braintrust",
+        help="run a guarded Lambda function that fails in every way, against a simulated Braintrust",
     )
     layer = commands.add_parser(
         "layer", parents=[everywhere],
-        help="build a Lambda layer: the packages, an extension that outlives the function, and a wrapper for "
-             "functions whose code is to stay as it is",
+        help="build a Lambda layer: the packages, an extension that outlives the function, and a wrapper that guards "
+             "functions without code changes",
     )
     layer.add_argument("--output", default="layer.zip", metavar="FILE", help="the zip to write (default: layer.zip)")
     layer.add_argument(
-        "--arch", choices=("x86_64", "arm64"), default="x86_64", help="of the function (default: x86_64)"
+        "--arch", choices=("x86_64", "arm64"), default="x86_64", help="the function's architecture (default: x86_64)"
     )
     layer.add_argument(
         "--python", action="append", type=_python, metavar="X.Y",
-        help="of the function, such as 3.12; may be given several times (default: that of this command)",
+        help="the function's Python version, such as 3.12; repeatable (default: the version of this command)",
     )
     layer.add_argument(
         "--no-dependencies", dest="dependencies", action="store_false",
-        help="leave out braintrust and what it needs, for functions that bring it",
+        help="leave out braintrust and its dependencies, for functions that include them",
     )
     return parser
 

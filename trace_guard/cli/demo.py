@@ -1,4 +1,4 @@
-"""``trace-guard demo``: a guarded function that fails in every way, and not one trace left in progress."""
+"""``trace-guard demo``: runs a guarded function that fails in every way, and shows that no trace stays in progress."""
 
 from __future__ import annotations
 
@@ -35,15 +35,16 @@ _GOOD = ("delivered", "by the next start", "spooled, sent later")
 
 
 def run_demo(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Play every scenario, a line each, and list the traces; 1 if one is in progress or missing."""
+    """Run every scenario, print a line for each, and list the traces. Returns 1 if a trace is in progress or
+    missing."""
     code = _agent()
     _check_runtime()
     from .demo_stage import ROUND_TRIP, Stage
 
     began = time.monotonic()
-    say("A support agent under AWS's own Lambda runtime client; @guard_handler is all it has of trace-guard.", "bold")
-    say(f"It is {code / 'app.py'}.")
-    say(f"Braintrust is a stand-in on this machine, with a round trip of {ROUND_TRIP * 1000:.0f} ms.")
+    say("A support agent runs under AWS's own Lambda runtime client, guarded by @guard_handler alone.", "bold")
+    say(f"Its code is {code / 'app.py'}.")
+    say(f"Braintrust is simulated on this machine, with a round trip of {ROUND_TRIP * 1000:.0f} ms.")
     say("")
     with Stage(code) as stage:
         display = _Display()
@@ -51,20 +52,20 @@ def run_demo(arguments: argparse.Namespace, settings: Settings) -> int:
         display.close()
         traces, missing = stage.traces(), stage.missing()
     say("")
-    say("closed for it: spans that something else than their own code had to close", "dim")
-    say("added: what the caller waited longer than for the same function without tracing, medians", "dim")
+    say("closed for it: spans that trace-guard closed, as their own code did not", "dim")
+    say("added: median extra time that the caller waited, compared with the same function without tracing", "dim")
     say("")
-    shown = {one.trace.root_span_id for one in seen if one.trace}
+    shown = {observed.trace.root_span_id for observed in seen if observed.trace}
     listed = [trace for trace in traces if trace.root_span_id in shown or trace.in_progress]
     print_traces(listed)
     if len(traces) > len(listed):
-        say(f"and {count(len(traces) - len(listed), 'other trace')}, of repetitions to measure and invocations between")
+        say(f"and {count(len(traces) - len(listed), 'other trace')}, of repeated and intermediate invocations")
     say("")
     return _conclude(traces, missing, time.monotonic() - began)
 
 
 def _conclude(traces: Sequence[TraceSummary], missing: int, seconds: float) -> int:
-    """Say whether all went well; the exit code."""
+    """Print the verdict and return the exit code."""
     in_progress = sum(trace.in_progress for trace in traces)
     failed = bool(in_progress or missing)
     verdict = f"{count(in_progress, 'trace')} in progress" if in_progress else "none in progress"
@@ -92,7 +93,7 @@ def _row(name: str, seen: Observed) -> tuple[Cell, ...]:
 
 
 class _Display:
-    """Shows each line as soon as it is known: a table that grows on a terminal, else line by line."""
+    """Shows each line as soon as it is known: as a growing table on a terminal, else line by line."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[Cell, ...]] = []
@@ -135,19 +136,20 @@ class _Display:
 
 
 def _agent() -> Path:
-    """The directory of the example: in an installed package a copy of it, in a checkout the example itself."""
+    """The directory of the demo's function: a copy of the example in an installed package, the example itself in a
+    checkout."""
     package = Path(__file__).resolve().parent
     places = (package / "demo_agent", package.parents[1] / "examples" / "lambda_agent")
     for place in places:
         if (place / "app.py").is_file():
             return place
-    raise TraceGuardError(f"the demo's function is not there: neither {places[0]} nor {places[1]} has an app.py")
+    raise TraceGuardError(f"the demo's function is missing: neither {places[0]} nor {places[1]} has an app.py")
 
 
 def _check_runtime() -> None:
     if sys.platform != "linux":
-        raise TraceGuardError("the demo runs AWS's runtime client, which needs Linux: run it in a container")
+        raise TraceGuardError("the demo needs Linux for AWS's runtime client: run it in a container")
     if importlib.util.find_spec("awslambdaric") is None:
         raise TraceGuardError(
-            'the demo runs AWS\'s own runtime client, which is not installed: pip install "trace-guard[cli,testing]"'
+            'the demo needs AWS\'s runtime client, which is not installed: pip install "trace-guard[cli,testing]"'
         )

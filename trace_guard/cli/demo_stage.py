@@ -1,7 +1,7 @@
-"""What ``trace-guard demo`` does: it has one guarded function fail in every way, and looks on from outside.
+"""The scenarios of ``trace-guard demo``: one guarded function fails in every way and is observed from outside.
 
-Nothing here is told by the guard itself. What the caller got comes from the sandbox, what became of the trace
-from the rows and requests of the server, and what waits on disk from the journal.
+The guard itself reports nothing here. The sandbox shows what the caller got, the server's rows and requests show the
+trace, and the journal shows what waits on disk.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from ..testing import BraintrustServer, InvokeResult, LambdaSandbox
 __all__ = ["ROUND_TRIP", "Act", "Observed", "Stage"]
 
 ROUND_TRIP = 0.050
-"""Seconds that the stand-in of Braintrust takes for an answer."""
+"""The response time of the simulated Braintrust, in seconds."""
 
 _PROJECT = "demo-agent"
 _TIMEOUT = 4.0
-# Of the invocation that is to reach its timeout.
+# For the invocation that times out.
 _SHORT_TIMEOUT = 1.5
 _WARM_REPETITIONS = 7
 # Each of these needs a new process.
 _COLD_REPETITIONS = 3
-# Fewer than make the guard stop trying for a while, which is worth a look of its own.
+# Fewer failures than open the guard's breaker.
 _DOWN_REPETITIONS = 2
 _LATEST = 5.0
 
 
 @dataclass(frozen=True)
 class Observed:
-    """What was seen of one scenario.
+    """What was observed in one scenario.
 
     Attributes:
-        caller_got: the answer, or the error in the words of the service.
-        trace: as the server has it in the end; None if it has none.
-        closed: how many of its spans were closed by something else than their own code.
-        delivery: when the server had the whole trace, in words.
-        added: seconds that the caller waited longer than for the same function unguarded; None where that
-            can't be compared.
+        caller_got: the answer, or the error that the service reports.
+        trace: the final trace on the server; None if there is none.
+        closed: the number of spans that trace-guard closed.
+        delivery: how and when the whole trace reached the server.
+        added: extra seconds that the caller waited, compared with the unguarded function; None if there is no
+            comparison.
     """
 
     caller_got: str
@@ -62,7 +62,7 @@ Act = Callable[[], Observed]
 
 
 class Stage:
-    """The function twice, guarded and not, and a server. Use it with ``with``.
+    """The guarded function, the same function unguarded, and a server. Use it as a context manager.
 
     Args:
         code: the directory of the function.
@@ -81,7 +81,7 @@ class Stage:
         self._unguarded = self._sandbox(code, {**self._env, "TRACE_GUARD_DISABLED": "true"})
         self._unguarded_seconds: dict[str, float] = {}
         self.invocations: list[str] = []
-        """The ids of all guarded invocations so far."""
+        """The ids of all guarded invocations."""
 
     def _sandbox(self, code: Path, env: Mapping[str, str]) -> LambdaSandbox:
         return self._on_exit.enter_context(
@@ -97,7 +97,7 @@ class Stage:
         self._on_exit.close()
 
     def acts(self) -> Iterator[tuple[str, Act]]:
-        """The scenarios in their order, each to be played before the next is asked for."""
+        """The scenarios in order. Run each before taking the next."""
         yield "returns", lambda: self._compared("returns", _WARM_REPETITIONS)
         yield "raises", lambda: self._compared("raises", _WARM_REPETITIONS)
         yield "leaves a span open", lambda: self._compared("leaves_open", _WARM_REPETITIONS)
@@ -107,18 +107,18 @@ class Stage:
         yield "backend down, up again", self._backend_down
 
     def traces(self) -> list[TraceSummary]:
-        """What the server has, newest first."""
+        """The traces on the server, newest first."""
         return summarize(self.server.span_rows(), self._projects)
 
     def missing(self) -> int:
-        """How many guarded invocations have no trace on the server."""
+        """The number of guarded invocations without a trace on the server."""
         found = {_invocation_id(row) for row in self.server.span_rows()}
         return len(set(self.invocations) - found)
 
     # The scenarios
 
     def _compared(self, scenario: str, repetitions: int) -> Observed:
-        """Invoke once to look at, and several times more, by turns with the unguarded function, to measure."""
+        """Invoke once to observe, then repeatedly to measure, alternating with the unguarded function."""
         shown, at_answer = self._invoke(scenario)
         self._unguarded.invoke(_event(scenario))
         guarded, unguarded = [], []
@@ -132,7 +132,7 @@ class Stage:
         return self._observed(*self._invoke("times_out", deadline=_SHORT_TIMEOUT))
 
     def _killed(self) -> Observed:
-        """Killed as soon as the server shows the trace in progress, so that it is known to hang there."""
+        """Kill the function once the server shows the trace in progress, so that the trace would hang there."""
         killed, at_answer = self._invoke("slow", kill_when=self.server.open_spans)
         self._invoke("returns")
         return self._observed(killed, at_answer)
@@ -142,7 +142,7 @@ class Stage:
         shown, at_answer = self._invoke("returns")
         seconds = [shown.seconds, *(self._invoke("returns")[0].seconds for _ in range(_DOWN_REPETITIONS - 1))]
         self.server.accept_connections()
-        # As traffic goes on: the next invocation brings what waits, unless the guard still rests from its failures.
+        # The next invocation delivers the waiting rows, unless the guard's breaker is still open.
         limit = time.monotonic() + _LATEST
         self._invoke("returns")
         while not self._rows_of(shown) and time.monotonic() < limit:
@@ -152,7 +152,7 @@ class Stage:
     # Looking on
 
     def _invoke(self, scenario: str, **limits: Any) -> tuple[InvokeResult, _Held]:
-        """Invoke the guarded function; also what server and journal held when the caller had its answer."""
+        """Invoke the guarded function. Also returns what server and journal held when the caller got its answer."""
         result = self._guarded.invoke(_event(scenario), **limits)
         self.invocations.append(result.request_id)
         return result, _Held(self._rows_of(result), self._pending_rows())
@@ -168,7 +168,7 @@ class Stage:
         )
 
     def _wait_until_closed(self, result: InvokeResult) -> None:
-        """A request whose sender is frozen by now may still be on its way."""
+        """Wait for a request that may still be on its way, although its sender is frozen."""
         def closed() -> bool:
             rows = self._rows_of(result)
             return bool(rows) and all(map(has_ended, rows))
@@ -176,7 +176,7 @@ class Stage:
         try:
             self.server.wait_for(closed, timeout=_LATEST)
         except TimeoutError:
-            return  # then that is what there is to see
+            return  # the open trace is what is observed
 
     def _rows_of(self, result: InvokeResult) -> list[Row]:
         rows = self.server.span_rows()
@@ -190,7 +190,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class _Held:
-    """What there was of a trace when its caller had the answer: rows on the server, and rows on disk."""
+    """The trace when its caller got the answer: rows on the server and rows on disk."""
 
     rows: Sequence[Row]
     pending_rows: int

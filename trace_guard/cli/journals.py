@@ -1,4 +1,4 @@
-"""``trace-guard status`` and ``trace-guard recover``: what has not been delivered yet."""
+"""``trace-guard status`` and ``trace-guard recover``: the rows that are not delivered yet."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .words import count, size
 
 __all__ = ["recover_orphans", "show_status"]
 
-# More journals than fit on a screen or two are only counted; `--json` has them all.
-_SHOWN = 50
+# The table lists at most this many journals; `--json` lists all of them.
+_MOST_LISTED = 50
 
 
 def show_status(arguments: argparse.Namespace, settings: Settings) -> int:
-    """The directory, the destination, each journal and what is wrong; 1 if anything is."""
+    """Print the directory, the destination, each journal and each problem. Returns 1 if there is a problem."""
     status = read_status(settings)
     if arguments.json:
         print(json.dumps(status.to_json()))
@@ -29,7 +29,7 @@ def show_status(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def recover_orphans(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Close and deliver what dead processes left behind; 1 if something is still left."""
+    """Close and deliver what dead processes left behind. Returns 1 if something remains."""
     # Looking for orphans must not make a directory where somebody mistyped one.
     directory = locate(settings.dir)
     found = directory.exists()
@@ -76,10 +76,10 @@ def _print_status(status: Status) -> None:
                 str(journal.open_spans),
                 journal.destination if journal.ours else Styled(journal.destination, "yellow"),
             )
-            for journal in status.journals[:_SHOWN]
+            for journal in status.journals[:_MOST_LISTED]
         ])
-        if len(status.journals) > _SHOWN:
-            say(f"and {count(len(status.journals) - _SHOWN, 'more journal')}: see `trace-guard status --json`")
+        if len(status.journals) > _MOST_LISTED:
+            say(f"and {count(len(status.journals) - _MOST_LISTED, 'more journal')}: see `trace-guard status --json`")
     say("")
     for problem in status.problems:
         say(f"problem: {problem}", style="red")

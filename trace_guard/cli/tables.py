@@ -1,6 +1,6 @@
-"""Tables and plain lines for people: drawn by ``rich`` on a terminal, aligned text anywhere else.
+"""Tables and lines for people: drawn by ``rich`` on a terminal, aligned plain text elsewhere.
 
-``rich`` (extra ``cli``) is only imported when a terminal is there to draw on, and is not missed if it isn't.
+``rich`` (extra ``cli``) is imported only for a terminal. Without it the output is plain text.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-        right: to be aligned on the right, as numbers are.
-        folds: on a narrow screen its texts take several lines, so that the other columns keep to one.
-        width: characters that it takes at least, where lines are printed before all of them are known.
+        right: align on the right, as for numbers.
+        folds: wrap long texts on a narrow screen, so that the other columns keep to one line.
+        width: the least width in characters, for tables that are printed line by line.
     """
 
     title: str
@@ -31,7 +31,7 @@ class Column(NamedTuple):
 
 
 class Styled(NamedTuple):
-    """A text and a style of ``rich`` for it, which only shows on a terminal."""
+    """A text with a style of ``rich``, which shows on a terminal only."""
 
     text: str
     style: str
@@ -41,7 +41,7 @@ Cell: TypeAlias = str | Styled
 
 
 def terminal() -> Any:
-    """A ``rich`` console, or None if stdout is no terminal or ``rich`` is not installed."""
+    """A ``rich`` console; None if stdout is not a terminal or ``rich`` is not installed."""
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return None
     try:
@@ -61,7 +61,7 @@ def say(text: str, style: str = "") -> None:
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
-    """Print a table; as wide as it has to be in a pipe, as wide as the screen on a terminal."""
+    """Print a table: at its full width in a pipe, at the width of the screen on a terminal."""
     console = terminal()
     if console is not None:
         console.print(table(columns, rows))
@@ -71,7 +71,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> No
 
 
 def table(columns: Sequence[Column], rows: Iterable[Sequence[Cell]]) -> Any:
-    """The same as an object that ``rich`` draws."""
+    """The table as an object that ``rich`` draws."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -90,7 +90,7 @@ def aligned(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], header: b
     """The lines of a table in plain text.
 
     Args:
-        header: whether the titles come first.
+        header: start with the titles.
     """
     texts = [[plain(cell) for cell in row] for row in rows]
     titles = [column.title.upper() for column in columns]

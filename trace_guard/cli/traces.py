@@ -1,4 +1,4 @@
-"""``trace-guard traces`` and ``trace-guard show``: what the local store has."""
+"""``trace-guard traces`` and ``trace-guard show``: print the local store."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_CANDIDATES = 10
 
 
 def list_traces(arguments: argparse.Namespace, settings: Settings) -> int:
-    """The newest traces as a table, or as ``{"traces": [...]}``; see :class:`TraceSummary`."""
+    """Print the newest traces as a table, or as ``{"traces": [...]}``; see :class:`TraceSummary`."""
     store = LocalStore(locate(settings.dir) / STORE_NAME)
     traces = store.traces(arguments.limit, arguments.project)
     if arguments.json:
@@ -35,7 +35,7 @@ def list_traces(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def show_trace(arguments: argparse.Namespace, settings: Settings) -> int:
-    """One trace as a tree of spans, or as ``{"trace": {...}, "spans": [...]}``; see
+    """Print one trace as a tree of spans, or as ``{"trace": {...}, "spans": [...]}``; see
     :class:`trace_guard.backends.summaries.SpanSummary`."""
     store = LocalStore(locate(settings.dir) / STORE_NAME)
     roots = store.find_root(arguments.root)
@@ -52,12 +52,12 @@ def show_trace(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def print_traces(traces: Sequence[TraceSummary]) -> None:
-    """Print a table of traces, each with as much of its id as ``show`` needs."""
+    """Print a table of traces. Each id is cut to a prefix that ``show`` accepts."""
     columns = (
         Column("root"), Column("started"), Column("took", right=True), Column("project", folds=True),
         Column("name", folds=True), Column("outcome"), Column("spans", right=True), Column("error", folds=True),
     )
-    length = _telling_length([trace.root_span_id for trace in traces])
+    length = _unique_length([trace.root_span_id for trace in traces])
     print_table(columns, [
         (
             Styled(trace.root_span_id[:length], "cyan"),
@@ -92,7 +92,7 @@ def _print_trace(trace: TraceSummary, spans: Sequence[SpanSummary]) -> None:
 
 
 def _how(span: SpanSummary) -> tuple[Cell, Cell, Cell]:
-    """How a span ended, who closed it if its own code did not, and its error."""
+    """How a span ended, what closed it, and its error."""
     if span.end is None:
         return outcome(span.outcome, in_progress=True), "-", span.error or ""
     by = f"{span.closed_by}: {span.reason}" if span.reason else span.closed_by
@@ -101,10 +101,10 @@ def _how(span: SpanSummary) -> tuple[Cell, Cell, Cell]:
 
 
 def _branches(depths: Sequence[int]) -> list[str]:
-    """What to draw before the name of each span of a tree, which is given in order by the depths of its spans."""
+    """The lines to draw before each span of a tree, given the depths of the spans in order."""
     tee, corner, bar = ("├─ ", "└─ ", "│  ") if _can_print("├─└│") else ("|- ", "`- ", "|  ")
     drawn: list[str] = []
-    # Read from the end: whether a span has a later sibling is known once those below it have been seen.
+    # The levels at which a sibling follows. They are known when reading from the end.
     later: set[int] = set()
     for depth in reversed(depths):
         later = {level for level in later if level <= depth}
@@ -134,10 +134,10 @@ def _offset(trace: TraceSummary, span: SpanSummary) -> str:
     return "-" if trace.start is None or span.start is None else f"+{duration(max(0.0, span.start - trace.start))}"
 
 
-def _telling_length(ids: Sequence[str]) -> int:
-    """How many first characters tell these ids apart."""
+def _unique_length(ids: Sequence[str]) -> int:
+    """The length of the shortest unique prefixes of these ids."""
     length = _SHORT
-    while len({one[:length] for one in ids}) < len(set(ids)):
+    while len({span_id[:length] for span_id in ids}) < len(set(ids)):
         length += 1
     return length
 
@@ -147,13 +147,13 @@ def _nothing(store: LocalStore, settings: Settings, project: str | None) -> str:
     if not store.path.exists() and settings.backend_name == "braintrust":
         return (
             f"no traces{of_project}: there is no local store {store.path}. BRAINTRUST_API_KEY is set, so traces go "
-            "to Braintrust; `trace-guard status` tells what has not been delivered yet"
+            "to Braintrust; `trace-guard status` shows what is not delivered yet"
         )
     return f"no traces{of_project} in {store.path}; --dir or TRACE_GUARD_DIR names another directory"
 
 
 def _not_one(root: str, roots: Sequence[str], store: LocalStore) -> str:
     if not roots:
-        return f"no trace in {store.path} begins with {root!r}: `trace-guard traces` lists those there are"
+        return f"no trace in {store.path} begins with {root!r}: `trace-guard traces` lists all traces"
     shown = ", ".join(roots[:_MOST_CANDIDATES]) + (", ..." if len(roots) > _MOST_CANDIDATES else "")
-    return f"{root!r} begins more than one trace: give more characters of one of {shown}"
+    return f"{root!r} matches more than one trace; give more characters: {shown}"

@@ -1,4 +1,4 @@
-"""Times, sizes and counts as people read them."""
+"""Formats times, sizes and counts for people."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOTHING = "-"
 
 
 def clock(moment: float | None) -> str:
-    """A point in time, in seconds since the epoch, by the local clock; without the date if that is today's."""
+    """A point in time, in seconds since the epoch, as local time. Today's times have no date."""
     if moment is None:
         return NOTHING
     try:

@@ -90,6 +90,10 @@ class Invocation:
         """When the platform ends the invocation. The watchdog closes all spans shortly before."""
         return self.state.deadline
 
+    @deadline.setter
+    def deadline(self, deadline: Deadline) -> None:
+        self.state.deadline = deadline
+
     @property
     def outcome(self) -> Outcome | None:
         """How the invocation ended; None while it runs."""
