@@ -30,10 +30,9 @@ STRIKES = 4
 _MOST_BY_IDENTITY = 3
 # Two spans may be affected; a third that is picked at random as well is not to be expected.
 _PROBES = 2
-# What one attempt may take: a while, and longer for many bytes, as if the line were slow.
-_ATTEMPT_SECONDS = 2.0
+# The longest that an attempt with many bytes may take, and the slowest connection that it allows for.
 _LONGEST_ATTEMPT_SECONDS = 8.0
-_SLOW_LINE = 512 * 1024
+_SLOWEST_BYTES_PER_SECOND = 512 * 1024
 _REMEMBERED = 10_000
 _CONTROL_BYTES = 64 * 1024
 
@@ -61,10 +60,12 @@ class Isolation:
 
     Args:
         sender: carries the requests, and takes the rows that are given up.
+        attempt_seconds: what one attempt may take, longer for many bytes.
     """
 
-    def __init__(self, sender: SendsRows) -> None:
+    def __init__(self, sender: SendsRows, attempt_seconds: float) -> None:
         self._sender = sender
+        self._attempt_seconds = attempt_seconds
         self._lock = threading.Lock()
         self._strikes: OrderedDict[bytes, int] = OrderedDict()
         self._by_identity = 0
@@ -97,7 +98,7 @@ class Isolation:
 
     def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> None:
         """Make one attempt, which leaves time for others."""
-        seconds = min(_LONGEST_ATTEMPT_SECONDS, _ATTEMPT_SECONDS + sum(map(len, rows)) / _SLOW_LINE)
+        seconds = min(_LONGEST_ATTEMPT_SECONDS, self._attempt_seconds + sum(map(len, rows)) / _SLOWEST_BYTES_PER_SECOND)
         self._sender.try_once(rows, deadline.capped(seconds))
 
     def suspect(self, rows: Sequence[bytes]) -> None:

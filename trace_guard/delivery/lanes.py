@@ -5,7 +5,6 @@ These are plain classes because every dataclass adds a third of a millisecond to
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +13,13 @@ if TYPE_CHECKING:
     from ..rows import Row
     from .batch import Batch
 
-__all__ = ["BatchSlice", "JournalCursor", "Request"]
+__all__ = ["OTHER_PROCESS_PAUSE", "OTHER_PROCESS_SECONDS", "BatchSlice", "JournalCursor", "Request"]
+
+OTHER_PROCESS_PAUSE = 0.05
+"""The pause before a journal that another process delivers from is tried again."""
+
+OTHER_PROCESS_SECONDS = 2.0
+"""How long to wait for another process to finish delivering."""
 
 
 class JournalCursor:
@@ -90,13 +95,10 @@ class Request:
     """A batch in flight.
 
     Attributes:
-        interrupted: the process was frozen during the request, which may never be answered.
-        abandoned: nobody waits for an answer any more, and its rows are sent again.
         timed_out: somebody waited in vain for it, and the breaker has counted that as a failure.
     """
 
-    def __init__(self, batch: Batch, slices: list[BatchSlice], thread: threading.Thread) -> None:
+    def __init__(self, batch: Batch, slices: list[BatchSlice]) -> None:
         self.batch = batch
         self.slices = slices
-        self.thread = thread
-        self.interrupted = self.abandoned = self.timed_out = False
+        self.timed_out = False

@@ -26,12 +26,12 @@ _REMEMBERED = 10_000
 class Sender:
     """Sends batches. Knows which rows were refused, and of which traces, the latest ten thousand of them."""
 
-    def __init__(self, backend: Backend, dead_letters: DeadLetters) -> None:
+    def __init__(self, backend: Backend, dead_letters: DeadLetters, *, attempt_seconds: float) -> None:
         self.backend = backend
         self._dead_letters = dead_letters
         self._refused: OrderedDict[str, str] = OrderedDict()
         self._settled: OrderedDict[bytes, None] = OrderedDict()
-        self._isolation = Isolation(self)
+        self._isolation = Isolation(self, attempt_seconds)
 
     def refusal(self, roots: Iterable[str]) -> str | None:
         """Why a row of one of these traces was given up, or None."""
