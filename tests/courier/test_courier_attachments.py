@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -324,9 +325,9 @@ def test_references_to_files_elsewhere_pass_as_rows_alone(server: BraintrustServ
 
 def test_those_who_use_none_pay_for_none(server: BraintrustServer, make_guard: MakeGuard, directory: Path) -> None:
     """Without attachments there is no directory, no thread and no request for them."""
-    guard = make_guard()
-    assert traced(guard).verdict is Delivery.DELIVERED
-    assert guard.pipeline.courier._uploads is None
+    before = set(threading.enumerate())
+    assert traced(make_guard()).verdict is Delivery.DELIVERED
+    assert "trace-guard-uploads" not in {thread.name for thread in set(threading.enumerate()) - before}
     assert not any((journal / "attachments").exists() for journal in journals(directory))
     assert {request.path for request in server.requests} <= {"/logs3", "/api/apikey/login"}
     until(lambda: server.open_spans() == [])
@@ -354,22 +355,20 @@ def test_without_threads_whoever_waits_does_the_work(server: BraintrustServer, d
     code = """
         import threading, braintrust
         from trace_guard import Deadline, Guard
+        start = threading.Thread.start
+        def refuse(self):
+            if self.name == "trace-guard-uploads":
+                raise RuntimeError("can't start new thread at interpreter shutdown")
+            start(self)
+        threading.Thread.start = refuse
         guard = Guard(flush_timeout=0.05)
         with guard.invocation("root") as invocation:
             one = braintrust.Attachment(data=b"content", filename="a", content_type="text/plain")
             invocation.span.log(input=one)
             braintrust.flush()
-        courier = guard.pipeline.courier
-        courier._uploads.close()
-        while courier._uploads._threads and any(one.is_alive() for one in courier._uploads._threads):
-            time.sleep(0.01)
-        courier._uploads._closed = False
-        def refuse(self):
-            raise RuntimeError("can't start new thread at interpreter shutdown")
         say(one.reference["key"])
         listen()
-        threading.Thread.start = refuse
-        say(courier.drain(Deadline.after(20), force=True))
+        say(guard.pipeline.courier.drain(Deadline.after(20), force=True))
     """
     with Program(code, environment(server, directory)) as program:
         key = program.hears()

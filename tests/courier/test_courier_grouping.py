@@ -219,13 +219,15 @@ def test_an_older_row_never_lands_last(server: BraintrustServer, make_guard: Mak
         for event in waits_for.get(key, ()):
             assert event.wait(8)
         if key == ("x1", 2):
-            until(lambda: not guard.pipeline.courier._is_busy("id-a"), what="the arrival of the answer to a")
+            until(lambda: journal.acked > beginning, what="the answer to a to be recorded")
         answer = Fault.status(401).injure(exchange) if key == ("a", 1) else exchange.answer()
         answered[key].set()
         return answer
 
     server.fail("/logs3", Fault("in this order", injure))
     guard = make_guard(linger=60)
+    journal = guard.pipeline.journal()
+    beginning = journal.acked
     guard.pipeline.backend.max_bytes = 1500
     guard.pipeline.append([
         {**start_row(name[0]), "metrics": {"start": 1.0, "end": 2.0}, "input": name, "output": "x" * 1000}

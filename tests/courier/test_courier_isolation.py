@@ -25,7 +25,8 @@ from support import (
 
 from trace_guard import Deadline, Delivery, Guard, Invocation, recover
 from trace_guard.backends.memory import MemoryBackend
-from trace_guard.delivery.dead_letters import read_dead_letters
+from trace_guard.delivery.courier import Courier
+from trace_guard.delivery.dead_letters import DeadLetters, read_dead_letters
 from trace_guard.journal.base import NewRow
 from trace_guard.journal.format import Flag
 from trace_guard.rows import Row, merge
@@ -208,15 +209,17 @@ def test_recovery_gives_poison_up(server: BraintrustServer, directory: Path) -> 
 
 
 def test_a_row_that_is_never_answered(
-    server: BraintrustServer, make_guard: MakeGuard, directory: Path, mocker: MockerFixture
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """A row over which the server hangs is found too, over several requests, as each ends with its time."""
-    mocker.patch("trace_guard.delivery.courier._SEND_SECONDS", 1.0)
-    mocker.patch("trace_guard.delivery.isolation._ATTEMPT_SECONDS", 0.2)
+    """A row that the server never answers is found too, in the course of several requests of limited time."""
     server.fail("/logs3", over(Fault.black_hole()))
     guard = make_guard(linger=60)
     guard.pipeline.append([span(f"s{n}", input=POISON if n == 5 else "fine") for n in range(8)])
-    assert guard.pipeline.courier.drain(Deadline.after(20), force=True)
+    courier = Courier(
+        guard.pipeline.backend, DeadLetters(directory, 1 << 20), send_seconds=1.0, attempt_seconds=0.2
+    )
+    courier.add(guard.pipeline.journal())
+    assert courier.drain(Deadline.after(20), force=True)
     assert names(server) == {f"s{n}" for n in range(8)}
     assert [row["id"] for row in letters(directory)] == ["id-s5"]
 

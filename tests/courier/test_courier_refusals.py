@@ -15,7 +15,8 @@ from support import end_row, pending_in, settings_for, start_row
 
 from trace_guard import Deadline, Delivery
 from trace_guard.delivery.breaker import Breaker
-from trace_guard.delivery.dead_letters import read_dead_letters
+from trace_guard.delivery.courier import Courier
+from trace_guard.delivery.dead_letters import DeadLetters, read_dead_letters
 from trace_guard.runtime.status import read_status
 from trace_guard.testing import BraintrustServer, Fault
 
@@ -87,17 +88,18 @@ def test_a_span_is_closed_whatever_the_server_dislikes_in_it(
 
 
 def test_many_bad_rows_are_all_found_in_the_end(
-    server: BraintrustServer, make_guard: MakeGuard, directory: Path, mocker: MockerFixture
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """With more bad rows than can be found in the time of one delivery, each delivery gets further, to the last."""
-    mocker.patch("trace_guard.delivery.courier._SEND_SECONDS", 0.3)
+    """With more bad rows than can be found in the time of one request, each request finds more, until all are found."""
     server.latency = 0.01
     server.fail("/logs3", Fault.refuse_rows(lambda row: row.get("input") == "bad"))
     guard = make_guard(linger=60)
     rows = [{**start_row(f"s{n}"), "metrics": {"start": 1.0, "end": 2.0}, "input": "bad" if n % 8 else "fine"}
             for n in range(32)]
     guard.pipeline.append(rows)
-    assert guard.pipeline.courier.drain(Deadline.after(30), force=True)
+    courier = Courier(guard.pipeline.backend, DeadLetters(directory, 1 << 20), send_seconds=0.3)
+    courier.add(guard.pipeline.journal())
+    assert courier.drain(Deadline.after(30), force=True)
     assert len(list(read_dead_letters(directory))) == 28
     assert {row["id"] for row in server.rows()} == {row["id"] for row in rows}
     assert [row["id"] for row in server.rows() if row.get("input") == "fine"] == [f"id-s{n}" for n in range(0, 32, 8)]

@@ -23,7 +23,9 @@ from support import PROJECT_ID, environment, settings_for, until
 from trace_guard import Deadline, Delivery, Guard, Settings
 from trace_guard.backends.memory import MemoryBackend
 from trace_guard.backends.transport import Transport, retry_after_of
-from trace_guard.delivery.breaker import bounded_wish
+from trace_guard.delivery.breaker import bounded_retry_after
+from trace_guard.delivery.courier import Courier
+from trace_guard.delivery.dead_letters import DeadLetters
 from trace_guard.errors import BackendUnavailable
 
 # How late a thread of ours may be on a machine that has much to do.
@@ -68,13 +70,15 @@ def test_the_key_goes_nowhere_else(outcomes: Any) -> None:
 ])
 def test_an_invocation_is_not_affected(name: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An invocation returns in time, its rows are kept, and once the server is well they arrive."""
-    monkeypatch.setattr("trace_guard.delivery.courier._SEND_SECONDS", 0.5)
-    monkeypatch.setattr("trace_guard.delivery.breaker._LONGEST_WISH", 0.5)
+    monkeypatch.setattr("trace_guard.delivery.breaker.LONGEST_RETRY_AFTER", 0.5)
     with MisbehavingServer(by_name(name)) as server:
         variables = environment(None, directory, BRAINTRUST_APP_URL=server.url)
         if by_name(name).asks == "send":
             variables["BRAINTRUST_API_URL"] = server.url
         guard = Guard(Settings.from_env(variables, flush_timeout=0.3, linger=0.0))
+        guard.pipeline.courier = Courier(
+            guard.pipeline.backend, DeadLetters(directory, 1 << 20), linger=0.0, send_seconds=0.5
+        )
         began = time.monotonic()
         with guard.invocation("root") as invocation:
             result = "its own"
@@ -162,12 +166,12 @@ def test_what_a_header_asks_for(header: str | None, seconds: float | None) -> No
 ])
 def test_a_wish_is_granted_for_a_minute_at_most(asked: float | None, granted: float) -> None:
     """Rows and attachments are held back as a server asks, for a minute at most."""
-    assert bounded_wish(asked) == granted
+    assert bounded_retry_after(asked) == granted
 
 
 def test_attachments_are_not_held_back_for_years(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
     """An attachment for which a server asks to be left alone for years is uploaded when the longest wish is over."""
-    monkeypatch.setattr("trace_guard.delivery.breaker._LONGEST_WISH", 0.2)
+    monkeypatch.setattr("trace_guard.delivery.breaker.LONGEST_RETRY_AFTER", 0.2)
 
     class Busy(MemoryBackend):
         asked = 0

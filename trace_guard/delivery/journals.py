@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from .lanes import JournalCursor
 
 if TYPE_CHECKING:
-    from ..journal.format import Position
     from ..journal.base import Journal
+    from ..journal.format import Position
     from ..rows import Row
 
 __all__ = ["Journals"]
