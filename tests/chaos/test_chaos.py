@@ -44,7 +44,7 @@ def chance(seed: int) -> random.Random:
 
 
 def weather(chance: random.Random) -> Callable[[BraintrustServer], None]:
-    """What the server is like meanwhile."""
+    """Faults of the server during a run."""
     latency = chance.choice((0.0, 0.0, 0.005, 0.03))
     faults = [Fault.status(500), Fault.reset(), Fault.ingest_then_drop(), Fault.slow(0.1), Fault.black_hole()]
     kind = chance.choice(("fine", "fine", "mixed", "mixed", "down", "refused"))
@@ -68,7 +68,7 @@ def weather(chance: random.Random) -> Callable[[BraintrustServer], None]:
 
 
 def assert_well(said: str) -> None:
-    """No fault of ours was contained, and nothing was wrong with the disk."""
+    """No fault was contained, and the disk had no error."""
     assert "trace-guard could not" not in said, said
     assert "goes on in memory" not in said, said
 
@@ -82,8 +82,8 @@ def clears_up(server: BraintrustServer) -> None:
 def test_a_killed_process_leaves_no_span_open(
     seed: int, chance: random.Random, server: BraintrustServer, directory: Path
 ) -> None:
-    """Whenever a process is killed, and whatever the server is like, the next one closes what was open, and delivers
-    what had ended as it was."""
+    """Whenever a process is killed, and whatever the server does, the next one closes its open spans and delivers the
+    ended ones unchanged."""
     kind = chance.random()
     if kind < 0.2:
         killed_in_the_sandbox(chance, server, directory)
@@ -156,7 +156,7 @@ def killed_in_the_sandbox(chance: random.Random, server: BraintrustServer, direc
 
 
 def recovered(chance: random.Random, server: BraintrustServer, directory: Path) -> None:
-    """Recover in another process, at times only after others that were killed while they tried."""
+    """Recover in another process, sometimes after others that were killed while they tried."""
     settings = settings_for(server, directory)
     if chance.random() < 0.3:
         env = environment(server, directory, KILL_AT_LINE=str(int(10 ** chance.uniform(1, 4))))

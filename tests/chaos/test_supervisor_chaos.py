@@ -36,8 +36,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_nothing_stays_open_whoever_is_killed(seed: int, server: BraintrustServer, directory: Path) -> None:
-    """When a command is killed its supervisor closes and delivers what it left; when the supervisor is killed the
-    command dies too, and the next start does that. Nothing that was on disk is missing, or changed if it had ended."""
+    """A supervisor closes and delivers for a killed command. If the supervisor is killed, the command dies too and the
+    next start does it. No span on disk is lost, and no ended one changes."""
     chance = random.Random(seed)
     whom = chance.choice(("command", "command", "supervisor"))
     if chance.random() < 0.4:

@@ -53,11 +53,11 @@ def say(*words: object) -> None:
 
 
 class Trouble(Exception):
-    """The user's own."""
+    """An error of the user's code."""
 
 
 def work(chance: random.Random, depth: int = 0) -> None:
-    """What user code does: spans within spans, logged or not, ended or not, well or badly."""
+    """User code: nested spans, logged or not, ended or not, with and without errors."""
     for _ in range(chance.randint(0, 3 - depth)):
         payload = "x" * chance.choice((0, 10, 200, 3000))
         if chance.random() < 0.25:
@@ -75,7 +75,7 @@ def work(chance: random.Random, depth: int = 0) -> None:
 
 
 def long_work(chance: random.Random) -> None:
-    """A job so long that its beginning is delivered and gone from the disk before its end."""
+    """A job whose beginning is delivered and removed from disk before its end."""
     outer = braintrust.start_span("outer", input="x" * 1000)
     for _ in range(chance.randint(5, 60)):
         with outer.start_span("step") as step:

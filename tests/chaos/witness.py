@@ -17,7 +17,7 @@ from trace_guard.testing import BraintrustServer
 
 
 def is_idle(server: BraintrustServer) -> bool:
-    """True once the server is through with every request of a client that is gone."""
+    """True once the server has handled every request of a dead client."""
     return not server._connections
 
 
@@ -42,7 +42,7 @@ class Witness:
     was_full: bool = False
 
     def look(self, directory: Path) -> Witness:
-        """Read all journals; to be called after each kill, before anybody recovers."""
+        """Read all journals. Call it after each kill, before a recovery."""
         for path in journals(directory):
             acked = read_acked(path)
             for entry in read_entries(path):
@@ -69,8 +69,7 @@ class Witness:
         return (started | self.carried) - self.ended
 
     def agrees_before(self, server: BraintrustServer) -> None:
-        """What is to be so before anybody recovers: the server never knows more than the disk, as long as it matters,
-        and has what was acknowledged."""
+        """Check before a recovery: the server has what was acknowledged, and nothing that the disk lacks."""
         rows = {row["id"]: row for row in server.rows()}
         unknown = {row["id"] for row in server.open_spans()} - self.known
         sent = [
@@ -85,7 +84,7 @@ class Witness:
                 assert "end" in rows.get(root, {}).get("metrics", {}), f"said to be delivered: {rows.get(root)}"
 
     def agrees_after(self, server: BraintrustServer, killed_at: float) -> None:
-        """What is to be so after a recovery: nothing open, nothing missing, and nothing changed that had ended."""
+        """Check after a recovery: no span is open or missing, and no ended span has changed."""
         rows = {row["id"]: row for row in server.rows()}
         assert not server.open_spans(), f"still open: {server.open_spans()}"
         missing = self.known - rows.keys()
@@ -108,7 +107,7 @@ class Witness:
 
 
 def _differences(expected: Any, found: Any) -> bool:
-    """True if anything that is expected is not there; what was delivered before may be there on top."""
+    """True if something expected is missing. Rows that were delivered earlier may be there in addition."""
     if isinstance(expected, dict) and isinstance(found, dict):
         return any(key not in found or _differences(value, found[key]) for key, value in expected.items())
     return bool(expected != found)

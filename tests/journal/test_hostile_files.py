@@ -1,4 +1,4 @@
-"""Whatever lies in the place of a file or directory of ours, nothing hangs, fails or grows: it costs itself only."""
+"""Hostile files in place of ours: nothing hangs, fails or grows, and no other file is affected."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def directory_instead(path: Path) -> None:
 
 
 def outside(path: Path) -> Path:
-    """A place for a file beside trace-guard's directory, which is called by a number."""
+    """The path of a new file outside trace-guard's directory."""
     directory = next(above for above in path.parents if above.name.isdigit())
     return directory.with_name(f"outside-{directory.name}")
 
@@ -151,7 +151,7 @@ WORK = """
 
 
 def left_behind(server: BraintrustServer, directory: Path) -> None:
-    """The directory of a process that is gone: an open span, an attachment, a cache and a store."""
+    """The directory of a dead process: an open span, an attachment, a cache and a store."""
     settings = settings_for(server, directory)
     state_dir = prepare(directory, 1 << 26)
     journal = FileJournal.create(state_dir, settings.destination, OpenSpans())
@@ -182,9 +182,9 @@ def remove(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_hostile_thing_costs_itself_only(server: BraintrustServer, tmp_path: Path, kind: str) -> None:
-    """Wherever it lies, status, the start, an invocation and a recovery end in time and without an exception or much
-    memory, and status says what is wrong."""
+def test_a_hostile_file_harms_nothing_else(server: BraintrustServer, tmp_path: Path, kind: str) -> None:
+    """Status, start, invocation and recovery end in time, without an exception and with little memory, and status says
+    what is wrong."""
     if kind in FOR_ROOT and not AS_ROOT:
         pytest.skip("only root can make this")
     with Program(WORK, environment(server, tmp_path)) as program:

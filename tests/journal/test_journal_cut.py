@@ -1,4 +1,4 @@
-"""A recorded journal, cut at every byte and damaged at every byte: what is whole is never lost, nothing stays open."""
+"""A recorded journal is cut and damaged at every byte: whole entries are never lost, and no span stays open."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Recording:
     last: int
 
     def copied_to(self, directory: Path, segment: bytes) -> StateDir:
-        """The same in a directory of its own, with another content of the last segment."""
+        """Copy the journal to another directory, with another content of the last segment."""
         state_dir = prepare(directory, 1 << 26)
         copy = directory / JOURNALS / self.path.name
         copy.mkdir()
@@ -113,7 +113,7 @@ def recorded(directory: Path) -> Recording:
 
 
 def test_the_recording_holds_every_kind_of_entry(recording: Recording) -> None:
-    """What the tests below cut has invocations, carried identities, rows, rows kept byte for byte, and open spans."""
+    """The recording that the tests below cut has invocations, identities, rows, verbatim rows and open spans."""
     kinds = {(entry.kind, entry.flags) for entry in recording.entries if entry.end.segment == recording.last}
     assert [entry.end.segment for entry in recording.entries].count(recording.last) == len(recording.entries)
     assert kinds == {
@@ -126,7 +126,7 @@ def test_the_recording_holds_every_kind_of_entry(recording: Recording) -> None:
 
 
 def recovered(state_dir: StateDir, settings: Settings) -> MemoryBackend:
-    """What a recovery of the directory delivers, step by step as a process does it."""
+    """Recover the directory step by step, as a process does, and return what was delivered."""
     backend = MemoryBackend()
     courier = Courier(backend, DeadLetters(state_dir.directory, 1 << 20), linger=0.0)
     search = OrphanSearch(state_dir, settings.destination)
@@ -142,8 +142,8 @@ def recovered(state_dir: StateDir, settings: Settings) -> MemoryBackend:
 
 
 def check(recording: Recording, state_dir: StateDir, surviving: list[Entry], behind: Sequence[Entry] = ()) -> None:
-    """Recover a damaged copy, of which these entries can still be read, and those ``behind`` the damage, which lies in
-    what was acknowledged."""
+    """Recover a damaged copy. ``surviving`` are the entries that can be read, ``behind`` those after damage in the
+    acknowledged part."""
     path = state_dir.directory / JOURNALS / recording.path.name
     assert list(read_entries(path)) == surviving
     acked, known = read_acked(path), [*surviving, *behind]
@@ -158,15 +158,15 @@ def check(recording: Recording, state_dir: StateDir, surviving: list[Entry], beh
 
 
 def edges(recording: Recording, step: int) -> set[int]:
-    """Where what is read changes: both sides of each entry's ends in the last segment; and every so many bytes."""
+    """The offsets where the result changes, on both sides of each entry's end, and every ``step`` bytes."""
     ends = {entry.end.offset for entry in recording.entries if entry.end.segment == recording.last}
     beside = {0, 7, 8, 9} | {end + by for end in ends for by in (-1, 0, 1)}
     return {place for place in beside if place < len(recording.segment)} | {*range(0, len(recording.segment), step)}
 
 
 def test_a_journal_can_be_cut_at_every_byte(recording: Recording, tmp_path: Path) -> None:
-    """Wherever a journal's last segment is cut, every whole entry before the cut is read and, at every kind of place,
-    delivered, and every span that began before it is closed."""
+    """Wherever the last segment is cut, the whole entries before the cut are read and delivered, and every span that
+    began before it is closed."""
     content, places = recording.segment, edges(recording, 7)
     read = recording.copied_to(tmp_path / "read", content).directory / JOURNALS / recording.path.name
     segment = read / f"{recording.last:08d}.seg"
@@ -181,8 +181,8 @@ def test_a_journal_can_be_cut_at_every_byte(recording: Recording, tmp_path: Path
 
 
 def test_a_journal_can_be_damaged_at_every_byte(recording: Recording, tmp_path: Path) -> None:
-    """Whatever byte of a journal's last segment is damaged, the entries before it are read and, at every kind of
-    place, delivered, and every span that began before it is closed."""
+    """Whichever byte of the last segment is damaged, the entries before it are read and delivered, and every span that
+    began before it is closed."""
     content, acked, places = recording.segment, read_acked(recording.path), edges(recording, 17)
     read = recording.copied_to(tmp_path / "read", content).directory / JOURNALS / recording.path.name
     segment = read / f"{recording.last:08d}.seg"
@@ -200,8 +200,8 @@ def test_a_journal_can_be_damaged_at_every_byte(recording: Recording, tmp_path: 
             check(recording, recording.copied_to(tmp_path / "room", bytes(damaged)), surviving, behind)
 
 
-def test_a_torn_tail_behind_spans_that_have_ended_is_the_end(state_dir: StateDir, recording: Recording) -> None:
-    """A journal in which nothing is open is delivered and removed although its last entry is torn."""
+def test_a_torn_tail_does_not_keep_a_journal(state_dir: StateDir, recording: Recording) -> None:
+    """A journal without open spans is delivered and removed although its last entry is torn."""
     journal = FileJournal.create(state_dir, recording.settings.destination, OpenSpans())
     end = journal.append([NewRow.of(start_row("a")), NewRow.of(end_row("a"))])
     journal.append([NewRow.of(start_row("torn"))])
@@ -220,7 +220,7 @@ def test_a_torn_tail_behind_spans_that_have_ended_is_the_end(state_dir: StateDir
 def test_recovery_of_a_cut_journal_leaves_no_span_open(
     recording: Recording, tmp_path: Path, server: BraintrustServer
 ) -> None:
-    """Cut between any two entries or within one, a journal is recovered by the public call, to the last whole row."""
+    """``recover`` delivers a journal that is cut between or within entries up to its last whole row."""
     content = recording.segment
     last = [entry for entry in recording.entries if entry.end.segment == recording.last]
     for entry in last:

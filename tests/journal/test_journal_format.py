@@ -1,4 +1,4 @@
-"""The record layout: what is written is read, and damage never costs more than what it hit."""
+"""The record layout: entries are read as written, and damage affects only what follows it in a segment."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ENTRIES = st.lists(
 
 @given(ENTRIES)
 def test_entries_come_back_as_they_were_written(written: list[tuple[Kind, bytes, Flag, float]]) -> None:
-    """Kind, flags, time and payload of every entry are read back, each with the position behind it."""
+    """Kind, flags, time, payload and position of every entry are read back."""
     encoded = [encode_entry(kind, payload, flags, at) for kind, payload, flags, at in written]
     ends = [8 + len(b"".join(encoded[: count + 1])) for count in range(len(encoded))]
     assert list(decode_entries(b"".join(encoded), 7, 8)) == [
@@ -52,7 +52,8 @@ def test_entries_come_back_as_they_were_written(written: list[tuple[Kind, bytes,
 
 @given(ENTRIES, st.data())
 def test_a_flipped_bit_costs_only_what_follows_it(written: list[Any], data: st.DataObject) -> None:
-    """Whatever bit of a segment is flipped, the entries before it are read, and none that was never written."""
+    """Whichever bit of a segment is flipped, the entries before it are read, and no entry is read that was never
+    written."""
     encoded = [encode_entry(kind, payload, flags, at) for kind, payload, flags, at in written]
     whole = b"".join(encoded)
     if not whole:
@@ -71,7 +72,7 @@ def test_the_acknowledged_position_comes_back(segment: int, offset: int) -> None
 
 
 def test_a_torn_acked_file_reads_as_the_beginning(state_dir: StateDir) -> None:
-    """However the file with the acknowledged position is cut or damaged, it reads as the beginning, never further."""
+    """However the file ``acked`` is cut or damaged, it reads as the beginning."""
     journal = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
     position = journal.append([NewRow.of(start_row("a")), NewRow.of(end_row("a"))])
     assert journal.take_delivery()
@@ -90,7 +91,7 @@ def test_a_torn_acked_file_reads_as_the_beginning(state_dir: StateDir) -> None:
 
 
 def test_a_journal_reads_back_what_was_written_to_it(state_dir: StateDir) -> None:
-    """The header names the destination and the writer, and the entries are the rows in order, with their flags."""
+    """The header names destination and writer, and the entries are the rows in order, with their flags."""
     destination = {"backend": "braintrust", "api_url": None, "org_name": "ä", "project": "p", "project_id": PROJECT_ID}
     journal = FileJournal.create(state_dir, destination, OpenSpans())
     record = InvocationRecord("id-a", "a", "a", started=5.0, deadline=9.0, reserve=0.5)
@@ -114,8 +115,8 @@ def test_a_journal_reads_back_what_was_written_to_it(state_dir: StateDir) -> Non
     journal.abandon()
 
 
-def test_reading_begins_and_ends_where_it_is_told_to(state_dir: StateDir) -> None:
-    """Between any two positions exactly the entries between them are read, across segments."""
+def test_reading_keeps_to_its_range(state_dir: StateDir) -> None:
+    """Between two positions exactly the entries between them are read, across segments."""
     small = StateDir(state_dir.directory, 65536)
     journal = FileJournal.create(small, {"backend": "memory"}, OpenSpans())
     ends = [journal.append([NewRow.of({**start_row(f"s{count}"), "input": "x" * 1500})]) for count in range(12)]
@@ -129,8 +130,9 @@ def test_reading_begins_and_ends_where_it_is_told_to(state_dir: StateDir) -> Non
     journal.abandon()
 
 
-def test_a_segment_without_its_mark_is_passed_over(state_dir: StateDir) -> None:
-    """A segment that was cut within its first bytes, or is something else, is empty; those around it are read."""
+def test_a_segment_without_magic_is_skipped(state_dir: StateDir) -> None:
+    """A segment that is cut within its first bytes, or is another file, counts as empty; the segments around it are
+    read."""
     journal = FileJournal.create(StateDir(state_dir.directory, 65536), {"backend": "memory"}, OpenSpans())
     for count in range(6):
         journal.append([NewRow.of({**start_row(f"s{count}"), "input": "x" * 1500})])
@@ -151,7 +153,7 @@ def test_a_segment_without_its_mark_is_passed_over(state_dir: StateDir) -> None:
     "content", [b"", b"{", b"[]", b"null", b'{"format": 2}', b'{"format": "1"}', b"\xff\xfe", b'{"backend": "memory"}']
 )
 def test_a_damaged_header_says_so(state_dir: StateDir, content: bytes) -> None:
-    """A header that is torn, or of another release, is told in words, and its journal is left as it is."""
+    """A header that is torn or from another release gives a clear error, and its journal is left as it is."""
     journal = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
     journal.append([NewRow.of(start_row("a"))])
     journal.abandon()

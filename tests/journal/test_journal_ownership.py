@@ -1,4 +1,4 @@
-"""Who a journal belongs to: one process at a time, whatever happens to it."""
+"""A journal belongs to one process at a time."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ HOLDER = """
 """
 
 
-def test_a_journal_of_a_living_process_is_not_taken_over(
+def test_a_live_journal_is_not_adopted(
     server: BraintrustServer, directory: Path, state_dir: StateDir
 ) -> None:
-    """While its process lives, even stopped, a journal can't be adopted; once it is killed, one can and only one."""
+    """A journal can't be adopted while its process lives, even stopped; after a kill exactly one process adopts it."""
     with Program(HOLDER, environment(server, directory)) as program:
         path = directory / JOURNALS / program.hears()
         assert FileJournal.adopt(path, state_dir) is None
@@ -62,8 +62,8 @@ def test_a_journal_of_a_living_process_is_not_taken_over(
     adopted.abandon()
 
 
-def test_a_lock_is_not_taken_on_a_file_that_was_removed(tmp_path: Path) -> None:
-    """Who waits for a lock whose file its holder removes does not get a lock on nothing."""
+def test_a_removed_file_is_not_locked(tmp_path: Path) -> None:
+    """A process that waits for a lock whose file is removed does not get it."""
     path = tmp_path / "lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
     os.close(descriptor)
@@ -111,7 +111,7 @@ FORKING = """
 def test_a_forked_child_makes_a_journal_of_its_own(
     server: BraintrustServer, directory: Path, state_dir: StateDir
 ) -> None:
-    """A forked child writes to another journal and delivers it, while its parent's stays the parent's, locked."""
+    """A forked child writes and delivers its own journal, while the parent's stays locked by the parent."""
     with Program(FORKING, environment(server, directory)) as program:
         said = sorted([program.hears(), program.hears()])
         assert said[0] == "child delivered True"
@@ -130,7 +130,7 @@ def test_a_forked_child_makes_a_journal_of_its_own(
 
 
 def test_the_parent_of_a_fork_goes_on(server: BraintrustServer, directory: Path) -> None:
-    """After a fork the parent delivers its own rows from its own journal, which is removed when it has ended."""
+    """After a fork the parent delivers its rows from its own journal, which is removed at its end."""
     with Program(FORKING, environment(server, directory, PARENT_ENDS="1")) as program:
         heard = {program.hears() for _ in range(3)}
         assert "parent closed" in heard
@@ -146,7 +146,7 @@ def test_the_parent_of_a_fork_goes_on(server: BraintrustServer, directory: Path)
 
 
 def test_a_fork_in_the_middle_of_work_harms_neither(server: BraintrustServer, directory: Path) -> None:
-    """A process that forks again and again while its threads write and deliver ends well, and so do its children."""
+    """A process that forks repeatedly while its threads write and deliver ends well, and so do its children."""
     code = """
         import os, threading
         from support import end_row, start_row
@@ -187,7 +187,7 @@ def test_a_fork_in_the_middle_of_work_harms_neither(server: BraintrustServer, di
 
 
 def test_journals_for_two_keys_never_mix(directory: Path) -> None:
-    """Of two keys that share a directory each delivers its own orphans only, and no key stands on the disk."""
+    """Two keys that share a directory each deliver their own orphans only, and no key is on disk."""
     with BraintrustServer(api_keys=["first-secret"]) as first, BraintrustServer(api_keys=["second-secret"]) as second:
         for server, key in ((first, "first-secret"), (second, "second-secret")):
             with Program(HOLDER, environment(server, directory, BRAINTRUST_API_KEY=key)) as program:
@@ -206,9 +206,9 @@ def test_journals_for_two_keys_never_mix(directory: Path) -> None:
             assert [len(server.span_rows()), len(server.open_spans())] == [1, 0]
 
 
-def test_an_interrupted_write_is_booked_or_cut_off(server: BraintrustServer, directory: Path) -> None:
-    """An exception from a signal handler in the middle of a write loses no row that was written whole, hides none that
-    is written later, and leaves no span unknown that is on disk."""
+def test_an_interrupted_write_loses_no_whole_row(server: BraintrustServer, directory: Path) -> None:
+    """An exception from a signal handler during a write loses no whole row, hides no later one, and leaves every span
+    on disk known."""
     code = """
         import signal
         from trace_guard.journal.directory import prepare
@@ -259,8 +259,8 @@ def test_an_interrupted_write_is_booked_or_cut_off(server: BraintrustServer, dir
     assert (path / f"{int(segment):08d}.seg").stat().st_size == int(offset)
 
 
-def test_journals_that_come_and_go_disturb_no_other(state_dir: StateDir, mocker: MockerFixture) -> None:
-    """While other journals are made and removed, as recoveries do, every write to one's own succeeds."""
+def test_other_journals_may_appear_and_vanish(state_dir: StateDir, mocker: MockerFixture) -> None:
+    """Every write succeeds while other journals are made and removed."""
     mocker.patch("trace_guard.journal.size_cap.RECOUNT_BYTES", 1)
     done = threading.Event()
 
@@ -291,8 +291,8 @@ def test_journals_that_come_and_go_disturb_no_other(state_dir: StateDir, mocker:
 def test_a_borrowed_journal_may_be_removed_at_any_moment(
     state_dir: StateDir, mocker: MockerFixture, within: bool
 ) -> None:
-    """If the owner removes its journal before another process begins to deliver from it, or while it begins, that one
-    finds nothing left to do."""
+    """If the owner removes its journal before or while another process takes over delivery, that process finds nothing
+    to do."""
     journal = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
     end = journal.append([NewRow.of(start_row("a")), NewRow.of(end_row("a"))])
     borrowed = BorrowedJournal(journal.path)
@@ -319,8 +319,8 @@ def test_a_borrowed_journal_may_be_removed_at_any_moment(
     assert not journal.path.exists()
 
 
-def test_what_was_delivered_from_a_removed_journal_need_not_be_noted(state_dir: StateDir) -> None:
-    """If somebody clears a borrowed journal away while its rows are on their way, their arrival disturbs nobody."""
+def test_a_removed_journal_can_be_acknowledged(state_dir: StateDir) -> None:
+    """If a borrowed journal is removed while its rows are being sent, acknowledging them raises nothing."""
     journal = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
     end = journal.append([NewRow.of(start_row("a"))])
     borrowed = BorrowedJournal(journal.path)
@@ -333,7 +333,7 @@ def test_what_was_delivered_from_a_removed_journal_need_not_be_noted(state_dir: 
 
 
 def test_a_finished_journal_is_removed_and_others_are_kept(state_dir: StateDir) -> None:
-    """Closing removes a journal if all of it is delivered and no span is open, and leaves it for recovery if not."""
+    """Closing removes a journal that is delivered and has no open span, and keeps any other for recovery."""
     for rows, acknowledge, kept in (
         ([start_row("a"), end_row("a")], True, False),
         ([start_row("a"), end_row("a")], False, True),
@@ -356,8 +356,8 @@ def test_a_finished_journal_is_removed_and_others_are_kept(state_dir: StateDir) 
     assert list((state_dir.directory / JOURNALS).iterdir()) == []
 
 
-def test_the_status_tells_the_living_from_the_dead(server: BraintrustServer, directory: Path) -> None:
-    """The status names a journal live while its process runs, orphan afterwards, and takes no lock to find out."""
+def test_status_tells_live_journals_from_orphans(server: BraintrustServer, directory: Path) -> None:
+    """Status calls a journal live while its process runs and orphan afterwards, without taking a lock."""
     settings = settings_for(server, directory)
     with Program(HOLDER, environment(server, directory)) as program:
         program.hears()
@@ -372,8 +372,9 @@ def test_the_status_tells_the_living_from_the_dead(server: BraintrustServer, dir
     assert read_status(settings).journals == ()
 
 
-def test_a_journal_that_never_got_its_name_is_cleaned_away(server: BraintrustServer, directory: Path) -> None:
-    """What a process left that died while it made or removed a journal is removed by a later recovery, not at once."""
+def test_half_made_journals_are_removed(server: BraintrustServer, directory: Path) -> None:
+    """Hidden directories of processes that died while they made or removed a journal are removed by a later
+    recovery."""
     settings = settings_for(server, directory)
     recover(settings)
     for name in (".new-1-2-3", ".gone-1-2-3"):

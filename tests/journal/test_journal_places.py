@@ -1,4 +1,4 @@
-"""Where a journal can't be: tracing goes on in memory, the handler does not notice, and rows arrive all the same."""
+"""Directories and disks that can't hold a journal: tracing continues in memory, and rows arrive."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ HANDLED = "{'sum': 6}"
 
 @contextlib.contextmanager
 def mounted(path: Path, options: str) -> Iterator[Path]:
-    """A file system in memory, of a size of its own."""
+    """A file system in memory of its own size."""
     if not AS_ROOT:
         pytest.skip("only root may mount")
     path.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def mounted(path: Path, options: str) -> Iterator[Path]:
 
 
 def fill(directory: Path) -> Path:
-    """Take all the space that is left."""
+    """Use up all free space."""
     filler = directory / "filler"
     with filler.open("ab", buffering=0) as file, contextlib.suppress(OSError):
         while True:
@@ -138,24 +138,25 @@ def check_in_memory(server: BraintrustServer, directory: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", UNUSABLE)
-def test_an_unusable_directory_costs_nothing_but_the_disk(
+def test_an_unusable_directory_does_not_stop_tracing(
     server: BraintrustServer, directory: Path, spoil: Callable[[Path], None]
 ) -> None:
-    """In a directory that can't be used safely the handler runs, its rows arrive, and one warning says why."""
+    """With a directory that can't be used safely the handler runs, its rows arrive, and one warning gives the
+    reason."""
     directory = directory.parent / "below" / "trace-guard"
     directory.parent.mkdir()
     spoil(directory)
     check_in_memory(server, directory)
 
 
-def test_a_read_only_file_system_costs_nothing_but_the_disk(server: BraintrustServer, tmp_path: Path) -> None:
-    """On a read-only file system the handler runs, its rows arrive, and one warning says why."""
+def test_a_read_only_file_system_does_not_stop_tracing(server: BraintrustServer, tmp_path: Path) -> None:
+    """On a read-only file system the handler runs, its rows arrive, and one warning gives the reason."""
     with mounted(tmp_path / "disk", "size=64k,ro") as disk:
         check_in_memory(server, disk / "trace-guard")
 
 
-def test_a_full_disk_costs_nothing_but_the_disk(server: BraintrustServer, tmp_path: Path) -> None:
-    """On a full disk the handler runs, its rows arrive, and one warning says why."""
+def test_a_full_disk_does_not_stop_tracing(server: BraintrustServer, tmp_path: Path) -> None:
+    """On a full disk the handler runs, its rows arrive, and one warning gives the reason."""
     with mounted(tmp_path / "disk", "size=64k") as disk:
         prepare(disk / "trace-guard", 1 << 20)
         fill(disk)
@@ -163,8 +164,8 @@ def test_a_full_disk_costs_nothing_but_the_disk(server: BraintrustServer, tmp_pa
 
 
 @pytest.mark.parametrize("spoil", [symlink, symlink_below, a_file, below_a_file, of_somebody_else])
-def test_an_unusable_directory_is_refused_in_words(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
-    """What is wrong with a directory, and what to do about it, stands in the error."""
+def test_an_unusable_directory_gives_a_clear_error(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    """The error says what is wrong with a directory and what to do about it."""
     directory = tmp_path / "below" / "trace-guard"
     directory.parent.mkdir()
     spoil(directory)
@@ -172,8 +173,8 @@ def test_an_unusable_directory_is_refused_in_words(tmp_path: Path, spoil: Callab
         prepare(directory, 1 << 20)
 
 
-def test_files_are_their_owners_alone(server: BraintrustServer, directory: Path) -> None:
-    """Whatever the umask, and the mode of a directory that was there before, nobody else can read what is kept."""
+def test_files_are_private(server: BraintrustServer, directory: Path) -> None:
+    """Whatever the umask and the mode of an existing directory, no other user can read the files."""
     directory.mkdir(mode=0o777)
     directory.chmod(0o777)
     server.fail("/logs3", Fault.refuse_rows(lambda row: row.get("input") == "bad"))
@@ -244,8 +245,8 @@ def check_whole_trace(server: BraintrustServer, *more: str) -> None:
 
 
 def test_a_disk_that_fills_up_midway_costs_nothing(server: BraintrustServer, tmp_path: Path) -> None:
-    """If the disk fills up in the middle of an invocation, all of its rows arrive, and a recovery after a kill does not
-    touch the trace, which has ended."""
+    """If the disk fills up during an invocation, all its rows arrive, and a recovery after a kill leaves the ended
+    trace alone."""
     with mounted(tmp_path / "disk", "size=96k") as disk:
         directory = disk / "trace-guard"
         with Program(MIDWAY, environment(server, directory)) as program:
@@ -265,7 +266,7 @@ def test_a_disk_that_fills_up_midway_costs_nothing(server: BraintrustServer, tmp
 
 
 def test_a_disk_that_fills_up_while_the_backend_is_down(server: BraintrustServer, tmp_path: Path) -> None:
-    """A span that began on disk and ended in memory is still closed if the process is killed before it can deliver."""
+    """A span that began on disk and ended in memory is closed if the process is killed before delivery."""
     with mounted(tmp_path / "disk", "size=96k") as disk:
         directory = disk / "trace-guard"
         with Program(MIDWAY, environment(server, directory)) as program:
@@ -285,8 +286,8 @@ def test_a_disk_that_fills_up_while_the_backend_is_down(server: BraintrustServer
 
 
 def test_the_disk_is_used_again_when_there_is_room(server: BraintrustServer, tmp_path: Path) -> None:
-    """Once the disk has room again the journal is on it again, and knows of the spans that began in memory: they
-    are closed after a kill."""
+    """Once the disk has room the journal is on disk again, with the spans that began in memory, which are closed after
+    a kill."""
     with mounted(tmp_path / "disk", "size=96k") as disk:
         directory = disk / "trace-guard"
         with Program(MIDWAY, environment(server, directory, RETRY="0.1")) as program:
@@ -305,7 +306,7 @@ def test_the_disk_is_used_again_when_there_is_room(server: BraintrustServer, tmp
 
 
 def test_a_size_limit_of_the_process_counts_as_a_full_disk(server: BraintrustServer, directory: Path) -> None:
-    """A process that may write no larger files goes on in memory, with one warning, and its rows arrive."""
+    """A process with a file size limit continues in memory, with one warning, and its rows arrive."""
     code = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (12000, 12000))\n" + "\n".join(
         line[4:] for line in MIDWAY.splitlines()
     )
@@ -317,8 +318,8 @@ def test_a_size_limit_of_the_process_counts_as_a_full_disk(server: BraintrustSer
     check_whole_trace(server)
 
 
-def test_recovery_on_a_full_disk_delivers_what_is_there(server: BraintrustServer, tmp_path: Path) -> None:
-    """On a full disk, where no closing row can be written, recovery delivers it all the same."""
+def test_recovery_delivers_from_a_full_disk(server: BraintrustServer, tmp_path: Path) -> None:
+    """On a full disk, where no closing row can be written, recovery still delivers it."""
     with mounted(tmp_path / "disk", "size=96k") as disk:
         directory = disk / "trace-guard"
         with Program(MIDWAY, environment(server, directory)) as program:
@@ -335,9 +336,9 @@ def test_recovery_on_a_full_disk_delivers_what_is_there(server: BraintrustServer
         assert journals(directory) == []
 
 
-def test_always_syncing_leaves_nothing_to_the_host(state_dir: StateDir, mocker: MockerFixture) -> None:
-    """With ``sync=always`` header, names and every row are on the disk when the call returns; with ``os`` nothing waits
-    for the disk."""
+def test_sync_always_syncs_before_it_returns(state_dir: StateDir, mocker: MockerFixture) -> None:
+    """With ``sync=always`` header, names and every row are on disk when the call returns; with ``os`` no call waits for
+    the disk."""
     synced: list[str] = []
     plain = os.fsync
 
@@ -369,7 +370,7 @@ def test_always_syncing_leaves_nothing_to_the_host(state_dir: StateDir, mocker: 
 def test_a_network_file_system_is_not_trusted(
     kind: str, tmp_path: Path, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a network mount, whose locks can't be relied on, the journal is kept in the temporary directory, said once."""
+    """With a directory on a network mount the journal is kept in the temporary directory, with one warning."""
     network, local = tmp_path / "network", tmp_path / "local"
     local.mkdir()
     mocker.patch.object(places, "_filesystem", lambda path: kind if path == network else "ext4")
@@ -383,7 +384,7 @@ def test_a_network_file_system_is_not_trusted(
 def test_the_cap_is_a_tenth_of_memory_where_the_disk_is_memory(
     tmp_path: Path, mocker: MockerFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where files live in memory, as on Cloud Run, the journal takes at most a tenth of it."""
+    """Where files are in memory, as on Cloud Run, journals take at most a tenth of it."""
     mocker.patch.object(places, "_memory", return_value=128 << 20)
     assert prepare(tmp_path / "a", 64 << 20).byte_limit == 64 << 20
     monkeypatch.setenv("K_SERVICE", "service")
@@ -393,8 +394,8 @@ def test_the_cap_is_a_tenth_of_memory_where_the_disk_is_memory(
         assert prepare(disk / "a", 64 << 20).byte_limit == (128 << 20) // 10
 
 
-def test_memory_gives_way_before_it_is_exhausted(server: BraintrustServer, make_guard: Any, tmp_path: Path) -> None:
-    """Undelivered rows in memory are bounded, newer ones give way, and what was kept arrives in the end."""
+def test_rows_in_memory_are_bounded(server: BraintrustServer, make_guard: Any, tmp_path: Path) -> None:
+    """Undelivered rows in memory are bounded, newer ones are dropped, and the kept ones arrive."""
     from trace_guard.journal.memory import MemoryJournal
 
     server.refuse_connections()
@@ -416,8 +417,8 @@ def test_memory_gives_way_before_it_is_exhausted(server: BraintrustServer, make_
     assert server.open_spans() == []
 
 
-def test_troubles_that_come_together_cost_no_row(server: BraintrustServer, directory: Path) -> None:
-    """If the journal was removed, and its successor can't be written to either, rows go to memory, and arrive."""
+def test_two_failures_in_a_row_lose_no_row(server: BraintrustServer, directory: Path) -> None:
+    """If the journal was removed and the next one can't be written either, rows go to memory and arrive."""
     code = """
         import resource, shutil
         from support import end_row, start_row
@@ -439,8 +440,8 @@ def test_troubles_that_come_together_cost_no_row(server: BraintrustServer, direc
     assert ends == {"id-a": 1001.0, "id-b": 1001.0}
 
 
-def test_a_directory_that_is_everybodys_stays_so(tmp_path: Path) -> None:
-    """The mode of a directory like /tmp is left alone, and all is kept in a directory in it that is ours alone."""
+def test_a_shared_directory_keeps_its_mode(tmp_path: Path) -> None:
+    """A directory like /tmp keeps its mode, and files go to a private subdirectory."""
     shared = tmp_path / "tmp"
     shared.mkdir()
     shared.chmod(0o1777)

@@ -1,4 +1,4 @@
-"""Segments come and go, the size has a cap, files vanish: no end is ever lost."""
+"""Segments are rotated and removed, the size is capped, files vanish: no end is ever lost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def new_journal(state_dir: StateDir, max_bytes: int) -> FileJournal:
 
 
 def test_payloads_go_first_then_new_spans_and_never_an_end(state_dir: StateDir) -> None:
-    """Nearing its cap a journal drops inputs and outputs, then whole new spans, and every span in it gets its end."""
+    """Near its cap a journal drops inputs and outputs, then new spans, and never the end of a recorded span."""
     journal = new_journal(state_dir, 100_000)
     stages = []
     for count in range(1000):
@@ -70,7 +70,7 @@ def test_payloads_go_first_then_new_spans_and_never_an_end(state_dir: StateDir) 
 
 
 def test_the_cap_counts_what_others_keep_in_the_directory(state_dir: StateDir) -> None:
-    """The cap is one for the directory: a journal beside a full one begins without payloads."""
+    """The cap is for the whole directory: a journal beside a full one begins without payloads."""
     first = new_journal(state_dir, 100_000)
     while first.size < 80_000:
         first.append([NewRow.of({**start_row("a"), "input": "x" * 1000})])
@@ -83,7 +83,7 @@ def test_the_cap_counts_what_others_keep_in_the_directory(state_dir: StateDir) -
 
 
 def test_room_is_made_by_delivery(state_dir: StateDir) -> None:
-    """Once a full journal has been delivered it takes whole rows again."""
+    """A full journal takes whole rows again once it is delivered."""
     journal = new_journal(state_dir, 100_000)
     for count in range(300):
         journal.append([NewRow.of({**start_row(f"s{count}"), "input": "x" * 1000})])
@@ -102,8 +102,8 @@ def test_room_is_made_by_delivery(state_dir: StateDir) -> None:
 def test_no_sequence_of_rows_leaves_a_start_without_its_end(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, int, int]]
 ) -> None:
-    """Whatever is written, in whatever batches, near the cap: a span whose start was kept has its end kept too, and of
-    one whose start was not kept nothing is kept from then on."""
+    """Whatever is written near the cap, in whatever batches, a recorded span gets its end, and a dropped span gets no
+    later row."""
     directory = tmp_path_factory.mktemp("cap")
     (directory / "journals").mkdir()
     journal = new_journal(StateDir(directory, 8_000), 8_000)
@@ -132,9 +132,8 @@ def test_no_sequence_of_rows_leaves_a_start_without_its_end(
     shutil.rmtree(directory)
 
 
-def test_a_span_that_there_was_no_room_for_stays_out(state_dir: StateDir) -> None:
-    """Of a span whose start was dropped nothing is recorded later either, when there is room again: it would look as if
-    it had neither start nor end."""
+def test_a_dropped_span_stays_dropped(state_dir: StateDir) -> None:
+    """No later row of a dropped span is written, even when there is room again: it would have neither start nor end."""
     journal = new_journal(state_dir, 20_000)
     while not journal.cap.dropped_spans:
         journal.append([NewRow.of(start_row(f"s{journal.end.offset}-{journal.end.segment}"))])
@@ -155,7 +154,7 @@ def test_a_span_that_there_was_no_room_for_stays_out(state_dir: StateDir) -> Non
 
 
 def test_acknowledged_segments_are_removed(state_dir: StateDir) -> None:
-    """A segment goes as soon as it is acknowledged and another one is written to, no sooner."""
+    """A segment is removed once it is acknowledged and a later one is written to."""
     journal = new_journal(state_dir, 65_536)
     ends = [journal.append([NewRow.of({**start_row(f"s{n}"), "metrics": {}, "input": "x" * 1500})]) for n in range(12)]
     assert segments(journal.path) == [1, 2, 3, 4, 5, 6]
@@ -168,8 +167,8 @@ def test_acknowledged_segments_are_removed(state_dir: StateDir) -> None:
     journal.abandon()
 
 
-def test_what_is_open_is_carried_before_its_segment_goes(state_dir: StateDir) -> None:
-    """Before a segment is removed, what a recoverer needs of its invocations and open spans is written again, once."""
+def test_open_spans_are_carried_before_their_segment_is_removed(state_dir: StateDir) -> None:
+    """Before a segment is removed, its live invocations and open spans are written again, once."""
     journal = new_journal(state_dir, 65_536)
     record = InvocationRecord("id-root", "root", "root", started=1000.0, deadline=2000.0, reserve=0.5)
     journal.begin(record, [NewRow.of({**start_row("root"), "input": "secret"})])
@@ -219,8 +218,8 @@ LONG_JOB = """
 
 
 def test_a_span_whose_start_was_removed_is_closed_after_a_kill(server: BraintrustServer, directory: Path) -> None:
-    """A long job that is killed hours after its start was acknowledged and removed is closed, with all that is open in
-    it, and keeps what it had logged."""
+    """A long job that is killed after its start was acknowledged and removed is closed with its open spans, and keeps
+    what it logged."""
     with Program(LONG_JOB, environment(server, directory)) as program:
         program.expects("long after")
         (path,) = journals(directory)
@@ -286,7 +285,7 @@ def all_of_it(directory: Path) -> None:
 
 
 def the_header(directory: Path) -> None:
-    """As a cleaner does that goes by the age of each file."""
+    """Remove the header, as a cleaner does that goes by the age of each file."""
     (journals(directory)[0] / "header").unlink()
 
 
@@ -294,7 +293,7 @@ def the_header(directory: Path) -> None:
 def test_a_journal_that_is_removed_midway_costs_no_row(
     server: BraintrustServer, directory: Path, vanishes: Callable[[Path], None]
 ) -> None:
-    """Whoever removes the files of a running process, between or within invocations, costs it no row."""
+    """A process whose files are removed, between or within invocations, loses no row."""
     with Program(VANISHING, environment(server, directory)) as program:
         program.expects("in second")
         vanishes(directory)
@@ -321,7 +320,7 @@ def test_a_journal_that_is_removed_midway_costs_no_row(
 def test_rows_that_are_only_in_removed_files_arrive(
     server: BraintrustServer, directory: Path, vanishes: Callable[[Path], None]
 ) -> None:
-    """Rows that were not delivered when their files were removed arrive with the next delivery."""
+    """Undelivered rows of removed files arrive with the next delivery."""
     server.refuse_connections()
     with Program(VANISHING, environment(server, directory, TRACE_GUARD_FLUSH_TIMEOUT="0.1")) as program:
         program.expects("in second")
@@ -347,7 +346,7 @@ def test_rows_that_are_only_in_removed_files_arrive(
 def test_a_kill_after_the_journal_was_removed_leaves_no_span_open(
     server: BraintrustServer, directory: Path, vanishes: Callable[[Path], None]
 ) -> None:
-    """Spans whose start was delivered from files that were removed since are closed after a kill all the same."""
+    """Spans whose start was delivered from files that were then removed are closed after a kill."""
     code = VANISHING.replace("linger=60", "linger=0")
     with Program(code, environment(server, directory)) as program:
         program.expects("in second")
@@ -367,7 +366,7 @@ def test_a_kill_after_the_journal_was_removed_leaves_no_span_open(
 
 
 def test_a_trace_that_did_not_fit_is_not_called_delivered(server: BraintrustServer, directory: Path) -> None:
-    """An invocation whose start the cap did not let in says that it is lost, and its code runs as ever."""
+    """An invocation whose start the cap dropped reports LOST, and its code runs normally."""
     guard = Guard(settings_for(server, directory, max_journal_bytes=1))
     with guard.invocation("root") as invocation:
         done = True

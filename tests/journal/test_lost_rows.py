@@ -1,4 +1,4 @@
-"""Another program changes the files of a journal that is being written: what was lost is never called delivered."""
+"""Another program changes the files of a live journal: lost rows are never reported as delivered."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ def test_lost_rows_are_not_called_delivered(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path, caplog: pytest.LogCaptureFixture, name: str,
     goes_on: bool,
 ) -> None:
-    """Whatever is done to the live segment, the verdict is DELIVERED only if every row has arrived, else LOST with a
-    warning; the next rows go to a new journal, and the trace has no open span."""
+    """Whatever happens to the live segment, the verdict is DELIVERED only if every row arrived, else LOST with a
+    warning; later rows go to a new journal, and the trace has no open span."""
     change, loses = CHANGES[name]
     guard = make_guard(linger=60)
     with guard.invocation("root") as invocation:

@@ -1,4 +1,4 @@
-"""Entries and files whose form is right and whose content makes no sense: each costs itself only."""
+"""Well-formed entries and files with invalid content: each affects only itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NAN, HUGE = float("nan"), int("9" * 400)
 
 
 def odd(**fields: Any) -> bytes:
-    """A row in which some fields are not what they should be."""
+    """A row with some invalid fields."""
     return json.dumps({**start_row("odd"), **fields}).encode()
 
 
@@ -74,13 +74,13 @@ ODD_ENTRIES: dict[str, tuple[int, bytes]] = {
 
 
 def entry_of(kind: int, payload: bytes, at: float = 1000.0) -> bytes:
-    """An entry as the format has it, whatever its kind."""
+    """An encoded entry of any kind."""
     rest = struct.pack(">BBHd", kind, 0, 0, at)
     return struct.pack(">II", len(payload), zlib.crc32(payload, zlib.crc32(rest))) + rest + payload
 
 
 def orphan_with(state_dir: StateDir, settings: Any, entries: bytes) -> Path:
-    """A journal of a process that is gone, with two whole spans around these entries."""
+    """A journal of a dead process, with two whole spans around these entries."""
     journal = FileJournal.create(state_dir, settings.destination, OpenSpans())
     journal.append([NewRow.of(start_row("before"))])
     journal.abandon()
@@ -92,10 +92,10 @@ def orphan_with(state_dir: StateDir, settings: Any, entries: bytes) -> Path:
 
 
 @pytest.mark.parametrize("name", ODD_ENTRIES)
-def test_an_odd_entry_costs_itself_only(
+def test_an_invalid_entry_harms_no_other(
     server: BraintrustServer, directory: Path, state_dir: StateDir, name: str
 ) -> None:
-    """An entry with a valid checksum that makes no sense keeps no other from being read, closed and delivered."""
+    """An invalid entry with a valid checksum keeps no other entry from being read, closed and delivered."""
     settings = settings_for(server, directory)
     path = orphan_with(state_dir, settings, entry_of(*ODD_ENTRIES[name]))
     status = read_status(settings)
@@ -110,7 +110,7 @@ def test_an_odd_entry_costs_itself_only(
 
 
 def test_status_counts_damaged_entries(server: BraintrustServer, directory: Path, state_dir: StateDir) -> None:
-    """Status says how many entries can't be used, and counts the rest."""
+    """Status counts the entries that can't be used, and the others."""
     settings = settings_for(server, directory)
     orphan_with(state_dir, settings, entry_of(Kind.ROW, b"[]") + entry_of(Kind.INVOCATION, b"{}"))
     status = read_status(settings)
@@ -120,10 +120,10 @@ def test_status_counts_damaged_entries(server: BraintrustServer, directory: Path
 
 
 @pytest.mark.parametrize("at", [float("nan"), float("inf"), -1.0, 1e300])
-def test_an_odd_time_makes_no_odd_end(
+def test_an_impossible_time_is_ignored(
     server: BraintrustServer, directory: Path, state_dir: StateDir, at: float
 ) -> None:
-    """A time that no clock has shown is not taken for the last sign of life."""
+    """A time that no clock shows does not count as a sign of life."""
     settings = settings_for(server, directory)
     orphan_with(state_dir, settings, entry_of(Kind.ROW, dump(start_row("odd")), at))
     assert recover(settings, timeout=10).error is None
@@ -133,10 +133,10 @@ def test_an_odd_time_makes_no_odd_end(
 
 
 @pytest.mark.parametrize("position", [Position(1, 1 << 40), Position(9, 8), Position((1 << 64) - 1, 0)])
-def test_an_acknowledged_position_that_can_t_be_is_the_beginning(
+def test_an_impossible_acknowledged_position_is_ignored(
     server: BraintrustServer, directory: Path, state_dir: StateDir, position: Position
 ) -> None:
-    """If ``acked`` points to where there is nothing, all is sent again: nothing counts as delivered without a proof."""
+    """If ``acked`` points to a place that doesn't exist, everything is sent again."""
     settings = settings_for(server, directory)
     path = orphan_with(state_dir, settings, b"")
     (path / "acked").write_bytes(encode_acked(position))
@@ -145,10 +145,10 @@ def test_an_acknowledged_position_that_can_t_be_is_the_beginning(
 
 
 @pytest.mark.parametrize("name", ["x.seg", "².seg", "\u0661.seg", "1.seg", f"{10**30}.seg", "-1.seg", "00000001.SEG"])
-def test_a_file_with_a_name_like_a_segment_s_is_none(
+def test_only_exact_names_are_segments(
     server: BraintrustServer, directory: Path, state_dir: StateDir, name: str
 ) -> None:
-    """Only files that are called exactly as segments are read as such."""
+    """Files with names similar to a segment's are not read."""
     settings = settings_for(server, directory)
     path = orphan_with(state_dir, settings, b"")
     (path / name).write_bytes(b"nothing of ours")
@@ -160,10 +160,10 @@ def test_a_file_with_a_name_like_a_segment_s_is_none(
     b"[]", b"{", b"[" * 100_000, b'{"format": [1]}', b'{"format": NaN}', b'{"format": 1, "pid": {}}',
     b'{"format": 1, "backend": "braintrust", "api_url": [1], "key_fingerprint": {}}', b"\xff", b" " * (1 << 20),
 ])
-def test_an_odd_header_costs_its_journal_only(
+def test_an_invalid_header_harms_no_other_journal(
     server: BraintrustServer, directory: Path, state_dir: StateDir, header: bytes
 ) -> None:
-    """A header that makes no sense keeps nobody from the other journals."""
+    """A journal with an invalid header keeps no other from being recovered."""
     settings = settings_for(server, directory)
     odd_one = orphan_with(state_dir, settings, b"")
     (odd_one / "header").write_bytes(header)
@@ -179,8 +179,8 @@ def test_an_odd_header_costs_its_journal_only(
     b'{"organisation": {"id": [], "name": {}}, "projects": {"p": []}}', b'{"organisation": null, "projects": {"p": 1}}',
     b'{"organisation": {"id": "i", "name": "n", "x": "y"}, "projects": {}}', b" " * (2 << 20),
 ])
-def test_an_odd_cache_is_none(tmp_path: Path, cached: bytes) -> None:
-    """A cache that makes no sense is made anew."""
+def test_an_invalid_cache_is_replaced(tmp_path: Path, cached: bytes) -> None:
+    """An invalid cache is ignored and written again."""
     path = tmp_path / "cache" / "identity.json"
     path.parent.mkdir(mode=0o700)
     path.write_bytes(cached)
@@ -191,8 +191,8 @@ def test_an_odd_cache_is_none(tmp_path: Path, cached: bytes) -> None:
     assert Identity(path).project_id("p") == "id"
 
 
-def test_odd_attachments_cost_themselves_only(state_dir: StateDir) -> None:
-    """A description that makes no sense keeps no other attachment from being read."""
+def test_an_invalid_attachment_harms_no_other(state_dir: StateDir) -> None:
+    """An invalid description keeps no other attachment from being read."""
     journal = FileJournal.create(state_dir, {"backend": "memory"}, OpenSpans())
     one = SpooledAttachment("key", "name.txt", "text/plain")
     journal.make_room_for_attachments().begin(one)

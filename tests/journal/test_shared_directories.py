@@ -1,4 +1,4 @@
-"""Directories that others can write to: what they have put there decides nothing, and they can't read what we keep."""
+"""Directories that others can write to: their files decide nothing, and they can't read ours."""
 
 from __future__ import annotations
 
@@ -52,8 +52,10 @@ def world_writable(path: Path, mode: int = 0o777, owner: int = US) -> Path:
     (0o0777, US, "file of a program", True), (0o0775, US, "file of a program", True), (0o0777, US, "", False),
     (0o0777, US, "journals", False), (0o0755, US, "file of a program", False), (0o0700, US, "", False),
 ])
-def test_a_shared_directory_gets_one_of_our_own(tmp_path: Path, mode: int, owner: int, holds: str, own: bool) -> None:
-    """Where others can write, all is kept in a directory of our own, and theirs keeps its mode."""
+def test_a_shared_directory_gets_a_private_subdirectory(
+    tmp_path: Path, mode: int, owner: int, holds: str, own: bool
+) -> None:
+    """Where others can write, files go to a private subdirectory, and the shared directory keeps its mode."""
     if owner != US and not AS_ROOT:
         pytest.skip("only root can give a directory away")
     shared = world_writable(tmp_path / "shared", mode, owner)
@@ -71,14 +73,14 @@ def test_a_shared_directory_gets_one_of_our_own(tmp_path: Path, mode: int, owner
 @needs_root
 @pytest.mark.parametrize("mode", [0o700, 0o755])
 def test_a_directory_of_another_user_is_refused(tmp_path: Path, mode: int) -> None:
-    """Root too does not use a directory of another user, who could change all in it."""
+    """A directory of another user is refused, even by root, as that user could change everything in it."""
     with pytest.raises(JournalUnavailable, match="belongs to user 12345"):
         prepare(world_writable(tmp_path / "theirs", mode, SOMEBODY), 1 << 20)
 
 
 @needs_root
-def test_our_own_name_can_t_be_taken(tmp_path: Path) -> None:
-    """A directory that another user has made in the place of ours is refused, as is a link to one of ours."""
+def test_a_private_subdirectory_can_t_be_forged(tmp_path: Path) -> None:
+    """A private subdirectory that another user has made is refused, and so is a link."""
     shared = world_writable(tmp_path / "shared", 0o1777)
     mine = shared / f"trace-guard-{US}"
     world_writable(mine, 0o777, SOMEBODY)
@@ -91,7 +93,7 @@ def test_our_own_name_can_t_be_taken(tmp_path: Path) -> None:
 
 
 def test_nothing_is_open_to_others_whatever_the_umask(tmp_path: Path) -> None:
-    """With a umask of 000 the directories above ours are writable by us alone as well."""
+    """With a umask of 000 other users still can't write to any directory above the journals."""
     before = os.umask(0)
     try:
         prepare(tmp_path / "a" / "b" / "c", 1 << 20)
@@ -102,7 +104,7 @@ def test_nothing_is_open_to_others_whatever_the_umask(tmp_path: Path) -> None:
 
 
 def cache_at(directory: Path, settings: Any, url: str, owner: int, *, own_cache: bool) -> None:
-    """The cache of a destination, which says that the rows and the key go to this URL."""
+    """The cache of a destination, which sends rows and the key to this URL."""
     name = f"identity-{sha256(dump(settings.destination)).hexdigest()[:16]}.json"
     cache = directory / "cache"
     cache.mkdir(mode=0o755, exist_ok=True)
@@ -116,10 +118,10 @@ def cache_at(directory: Path, settings: Any, url: str, owner: int, *, own_cache:
 @needs_root
 @pytest.mark.parametrize("own_cache", [True, False], ids=["file", "directory"])
 @pytest.mark.parametrize("mode", [0o1777, 0o777])
-def test_a_cache_of_another_user_sends_the_key_nowhere(
+def test_a_cache_of_another_user_is_not_used(
     server: BraintrustServer, tmp_path: Path, mode: int, own_cache: bool
 ) -> None:
-    """A cache that was laid out before us does not decide where the key goes."""
+    """A cache that another user has made does not decide where the key is sent."""
     directory = world_writable(tmp_path / "shared", mode)
     variables = environment(server, directory, TRACE_GUARD_PROJECT_ID="", BRAINTRUST_API_URL="")
     with BraintrustServer() as evil:
@@ -134,7 +136,7 @@ def test_a_cache_of_another_user_sends_the_key_nowhere(
 
 @pytest.mark.parametrize("loose", ["file", "directory"])
 def test_a_cache_that_others_can_write_to_is_not_read(tmp_path: Path, loose: str) -> None:
-    """A cache of our own that somebody else may have changed is made anew."""
+    """A cache that other users can write to is ignored and written again."""
     path = tmp_path / "cache" / "identity.json"
     path.parent.mkdir(mode=0o700)
     path.write_text(json.dumps({"organisation": None, "projects": {"p": "theirs"}}))
@@ -162,8 +164,8 @@ def their_journals(directory: Path) -> None:
 
 @pytest.mark.parametrize("refused", [a_link, theirs, their_journals])
 def test_a_refused_directory_is_used_for_nothing(tmp_path: Path, refused: Callable[[Path], None]) -> None:
-    """Without a server, and with a directory that is refused, nothing is written there: not the local store, not a
-    dead letter, not an attachment. One warning says so, and so does status."""
+    """Nothing is written to a refused directory: no local store, dead letter or attachment. One warning and status say
+    so."""
     if refused is not a_link and not AS_ROOT:
         pytest.skip("only root can give a directory away")
     directory = tmp_path / "trace-guard"
@@ -182,7 +184,7 @@ def test_a_refused_directory_is_used_for_nothing(tmp_path: Path, refused: Callab
 
 @needs_root
 def test_two_users_share_a_directory(server: BraintrustServer) -> None:
-    """Two users whose processes have the same TRACE_GUARD_DIR get a directory each, and neither sees the other's."""
+    """Two users with the same TRACE_GUARD_DIR get a directory each, and neither reads the other's."""
     with tempfile.TemporaryDirectory() as name:  # pytest's are closed to other users
         shared = Path(name)
         shared.chmod(0o1777)

@@ -1,4 +1,4 @@
-"""What the exit of a process still sees to."""
+"""What a process still recovers and delivers at its exit."""
 
 from __future__ import annotations
 
@@ -46,8 +46,7 @@ with Guard().invocation("root"):
 
 
 def test_an_exit_recovers_what_its_children_left(server: BraintrustServer, tmp_path: Path) -> None:
-    """What a child left open that was killed a moment ago is closed and delivered by the exit of its parent, which may
-    be the last process that ever sees this disk."""
+    """Open spans of a child that was just killed are closed and delivered when its parent exits."""
     with Program(WITH_A_CHILD, environment(server, tmp_path)) as program:
         assert program.wait() == 0, program.stderr
     outcomes = {row["span_attributes"]["name"]: row["metadata"]["trace_guard"]["outcome"] for row in server.span_rows()}
@@ -56,8 +55,8 @@ def test_an_exit_recovers_what_its_children_left(server: BraintrustServer, tmp_p
 
 
 def test_threads_that_go_on_tracing_leave_nothing_open(tmp_path: Path) -> None:
-    """Daemon threads that trace until the process is gone leave no span open with the backend: of what they do
-    during the last delivery nothing is sent, and what is on disk is whole."""
+    """Daemon threads that trace until the process ends leave no span open: rows that come during the last delivery are
+    not sent, and the disk has them whole."""
     with BraintrustServer(latency=0.1) as server:
         with Program(WITH_THREADS, environment(server, tmp_path)) as program:
             until(lambda: len(server.span_rows()) > 20)
@@ -70,7 +69,7 @@ def test_threads_that_go_on_tracing_leave_nothing_open(tmp_path: Path) -> None:
 
 
 def test_an_exit_does_not_wait_for_a_disk() -> None:
-    """Without a key, and with a directory that can't be made, a process ends without waiting for what can't come."""
+    """Without a key, and with a directory that can't be made, a process exits without waiting."""
     began = time.monotonic()
     with Program(WITHOUT_A_DISK, environment(None, Path("/proc/nowhere"), BRAINTRUST_API_KEY="")) as program:
         assert program.hears() == "runs"

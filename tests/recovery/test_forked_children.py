@@ -1,4 +1,4 @@
-"""Children that a guarded parent forks, as servers and task runners do: they are not there at its start."""
+"""Children that a guarded parent forks later, as servers and task runners do."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ listen()
 
 
 def test_a_short_lived_child_recovers_what_its_sibling_left(server: BraintrustServer, tmp_path: Path) -> None:
-    """A child that lives for a moment only closes what an earlier one, which was killed, left open, while their parent
-    goes on and is never guarded itself."""
+    """A short-lived child closes what an earlier killed one left open, while their parent runs unguarded."""
     with Program(FORKING, environment(server, tmp_path)) as program:
         assert program.hears() == "killed"
         assert [row["span_attributes"]["name"] for row in until(server.open_spans)] == ["killed"]

@@ -70,8 +70,7 @@ def count(request: pytest.FixtureRequest) -> int:
 
 
 def leave(state_dir: StateDir, settings: Settings, count: int, *, spans: int = SPANS, first: int = 0) -> None:
-    """Journals as killed processes leave them, each with so many open spans, the first of which is a root. Written
-    by hand, as thousands of them are needed."""
+    """Write journals as killed processes leave them, each with a number of open spans, the first of which is a root."""
     for number in range(first, first + count):
         path = state_dir.directory / JOURNALS / f"17000{number:08d}-{number}-00000000"
         path.mkdir(mode=0o700)
@@ -109,8 +108,8 @@ def spans_of(server: BraintrustServer) -> dict[str, Row]:
 def test_a_recovery_has_few_descriptors_and_little_memory(
     server: BraintrustServer, directory: Path, state_dir: StateDir, count: int
 ) -> None:
-    """Every open span in thousands of journals is closed within 256 descriptors, in memory that does not grow with
-    the number of journals."""
+    """Every open span of thousands of journals is closed with 256 descriptors, in memory that doesn't grow with their
+    number."""
     settings, env = settings_for(server, directory), environment(server, directory)
     memory = {}
     for journals_here in (count // 10, count):
@@ -133,8 +132,7 @@ def test_a_recovery_has_few_descriptors_and_little_memory(
 def test_a_recovery_that_is_interrupted_can_be_repeated(
     server: BraintrustServer, directory: Path, state_dir: StateDir, count: int, interruption: str
 ) -> None:
-    """However often a recovery is interrupted, the end is that of one which was not, and no span that was closed
-    changes any more."""
+    """An interrupted recovery can be repeated with the same result, and no closed span changes again."""
     settings, env = settings_for(server, directory), environment(server, directory)
     count = min(count // 2, 1000)
     leave(state_dir, settings, count, spans=2)
@@ -167,7 +165,7 @@ def test_a_recovery_that_is_interrupted_can_be_repeated(
 
 
 def test_a_recovery_that_can_t_deliver_counts_what_it_did_not_reach(directory: Path, state_dir: StateDir) -> None:
-    """With a backend that is down, all rows that are left are counted, and the journals that were not looked into."""
+    """With a backend that is down, recovery counts all rows that are left, and the journals that it did not open."""
     count = 3 * MOST_ADOPTED
     settings = Settings.from_env(environment(None, directory, BRAINTRUST_API_URL="http://127.0.0.1:9"))
     leave(state_dir, settings, count, spans=1)
@@ -182,7 +180,7 @@ def test_a_recovery_that_can_t_deliver_counts_what_it_did_not_reach(directory: P
 def test_attachments_that_can_t_be_uploaded_hold_up_no_rows(
     server: BraintrustServer, directory: Path, state_dir: StateDir
 ) -> None:
-    """Orphans with attachments that the object store does not take don't keep the rows of others from delivery."""
+    """Orphans whose attachments the object store refuses don't delay the rows of others."""
     settings = settings_for(server, directory)
     leave(state_dir, settings, 2 * MOST_ADOPTED, spans=1)
     for path in journals(directory)[:MOST_ADOPTED]:
@@ -204,7 +202,7 @@ def test_attachments_that_can_t_be_uploaded_hold_up_no_rows(
 def test_a_search_that_runs_out_of_descriptors_gives_half_of_them_back(
     directory: Path, state_dir: StateDir
 ) -> None:
-    """What would use the last descriptors is left for later, and is not reported as a fault."""
+    """A search that runs out of descriptors gives up half of its journals for later, and reports no fault."""
     settings = settings_for(None, directory)
     leave(state_dir, settings, 20, spans=1)
     search = OrphanSearch(state_dir, settings.destination)
@@ -220,7 +218,7 @@ def test_a_search_that_runs_out_of_descriptors_gives_half_of_them_back(
 
 
 class all_but:
-    """Within it the process has no more than so many descriptors to open."""
+    """Leave the process only this many descriptors within the block."""
 
     def __init__(self, left: int) -> None:
         self._left = left
@@ -265,8 +263,8 @@ STARTER = """
 def test_a_start_beside_thousands_takes_few_descriptors(
     server: BraintrustServer, directory: Path, state_dir: StateDir, count: int, is_down: bool
 ) -> None:
-    """A process that starts beside the journals of many dead ones is not held up by them, keeps its descriptors, and
-    recovers them in rounds while it is at work."""
+    """A process that starts beside thousands of orphans is not delayed, keeps its descriptors, and recovers them in
+    rounds while it runs."""
     settings = settings_for(server, directory)
     env = environment(server, directory, TRACE_GUARD_LINGER="0.1", EXIT_SECONDS="1" if is_down else "20")
     leave(state_dir, settings, count, spans=2)
@@ -289,8 +287,8 @@ def test_a_start_beside_thousands_takes_few_descriptors(
         assert len([row for row in server.span_rows() if row["span_id"].startswith("root-")]) >= 3 * MOST_ADOPTED
 
 
-def test_what_died_lately_is_recovered_first(server: BraintrustServer, directory: Path, state_dir: StateDir) -> None:
-    """A process at its exit recovers its own children before what others left behind long ago, however much that is."""
+def test_recent_orphans_are_recovered_first(server: BraintrustServer, directory: Path, state_dir: StateDir) -> None:
+    """A process recovers its own children at exit before older orphans, however many there are."""
     settings, env = settings_for(server, directory), environment(server, directory, CHILD=CHILD)
     leave(state_dir, settings, 20 * MOST_ADOPTED, spans=1)
     with Program(PARENT, env) as program:
@@ -326,8 +324,7 @@ with Guard(linger=60).invocation("of the child"):
 def test_other_journals_are_not_counted_one_by_one(
     directory: Path, state_dir: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row that is written beside thousands of journals does not wait until all of them have been looked at, and
-    their size is estimated all the same."""
+    """A write beside thousands of journals does not wait for all of them to be counted, and their size is estimated."""
     settings = settings_for(None, directory)
     leave(state_dir, settings, 1000, spans=1)
     looked_at = []
@@ -349,7 +346,7 @@ def test_other_journals_are_not_counted_one_by_one(
 
 
 def test_one_large_journal_does_not_stand_for_the_others(directory: Path, state_dir: StateDir) -> None:
-    """The estimate counts a large journal once, and not for each that was not looked at."""
+    """The estimate counts a large journal once."""
     leave(state_dir, settings_for(None, directory), 1000, spans=1)
     names = os.listdir(directory / JOURNALS)
     (directory / JOURNALS / names[0] / "00000002.seg").write_bytes(bytes(8 << 20))
@@ -357,7 +354,7 @@ def test_one_large_journal_does_not_stand_for_the_others(directory: Path, state_
 
 
 def test_dead_letters_are_not_counted_for_each(directory: Path, state_dir: StateDir) -> None:
-    """Refused rows are kept up to the limit without looking at every file of every process each time."""
+    """Refused rows are kept up to the limit without counting every file each time."""
     letters = DeadLetters(directory, 100_000)
     (directory / "dead-letters").mkdir(mode=0o700)
     for number in range(100):
@@ -371,7 +368,7 @@ def test_dead_letters_are_not_counted_for_each(directory: Path, state_dir: State
 
 @linux
 def test_status_stays_small(server: BraintrustServer, directory: Path, state_dir: StateDir, count: int) -> None:
-    """``status`` needs few descriptors, memory that hardly grows with the number of journals, and a page or two."""
+    """``status`` needs few descriptors, little memory and short output beside thousands of journals."""
     settings, env = settings_for(server, directory), environment(server, directory)
     found = {}
     for already, here in ((0, count // 10), (count // 10, count)):
@@ -392,10 +389,10 @@ def courier(state_dir: StateDir) -> Iterator[Courier]:
     courier.close()
 
 
-def test_a_journal_that_was_let_go_of_is_another_s(
+def test_a_released_journal_can_be_adopted(
     directory: Path, state_dir: StateDir, courier: Courier
 ) -> None:
-    """A courier that gives a journal up closes its files, so that somebody else can take it over."""
+    """A courier that releases a journal closes its files, so that another process can adopt it."""
     settings = settings_for(None, directory)
     leave(state_dir, settings, 2, spans=1)
     one, two = OrphanSearch(state_dir, settings.destination).adopt(2, Deadline.never())

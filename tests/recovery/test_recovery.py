@@ -1,4 +1,4 @@
-"""What dead processes left: found, closed honestly, delivered once, whoever looks and however many look at once."""
+"""Recovery of dead processes: spans get honest ends and are delivered once, however many processes recover."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def by_name(server: BraintrustServer) -> dict[str, Row]:
 
 
 def sign_of_life(path: Path) -> float:
-    """The last moment at which the process of a journal is known to have lived."""
+    """The last moment at which the process of a journal was alive."""
     return max((path / "lock").stat().st_mtime, *(entry.time for entry in read_entries(path)))
 
 
@@ -72,8 +72,8 @@ def forced(outcome: str) -> Row:
 
 
 def test_a_killed_process_s_spans_end_when_it_was_last_alive(server: BraintrustServer, directory: Path) -> None:
-    """What a killed process left open is closed as abandoned, at the last moment at which it is known to have lived,
-    which its heartbeat shows, and not when it was repaired."""
+    """Open spans of a killed process are closed as abandoned at its last sign of life, not at the time of the
+    repair."""
     with Program(BUSY, environment(server, directory)) as program:
         program.expects("busy")
         (path,) = journals(directory)
@@ -106,7 +106,7 @@ def test_a_killed_process_s_spans_end_when_it_was_last_alive(server: BraintrustS
 def test_only_a_process_that_lived_to_its_deadline_has_timed_out(
     server: BraintrustServer, directory: Path, late: bool
 ) -> None:
-    """A span is closed as timed out only if its process is known to have lived until the deadline minus the reserve."""
+    """A span is closed as timed out only if its process was alive at the deadline minus the reserve."""
     seconds = 1.0 if late else 6.0
     env = environment(server, directory, WITHOUT_ALARM="1", SECONDS=str(seconds))
     with Program(BUSY, env) as program:
@@ -136,7 +136,7 @@ def test_only_a_process_that_lived_to_its_deadline_has_timed_out(
 
 
 def orphans(state_dir: StateDir, settings: Settings, count: int, *, payload: int = 10, rows: int = 0) -> list[Row]:
-    """Journals as killed processes leave them, each with a root and a child that are open; their rows."""
+    """Make journals as killed processes leave them, each with an open root and child. Returns their rows."""
     written = []
     for number in range(count):
         journal = FileJournal.create(state_dir, settings.destination, OpenSpans())
@@ -173,8 +173,7 @@ STARTER = """
 
 
 def test_many_processes_recover_at_once(server: BraintrustServer, directory: Path, state_dir: StateDir) -> None:
-    """However many processes recover the same directory at once, all end well, and every start and every end of the
-    dead is sent exactly once."""
+    """Processes that recover the same directory at once all succeed, and every start and end is sent exactly once."""
     written = orphans(state_dir, settings_for(server, directory), 24, rows=3)
     server.latency = 0.02
     env = environment(server, directory)
@@ -204,7 +203,8 @@ def test_many_processes_recover_at_once(server: BraintrustServer, directory: Pat
 
 
 def test_the_rows_of_a_stopped_process_are_delivered_by_another(server: BraintrustServer, directory: Path) -> None:
-    """What a living process could not deliver another one delivers for it, and the first sends none of it again."""
+    """Rows that a live process could not deliver are delivered by another one, and the first sends none of them
+    again."""
     code = """
         import braintrust
         from trace_guard import Deadline, Guard
@@ -240,7 +240,7 @@ def test_the_rows_of_a_stopped_process_are_delivered_by_another(server: Braintru
 
 
 def test_a_process_that_is_just_delivering_is_not_interfered_with(server: BraintrustServer, directory: Path) -> None:
-    """While a process is stopped in the middle of a delivery, a recovery says so at once and touches nothing."""
+    """While a process is stopped during a delivery, a recovery says so at once and changes nothing."""
     server.fail("/logs3", Fault.black_hole())
     with Program(STARTER, environment(server, directory, TRACE_GUARD_FLUSH_TIMEOUT="20")) as program:
         program.expects("ready")
@@ -261,7 +261,7 @@ def test_a_process_that_is_just_delivering_is_not_interfered_with(server: Braint
 
 
 def test_orphans_for_another_destination_are_left_alone(directory: Path, state_dir: StateDir) -> None:
-    """A recovery touches no journal for another server, organisation, key or backend, and the status names them."""
+    """A recovery leaves journals for another server, organisation, key or backend alone, and status lists them."""
     with BraintrustServer() as mine, BraintrustServer() as theirs:
         settings = settings_for(mine, directory)
         others = [
@@ -287,8 +287,7 @@ def test_orphans_for_another_destination_are_left_alone(directory: Path, state_d
 def test_ends_come_before_the_backlog_of_payloads(
     server: BraintrustServer, directory: Path, state_dir: StateDir, stumbles: bool
 ) -> None:
-    """The rows that close what is open are delivered before the payloads of dead processes, also if the first attempt
-    fails."""
+    """Closing rows are delivered before the payloads of dead processes, even if the first attempt fails."""
     settings = settings_for(server, directory)
     written = orphans(state_dir, settings, 3, payload=90_000, rows=20)
     if stumbles:
@@ -314,7 +313,7 @@ def test_ends_come_before_the_backlog_of_payloads(
 def test_a_start_brings_the_ends_of_the_dead_with_its_first_request(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path, state_dir: StateDir
 ) -> None:
-    """The first request of the next process has its own rows and the ends of what was open, and no large backlog."""
+    """The first request of a new process has its own rows and the ends of orphaned spans, and no large backlog."""
     orphans(state_dir, settings_for(server, directory), 2, payload=90_000, rows=20)
     guard = make_guard(linger=60)
     with guard.invocation("mine") as invocation:
@@ -333,7 +332,7 @@ def test_a_start_brings_the_ends_of_the_dead_with_its_first_request(
 
 
 def test_a_recovery_without_a_backend_keeps_everything(server: BraintrustServer, directory: Path) -> None:
-    """If the backend is down, everything is kept, closed as it is, and the next recovery delivers it unchanged."""
+    """With a backend that is down a recovery closes and keeps everything, and the next one delivers it unchanged."""
     settings = settings_for(server, directory)
     with Program(BUSY, environment(server, directory)) as program:
         program.expects("busy")
@@ -361,7 +360,7 @@ def test_a_recovery_without_a_backend_keeps_everything(server: BraintrustServer,
 def test_a_recovery_that_is_killed_is_taken_up_by_the_next(
     server: BraintrustServer, directory: Path, state_dir: StateDir, seed: int
 ) -> None:
-    """Recoveries that are killed at random lose nothing, send nothing twice to any effect, and lie about no end."""
+    """Recoveries that are killed at random lose nothing, change nothing by sending it twice, and give no wrong end."""
     chance = random.Random(seed)
     settings = settings_for(server, directory)
     written = orphans(state_dir, settings, 8, payload=3000, rows=5)
@@ -385,8 +384,7 @@ def test_a_recovery_that_is_killed_is_taken_up_by_the_next(
 def test_a_torn_recovery_does_not_mislead_the_next(
     server: BraintrustServer, directory: Path, state_dir: StateDir
 ) -> None:
-    """If a recoverer died while it wrote the closing rows, those that are missing get the same end as those that are
-    there."""
+    """If a recovery dies while it writes closing rows, the next one gives the missing ones the same end."""
     settings = settings_for(server, directory)
     orphans(state_dir, settings, 1)
     (path,) = journals(directory)
@@ -404,7 +402,7 @@ def test_a_torn_recovery_does_not_mislead_the_next(
 def test_a_journal_that_can_t_be_read_holds_up_no_other(
     server: BraintrustServer, directory: Path, state_dir: StateDir
 ) -> None:
-    """Journals that are damaged, newer or no journals are left as they are, and all others are recovered."""
+    """Damaged or newer journals are left as they are, and all others are recovered."""
     settings = settings_for(server, directory)
     orphans(state_dir, settings, 4)
     first, second, third, _ = journals(directory)
@@ -433,7 +431,7 @@ def test_the_local_store_is_recovered_too(directory: Path) -> None:
 
 
 def test_an_empty_directory_has_nothing_to_recover(server: BraintrustServer, directory: Path) -> None:
-    """Where nothing ever ran, a recovery finds nothing and asks nobody."""
+    """In an empty directory a recovery finds nothing and sends no request."""
     assert recover(settings_for(server, directory)) == Recovery(0, 0, 0, 0, None)
     assert server.requests == []
 

@@ -1,4 +1,4 @@
-"""Attachments that dead and living processes left: delivered once, whoever looks."""
+"""Attachments that dead and live processes left are delivered once."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def spools(directory: Path) -> list[Path]:
 
 
 def stops_between_attempts(program: Program, directory: Path) -> bool:
-    """Stop a program, and let it go on if it was just about to upload something."""
+    """Stop a program, and let it continue if it was about to upload."""
     program.stop()
     if not any(HeldLocks().is_held(spool / "lock") for spool in spools(directory)):
         return True
@@ -48,9 +48,9 @@ def stops_between_attempts(program: Program, directory: Path) -> bool:
 
 
 @pytest.mark.parametrize("within", ["1", ""])
-def test_the_next_start_delivers_them(server: BraintrustServer, directory: Path, within: str) -> None:
-    """A process that is killed with an attachment on its disk, in its invocation or after it, leaves it to the next
-    start, which delivers it and then removes the journal."""
+def test_the_next_start_delivers_attachments(server: BraintrustServer, directory: Path, within: str) -> None:
+    """Attachments of a process that is killed during or after an invocation are delivered by the next start, which then
+    removes the journal."""
     server.fail("/attachment", Fault.status(503))
     with Program(BUSY, environment(server, directory, WITHIN=within)) as program:
         key = program.hears()
@@ -61,8 +61,8 @@ def test_the_next_start_delivers_them(server: BraintrustServer, directory: Path,
     assert (len(server.span_rows()), server.open_spans(), journals(directory)) == (1, [], [])
 
 
-def test_one_that_was_being_read_is_told_of(server: BraintrustServer, directory: Path) -> None:
-    """If the process is killed before the SDK has read an attachment, its status says so, and not "uploading" for
+def test_an_attachment_that_was_being_read_gets_an_error(server: BraintrustServer, directory: Path) -> None:
+    """If a process is killed before the SDK has read an attachment, its status is an error, not "uploading" for
     ever."""
     server.fail("/attachment", Fault.status(503))
     with Program(BUSY, environment(server, directory)) as program:
@@ -78,7 +78,7 @@ def test_one_that_was_being_read_is_told_of(server: BraintrustServer, directory:
 
 
 def test_a_damaged_description_holds_nothing_up(server: BraintrustServer, directory: Path) -> None:
-    """What can't be read among the attachments of a dead process is passed over, and removed with its journal."""
+    """Unreadable attachments of a dead process are skipped, and removed with its journal."""
     server.fail("/attachment", Fault.status(503))
     with Program(BUSY, environment(server, directory)) as program:
         key = program.hears()
@@ -91,8 +91,8 @@ def test_a_damaged_description_holds_nothing_up(server: BraintrustServer, direct
     assert (set(server.attachments), journals(directory)) == ({key}, [])
 
 
-def test_a_living_process_can_be_helped(server: BraintrustServer, directory: Path) -> None:
-    """What a process that still lives could not upload is uploaded for it, and it then does not do so again."""
+def test_attachments_of_a_live_process_are_uploaded_for_it(server: BraintrustServer, directory: Path) -> None:
+    """Attachments that a live process could not upload are uploaded by another, and not uploaded again."""
     server.fail("/attachment", Fault.status(503))
     with Program(BUSY, environment(server, directory)) as program:
         key = program.hears()
@@ -108,10 +108,10 @@ def test_a_living_process_can_be_helped(server: BraintrustServer, directory: Pat
     assert len([one for one in server.requests if one.method == "PUT"]) == 1
 
 
-def test_a_forked_child_leaves_them_to_its_parent(
+def test_a_forked_child_leaves_attachments_to_its_parent(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """What waits in a process that forks is the parent's: the child neither uploads nor removes it."""
+    """A forked child neither uploads nor removes the attachments of its parent."""
     code = BUSY.rstrip().removesuffix("listen()") + """
     pid = os.fork()
     if pid == 0:
@@ -136,10 +136,10 @@ def test_a_forked_child_leaves_them_to_its_parent(
     assert journals(directory) == []
 
 
-def test_a_cleared_directory_is_no_disaster(
+def test_attachments_survive_a_cleared_directory(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """If somebody removes the files of a living process, what waited there is gone; what comes next is delivered."""
+    """If the files of a live process are removed, waiting attachments are lost, and later ones are delivered."""
     server.fail("/attachment", Fault.status(503))
     guard = make_guard(flush_timeout=0.05)
 

@@ -1,4 +1,4 @@
-"""Processes that die in the middle of a near miss: what they have corrected stays corrected, and nothing else is."""
+"""Processes that die around a late return: a written correction holds, and nothing else is corrected."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ CODE = """
 
 
 def marked(server: BraintrustServer) -> list[Row]:
-    """The spans that stand as ended by the signal."""
+    """The spans that are marked as ended by the signal."""
     outcomes = [(row, (row.get("metadata") or {}).get("trace_guard", {}).get("outcome")) for row in server.span_rows()]
     return [row for row, outcome in outcomes if outcome == "terminated"]
 
 
-def test_a_correction_that_was_not_delivered_is_by_another(server: BraintrustServer, directory: Path) -> None:
-    """A process that is killed right after it has written its replacements, before any was delivered, has the trace of
-    one that came to its end in good time, once its journal is recovered."""
+def test_an_undelivered_correction_is_recovered(server: BraintrustServer, directory: Path) -> None:
+    """If a process is killed after it wrote a correction and before it delivered it, recovery gives the trace its real
+    end."""
     with Program(CODE, environment(server, directory, TRACE_GUARD_FLUSH_TIMEOUT="0.1")) as program:
         program.expects("open")
         program.tell("early")
@@ -63,8 +63,8 @@ def test_a_correction_that_was_not_delivered_is_by_another(server: BraintrustSer
     assert journals(directory) == []
 
 
-def test_a_process_that_dies_before_its_own_end_stays_as_it_is(server: BraintrustServer, directory: Path) -> None:
-    """A process that is killed after a signal, and before its code came to its end, stays terminated."""
+def test_a_process_killed_after_a_signal_stays_terminated(server: BraintrustServer, directory: Path) -> None:
+    """A process that is killed after a signal, before its code ended, stays terminated."""
     with Program(CODE, environment(server, directory)) as program:
         program.expects("open")
         program.tell("early")
