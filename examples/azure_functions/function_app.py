@@ -1,6 +1,6 @@
-"""Answers questions about orders over HTTP, and sorts the messages of a queue: each invocation is one trace.
+"""Answers questions about orders over HTTP, and sorts the messages of a queue. Each invocation is a trace.
 
-It is a user's code as any other: `guard_app` on the last line is all that trace-guard asks for.
+Only ``guard_app`` on the last line is specific to trace-guard.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ async def ask(req: func.HttpRequest) -> func.HttpResponse:
 @app.queue_trigger(arg_name="message", queue_name="tickets", connection="AzureWebJobsStorage")
 @app.queue_output(arg_name="sorted_ticket", queue_name="sorted", connection="AzureWebJobsStorage")
 def sort_ticket(message: func.QueueMessage, sorted_ticket: func.Out[str]) -> None:
-    """A ticket that fails comes back, at most five times: each attempt is a trace of its own."""
+    """Azure retries a failed ticket up to five times. Each attempt is a trace of its own."""
     ticket = message.get_json()
     team = ask_model(f"Which team is this for? {ticket['text']}")
     sorted_ticket.set(json.dumps({"ticket": ticket["ticket"], "team": team}))
@@ -39,7 +39,7 @@ def sort_ticket(message: func.QueueMessage, sorted_ticket: func.Out[str]) -> Non
 @braintrust.traced(type="tool")
 def find_order(question):
     number = next((word.strip("?.,") for word in question.split() if word.strip("?.,").isdigit()), None)
-    return ORDERS[number]  # of an order that nobody knows it raises, and the trace says so
+    return ORDERS[number]  # an unknown order raises KeyError, which the trace records
 
 
 @braintrust.traced(type="llm")

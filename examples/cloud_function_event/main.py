@@ -1,6 +1,6 @@
-"""Sorts the messages of a Pub/Sub topic: one event is one trace, which is closed when the message is done with.
+"""Sorts the messages of a Pub/Sub topic. Each event is a trace, which is closed when the message has been handled.
 
-A message that fails is handed out again if the trigger is told to; each attempt is a trace of its own.
+If the trigger retries, a failed message is delivered again. Each attempt is a trace of its own.
 """
 
 import base64

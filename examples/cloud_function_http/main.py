@@ -1,6 +1,6 @@
 """Answers questions about orders over HTTP, as a function of Cloud Run or Cloud Functions.
 
-It is a user's code as any other: the decorator on ``ask`` is all that trace-guard asks for.
+Only the decorator ``guard_handler`` on ``ask`` is specific to trace-guard.
 """
 
 import time
@@ -26,7 +26,7 @@ def ask(request):
 @braintrust.traced(type="tool")
 def find_order(question):
     number = next((word.strip("?.,") for word in question.split() if word.strip("?.,").isdigit()), None)
-    return ORDERS[number]  # of an order that nobody knows it raises, and the trace says so
+    return ORDERS[number]  # an unknown order raises KeyError, which the trace records
 
 
 @braintrust.traced(type="llm")

@@ -1,4 +1,4 @@
-"""Stands in for a model provider, so that the example runs without a key: the answer is canned, the wait is real."""
+"""Stands in for a model provider, so that the example runs without a key. The answer is fixed and the delay is real."""
 
 import asyncio
 

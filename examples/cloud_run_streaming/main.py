@@ -1,7 +1,7 @@
 """A support agent on Cloud Run that streams its answer token by token.
 
-It is a user's code as any other: the line that adds the middleware is all that trace-guard asks for. The trace of a
-request goes on until the last token, and has arrived in Braintrust when that leaves.
+Only the line that adds the middleware is specific to trace-guard. The trace of a request lasts until the last token,
+and is delivered to Braintrust before that token is sent.
 """
 
 import braintrust
@@ -43,8 +43,8 @@ def find_order(order):
 
 async def answer(prompt):
     with braintrust.start_span(name="answer", type="llm", input=prompt) as span:
-        said = []
+        tokens = []
         async for token in llm.stream(prompt):
-            said.append(token)
+            tokens.append(token)
             yield token
-        span.log(output="".join(said), metrics={"completion_tokens": len(said)})
+        span.log(output="".join(tokens), metrics={"completion_tokens": len(tokens)})

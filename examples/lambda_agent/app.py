@@ -1,8 +1,7 @@
-"""A support agent on AWS Lambda: it plans, calls two tools, and has a model write the answer.
+"""A support agent on AWS Lambda. It plans, calls two tools, and lets a model write the answer.
 
-It is a user's code as any other: the decorator on ``handler`` is all that trace-guard asks for. The event is the
-question itself, or a request to the function's URL with the question as its body. Its ``scenario`` makes it fail as
-functions do.
+Only the decorator on ``handler`` is specific to trace-guard. The event is the question, or a request to the function's
+URL with the question as its body. Its ``scenario`` chooses how the function ends.
 """
 
 import json
@@ -34,8 +33,8 @@ def answer(event):
     for tool in plan(question):
         facts |= TOOLS[tool](facts)
     go_wrong(scenario, facts)
-    said = ask("answer", f"{question} {facts}", seconds=30 if scenario == "slow" else None)
-    return {"answer": said, **({"facts": facts} if scenario == "returns_no_json" else {})}
+    text = ask("answer", f"{question} {facts}", seconds=30 if scenario == "slow" else None)
+    return {"answer": text, **({"facts": facts} if scenario == "returns_no_json" else {})}
 
 
 @braintrust.traced
@@ -72,11 +71,11 @@ def go_wrong(scenario, facts):
     if scenario == "raises":
         raise LookupError(f"no parcel {facts['parcel']}")
     if scenario == "leaves_open":
-        braintrust.start_span(name="stream the answer")  # and nothing ever ends it
+        braintrust.start_span(name="stream the answer")  # the code never ends it
     if scenario == "exits":
         sys.exit(3)
     if scenario == "crashes":
-        os._exit(7)  # as native code does that runs out of memory
+        os._exit(7)  # like a crash in native code
     if scenario == "returns_no_json":
         facts["parcels"] = {facts["parcel"]}
     if scenario == "times_out":

@@ -1,4 +1,4 @@
-"""Stands in for a model provider, so that the example runs without a key: the answers are canned, the wait is real."""
+"""Stands in for a model provider, so that the example runs without a key. Answers are fixed and the delay is real."""
 
 import time
 
@@ -13,7 +13,7 @@ class FakeLLM:
         self.seconds = seconds
 
     def complete(self, task: str, prompt: str, seconds: float | None = None):
-        """An answer, and how many tokens were read and written."""
+        """An answer, and the numbers of tokens read and written."""
         time.sleep(self.seconds if seconds is None else seconds)
         answer = ANSWERS[task]
         return answer, {"prompt_tokens": len(prompt.split()), "completion_tokens": len(str(answer).split())}

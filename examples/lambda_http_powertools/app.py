@@ -1,6 +1,6 @@
 """A support agent behind an HTTP API, with Powertools for its routes, its log and its metrics.
 
-The root span of each request is named after its route; each line of the log has the ids of its trace.
+The root span of each request is named after its route. Each log line has the ids of its trace.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""A question about a parcel, answered by a function that traces with Braintrust and has never heard of trace-guard."""
+"""Answers questions about parcels. The function traces with Braintrust and does not import trace-guard."""
 
 import time
 

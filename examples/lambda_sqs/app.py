@@ -1,6 +1,6 @@
-"""Sorts the messages of a support queue: one invocation is a batch, and each message in it has a span of its own.
+"""Sorts the messages of a support queue. Each invocation handles a batch, and each message has a span of its own.
 
-A message that fails is named to SQS, which hands out that one again; the rest of its batch is done.
+The function reports failed messages to SQS, which delivers only these again.
 """
 
 import json

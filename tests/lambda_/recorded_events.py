@@ -1,4 +1,4 @@
-"""The recorded events, one file for each source and variant, and the trace context that some of them carry."""
+"""The recorded events, one file for each source and variant, and the trace context that some of them contain."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ TRACED = {"traceparent": TRACEPARENT, "baggage": f"braintrust.parent={CONTAINER}
 
 
 def recorded(name: str) -> Any:
-    """The event of that name, which the caller may change."""
+    """The event of that name, as a copy that the caller may change."""
     return json.loads((_FOLDER / f"{name}.json").read_text())
 
 
 def arn(service: str, resource: str) -> str:
-    """The name of a resource in the account and region of the recorded events."""
+    """The ARN of a resource in the account and region of the recorded events."""
     return f"arn:aws:{service}:eu-central-1:210987654321:{resource}"

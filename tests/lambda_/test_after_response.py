@@ -42,7 +42,7 @@ def roots(server: BraintrustServer) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("registration", WAYS)
 def test_the_caller_does_not_wait(server: BraintrustServer, registration: str) -> None:
-    """The response does not wait for the delivery, the freeze does, and nothing is in progress when it comes."""
+    """The response does not wait for delivery but the freeze does, so no span is open when the environment freezes."""
     with sandbox(server, registration=registration) as function:
         assert function.invoke({}).payload == {"before": None}
         for _ in range(4):
@@ -57,7 +57,7 @@ def test_the_caller_does_not_wait(server: BraintrustServer, registration: str) -
 
 
 def test_an_error_is_delivered_after_its_response_too(server: BraintrustServer) -> None:
-    """A handler that raises is answered at once; its trace is there, with the error, before the freeze."""
+    """The error response of a handler that raises does not wait, and its trace is delivered before the freeze."""
     with sandbox(server) as function:
         function.invoke({})
         result = function.invoke({"do": "fail"})
@@ -67,21 +67,21 @@ def test_an_error_is_delivered_after_its_response_too(server: BraintrustServer) 
     assert roots(server)[-1]["error"].rstrip().endswith("ValueError: no such order")
 
 
-def test_what_kills_the_runtime_is_delivered_first(server: BraintrustServer) -> None:
-    """What the runtime dies of is delivered before it leaves the handler, as nothing comes after it."""
+def test_an_exception_that_kills_the_runtime_is_delivered_first(server: BraintrustServer) -> None:
+    """An exception that kills the runtime is delivered before it leaves the handler, because no code runs after it."""
     with sandbox(server) as function:
         function.invoke({})
         result = function.invoke({"do": "leave"})
         assert (result.status, result.exit_status) == ("crashed", 3)
         assert server.open_spans() == []
         assert roots(server)[-1]["error"].rstrip().endswith("SystemExit: 3")
-        # And the environment goes on as a new one.
+        # The environment restarts.
         assert function.invoke({}).status == "ok"
 
 
 @pytest.mark.parametrize("registration", ["open", "closed"])
 def test_a_result_that_is_no_json_is_an_error(server: BraintrustServer, registration: str) -> None:
-    """A result that the runtime can't marshal, after the handler returned it, makes the root an error."""
+    """A result that the runtime can't serialise as JSON makes the root an error."""
     with sandbox(server, registration=registration) as function:
         function.invoke({})
         result = function.invoke({"do": "set"})
@@ -95,7 +95,7 @@ def test_a_result_that_is_no_json_is_an_error(server: BraintrustServer, registra
 
 
 def test_a_result_that_is_too_large_is_an_error(server: BraintrustServer) -> None:
-    """A result over 6 MB, which the service refuses after the handler returned it, makes the root an error."""
+    """A result over 6 MB, which the service refuses, makes the root an error."""
     with sandbox(server) as function:
         function.invoke({})
         result = function.invoke({"do": "much"})
@@ -107,13 +107,13 @@ def test_a_result_that_is_too_large_is_an_error(server: BraintrustServer) -> Non
 
 
 def test_a_dead_backend_bills_its_budget_at_most(server: BraintrustServer) -> None:
-    """With a backend that never answers nobody waits for the response, and the bill ends with the budget."""
+    """A backend that never answers does not delay the response, and the billed time ends with the delivery budget."""
     with sandbox(server, TRACE_GUARD_FLUSH_TIMEOUT="0.4", timeout=10) as function:
         function.invoke({})
         server.fail("/logs3", Fault.black_hole())
         result = function.invoke({})
         assert result.seconds < ROUND_TRIP
-        assert 0.4 <= result.billed_seconds < 1.9  # by default it were 2
+        assert 0.4 <= result.billed_seconds < 1.9  # the default is 2
         assert pending_in(function.trace_guard_dir) != []
         server.heal()
         function.invoke({})
@@ -122,8 +122,8 @@ def test_a_dead_backend_bills_its_budget_at_most(server: BraintrustServer) -> No
     assert len(roots(server)) == 4
 
 
-def test_the_time_that_is_left_bounds_it_too(server: BraintrustServer) -> None:
-    """Delivery after the response ends 300 ms before the function's time does, so that no timeout is billed."""
+def test_delivery_ends_before_the_timeout(server: BraintrustServer) -> None:
+    """Delivery after the response ends 300 ms before the function's timeout, so that no timeout is billed."""
     server.fail("/logs3", Fault.black_hole())
     with sandbox(server, timeout=1.0) as function:
         results = [function.invoke({}) for _ in range(2)]
@@ -131,17 +131,17 @@ def test_the_time_that_is_left_bounds_it_too(server: BraintrustServer) -> None:
     assert max(result.billed_seconds for result in results) < 1.0
 
 
-def test_a_function_that_is_not_guarded_is_not_held_up(server: BraintrustServer) -> None:
-    """An invocation that does not come to the guard's code is over when the runtime says so."""
+def test_an_unguarded_function_is_not_delayed(server: BraintrustServer) -> None:
+    """The extension does not delay the end of an invocation that runs no guarded code."""
     with sandbox(server) as function:
         function.invoke({})
         results = [function.invoke({"bypass": True}) for _ in range(3)]
     assert [result.payload for result in results] == ["bypassed"] * 3
-    assert max(result.billed_seconds for result in results) < 2.7  # when it would be given up
+    assert max(result.billed_seconds for result in results) < 2.7  # the extension would give up then
 
 
-def test_the_user_can_have_it_before_the_response(server: BraintrustServer) -> None:
-    """With flush="before-response" the response waits, and the keyword beats the environment."""
+def test_the_user_can_choose_delivery_before_the_response(server: BraintrustServer) -> None:
+    """With flush="before-response" the response waits for delivery, and the keyword overrides the environment."""
     with sandbox(server, TRACE_GUARD_FLUSH="before-response") as function:
         function.invoke({})
         results = [function.invoke({}) for _ in range(3)]
@@ -150,14 +150,14 @@ def test_the_user_can_have_it_before_the_response(server: BraintrustServer) -> N
 
 
 def test_tasks_that_an_async_handler_left_behind_are_named(server: BraintrustServer) -> None:
-    """Tasks that still run when an async handler returns will be frozen with it: the root says which they are."""
+    """The root names tasks that still run when an async handler returns, because they will be frozen with it."""
     with sandbox(server) as function:
         function.invoke({"do": "leave_tasks"})
     assert roots(server)[0]["metadata"]["asyncio.pending_tasks"] == {"count": 2, "names": ["refresh", "warm up"]}
 
 
-def test_a_large_estate_does_not_hold_up_the_start(server: BraintrustServer) -> None:
-    """What dead processes left behind beyond half a megabyte is closed after the first response, not before it."""
+def test_many_orphans_do_not_delay_the_start(server: BraintrustServer) -> None:
+    """Orphaned journals beyond half a megabyte are closed after the first response, not before it."""
     with sandbox(server) as function:
         server.refuse_connections()
         crashed = function.invoke({"do": "crash", "words": "x" * (1 << 20)})

@@ -1,4 +1,5 @@
-"""Every way in which a function ends, with and without the layer: what is saved before it is invoked again."""
+"""Each way in which a function can end, with and without the layer, and the rows that are saved before the next
+invocation."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ TIMEOUT = 1.2
 
 
 class Death(NamedTuple):
-    """What becomes of a trace whose function ends so.
+    """How a trace ends if its function dies in this way.
 
     Attributes:
         status: what the caller gets.
@@ -35,7 +36,7 @@ DEATHS = {
     "spin": Death("timed_out", True, ("timed_out", "timed_out")),
     "digest": Death("timed_out", True, ("timed_out", "timed_out")),
     "match": Death("timed_out", True, ("timed_out", "timed_out")),
-    # Nothing of Python runs while C code keeps the lock, not even a signal's handler.
+    # While C code holds the interpreter's lock, no Python code runs, not even a signal handler.
     "hold_the_lock": Death("timed_out", False, ("abandoned", "timed_out")),
     "leave": Death("crashed", True, ("error", "error")),
     "die": Death("crashed", False, ("abandoned", "abandoned")),
@@ -55,7 +56,7 @@ class Stage(NamedTuple):
 
 @pytest.fixture(scope="module", params=["alone", "with the layer"])
 def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A function whose code knows nothing of the guard, which dies again and again."""
+    """A function with unguarded code, which dies repeatedly."""
     layered = request.param != "alone"
     with BraintrustServer(latency=ROUND_TRIP) as server:
         if layered:
@@ -70,14 +71,14 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("how", DEATHS)
-def test_what_survives(stage: Stage, memory_group: Path | None, how: str) -> None:
-    """A trace is closed before its environment is invoked again, or by the next start: never later."""
+def test_traces_survive_every_death(stage: Stage, memory_group: Path | None, how: str) -> None:
+    """A trace is closed before its environment is invoked again, or at the latest by the next start."""
     if how == "overwhelm" and memory_group is None:
         pytest.skip("no memory control group can be made here, and so the kernel kills nobody for its memory")
     server, function, layered = stage
     death = DEATHS[how]
     server.clear()
-    # To fill memory takes its time on a busy machine.
+    # Filling the memory takes long on a busy machine.
     result = function.invoke({"do": how, "group": str(memory_group)}, deadline=20 if how == "overwhelm" else None)
     assert result.status == death.status
     root = root_of(server)
@@ -92,6 +93,6 @@ def test_what_survives(stage: Stage, memory_group: Path | None, how: str) -> Non
 
 
 def root_of(server: BraintrustServer) -> dict[str, Any]:
-    """The first root that the server has; nothing if it has none."""
+    """The first root on the server; empty without a root."""
     roots = [row for row in server.span_rows() if not row["span_parents"]]
     return min(roots, key=lambda row: row["metrics"]["start"], default={})

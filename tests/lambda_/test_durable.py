@@ -1,4 +1,4 @@
-"""Durable functions under the real SDK, whose service is stood in for."""
+"""Durable functions with the real SDK and a stand-in for the service."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ app = _app()
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK logs what the user's code raises, which is none of our faults."""
+    """Ignore the SDK's log messages about exceptions of user code."""
     monkeypatch.setattr(logging.getLogger("aws_durable_execution_sdk_python"), "disabled", True)
     for name in ("execution", "state", "lambda_service"):
         monkeypatch.setattr(logging.getLogger(f"aws_durable_execution_sdk_python.{name}"), "disabled", True)
@@ -62,8 +62,8 @@ def guard(backend: MemoryBackend, directory: Path) -> Iterator[Guard]:
 
 
 def tree(rows: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
-    """Of each span, in the order of their starts: its parent's name, its own, its outcome and status, and if it is
-    open."""
+    """For each span, in the order of their starts: its parent's name, its name, outcome and status, and whether it
+    is open."""
     names = {row["span_id"]: row["span_attributes"]["name"] for row in rows}
     return [
         (
@@ -86,8 +86,8 @@ def root(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_all_invocations_of_an_execution_are_one_trace(guard: Guard, backend: MemoryBackend, way: str) -> None:
-    """An execution that waits is one trace with a span for each invocation, in which the user's spans are, and its
-    root stays open over the wait, from the execution's start to its end."""
+    """An execution that waits is one trace with a span for each invocation, which contains the user's spans. The
+    root spans the whole execution and stays open during the wait."""
     service = DurableService({"question": "who", "branches": True, "password": "x"})
     handler = app.make(way, service, guard)
     assert service.invoke(handler)["Status"] == "PENDING"
@@ -112,7 +112,7 @@ def test_all_invocations_of_an_execution_are_one_trace(guard: Guard, backend: Me
     assert (ended["output"], ended["tags"]) == ({"answers": ["who?", "why?"]}, ["nightly"])
     assert (ended["metadata"]["tenant"], ended["metadata"]["aws.lambda.durable_execution_arn"]) == ("acme", service.arn)
     assert not {"faas.invocation_id", "faas.coldstart"} & ended["metadata"].keys()
-    # Not in "rest" either, through which the wait was raised.
+    # Also not in "rest", which the suspension passed through.
     assert [row["error"] for row in backend.rows() if row.get("error")] == []
 
 
@@ -121,7 +121,7 @@ def test_all_invocations_of_an_execution_are_one_trace(guard: Guard, backend: Me
 def test_an_execution_that_fails_is_an_error(
     guard: Guard, backend: MemoryBackend, way: str, input: dict[str, str]
 ) -> None:
-    """FAILED is a normal return to the runtime, and an error of the execution and of its last invocation."""
+    """A FAILED answer, which is a normal return for the runtime, makes the execution and its last invocation errors."""
     statuses, _ = (service := DurableService(input)).run(app.make(way, service, guard))
     assert statuses == ["FAILED"] if "raises" in input else ["PENDING", "FAILED"]
     rows = backend.rows()
@@ -133,10 +133,10 @@ def test_an_execution_that_fails_is_an_error(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_the_service_tries_again_leaves_the_execution_open(
+def test_a_retried_exception_leaves_the_execution_open(
     guard: Guard, backend: MemoryBackend, way: str
 ) -> None:
-    """An exception by which the SDK asks for another try is an error of its invocation, and not of the execution."""
+    """An exception that makes the service retry is an error of the invocation, not of the execution."""
     service = DurableService({"try_again": True})
     with pytest.raises(app.InvocationError, match="not now"):
         service.invoke(app.make(way, service, guard))
@@ -146,8 +146,8 @@ def test_what_the_service_tries_again_leaves_the_execution_open(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_timeout_is_that_of_its_invocation(guard: Guard, backend: MemoryBackend, way: str) -> None:
-    """When the time of an invocation is up its spans are closed, and the execution is left to the next one."""
+def test_a_timeout_only_ends_its_invocation(guard: Guard, backend: MemoryBackend, way: str) -> None:
+    """A timeout closes the spans of its invocation, and the next invocation continues the execution."""
     service, go_on = DurableService({}), threading.Event()
     handler = app.make(way, service, guard, lambda event, context: go_on.wait(20))
     calling = threading.Thread(target=service.invoke, args=(handler,), kwargs={"seconds": 0.4})
@@ -160,8 +160,8 @@ def test_a_timeout_is_that_of_its_invocation(guard: Guard, backend: MemoryBacken
         calling.join()
 
 
-def test_rows_in_any_order_come_to_the_same(directory: Path) -> None:
-    """Rows of an earlier invocation that arrive after the end, as its process was cut off, undo nothing."""
+def test_rows_may_arrive_in_any_order(directory: Path) -> None:
+    """Late rows of an earlier invocation do not reopen or change an execution that has ended."""
 
     class Recording(MemoryBackend):
         def send(self, rows: Any, deadline: Any) -> None:
@@ -181,7 +181,7 @@ def test_rows_in_any_order_come_to_the_same(directory: Path) -> None:
     assert plain == {row["id"]: {**row, "span_attributes": None} for row in backend.rows()}
 
 
-def test_it_is_delivered_before_the_freeze(server: BraintrustServer) -> None:
+def test_each_invocation_is_delivered_before_the_freeze(server: BraintrustServer) -> None:
     """Under the runtime, each invocation of an execution is delivered after its response and before the freeze."""
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     server.add_project("project", PROJECT_ID)
@@ -201,8 +201,8 @@ def test_it_is_delivered_before_the_freeze(server: BraintrustServer) -> None:
 
 
 def test_a_process_that_dies_leaves_the_execution_open(server: BraintrustServer, directory: Path) -> None:
-    """After SIGKILL in the middle of an invocation its spans are closed by the next start, and the execution is left
-    to the invocation that goes on with it, in another process."""
+    """After SIGKILL in an invocation, the next start closes that invocation's spans, and another process continues
+    the execution."""
     code = f"""
         sys.path[:0] = [{str(CODE)!r}, {str(Path(__file__).parent)!r}]
         import app
@@ -245,7 +245,7 @@ def test_a_process_that_dies_leaves_the_execution_open(server: BraintrustServer,
     {"Records": []}, None, [], "text",
 ])
 def test_odd_events_do_no_harm(guard: Guard, backend: MemoryBackend, event: Any) -> None:
-    """Whatever an event looks like, it reaches the handler as it is, and its trace is closed."""
+    """Any event reaches the handler unchanged, and its trace is closed."""
 
     @guard_handler(guard=guard)
     def handler(event: Any, context: Any) -> Any:

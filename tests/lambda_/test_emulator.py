@@ -1,4 +1,4 @@
-"""Guarded functions in AWS's own emulator of its service: every answer, and every way to die."""
+"""Guarded functions in AWS's own emulator: every kind of answer and every kind of death."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ which has been due for a while: either tells the truth, and the first of them st
 
 
 def words(answer: Answer) -> str:
-    """What the caller got, without the id of its request."""
+    """The caller's answer, without the request id."""
     return json.dumps(answer.payload).replace(answer.request_id, "ID")
 
 
@@ -37,7 +37,7 @@ def words(answer: Answer) -> str:
 
 
 class Guarded:
-    """The same function twice, guarded and not."""
+    """The same function twice: guarded and unguarded."""
 
     def __init__(self, server: BraintrustServer, directory: Path) -> None:
         self.server = server
@@ -52,19 +52,19 @@ class Guarded:
         )
 
     def warm(self) -> None:
-        """Have both initialised, which may take longer than an invocation may."""
+        """Initialise both functions, which may take longer than an invocation may."""
         for emulator in (self.function, self.plain):
             until(lambda emulator=emulator: emulator.invoke({"do": "answer"}).payload == {"answer": "YES"})
 
     def invoke(self, do: str) -> tuple[Answer, Answer]:
-        """What the guarded function answers, and what it answers without the guard."""
+        """The answers of the guarded and the unguarded function."""
         self.warm()
         with ThreadPoolExecutor() as pool:
             both = [pool.submit(each.invoke, {"do": do}) for each in (self.function, self.plain)]
             return both[0].result(), both[1].result()
 
     def root_of(self, answer: Answer) -> dict[str, Any]:
-        """The root span of that invocation, once it is there and nothing of it is open."""
+        """The root span of an invocation, as soon as all its spans are closed."""
         return dict(until(lambda: self._root_of(answer.request_id), what=f"the end of {answer}"))
 
     def _root_of(self, request_id: str) -> dict[str, Any] | None:
@@ -93,11 +93,11 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     ],
 )
 def test_the_guard_changes_no_answer(guarded: Guarded, do: str, about: dict[str, str], error: str | None) -> None:
-    """The caller gets what it would get without the guard, and the trace is closed, tagged and delivered without
-    a later invocation."""
+    """The caller gets the same answer as without the guard, and the trace is closed, tagged and delivered without
+    another invocation."""
     answer, plain = guarded.invoke(do)
     for each in (answer, plain):
-        if do == "fail":  # the guard's own frames stand before those of the function
+        if do == "fail":  # the guard's frames precede those of the function
             each.payload["stackTrace"] = each.payload["stackTrace"][-1:]
     assert (answer.status, words(answer)) == (plain.status, words(plain))
     root = guarded.root_of(answer)
@@ -107,7 +107,7 @@ def test_the_guard_changes_no_answer(guarded: Guarded, do: str, about: dict[str,
 
 
 def test_a_timeout_is_closed_before_the_kill(guarded: Guarded) -> None:
-    """A handler whose time is up leaves a trace that is closed as timed out and delivered; the next init is well."""
+    """The trace of a handler that times out is closed as timed out and delivered, and the next init succeeds."""
     answer, plain = guarded.invoke("hang")
     assert (answer.status, answer.payload) == (plain.status, plain.payload)
     assert answer.payload == f"Task timed out after {TIMEOUT}.00 seconds"
@@ -121,7 +121,8 @@ def test_a_timeout_is_closed_before_the_kill(guarded: Guarded) -> None:
 
 
 def test_a_dead_process_is_recovered_by_the_next_init(guarded: Guarded) -> None:
-    """What os._exit left open is closed as abandoned by the process that the emulator starts for the next event."""
+    """The process that the emulator starts for the next event closes the spans that os._exit left open, as
+    abandoned."""
     answer, plain = guarded.invoke("die")
     assert (answer.status, words(answer)) == (plain.status, words(plain))
     assert answer.payload["errorType"] == "Runtime.ExitError"
@@ -134,7 +135,7 @@ def test_a_dead_process_is_recovered_by_the_next_init(guarded: Guarded) -> None:
 
 
 def test_the_guard_is_an_internal_extension(tmp_path: Path) -> None:
-    """The emulator takes the guard as an internal extension, which delivers after the response."""
+    """The emulator accepts the guard as an internal extension, which delivers after the response."""
     with BraintrustServer() as server:
         variables = environment(server, tmp_path / "tmp" / "trace-guard")
         with Emulator(
@@ -144,17 +145,17 @@ def test_the_guard_is_an_internal_extension(tmp_path: Path) -> None:
             for _ in range(3):
                 assert emulator.invoke({}).payload == {"before": ["delivered", "internal-extension"]}
             assert "registered, subscribed to [INVOKE]" in emulator.log
-            # It comes back for the next event each time, or the answer would be a timeout.
+            # If the extension did not ask for the next event, the answer would be a timeout.
             emulator.shut_down()
         assert server.open_spans() == []
         assert {row["project_id"] for row in server.span_rows()} == {PROJECT_ID}
 
 
 def unguarded_code(server: BraintrustServer, directory: Path, **more: Any) -> Emulator:
-    """A function whose code knows nothing of trace-guard."""
+    """A function with unguarded code."""
     env = {
         **environment(server, directory / "tmp" / "trace-guard"), **more.pop("env"),
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # by which the layer finds its Python
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # the layer finds its Python here
     }
     handler, more["timeout"] = more.pop("handler", "app.handler"), more.get("timeout", TIMEOUT)
     return Emulator(handler, code=FUNCTIONS / "layer_cases", directory=directory, env=env, **more)
@@ -165,9 +166,9 @@ def roots(server: BraintrustServer) -> list[dict[str, Any]]:
     return sorted(found, key=lambda row: row["metrics"]["start"])
 
 
-def test_a_signal_is_heard_where_no_thread_runs(tmp_path: Path) -> None:
-    """A handler in a regex that keeps the interpreter's lock is beyond the watchdog, and is closed and delivered on
-    the SIGTERM that comes with the timeout, and not before, as the guard is an extension."""
+def test_sigterm_is_handled_when_no_thread_can_run(tmp_path: Path) -> None:
+    """While a regex holds the interpreter's lock, the watchdog can't run. SIGTERM, which comes with the timeout
+    because the guard is an extension, closes and delivers the trace."""
     with BraintrustServer() as server, unguarded_code(
         server, tmp_path, handler="trace_guard_lambda.entry.handler", env={"TRACE_GUARD_HANDLER": "app.handler"}
     ) as emulator:
@@ -182,12 +183,12 @@ def test_a_signal_is_heard_where_no_thread_runs(tmp_path: Path) -> None:
         about = root["metadata"]["trace_guard"]
         assert {about.pop("closed_by"): about.pop("reason")} in SPOKEN_FIRST
         assert about == {"outcome": "timed_out", "running": "work"}
-        assert "Sending SIGKILL" not in emulator.log  # it ended by itself
+        assert "Sending SIGKILL" not in emulator.log  # it exited by itself
 
 
 @pytest.fixture(scope="module")
 def layered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[BraintrustServer, Emulator]]:
-    """A function with the layer, and with code that knows nothing of it."""
+    """A function with the layer and unguarded code."""
     needs_opt()
     place = tmp_path_factory.mktemp("layered")
     built(place / "layer.zip", "--no-dependencies")
@@ -206,11 +207,10 @@ def layered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Braintru
         ("hold_the_lock", None, "timed_out"),
     ],
 )
-def test_the_layer_closes_what_the_dead_left(
+def test_the_layer_closes_traces_of_dead_processes(
     layered: tuple[BraintrustServer, Emulator], do: str, kind: str | None, outcome: str
 ) -> None:
-    """With the layer in /opt a process that dies, or of which no thread can run, has its trace closed and delivered
-    within 2 s, without another invocation."""
+    """The layer closes and delivers the trace of a dead or blocked process within 2 s, without another invocation."""
     server, emulator = layered
     until(lambda: emulator.invoke({"do": "answer"}).payload == {"answer": "YES", "handler": "app.handler"})
     server.clear()

@@ -1,4 +1,4 @@
-"""The sandbox beside AWS's own emulator: what both claim of the service, they say in the same words.
+"""Compares the sandbox with AWS's own emulator: both must answer in the same words.
 
 What they don't share: the emulator tells a timeout, and a process that exits in its init, in words of its own front
 end, and hands no trace header to the runtime. Why an environment ends it calls by the names that its own code has for
@@ -26,7 +26,7 @@ SHUTDOWN_REASONS = {"Timeout": "timeout", "ReleaseFail": "failure", "SandboxTerm
 
 
 class Both:
-    """One function in the emulator and in the sandbox."""
+    """A function in the emulator and in the sandbox."""
 
     def __init__(self, case: str, directory: Path, *, env: dict[str, str] | None = None, **more: Any) -> None:
         code = FUNCTIONS / case
@@ -47,14 +47,14 @@ class Both:
             return ours.result(), theirs
 
     def lines_of(self, name: str) -> tuple[list[Any], list[Any]]:
-        """What the function noted in its temporary directory, in lines of JSON: of the emulator, of the sandbox."""
+        """The JSON lines that the function wrote to its temporary directory, in the emulator and in the sandbox."""
         files = [each.tmp / name for each in (self.emulator, self.sandbox)]
         noted = [[json.loads(line) for line in file.read_text().splitlines()] for file in files]
         return noted[0], noted[1]
 
 
 def said(result: Answer | InvokeResult) -> Any:
-    """What the caller got, without the id of its request."""
+    """The caller's answer, without the request id."""
     assert re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", result.request_id)
     return json.loads(json.dumps(result.payload).replace(result.request_id, "ID"))
 
@@ -63,7 +63,7 @@ def said(result: Answer | InvokeResult) -> Any:
 
 
 def test_every_end_of_an_invocation(tmp_path: Path) -> None:
-    """A result, an error, a result that is too large and each kind of death have the same answer, to the letter."""
+    """A result, an error, a result that is too large and each kind of death give identical answers."""
     ways = ["nothing", "raise", "exit", "exit_cleanly", "kill", "answer_too_much", "nothing"]
     with Both("sandbox_misbehaves", tmp_path) as both:
         results = [both.invoke(way) for way in ways]
@@ -71,7 +71,7 @@ def test_every_end_of_an_invocation(tmp_path: Path) -> None:
             assert (way, said(ours)) == (way, said(theirs))
         crashed = [theirs.status == "crashed" for _, theirs in results]
         assert [ours.payload.get("errorType") == "Runtime.ExitError" for ours, _ in results[2:5]] == crashed[2:5]
-        # The runtime dies of a result that is not taken, in either.
+        # In both, a refused result kills the runtime.
         logs = both.emulator.log, both.sandbox.log
     refusal = "Failed to post handler success response. Http response code: 413. "
     for log in logs:
@@ -82,15 +82,15 @@ def test_every_end_of_an_invocation(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", ["raise", "import"])
 def test_an_init_that_fails(tmp_path: Path, way: str) -> None:
-    """An exception while the module is imported has the same answer in the first invocation and in the second."""
+    """An exception at import gives the same answer for the first and the second invocation."""
     with Both("sandbox_bad_init", tmp_path, env={"WAY": way}) as both:
         for _ in range(2):
             ours, theirs = both.invoke({})
             assert said(ours) == said(theirs)
 
 
-def test_what_the_handler_is_told(tmp_path: Path) -> None:
-    """The event, the client's context, the time that is left and the request's id arrive in the same way."""
+def test_the_handler_gets_the_same_input(tmp_path: Path) -> None:
+    """The handler gets the same event, client context, remaining time and request id."""
     with Both("sandbox_echo", tmp_path) as both:
         context = {"custom": {"a": "1"}}
         for each in (both.emulator, both.sandbox):
@@ -119,7 +119,7 @@ def of_runtime(method: str, what: str) -> list[Any]:
     return [method, f"/2018-06-01/runtime/{what}", {}, "{}" if method == "POST" else ""]
 
 
-# None may leave an extension registered that never asks for an event: the init would wait for it.
+# No test may leave an extension registered that never asks for an event: the init would wait for it.
 AT_INIT = [
     registration(""),
     registration("", "{"),
@@ -155,7 +155,7 @@ ANSWERED = [
 
 
 def answer_to(line: list[Any], request_id: str) -> Any:
-    """An answer as it was noted; of what the emulator says of malformed JSON the words are its parser's."""
+    """A recorded answer. The emulator's text about malformed JSON is its parser's and is left out."""
     status, content, body = line
     body = body.replace(request_id, "ID")
     if content == "application/json":
@@ -166,7 +166,7 @@ def answer_to(line: list[Any], request_id: str) -> Any:
 
 
 def test_every_request_has_the_same_answer(tmp_path: Path) -> None:
-    """What the API takes, and how it refuses what comes at the wrong time, for nobody or malformed, is the same."""
+    """The API accepts the same requests, and refuses early, misdirected and malformed requests in the same way."""
     with Both("api_requests", tmp_path, env={"AT_INIT": json.dumps(AT_INIT)}) as both:
         ours, theirs = both.invoke(WHILE_AT_WORK + ANSWERED)
         assert said(ours) == said(theirs) == {}
@@ -177,8 +177,8 @@ def test_every_request_has_the_same_answer(tmp_path: Path) -> None:
         assert (request, answer_to(one, ours.request_id)) == (request, answer_to(another, theirs.request_id))
 
 
-def test_who_may_register(tmp_path: Path) -> None:
-    """Names that are taken, one extension too many and one that asks twice are refused in the same words."""
+def test_registrations_are_refused_in_the_same_words(tmp_path: Path) -> None:
+    """Duplicate names, excess extensions and second registrations are refused in the same words."""
     attempts = [(name, '{"events": []}') for name in "aabcdefghijka"]
     with Both("sandbox_extension", tmp_path, env={"ATTEMPTS": json.dumps(attempts)}) as both:
         ours, theirs = ([told[:2] for told in result.payload] for result in both.invoke("attempts"))
@@ -193,9 +193,9 @@ def test_who_may_register(tmp_path: Path) -> None:
 # Extensions, and the end
 
 
-def test_extensions_hear_the_same(tmp_path: Path) -> None:
+def test_extensions_get_the_same_events(tmp_path: Path) -> None:
     """Internal and external extensions get the same events in the same order, through a timeout, a death and a
-    shutdown, and a function that ends on SIGTERM is not killed."""
+    shutdown. A function that exits on SIGTERM is not killed."""
     needs_opt()
     env = {"EVENTS": '["INVOKE"]', "ON_SIGTERM": "exit"}
     with Both("sandbox_extension", tmp_path, env=env, opt=LAYER, timeout=2) as both:
@@ -220,7 +220,7 @@ def test_extensions_hear_the_same(tmp_path: Path) -> None:
 
 
 def kind(noted: dict[str, Any]) -> tuple[list[Any], str | None]:
-    """What an event consists of, and what it says that differs from event to event."""
+    """The keys of an event, without values that differ from event to event."""
     if "registered" in noted:
         return sorted(noted["registered"].items()), "registered"
     reason = noted.get("shutdownReason")
@@ -231,10 +231,10 @@ def kind(noted: dict[str, Any]) -> tuple[list[Any], str | None]:
     ("events", "on_sigterm", "killed", "at_once"),
     [('["INVOKE"]', "ignore", True, False), ("[]", "exit", False, True), (None, "exit", True, True)],
 )
-def test_a_timeout_is_polite_to_extensions_only(
+def test_sigterm_precedes_a_timeout_with_extensions_only(
     tmp_path: Path, events: str | None, on_sigterm: str, killed: bool, at_once: bool
 ) -> None:
-    """A function whose time is up gets SIGTERM and some time if an extension is registered, else SIGKILL at once."""
+    """A function that times out gets SIGTERM and a grace period if an extension is registered, else SIGKILL at once."""
     env = {"ON_SIGTERM": on_sigterm, **({} if events is None else {"EVENTS": events})}
     with Both("sandbox_extension", tmp_path, env=env, timeout=1) as both:
         both.invoke("nothing")

@@ -1,4 +1,4 @@
-"""Guarding without a change to the code: the handler that loads the function's own, and the exec wrapper."""
+"""Guarding without a code change: the handler that loads the function's own handler, and the exec wrapper."""
 
 from __future__ import annotations
 
@@ -75,7 +75,8 @@ def roots(server: BraintrustServer) -> list[dict[str, Any]]:
 def test_a_function_is_guarded_as_it_is(
     server: BraintrustServer, opt: Path, code: Path, handler: str, result: str
 ) -> None:
-    """With the wrapper a function's own code, plain or async and in whatever folder, gives its result and one trace."""
+    """With the wrapper, an unchanged function, plain or async and in any folder, returns its result and has one
+    trace."""
     with sandbox(server, opt, code=code, handler=handler, env=WRAPPER) as function:
         assert function.invoke({"n": 1}).payload == result
         server.wait_for(lambda: server.span_rows() and not server.open_spans(), timeout=5)
@@ -85,14 +86,14 @@ def test_a_function_is_guarded_as_it_is(
 
 
 def test_it_is_guarded_without_the_wrapper_too(server: BraintrustServer, code: Path) -> None:
-    """With the handler configured and its own one in TRACE_GUARD_HANDLER a function needs no layer."""
+    """With the handler configured, and the function's own handler in TRACE_GUARD_HANDLER, a function needs no layer."""
     with sandbox(server, None, code=code, handler=ENTRY, env={"TRACE_GUARD_HANDLER": "works.handler"}) as function:
         assert function.invoke({}).payload == "worked"
         server.wait_for(lambda: len(server.span_rows()) == 2 and not server.open_spans(), timeout=5)
 
 
 def test_without_a_handler_it_says_what_to_set(server: BraintrustServer, code: Path) -> None:
-    """Without TRACE_GUARD_HANDLER the init fails with an error that says what to set."""
+    """Without TRACE_GUARD_HANDLER, the init fails with an error that names the variable to set."""
     with sandbox(server, None, code=code, handler=ENTRY) as function:
         told = function.invoke({}).payload
     assert told["errorType"] == "RuntimeError"
@@ -100,7 +101,7 @@ def test_without_a_handler_it_says_what_to_set(server: BraintrustServer, code: P
 
 
 def test_a_guard_of_the_code_s_own_comes_first(server: BraintrustServer, opt: Path) -> None:
-    """A handler that its code has guarded keeps that guard's settings, and has one root."""
+    """A handler that its code guards keeps that guard's settings and has one root."""
     with sandbox(server, opt, code="layer_guarded", env=WRAPPER) as function:
         assert function.invoke("go").status == "ok"
         server.wait_for(lambda: server.span_rows() and not server.open_spans(), timeout=5)
@@ -108,7 +109,7 @@ def test_a_guard_of_the_code_s_own_comes_first(server: BraintrustServer, opt: Pa
 
 
 def test_the_function_finds_its_own_handler_s_name(server: BraintrustServer, opt: Path) -> None:
-    """Code that reads _HANDLER finds the function's own handler there."""
+    """Code that reads _HANDLER finds the function's own handler."""
     with sandbox(server, opt, env=WRAPPER) as function:
         assert function.invoke({"do": "answer"}).payload == {"answer": "YES", "handler": "app.handler"}
 
@@ -126,12 +127,12 @@ ERRORS = {
 
 @pytest.mark.parametrize("handler", ERRORS)
 def test_an_init_that_fails_is_a_trace(server: BraintrustServer, opt: Path, code: Path, handler: str) -> None:
-    """What goes wrong while the user's module is imported is traced, delivered before the process ends, and reported
-    by the runtime as without a guard."""
+    """An error at the import of the user's module is traced, delivered before the process ends, and reported by the
+    runtime as without a guard."""
     with sandbox(server, None, code=code, handler=handler) as unguarded:
         expected = unguarded.invoke({})
     assert server.requests == []
-    # By default a busy machine may have to leave it to the next start.
+    # With the default timeout, a busy machine may leave the delivery to the next start.
     env = {**WRAPPER, "TRACE_GUARD_FLUSH_TIMEOUT": "8"}
     with sandbox(server, opt, code=code, handler=handler, env=env) as function:
         result = function.invoke({})
@@ -150,8 +151,8 @@ def test_an_init_that_fails_is_a_trace(server: BraintrustServer, opt: Path, code
         assert "in connect" in root["error"]
 
 
-def test_a_dead_backend_does_not_hold_up_an_init_that_fails(server: BraintrustServer, opt: Path, code: Path) -> None:
-    """With no backend to be had a failing init is reported all the same, and its trace is delivered by the next."""
+def test_a_dead_backend_does_not_delay_a_failing_init(server: BraintrustServer, opt: Path, code: Path) -> None:
+    """A failing init is reported without delay if the backend is down, and the next start delivers its trace."""
     server.refuse_connections()
     with sandbox(server, opt, code=code, handler="raises.handler", env=WRAPPER) as function:
         result = function.invoke({})
@@ -162,7 +163,7 @@ def test_a_dead_backend_does_not_hold_up_an_init_that_fails(server: BraintrustSe
 
 
 def wrapped(script: Path, *command: str, **environment: str) -> list[str]:
-    """What the wrapper makes of a command and its environment, told by the command."""
+    """The command and environment that the wrapper starts, as printed by the command."""
     tell = 'echo "$_HANDLER"; echo "$TRACE_GUARD_HANDLER"; echo "$PYTHONPATH"; echo "$@"'
     done = subprocess.run(
         [str(script), "sh", "-c", tell, *command], env={"PATH": os.environ["PATH"], **environment},
@@ -172,8 +173,8 @@ def wrapped(script: Path, *command: str, **environment: str) -> list[str]:
 
 
 def test_the_wrapper_knows_both_kinds_of_runtime(opt: Path, tmp_path: Path) -> None:
-    """A managed runtime takes the handler from _HANDLER, that of a container image from its argument, and a command
-    that the wrapper can't help is run as it is."""
+    """The wrapper takes the handler from _HANDLER for managed runtimes and from the argument for container images,
+    and leaves any other command unchanged."""
     script = opt / "trace-guard-exec"
     path = str(opt / "python")
     assert wrapped(script, "/var/runtime/bootstrap.py", _HANDLER="app.handler") == [ENTRY, "app.handler", path, ""]
@@ -191,7 +192,7 @@ def test_the_wrapper_knows_both_kinds_of_runtime(opt: Path, tmp_path: Path) -> N
 
 
 def test_the_example_runs_as_it_is(server: BraintrustServer, opt: Path) -> None:
-    """The example's code, which knows nothing of trace-guard, is traced with its tools below one root."""
+    """The example's unguarded code is traced, with its tools below one root."""
     with sandbox(server, opt, code=REPOSITORY / "examples" / "lambda_layer", env=WRAPPER) as function:
         assert function.invoke({"question": "Where is my parcel?"}).payload["answer"]
         server.wait_for(lambda: len(server.span_rows()) > 1 and not server.open_spans(), timeout=5)

@@ -1,4 +1,5 @@
-"""The internal extension when events, answers, threads or time are lost: no function is held up, and no delivery."""
+"""The internal extension with lost events, answers or threads, or late events: no function is delayed and no
+delivery is lost."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ def sandbox(server: BraintrustServer, api: type[ExtensionsApi] = SnapStartApi, *
 
 
 def ways(server: BraintrustServer, function: LambdaSandbox, times: int) -> list[Any]:
-    """How each but the last of some invocations was delivered; each is delivered when the freeze comes."""
+    """How each invocation but the last was delivered. Each is delivered before the freeze."""
     told = []
     for number in range(times):
         result = function.invoke({})
@@ -65,7 +66,7 @@ def ways(server: BraintrustServer, function: LambdaSandbox, times: int) -> list[
 
 @pytest.mark.parametrize("trouble", ["greenlets", "no thread"])
 def test_no_extension_without_a_thread(server: BraintrustServer, trouble: str) -> None:
-    """Where threads are greenlets, or none can be had, nothing registers that would be waited for in vain."""
+    """Nothing registers where threads are greenlets or can't be started, because the init would wait for it in vain."""
     with sandbox(server, TROUBLE=trouble) as function:
         assert ways(server, function, 3) == [NEXT] * 2
 
@@ -74,7 +75,7 @@ def test_no_extension_without_a_thread(server: BraintrustServer, trouble: str) -
 
 
 class _LosesAnEvent(SnapStartApi):
-    """Breaks off instead of telling the extension of its second event."""
+    """Closes the connection instead of sending the second event."""
 
     told = 0
 
@@ -85,9 +86,9 @@ class _LosesAnEvent(SnapStartApi):
 
 
 @pytest.mark.parametrize("trouble", ["none", "exits"])
-def test_a_lost_event_is_the_only_one(server: BraintrustServer, trouble: str) -> None:
-    """An event that does not come through to the extension is delivered by the runtime, and the next ones by the
-    extension again, even if a log handler that hears of it says that the program is to exit."""
+def test_the_extension_works_again_after_a_lost_event(server: BraintrustServer, trouble: str) -> None:
+    """The runtime delivers for an event that the extension does not receive, and the extension delivers again for
+    the next events, even if a log handler raises SystemExit."""
     with sandbox(server, _LosesAnEvent, TROUBLE=trouble) as function:
         assert ways(server, function, 6) == [INTERNAL, NEXT, INTERNAL, INTERNAL, INTERNAL]
 
@@ -96,7 +97,7 @@ def test_a_lost_event_is_the_only_one(server: BraintrustServer, trouble: str) ->
 
 
 class _LosesTheAnswer(SnapStartApi):
-    """Breaks off instead of answering the first registration, which it has accepted or not."""
+    """Closes the connection instead of answering the first registration, which it may have accepted."""
 
     accepts: ClassVar[bool]
     asked = 0
@@ -125,24 +126,24 @@ class _Slow(SnapStartApi):
 
 
 @pytest.mark.parametrize("api", [_NotAccepted, _Slow])
-def test_a_registration_is_tried_again_and_waited_for(server: BraintrustServer, api: type[ExtensionsApi]) -> None:
-    """A registration that breaks off is tried again, and one that is slow is waited for."""
+def test_a_registration_is_retried_and_may_be_slow(server: BraintrustServer, api: type[ExtensionsApi]) -> None:
+    """A registration is retried after a broken connection, and a slow answer is waited for."""
     with sandbox(server, api) as function:
         assert ways(server, function, 2) == [INTERNAL]
 
 
-def test_a_registration_that_nobody_can_use_is_told(server: BraintrustServer) -> None:
-    """If the service has accepted a registration, and its answer is lost, the log says why the init does not end."""
+def test_a_lost_registration_is_logged(server: BraintrustServer) -> None:
+    """If the answer to an accepted registration is lost, the log explains why the init does not end."""
     with sandbox(server, _Accepted) as function:
         assert function.invoke({}).status != "ok"
         assert "registration as an extension was lost" in function.log
 
 
-# Its parts, with a service that tells of events when it is asked to
+# Unit tests, with a service that sends events on request
 
 
 class Service(LoopbackServer):
-    """Tells an extension of the events that it is given."""
+    """Sends the events that it is given to an extension."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -162,13 +163,13 @@ class Service(LoopbackServer):
 
 
 def invoke(request_id: str, seconds: float) -> bytes:
-    """The event of an invocation that has so many seconds."""
+    """The event of an invocation with this many seconds."""
     event = {"eventType": "INVOKE", "requestId": request_id, "deadlineMs": (time.time() + seconds) * 1000}
     return json.dumps(event).encode()
 
 
 class Runtime:
-    """The runtime's part, and what was done for it, by which way."""
+    """The runtime's part. Records the deliveries and their ways."""
 
     def __init__(self, service: Service, kind: type[Extension] = Extension) -> None:
         self.service = service
@@ -186,7 +187,7 @@ class Runtime:
         self.extension._thread.join(A_WHILE)
 
     def handles(self, request_id: str) -> None:
-        """Get an event, and answer it."""
+        """Receive an event and respond to it."""
         self.after.event_came(request_id)
         self.after._deadline = Deadline.after(2.0)
         assert self.after.schedule(
@@ -218,7 +219,7 @@ def make_runtime(service: Service) -> Iterator[MakeRuntime]:
 
 
 def test_the_runtime_may_be_quicker(service: Service, make_runtime: MakeRuntime) -> None:
-    """A runtime that is done with its event before the extension has heard of it leaves the delivery to that."""
+    """The extension delivers even if the runtime finishes an event before the extension has received it."""
     runtime = make_runtime()
     for number in range(20):
         runtime.handles(f"event {number}")
@@ -228,8 +229,8 @@ def test_the_runtime_may_be_quicker(service: Service, make_runtime: MakeRuntime)
     assert runtime.done == [(f"event {number}", "internal-extension") for number in range(20)]
 
 
-def test_an_event_that_comes_too_late_is_not_waited_for(service: Service, make_runtime: MakeRuntime) -> None:
-    """An event that the extension hears of after the runtime has seen to all of it does not hold up the freeze."""
+def test_a_late_event_does_not_delay_the_freeze(service: Service, make_runtime: MakeRuntime) -> None:
+    """An event that the extension receives after the runtime has delivered does not delay the freeze."""
     runtime = make_runtime()
     until(lambda: service.asked == 1)
     runtime.handles("first")
@@ -237,7 +238,7 @@ def test_an_event_that_comes_too_late_is_not_waited_for(service: Service, make_r
     assert runtime.done == [("first", "before-next-event")]
     service.tells(invoke("first", 60.0))
     until(lambda: service.asked == 2, what="the next question")
-    # And it is in step again.
+    # The next event is handled normally.
     service.tells(invoke("second", 60.0))
     runtime.handles("second")
     runtime.after.before_next()
@@ -245,11 +246,11 @@ def test_an_event_that_comes_too_late_is_not_waited_for(service: Service, make_r
     assert runtime.done[1:] == [("second", "internal-extension")]
 
 
-def test_a_job_is_never_between_the_two(service: Service, make_runtime: MakeRuntime) -> None:
-    """If the extension's time is up at the moment that the runtime asks for its next event, one of them delivers."""
+def test_a_delivery_is_never_lost_between_the_two(service: Service, make_runtime: MakeRuntime) -> None:
+    """If the extension gives up at the moment the runtime asks for its next event, one of them delivers."""
 
     class Late(Extension):
-        """Which the runtime tells at the very moment, from its first event on."""
+        """Waits until the extension has given up before it reports the runtime's poll, from the first event on."""
 
         def runtime_polls(self) -> bool:
             if runtime_has_event.is_set():

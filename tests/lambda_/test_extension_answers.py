@@ -1,4 +1,4 @@
-"""Whatever stands in place of Lambda's Extensions API, neither extension waits for the end of an endless answer."""
+"""No extension waits for the end of an endless answer of the Extensions API."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def case(name: str, asks: str) -> Case:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_external_extension_asks_again(name: str) -> None:
-    """An answer that never ends is no event, and the next one is asked for."""
+    """The external extension discards an endless answer and asks for the next event."""
     with MisbehavingServer(case(name, "event")) as server:
         api = external.ExtensionsApi(f"127.0.0.1:{server.port}", "extension")
         assert api.register("INVOKE")
@@ -55,7 +55,7 @@ def test_the_external_extension_asks_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_internal_extension_asks_again(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    """An answer that never ends is no event, and work is done after the next one."""
+    """The internal extension discards an endless answer and works after the next event."""
     done = threading.Event()
     with MisbehavingServer(case(name, "event")) as server:
         extension = internal.Extension(f"127.0.0.1:{server.port}", lambda deadline: done.set())
@@ -71,7 +71,7 @@ def test_the_internal_extension_asks_again(name: str, caplog: pytest.LogCaptureF
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_registration_ends(name: str) -> None:
-    """A registration whose answer never ends is none, in time."""
+    """An endless answer to a registration counts as no registration after a limited time."""
     with MisbehavingServer(case(name, "register")) as server:
         began = time.monotonic()
         assert internal.register(f"127.0.0.1:{server.port}", lambda deadline: None) is None
@@ -79,12 +79,12 @@ def test_a_registration_ends(name: str) -> None:
 
 
 @pytest.mark.parametrize("said", [None, "soon", math.nan, math.inf, -math.inf, -5, 10**400, True, [], 1e300])
-def test_a_deadline_that_is_none_is_over(said: Any) -> None:
-    """What an event says of its deadline is within a day, or over."""
+def test_an_invalid_deadline_has_expired(said: Any) -> None:
+    """A deadline that is not a valid number has expired."""
     assert internal._deadline({"deadlineMs": said}).remaining <= internal._LONGEST_SECONDS
 
 
 def test_a_deadline_far_away_is_within_a_day() -> None:
-    """A deadline of years is cut."""
+    """A deadline years ahead is cut to a day."""
     far = {"deadlineMs": 1000 * (time.time() + 10**8)}
     assert internal._deadline(far) <= Deadline.after(internal._LONGEST_SECONDS)

@@ -1,4 +1,4 @@
-"""The link to the external extension carries the API key: it leads to a process of the same user, or nowhere."""
+"""The link to the external extension, which carries the API key, only leads to a process of the same user."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ say(handler("answer", None), handler("answer", None))
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """What is TRACE_GUARD_DIR of the function."""
+    """The function's TRACE_GUARD_DIR."""
     directory = tmp_path / "trace-guard"
     directory.mkdir(mode=0o700)
     return directory
@@ -49,7 +49,7 @@ def listener_at(path: Path) -> socket.socket:
 
 
 def received(listener: socket.socket) -> bytes:
-    """What has come by now over a connection, if there is one."""
+    """The bytes that have arrived over a connection so far; empty without a connection."""
     listener.settimeout(0)
     try:
         connection, _ = listener.accept()
@@ -64,7 +64,7 @@ def received(listener: socket.socket) -> bytes:
 
 
 def run_handler(place: Path, **variables: str) -> str:
-    """Guard and call a handler in a process of its own; what that writes to stderr."""
+    """Guard and call a handler in a separate process. Returns what it writes to stderr."""
     given = environment(
         None, place, BRAINTRUST_API_KEY=KEY, BRAINTRUST_API_URL="http://127.0.0.1:9",
         BRAINTRUST_APP_URL="http://127.0.0.1:9", TRACE_GUARD_FLUSH_TIMEOUT="0", TRACE_GUARD_EXIT_TIMEOUT="0",
@@ -77,7 +77,7 @@ def run_handler(place: Path, **variables: str) -> str:
 
 
 def test_the_key_goes_to_the_extension(place: Path) -> None:
-    """On Lambda a socket of the same user, in a directory that is closed to others, is connected to."""
+    """On Lambda, the link connects to a socket of the same user in a directory that is closed to others."""
     path = socket_path({"TRACE_GUARD_DIR": str(place)})
     with socket.socket(fileno=listen(path).detach()) as listener:
         assert REFUSAL not in run_handler(place, **LAMBDA)
@@ -85,8 +85,8 @@ def test_the_key_goes_to_the_extension(place: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", LAMBDA)
-def test_elsewhere_nothing_is_connected_to(place: Path, missing: str) -> None:
-    """Without the runtime API or the function's variables no socket is looked for, and nothing is said of it."""
+def test_there_is_no_link_outside_lambda(place: Path, missing: str) -> None:
+    """Without the runtime API or the function's variables, no socket is looked for and nothing is logged."""
     with listener_at(place / SOCKET) as listener:
         variables = {name: value for name, value in LAMBDA.items() if name != missing}
         assert REFUSAL not in run_handler(place, **variables)
@@ -127,7 +127,8 @@ UNTRUSTED = [
 
 @pytest.mark.parametrize("arrange", UNTRUSTED, ids=lambda arrange: arrange.__name__.strip("_"))
 def test_an_untrusted_socket_is_left_alone(place: Path, arrange: Callable[[Path], None]) -> None:
-    """A socket that another user may have put there gets nothing; that is said once, and the handler works."""
+    """Nothing is sent to a socket that another user may have created. A warning is logged once, and the handler
+    works."""
     if arrange in (_another_owner_of_directory, _another_owner_of_socket) and os.geteuid() != 0:
         pytest.skip("only the superuser can give files away")
     with listener_at(place / SOCKET) as listener:
@@ -138,7 +139,7 @@ def test_an_untrusted_socket_is_left_alone(place: Path, arrange: Callable[[Path]
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
 def test_an_open_directory_is_not_trusted(place: Path, mode: int) -> None:
-    """No socket is reached by way of a directory that others can write to."""
+    """A socket in a directory that others can write to is not used."""
     place.chmod(mode)
     with listener_at(place / SOCKET), pytest.raises(PermissionError, match="can be written by other users"):
         in_own_directory(str(place / SOCKET), lambda path: pytest.fail(path))
@@ -146,7 +147,7 @@ def test_an_open_directory_is_not_trusted(place: Path, mode: int) -> None:
 
 @pytest.fixture
 def of_nobody(place: Path) -> Iterator[Program]:
-    """Another user's process that listens at a socket which looks like ours."""
+    """A process of another user that listens at a socket of this user."""
     listening = """
     import socket
     os.chdir(listen())
@@ -174,7 +175,7 @@ def of_nobody(place: Path) -> Iterator[Program]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can become somebody else")
 def test_the_listener_must_be_the_same_user(place: Path, of_nobody: Program) -> None:
-    """A process of another user that listens behind a socket of ours gets nothing."""
+    """Nothing is sent to another user's process that listens at a socket of this user."""
     assert run_handler(place, **LAMBDA).count(f"user {NOBODY} listens there") == 1
     of_nobody.expects(0)
 
@@ -184,7 +185,7 @@ def test_the_listener_must_be_the_same_user(place: Path, of_nobody: Program) -> 
 
 @pytest.mark.parametrize("mode", [0o755, 0o777])
 def test_the_extension_closes_its_directory(place: Path, mode: int) -> None:
-    """The extension's directory and socket are open to its user alone, whatever they were before."""
+    """Only the user can access the extension's directory and socket, whatever their modes were before."""
     place.chmod(mode)
     path = Path(socket_path({"TRACE_GUARD_DIR": str(place)}))
     with socket.socket(fileno=listen(str(path)).detach()):
@@ -192,7 +193,7 @@ def test_the_extension_closes_its_directory(place: Path, mode: int) -> None:
 
 
 def test_a_new_directory_is_closed(tmp_path: Path) -> None:
-    """Every directory that the extension makes on the way to its own is open to its user alone, whatever the umask."""
+    """Only the user can access any directory that the extension creates, whatever the umask."""
     before = os.umask(0)
     try:
         path = Path(socket_path({"TRACE_GUARD_DIR": str(tmp_path / "above" / "trace-guard")}))
@@ -202,8 +203,8 @@ def test_a_new_directory_is_closed(tmp_path: Path) -> None:
         os.umask(before)
 
 
-def test_a_directory_of_everybody_holds_one_of_ours(place: Path) -> None:
-    """Where the directory is like /tmp, both sides meet in one below it that is the user's own."""
+def test_a_shared_directory_gets_a_private_one(place: Path) -> None:
+    """In a directory like /tmp, both sides use a subdirectory that belongs to the user."""
     place.chmod(0o1777)
     path = Path(socket_path({"TRACE_GUARD_DIR": str(place)}))
     assert path == place / f"trace-guard-{os.geteuid()}" / SOCKET
@@ -216,7 +217,7 @@ def test_a_directory_of_everybody_holds_one_of_ours(place: Path) -> None:
 @pytest.mark.parametrize("name", ["another", "x.db", "journals", "dead-letters", "cache", "traces.db", "attachments"])
 @pytest.mark.parametrize("mode", [0o700, 0o755, 0o777, 0o770, 0o1777])
 def test_the_socket_is_where_the_journals_are(place: Path, name: str, mode: int) -> None:
-    """The extension and the journal choose the same directory, whoever can write to it and whatever is in it."""
+    """The extension and the journal choose the same directory, whatever its mode and content."""
     (place / name).touch()
     place.chmod(mode)
     assert Path(socket_path({"TRACE_GUARD_DIR": str(place)})).parent == locate(place)
@@ -228,7 +229,7 @@ def _anothers_directory(place: Path) -> None:
 
 @pytest.mark.parametrize("arrange", [_anothers_directory, _linked_directory], ids=["another_owner", "link"])
 def test_the_extension_does_not_listen_elsewhere(place: Path, arrange: Callable[[Path], None]) -> None:
-    """The extension refuses a directory that another user may have put there."""
+    """The extension refuses a directory that another user may have created."""
     if arrange is _anothers_directory and os.geteuid() != 0:
         pytest.skip("only the superuser can give files away")
     arrange(place)

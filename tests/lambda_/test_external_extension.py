@@ -1,4 +1,4 @@
-"""The layer's external extension: what dies, times out or is put off is closed and delivered from outside."""
+"""The layer's external extension: it closes and delivers traces of functions that die, time out or defer delivery."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def opt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared(opt: Path) -> Iterator[tuple[BraintrustServer, LambdaSandbox]]:
-    """A server, and a function with unmodified code that dies again and again."""
+    """A server, and a function with unguarded code that dies repeatedly."""
     with (
         BraintrustServer(latency=ROUND_TRIP) as server,
         sandbox(server, opt, timeout=1.5, env=WRAPPER) as function,
@@ -51,13 +51,13 @@ def latest_root(server: BraintrustServer) -> dict[str, Any]:
 
 
 def sent_twice(server: BraintrustServer) -> list[str]:
-    """Rows that came more than once, to the byte."""
+    """Rows that arrived more than once, byte for byte."""
     rows = Counter(json.dumps(row, sort_keys=True) for request in server.requests for row in request.rows)
     return [row for row, times in rows.items() if times > 1]
 
 
 def seconds_from_death(server: BraintrustServer, result: InvokeResult) -> float:
-    """From the end of the process to when the backend had acknowledged the last row."""
+    """The seconds from the end of the process to the backend's acknowledgement of the last row."""
     return server.requests[-1].at + ROUND_TRIP - result.returned_at
 
 
@@ -69,7 +69,8 @@ CRASHES = {"die": 7, "kill": -9, "crash": -11, "run_out_of_memory": -6, "leave_c
 
 @pytest.mark.parametrize("death", CRASHES)
 def test_a_crash_is_closed_at_once(shared: tuple[BraintrustServer, LambdaSandbox], death: str) -> None:
-    """A process that exits, is killed, crashes or runs out of memory has its trace closed and delivered in 2 s."""
+    """The trace of a process that exits, is killed, crashes or runs out of memory is closed and delivered within 2
+    s."""
     server, function = shared
     server.clear()
     result = function.invoke({"do": death})
@@ -87,7 +88,7 @@ def test_a_crash_is_closed_at_once(shared: tuple[BraintrustServer, LambdaSandbox
 def test_the_kernels_killer_is_noticed(
     shared: tuple[BraintrustServer, LambdaSandbox], memory_group: Path | None
 ) -> None:
-    """A function that the kernel kills for its memory has its trace closed and delivered in 2 s."""
+    """The trace of a function that the kernel kills for its memory is closed and delivered within 2 s."""
     if memory_group is None:
         pytest.skip("no memory control group can be made here, and so the kernel kills nobody for its memory")
     server, function = shared
@@ -99,12 +100,12 @@ def test_the_kernels_killer_is_noticed(
     assert latest_root(server)["metadata"]["trace_guard"]["shutdown"] == "failure"
 
 
-# A regular expression looks for signals now and then, so that it may be SIGTERM that is noticed first.
+# A regular expression checks for signals now and then, so it may handle SIGTERM first.
 @pytest.mark.parametrize(("way", "closed_by"), [("sleep", "watchdog"), ("match", None), ("hold_the_lock", "recovery")])
-def test_a_timeout_is_told_as_one(
+def test_a_timeout_is_closed_as_timed_out(
     shared: tuple[BraintrustServer, LambdaSandbox], way: str, closed_by: str | None
 ) -> None:
-    """A function whose time is up is closed as timed out in 2 s, even in C code that lets nothing else run."""
+    """A function that times out is closed as timed out within 2 s, even in C code that blocks all other threads."""
     server, function = shared
     server.clear()
     result = function.invoke({"do": way})
@@ -122,8 +123,8 @@ def test_a_timeout_is_told_as_one(
         assert root["metrics"]["end"] - root["metrics"]["start"] >= 1.4
 
 
-def test_what_could_not_be_delivered_is_at_the_end(opt: Path) -> None:
-    """What the backend did not take while the function lived is delivered when its environment is spun down."""
+def test_undelivered_rows_are_delivered_at_the_end(opt: Path) -> None:
+    """Rows that the backend refused while the function lived are delivered when its environment ends."""
     env = {**WRAPPER, "TRACE_GUARD_FLUSH_TIMEOUT": "0.2"}
     with BraintrustServer() as server, sandbox(server, opt, env=env) as function:
         server.refuse_connections()
@@ -133,8 +134,8 @@ def test_what_could_not_be_delivered_is_at_the_end(opt: Path) -> None:
         assert (server.open_spans(), len(server.span_rows()), sent_twice(server)) == ([], 3, [])
 
 
-def test_without_invocations_to_hear_of_deaths_are_closed(opt: Path) -> None:
-    """On managed instances, where the extension is told of the end only, a crash is closed as well."""
+def test_deaths_are_closed_without_invoke_events(opt: Path) -> None:
+    """A crash is also closed on managed instances, where the extension gets SHUTDOWN events only."""
     with BraintrustServer() as server, sandbox(server, opt, env=WRAPPER, registration="managed") as function:
         assert function.invoke({"do": "answer"}).status == "ok"
         assert function.invoke({"do": "kill"}).exit_status == -9
@@ -145,7 +146,7 @@ def test_without_invocations_to_hear_of_deaths_are_closed(opt: Path) -> None:
 
 
 def test_it_delivers_after_the_response(opt: Path) -> None:
-    """Where no internal extension can be had it delivers between response and freeze, in one request each."""
+    """Without an internal extension, it delivers between response and freeze, in one request for each invocation."""
     with (
         BraintrustServer(latency=ROUND_TRIP) as server,
         sandbox(server, opt, code="layer_guarded", only_external=True) as function,
@@ -164,7 +165,7 @@ def test_it_delivers_after_the_response(opt: Path) -> None:
 
 
 def test_the_journal_does_not_grow(opt: Path) -> None:
-    """A journal that the extension alone delivers from stays small, and nothing is cut for its size."""
+    """A journal from which only the extension delivers stays small, and its payloads are not cut."""
     env = {"TRACE_GUARD_MAX_JOURNAL_BYTES": "262144", "TRACE_GUARD_LINGER": "0.05"}
     with (
         BraintrustServer() as server,
@@ -180,7 +181,7 @@ def test_the_journal_does_not_grow(opt: Path) -> None:
 
 
 def test_it_leaves_other_destinations_to_the_runtime(opt: Path) -> None:
-    """What goes to another account than that of the first guard is delivered before the freeze as well."""
+    """Rows for another account than that of the first guard are delivered before the freeze too."""
     with (
         BraintrustServer() as server,
         sandbox(server, opt, code="two_destinations", only_external=True) as function,
@@ -194,23 +195,23 @@ def test_it_leaves_other_destinations_to_the_runtime(opt: Path) -> None:
             before = {"first": ["deferred", "external-extension"], "second": ["delivered", "before-next-event"]}[which]
 
 
-def test_a_link_whose_end_comes_late(opt: Path) -> None:
-    """A runtime whose link is held open beyond its death, by what it has left behind, is closed all the same."""
+def test_a_link_may_outlive_its_runtime(opt: Path) -> None:
+    """The trace of a dead runtime is closed even if child processes hold its link open."""
     with BraintrustServer() as server, sandbox(server, opt, env=WRAPPER) as function:
         assert function.invoke({"do": "leave_a_clone"}).exit_status == 7
         assert server.open_spans() == []
         assert latest_root(server)["metadata"]["trace_guard"]["shutdown"] == "failure"
 
 
-def test_it_steps_aside_for_the_internal_one(opt: Path) -> None:
-    """Where the internal extension delivers, the external one holds nothing up."""
+def test_it_does_not_delay_the_freeze_beside_an_internal_extension(opt: Path) -> None:
+    """It does not delay the freeze when the internal extension delivers."""
     with BraintrustServer() as server, sandbox(server, opt, code="layer_guarded") as function:
         function.invoke("warm up")
         assert function.invoke("go").payload == ["delivered", "internal-extension"]
 
 
-def test_it_does_not_overstay(opt: Path) -> None:
-    """With a backend that never answers it lets go before the function's time is up, and nothing is lost."""
+def test_it_stops_before_the_timeout(opt: Path) -> None:
+    """With a backend that never answers, it stops before the function's timeout, and no row is lost."""
     with (
         BraintrustServer() as server,
         sandbox(server, opt, code="layer_guarded", only_external=True, timeout=1.0) as function,
@@ -227,7 +228,7 @@ def test_it_does_not_overstay(opt: Path) -> None:
 
 
 def test_a_login_of_the_program_is_followed(opt: Path) -> None:
-    """What the program has logged in with delivers its trace after its death, and is nowhere on disk."""
+    """After the program's death, its trace is delivered with the credentials of its login, which are never on disk."""
     with BraintrustServer() as server, sandbox(server, opt, code="layer_guarded") as function:
         function.invoke("login")
         assert function.invoke("kill").exit_status == -9
@@ -237,7 +238,7 @@ def test_a_login_of_the_program_is_followed(opt: Path) -> None:
         assert [path for path in kept if b"sk-planted-another" in path.read_bytes()] == []
 
 
-# What goes wrong with the extension itself
+# Faults of the extension itself
 
 
 def without_programs(place: Path) -> str:
@@ -251,7 +252,7 @@ def without_programs(place: Path) -> str:
 
 @pytest.mark.parametrize("trouble", ["no python", "broken", "dead", "no directory", "disabled"])
 def test_it_fails_open(opt: Path, tmp_path: Path, trouble: str) -> None:
-    """Whatever keeps the extension from its work, the function does not notice."""
+    """No fault of the extension affects the function."""
     env, layer = {}, opt
     if trouble == "no python":
         (tmp_path / "bin").mkdir()
@@ -278,8 +279,8 @@ def test_it_fails_open(opt: Path, tmp_path: Path, trouble: str) -> None:
         assert len(server.span_rows()) == (0 if trouble == "disabled" else 6)
 
 
-def test_nonsense_does_it_no_harm(shared: tuple[BraintrustServer, LambdaSandbox]) -> None:
-    """Nonsense on its socket ends that connection, and deaths are closed as before."""
+def test_malformed_messages_do_no_harm(shared: tuple[BraintrustServer, LambdaSandbox]) -> None:
+    """A malformed message ends its connection, and deaths are still closed."""
     server, function = shared
     server.clear()
     assert function.invoke({"do": "babble"}).payload == "said"
@@ -290,7 +291,7 @@ def test_nonsense_does_it_no_harm(shared: tuple[BraintrustServer, LambdaSandbox]
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser can become somebody else")
 def test_other_users_are_not_listened_to(opt: Path) -> None:
-    """The extension cuts off a process of another user, whatever its socket's mode, and serves its own as before."""
+    """The extension disconnects a process of another user, whatever the socket's mode, and still serves its own."""
     with BraintrustServer() as server, sandbox(server, opt, env=WRAPPER) as function:
         assert function.invoke({"do": "intrude"}, deadline=20).payload is True
         assert function.log.count("does not listen to user 65534") == 1
@@ -299,7 +300,7 @@ def test_other_users_are_not_listened_to(opt: Path) -> None:
 
 
 def test_a_long_path_is_no_obstacle(opt: Path, tmp_path: Path) -> None:
-    """A directory whose path does not fit into a socket's address works as any other."""
+    """A directory whose path is too long for a socket's address works like any other."""
     deep = tmp_path / ("d" * 100) / "trace-guard"
     with BraintrustServer() as server, sandbox(server, opt, env={**WRAPPER, "TRACE_GUARD_DIR": str(deep)}) as function:
         assert function.invoke({"do": "kill"}).exit_status == -9
@@ -308,7 +309,7 @@ def test_a_long_path_is_no_obstacle(opt: Path, tmp_path: Path) -> None:
 
 
 def test_its_death_does_not_end_the_runtime(tmp_path: Path) -> None:
-    """A runtime whose code has given SIGPIPE back its default outlives the extension, and knows that it is gone."""
+    """A runtime whose code has restored SIGPIPE's default action survives the extension's death and notices it."""
     code = """
     import signal
     from trace_guard import Guard
@@ -331,18 +332,18 @@ def test_its_death_does_not_end_the_runtime(tmp_path: Path) -> None:
         program.ends_well()
 
 
-# Its parts
+# Unit tests
 
 
 @pytest.mark.parametrize("variables", [{}, {"TRACE_GUARD_DIR": "~/x/../y"}, {"TRACE_GUARD_DIR": " relative "}])
-def test_both_sides_meet_in_the_directory(variables: dict[str, str]) -> None:
-    """The extension, which may not import the settings first, finds the same directory as they do."""
+def test_both_sides_use_the_same_directory(variables: dict[str, str]) -> None:
+    """The extension, which can't import the settings first, computes the same directory as the settings."""
     environ = {"AWS_LAMBDA_FUNCTION_NAME": "f", "TMPDIR": os.environ.get("TMPDIR", ""), **variables}
     assert Path(socket_path(environ)).parent == Settings.from_env(environ).dir
 
 
-def test_settings_come_over_whole(tmp_path: Path) -> None:
-    """The settings that the runtime tells are the same at the other end, and what a newer one adds is passed over."""
+def test_settings_arrive_unchanged(tmp_path: Path) -> None:
+    """The settings that the runtime sends arrive unchanged, and fields of a newer release are ignored."""
     settings = settings_for(None, tmp_path, flush="before-response", redact="a,b", linger=0.25, sync="always")
     line = encode("hello", settings=settings_of(settings) | {"of_tomorrow": 1})
     lines = Lines()
@@ -353,7 +354,7 @@ def test_settings_come_over_whole(tmp_path: Path) -> None:
 
 
 def test_it_does_without_the_sdk() -> None:
-    """The extension's program loads a few small modules before it has registered, and never the SDK."""
+    """Before its registration, the extension's program loads a few small modules, and never the SDK."""
     program = "import sys; before = set(sys.modules); {}; print(*sorted(set(sys.modules) - before))"
     quick = "import trace_guard_lambda.external.program"
     first, all_of_it = (

@@ -1,4 +1,4 @@
-"""The decorator in this process: odd contexts, odd events, and how it may be written."""
+"""The decorator in this process: odd contexts, odd events, and its forms."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Raises:
 
 
 class Wrong:
-    """A context whose attributes are of other types than Lambda's."""
+    """A context whose attributes have other types than Lambda's."""
 
     aws_request_id = 7
     function_name = None
@@ -50,7 +50,7 @@ class Wrong:
 
 
 class NoTime:
-    """A context as a local tool may make it, with no time left."""
+    """A context of a local tool, with no time left."""
 
     def get_remaining_time_in_millis(self) -> int:
         return 0
@@ -63,7 +63,7 @@ CONTEXTS = [None, Raises(), Wrong(), NoTime(), {}, 5, mock.MagicMock()]
 def test_odd_contexts_do_no_harm(
     guard: Guard, backend: MemoryBackend, context: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever is passed as the context reaches the handler as it is, and the trace is closed and delivered."""
+    """Any context reaches the handler unchanged, and the trace is closed and delivered."""
 
     @guard_handler(guard=guard)
     def handler(event: Any, context: Any) -> Any:
@@ -79,7 +79,7 @@ def test_odd_contexts_do_no_harm(
 
 @pytest.mark.parametrize("event", [None, 0, "", [], b"bytes", object(), {"a": {1: {2: object()}}}, float("nan")])
 def test_odd_events_do_no_harm(guard: Guard, backend: MemoryBackend, event: Any) -> None:
-    """Whatever the event is, it reaches the handler as it is, and its result the caller."""
+    """Any event reaches the handler unchanged, and the result reaches the caller."""
 
     @guard_handler(guard=guard)
     def handler(event: Any, context: Any) -> Any:
@@ -90,7 +90,7 @@ def test_odd_events_do_no_harm(guard: Guard, backend: MemoryBackend, event: Any)
 
 
 def test_arguments_may_be_passed_by_name(guard: Guard, backend: MemoryBackend) -> None:
-    """A handler that is called with keywords, as unit tests do, is guarded all the same."""
+    """A handler that is called with keywords, as in unit tests, is guarded too."""
 
     @guard_handler(guard=guard)
     def handler(event: Any, context: Any = None) -> Any:
@@ -101,7 +101,7 @@ def test_arguments_may_be_passed_by_name(guard: Guard, backend: MemoryBackend) -
 
 
 def test_the_wrapper_looks_like_the_handler(guard: Guard) -> None:
-    """The guarded handler keeps name, documentation and signature; an async one becomes plain."""
+    """The guarded handler keeps name, documentation and signature. An async handler becomes plain."""
 
     def handler(event: dict[str, int], context: object, *, extra: int = 1) -> int:
         """Say what."""
@@ -120,13 +120,13 @@ def test_the_wrapper_looks_like_the_handler(guard: Guard) -> None:
 
 
 def test_a_bad_keyword_shows_at_import(guard: Guard) -> None:
-    """A keyword's value that is not accepted is an error where the function is decorated."""
+    """An invalid keyword value raises where the function is decorated."""
     with pytest.raises(SettingsError, match="flush='sometimes' is not accepted"):
         guard_handler(guard=guard, flush="sometimes")(lambda event, context: None)
 
 
 def test_keywords_hold_for_their_handler_only(guard: Guard, backend: MemoryBackend) -> None:
-    """Project and capture settings given to a handler hold for that one, on the same journal and courier."""
+    """Project and capture settings of a handler apply to it only, with the same journal and courier."""
 
     @guard_handler(guard=guard, project="other", capture_input=False, capture_output=False)
     def quiet(event: Any, context: Any) -> int:
@@ -143,7 +143,7 @@ def test_keywords_hold_for_their_handler_only(guard: Guard, backend: MemoryBacke
 
 
 def test_a_disabled_guard_wraps_nothing(backend: MemoryBackend, directory: Any) -> None:
-    """With TRACE_GUARD_DISABLED the handler is returned as it is, and an async one still runs."""
+    """With TRACE_GUARD_DISABLED, a plain handler is returned unchanged and an async one still runs."""
     guard = Guard(backend=backend, dir=directory, disabled=True)
 
     def handler(event: Any, context: Any) -> int:
@@ -160,7 +160,7 @@ def test_a_disabled_guard_wraps_nothing(backend: MemoryBackend, directory: Any) 
 
 
 def test_wrapped_twice_it_opens_one_root(guard: Guard, backend: MemoryBackend) -> None:
-    """A handler that is decorated twice has one root, below which the user's spans are."""
+    """A handler that is decorated twice has one root with the user's spans below."""
 
     @guard_handler(guard=guard)
     @guard_handler(guard=guard)

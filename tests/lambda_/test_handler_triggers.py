@@ -1,4 +1,4 @@
-"""What the decorator makes of events and results, for every kind of handler."""
+"""How the decorator handles events and results of every kind of trigger."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run(guard: Guard, event: Any, result: Any = None, **keywords: Any) -> None:
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_every_event_is_one_closed_trace(guard: Guard, backend: MemoryBackend, asynchronous: bool) -> None:
-    """Whatever invokes the function, its root is closed, named after what was asked for, and tells the trigger."""
+    """Any event gives a closed root with the trigger's name and kind."""
 
     async def coroutine(event: Any, context: Any) -> Any:
         await asyncio.sleep(0)
@@ -62,8 +62,8 @@ def test_a_parent_in_braintrust_is_adopted(guard: Guard, backend: MemoryBackend)
     assert (row["root_span_id"], row["span_parents"]) == (TRACE, [PARENT])
 
 
-def test_a_foreign_parent_is_told_and_not_adopted(guard: Guard, backend: MemoryBackend) -> None:
-    """Ids of another tracing system are kept as metadata, and do not become a parent that Braintrust lacks."""
+def test_a_foreign_parent_is_metadata(guard: Guard, backend: MemoryBackend) -> None:
+    """Ids of another tracing system are recorded as metadata and do not become a parent that Braintrust lacks."""
     event = recorded("api_gateway_http")
     event["headers"] = {"traceparent": OTHER}
     run(guard, event)
@@ -72,8 +72,8 @@ def test_a_foreign_parent_is_told_and_not_adopted(guard: Guard, backend: MemoryB
     assert row["metadata"]["traceparent"] == OTHER
 
 
-def test_an_extractor_finds_what_no_trigger_has(guard: Guard, backend: MemoryBackend) -> None:
-    """A parent that the user's own extractor finds in an event is adopted; one that finds none changes nothing."""
+def test_an_extractor_may_find_the_parent(guard: Guard, backend: MemoryBackend) -> None:
+    """A parent that the user's extractor finds is adopted. An extractor that finds none changes nothing."""
     run(guard, {"job": {"trace": TRACED}}, extract=lambda event, context: event["job"]["trace"])
     run(guard, {"job": {}}, extract=lambda event, context: None)
     found, none = backend.rows()
@@ -81,10 +81,10 @@ def test_an_extractor_finds_what_no_trigger_has(guard: Guard, backend: MemoryBac
     assert none["span_parents"] is None
 
 
-def test_an_extractor_that_raises_is_passed_over(
+def test_an_extractor_that_raises_is_ignored(
     guard: Guard, backend: MemoryBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An extractor that raises is reported, and the invocation is traced without a parent of its own."""
+    """An extractor that raises is reported, and the invocation is traced without its parent."""
     run(guard, {}, extract=lambda event, context: event["nothing"])
     assert "could not call extract" in caplog.text
     caplog.clear()
@@ -93,7 +93,7 @@ def test_an_extractor_that_raises_is_passed_over(
 
 @pytest.mark.parametrize(("status", "outcome"), [(200, "ok"), (404, "ok"), (502, "error")])
 def test_the_status_decides(guard: Guard, backend: MemoryBackend, status: int, outcome: str) -> None:
-    """A response of 500 and above is an error of the root, one below is none; its status is told."""
+    """A response of 500 and above makes the root an error, and every status is recorded."""
     run(guard, recorded("api_gateway_http"), {"statusCode": status, "body": "{}"})
     (row,) = backend.rows()
     assert row["metadata"]["http.response.status_code"] == status
@@ -102,8 +102,8 @@ def test_the_status_decides(guard: Guard, backend: MemoryBackend, status: int, o
     assert row["output"] == {"statusCode": status, "body": "{}"}
 
 
-def test_a_batch_that_failed_in_part_says_so(guard: Guard, backend: MemoryBackend) -> None:
-    """Records that the function gives back are counted on the root, which is no error while others went well."""
+def test_a_partly_failed_batch_is_counted(guard: Guard, backend: MemoryBackend) -> None:
+    """The failed records of a batch are counted on the root, which is no error while other records succeed."""
     event = recorded("sqs_batch")
     failed = event["Records"][0]["messageId"]
     run(guard, event, {"batchItemFailures": [{"itemIdentifier": failed}]})

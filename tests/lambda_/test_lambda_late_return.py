@@ -1,4 +1,4 @@
-"""Handlers that return after the watchdog has fired, and before Lambda ends them, under AWS's own runtime client."""
+"""Handlers that return after the watchdog has fired and before Lambda ends them, under AWS's own runtime client."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Setup = tuple[BraintrustServer, LambdaSandbox]
 
 
 def is_marked(row: Row) -> bool:
-    """Whether it says that the watchdog has closed its span."""
+    """True if the span has the watchdog's marks."""
     return (row.get("metadata") or {}).get("trace_guard", {}).get("closed_by") == "watchdog"
 
 
 @pytest.fixture(scope="module", params=["open", "closed"])
 def setup(request: pytest.FixtureRequest) -> Iterator[Setup]:
-    """A server, and a function that delivers to it: with an internal extension, and before its next event."""
+    """A server and a function that delivers to it: with an internal extension, and before its next event."""
     with BraintrustServer() as server:
         server.add_project("project", PROJECT_ID)
         env = {
@@ -49,8 +49,8 @@ def healed(setup: Setup) -> Iterator[None]:
 
 
 def invoke(setup: Setup, event: Any, near: bool, fault: Any = lambda exchange: exchange.answer()) -> InvokeResult:
-    """Invoke the function; if it is to be a near miss, it goes on when the watchdog's request has come, which meets
-    this fault."""
+    """Invoke the function. For a late return, it continues when the watchdog's request has arrived, which meets this
+    fault."""
     server, function = setup
     (function.tmp / "arrived").unlink(missing_ok=True)
     (function.tmp / "near").unlink(missing_ok=True)
@@ -66,7 +66,7 @@ def invoke(setup: Setup, event: Any, near: bool, fault: Any = lambda exchange: e
 
 
 def plain(rows: list[Row]) -> list[Row]:
-    """The rows of a trace without what differs from one invocation to the next."""
+    """The rows of a trace without values that differ from one invocation to the next."""
     return [
         {**row, "metadata": {key: value for key, value in row.get("metadata", {}).items() if key not in FACTS}}
         for row in normal(rows)
@@ -75,8 +75,8 @@ def plain(rows: list[Row]) -> list[Row]:
 
 @pytest.mark.parametrize("event", [{}, {"fails": True}, {"async": True}], ids=json.dumps)
 def test_the_real_end_wins(setup: Setup, event: Any) -> None:
-    """A handler that returns or raises within the reserve has the trace that it would have had in good time, down to
-    each field of each span, although all of it had been sent as timed out."""
+    """A handler that returns or raises within the reserve has the same trace as one in good time, in each field of
+    each span, although all spans were sent as timed out."""
     server, function = setup
     results = [invoke(setup, event, near) for near in (False, True)]
     assert [result.status for result in results] == ["error" if "fails" in event else "ok"] * 2

@@ -33,7 +33,7 @@ def sandbox(server: BraintrustServer | None, *, handler: str = "app.handler", **
 
 
 def root(server: BraintrustServer) -> dict[str, Any]:
-    """The root span of the trace that began last."""
+    """The root span of the latest trace."""
     roots = [row for row in server.span_rows() if not row["span_parents"]]
     return max(roots, key=lambda row: row["metrics"]["start"])
 
@@ -43,7 +43,7 @@ def about(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_warm_invocation_costs_one_request(server: BraintrustServer) -> None:
-    """On the warm path each invocation makes one request, which has all its rows; told to, before it answers."""
+    """A warm invocation makes one request with all its rows, on request before the response."""
     with sandbox(server, TRACE_GUARD_FLUSH="before-response") as function:
         function.invoke({"do": "answer"})
         for _ in range(5):
@@ -58,7 +58,7 @@ def test_a_warm_invocation_costs_one_request(server: BraintrustServer) -> None:
 
 
 def test_with_a_project_id_nothing_is_looked_up_on_the_way(server: BraintrustServer) -> None:
-    """With TRACE_GUARD_PROJECT_ID set not even a cold invocation waits for a login, a project or a version."""
+    """With TRACE_GUARD_PROJECT_ID set, no invocation waits for a login, project or version, not even a cold one."""
     server.fail("/api/apikey/login", Fault.black_hole())
     server.fail("/v1/project", Fault.black_hole())
     server.fail("/version", Fault.black_hole())
@@ -71,8 +71,8 @@ def test_with_a_project_id_nothing_is_looked_up_on_the_way(server: BraintrustSer
     assert {row["project_id"] for row in server.span_rows()} == {PROJECT_ID}
 
 
-def test_the_root_tells_where_it_ran(server: BraintrustServer) -> None:
-    """The root span says in OpenTelemetry's terms which function it was, where, and whether it was cold."""
+def test_the_root_has_the_functions_metadata(server: BraintrustServer) -> None:
+    """The root has the function, its place and the cold start in OpenTelemetry's terms."""
     with sandbox(server) as function:
         first = function.invoke({"do": "answer", "word": "no", "password": "x"})
         cold = root(server)
@@ -97,14 +97,14 @@ def test_the_root_tells_where_it_ran(server: BraintrustServer) -> None:
 
 
 def test_nobody_waited_for_provisioned_concurrency(server: BraintrustServer) -> None:
-    """The first invocation of an environment that was made ready in advance is not a cold start."""
+    """The first invocation of an environment that was initialised in advance is no cold start."""
     with sandbox(server, AWS_LAMBDA_INITIALIZATION_TYPE="provisioned-concurrency") as function:
         function.invoke({"do": "answer"})
     assert root(server)["metadata"]["faas.coldstart"] is False
 
 
 def test_an_async_handler_keeps_its_loop(server: BraintrustServer) -> None:
-    """An async handler runs under Lambda's plain runtime, on one event loop from invocation to invocation."""
+    """Under Lambda's runtime, all invocations of an async handler run on one event loop."""
     with sandbox(server, handler="app.async_handler") as function:
         results = [function.invoke({"n": n}).payload for n in range(3)]
     assert results == [{"one_loop": True, "calls": n} for n in (1, 2, 3)]
@@ -115,8 +115,8 @@ def test_an_async_handler_keeps_its_loop(server: BraintrustServer) -> None:
     assert "output" not in found
 
 
-def test_what_the_handler_raises_reaches_its_caller(server: BraintrustServer) -> None:
-    """An exception reaches the caller as without the guard, and stands on the closed root with its traceback."""
+def test_an_exception_reaches_the_caller(server: BraintrustServer) -> None:
+    """An exception reaches the caller as without the guard, and is recorded on the closed root with its traceback."""
     with sandbox(server) as function:
         result = function.invoke({"do": "fail"})
     assert (result.status, result.payload["errorType"], result.payload["errorMessage"]) == (
@@ -129,8 +129,8 @@ def test_what_the_handler_raises_reaches_its_caller(server: BraintrustServer) ->
     assert found["error"].rstrip().endswith("ValueError: no such order")
 
 
-def test_what_was_forgotten_is_closed(server: BraintrustServer) -> None:
-    """Spans that the handler left open are closed before it answers, say so, and count as no error."""
+def test_open_spans_are_closed(server: BraintrustServer) -> None:
+    """Spans that the handler leaves open are closed before it answers and marked, and are no error."""
     with sandbox(server) as function:
         function.invoke({"do": "forget"})
     spans = {row["span_attributes"]["name"]: row for row in server.span_rows()}
@@ -142,7 +142,7 @@ def test_what_was_forgotten_is_closed(server: BraintrustServer) -> None:
 
 
 def test_sys_exit_is_delivered_before_the_process_ends(server: BraintrustServer) -> None:
-    """A handler that exits ends the process as without the guard, after its trace was closed and delivered."""
+    """A handler that exits ends the process as without the guard, after its trace is closed and delivered."""
     with sandbox(server) as function:
         result = function.invoke({"do": "leave"})
     assert (result.status, result.exit_status) == ("crashed", 3)
@@ -151,8 +151,9 @@ def test_sys_exit_is_delivered_before_the_process_ends(server: BraintrustServer)
     assert root(server)["error"].rstrip().endswith("SystemExit: 3")
 
 
-def test_a_timeout_is_marked_before_it_strikes(server: BraintrustServer) -> None:
-    """Shortly before Lambda ends it a handler's spans are closed and delivered, and the running one is named."""
+def test_a_timeout_is_recorded_before_it_happens(server: BraintrustServer) -> None:
+    """Shortly before Lambda's timeout, the spans of a handler are closed and delivered, and the running span is
+    named."""
     with sandbox(server, timeout=1.5) as function:
         result = function.invoke({"do": "hang"})
         assert (result.status, server.open_spans()) == ("timed_out", [])
@@ -166,8 +167,9 @@ def test_a_timeout_is_marked_before_it_strikes(server: BraintrustServer) -> None
 
 
 @pytest.mark.parametrize("death", ["die", "hang"])
-def test_what_a_dead_process_left_is_closed_by_the_next(server: BraintrustServer, death: str) -> None:
-    """After os._exit or SIGKILL the next invocation closes and delivers the whole trace, at its time of death."""
+def test_the_next_invocation_closes_traces_of_a_dead_process(server: BraintrustServer, death: str) -> None:
+    """After os._exit or SIGKILL, the next invocation closes and delivers the whole trace, with the time of death as
+    its end."""
     with sandbox(server, TRACE_GUARD_LINGER="0.01") as function:
         function.invoke({"do": "answer"})
         before = len(server.span_rows())
@@ -193,8 +195,8 @@ def about_or_none(row: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("trouble", ["black hole", "refused", "reset", "500", "slow"])
 def test_a_dead_backend_costs_no_result_and_no_row(server: BraintrustServer, trouble: str) -> None:
-    """With 3 s left and the backend down each way a backend can be, the handler's own result comes in time, and
-    once it is back the server holds exactly what a healthy run holds."""
+    """With 3 s left and a backend that fails in each way, the handler's result arrives in time. When the backend is
+    back, it gets exactly the rows of a healthy run."""
     faults = {
         "black hole": Fault.black_hole(), "reset": Fault.reset(), "500": Fault.status(500), "slow": Fault.slow(20),
     }
@@ -222,7 +224,7 @@ def test_a_dead_backend_costs_no_result_and_no_row(server: BraintrustServer, tro
 
 
 def normal_of(server: BraintrustServer) -> Any:
-    """What the server holds, without what differs from run to run."""
+    """The rows on the server, without values that differ from run to run."""
     if server.open_spans():
         return None
     rows = normal(server.span_rows())
@@ -234,7 +236,7 @@ def normal_of(server: BraintrustServer) -> Any:
 
 
 def test_without_a_key_traces_are_kept_locally() -> None:
-    """Without a key traces are kept in a local store, and that is said once, with the path."""
+    """Without a key, traces are kept in a local store, and its path is logged once."""
     with sandbox(None) as function:
         for _ in range(2):
             assert function.invoke({"do": "answer"}).status == "ok"
@@ -250,7 +252,7 @@ def test_without_a_key_traces_are_kept_locally() -> None:
 
 
 def test_a_bad_variable_does_not_take_the_function_down(server: BraintrustServer) -> None:
-    """With a setting that is not accepted the function runs unguarded, and its log says which one it is."""
+    """With an invalid setting, the function runs unguarded and the log names the setting."""
     with sandbox(server, TRACE_GUARD_FLUSH_TIMEOUT="soon") as function:
         result = function.invoke({"do": "answer"})
         log = function.log
@@ -260,8 +262,9 @@ def test_a_bad_variable_does_not_take_the_function_down(server: BraintrustServer
 
 
 @pytest.mark.parametrize("fault", [Fault.black_hole(), Fault.status(503)], ids=["black hole", "503"])
-def test_an_exit_is_not_held_up_by_a_dead_backend(server: BraintrustServer, fault: Fault) -> None:
-    """A function that exits while the backend is down ends within its budget for delivery, as a crash and in time."""
+def test_a_dead_backend_does_not_delay_an_exit(server: BraintrustServer, fault: Fault) -> None:
+    """A function that exits while the backend is down ends within its delivery budget, as a crash and before its
+    timeout."""
     with sandbox(server, timeout=10.0, TRACE_GUARD_FLUSH_TIMEOUT="0.5") as function:
         function.invoke({"do": "answer"})
         server.fail("/logs3", fault)

@@ -1,4 +1,4 @@
-"""Managed instances: several workers of one environment, which share a directory, and are never frozen."""
+"""Managed instances: several workers share an environment and a directory, and are never frozen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def function(server: BraintrustServer) -> Iterator[ManagedSandbox]:
 
 
 def spans(server: BraintrustServer) -> dict[str, dict[str, Any]]:
-    """By name; those of the roots, which have the same, by what is logged as their input."""
+    """The spans by name; root spans, which all have the same name, by their logged input."""
     return {
         f"root {row.get('input', {}).get('n')}" if row["span_parents"] is None else row["span_attributes"]["name"]: row
         for row in server.span_rows()
@@ -46,12 +46,12 @@ def about(row: dict[str, Any]) -> dict[str, Any]:
 def test_workers_share_a_directory_and_mix_nothing(
     server: BraintrustServer, function: ManagedSandbox, tmp_path: Path
 ) -> None:
-    """Three workers at once: each has a journal of its own, the traces of all are closed, delivered in the background
-    and whole, and nothing is said of an extension, which could not be registered here."""
+    """Each of three concurrent workers has its own journal, and all traces are closed and delivered completely in
+    the background. Nothing is logged about an extension, which can't register here."""
     gate = tmp_path / "gate"
     with ThreadPoolExecutor(3) as pool:
         together = [pool.submit(function.invoke, {"n": n, "until": str(gate)}) for n in range(3)]
-        until(lambda: len(server.open_spans()) == 6)  # all are at it: each worker has its own
+        until(lambda: len(server.open_spans()) == 6)  # all workers are busy, so each has its own
         gate.touch()
         results = [one.result().payload for one in together]
         results += [one.payload for one in pool.map(lambda n: function.invoke({"n": n}), range(3, 30))]
@@ -73,10 +73,10 @@ def test_workers_share_a_directory_and_mix_nothing(
     assert "trace-guard" not in function.log
 
 
-def test_a_worker_that_dies_is_cleared_up_after_by_another(
+def test_another_worker_recovers_a_dead_one(
     server: BraintrustServer, function: ManagedSandbox
 ) -> None:
-    """After SIGKILL of one worker its open spans are closed by one of those that go on, without a start of any."""
+    """After SIGKILL of a worker, a living worker closes its open spans, without a start of any process."""
     waiting = threading.Thread(target=function.invoke, args=({"n": 1, "seconds": 60},))
     waiting.start()
     until(lambda: {"root 1", "work 1"} <= spans(server).keys())
@@ -94,8 +94,8 @@ def test_a_worker_that_dies_is_cleared_up_after_by_another(
 
 
 def test_a_timeout_ends_the_trace_and_not_the_worker(server: BraintrustServer, function: ManagedSandbox) -> None:
-    """When its time is up a handler goes on: its spans are closed and delivered shortly before, and other workers
-    are not held up."""
+    """At the timeout, a handler continues: its spans are closed and delivered shortly before, and other workers are
+    not delayed."""
     with ThreadPoolExecutor(2) as pool:
         late = pool.submit(function.invoke, {"n": 1, "seconds": TIMEOUT + 0.5})
         until(lambda: "work 1" in spans(server))

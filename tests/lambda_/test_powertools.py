@@ -1,4 +1,4 @@
-"""Beside Powertools for AWS Lambda: routes, log lines, replayed answers, and decorators in any order."""
+"""trace-guard with Powertools for AWS Lambda: routes, log lines, replayed answers, and decorators in any order."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ numbers = itertools.count()
 
 
 class Context:
-    """What Powertools reads of Lambda's context."""
+    """The attributes of Lambda's context that Powertools reads."""
 
     function_name = "tickets"
     memory_limit_in_mb = 512
@@ -94,7 +94,7 @@ def root_of(backend: MemoryBackend) -> dict[str, Any]:
 
 
 def about(row: dict[str, Any]) -> tuple[Any, ...]:
-    """Name, outcome, route and status of a root."""
+    """The name, outcome, route and status of a root."""
     metadata = row["metadata"]
     return (
         row["span_attributes"]["name"], metadata["trace_guard"]["outcome"], metadata.get("http.route"),
@@ -136,7 +136,7 @@ def lattice_v2_event(method: str, path: str) -> dict[str, Any]:
 
 
 def agent_event(method: str, path: str) -> dict[str, Any]:
-    """An agent names the route and gives the parameters beside it."""
+    """An event of a Bedrock agent, which has the route and its parameters separately."""
     _, route, item_id = path.split("/")
     return {
         "messageVersion": "1.0", "agent": {"name": "a", "id": "i", "alias": "l", "version": "1"},
@@ -157,7 +157,7 @@ RESOLVERS = [
 def test_the_root_has_the_routes_name(
     guarded: Any, backend: MemoryBackend, resolver: Any, make: Callable[[str, str], Any]
 ) -> None:
-    """With each event handler of Powertools the root is named after the route's template, and has the status."""
+    """With each event handler of Powertools, the root has the route's template as its name, and the status."""
     app = resolver()
     app.use([GuardMiddleware()])
     rule = "/items" if resolver is BedrockAgentResolver else "/items/<item_id>"
@@ -185,7 +185,7 @@ def test_the_root_has_the_routes_name(
 
 
 def made_app(**more: Any) -> Any:
-    """An app that answers in each way that an app can."""
+    """An app with a route for each kind of answer."""
     app = APIGatewayHttpResolver(**more)
     app.use([GuardMiddleware()])
     router = APIGatewayRouter()
@@ -232,8 +232,8 @@ ANSWERS: dict[str, tuple[tuple[Any, ...], str | None]] = {
 
 
 @pytest.mark.parametrize("request_", ANSWERS)
-def test_what_counts_as_an_error(guarded: Any, backend: MemoryBackend, request_: str) -> None:
-    """A status of 500 or more is an error, with the exception if there was one; a lower one is none, whatever was
+def test_a_status_of_500_is_an_error(guarded: Any, backend: MemoryBackend, request_: str) -> None:
+    """A status of 500 or more is an error with the exception, if any. A lower status is no error, whatever was
     raised."""
     app = made_app()
     guarded(lambda event, context: app.resolve(event, context))(http_event(*request_.split()), Context())
@@ -249,7 +249,7 @@ def test_what_counts_as_an_error(guarded: Any, backend: MemoryBackend, request_:
 
 @pytest.mark.parametrize("request_", ["GET /orders", "GET /nowhere/81524", "OPTIONS /orders/5"])
 def test_no_route_no_name(guarded: Any, backend: MemoryBackend, request_: str) -> None:
-    """A request that no route takes, a pre-flight one among them, keeps its root's name: a path is no name."""
+    """A request without a route, such as a pre-flight request, keeps its root's name, because a path is no name."""
     app = made_app(cors=CORSConfig())
     result = guarded(lambda event, context: app.resolve(event, context))(http_event(*request_.split()), Context())
     name, outcome, route, status = about(root_of(backend))
@@ -258,8 +258,8 @@ def test_no_route_no_name(guarded: Any, backend: MemoryBackend, request_: str) -
     assert request_.split()[1] not in name
 
 
-def test_an_exception_that_nobody_handles(guarded: Any, backend: MemoryBackend) -> None:
-    """What no exception handler takes reaches Lambda unchanged, and stands on the root."""
+def test_an_unhandled_exception(guarded: Any, backend: MemoryBackend) -> None:
+    """An exception without an exception handler reaches Lambda unchanged and is recorded on the root."""
     app = made_app()
     with pytest.raises(RuntimeError, match="unhandled"):
         guarded(lambda event, context: app.resolve(event, context))(http_event("GET", "/broken"), Context())
@@ -269,7 +269,7 @@ def test_an_exception_that_nobody_handles(guarded: Any, backend: MemoryBackend) 
 
 
 def test_debug_mode(guarded: Any, backend: MemoryBackend, capsys: pytest.CaptureFixture[str]) -> None:
-    """In debug mode, where Powertools turns any exception into a 500, the exception stands on the root."""
+    """In debug mode, in which Powertools turns any exception into a 500, the exception is recorded on the root."""
     app = made_app(debug=True)
     result = guarded(lambda event, context: app.resolve(event, context))(http_event("GET", "/broken"), Context())
     assert result["statusCode"] == 500
@@ -278,8 +278,8 @@ def test_debug_mode(guarded: Any, backend: MemoryBackend, capsys: pytest.Capture
     assert "GuardMiddleware" in capsys.readouterr().out
 
 
-def test_a_result_that_the_handler_has_made_itself(guarded: Any, backend: MemoryBackend) -> None:
-    """It is the handler's result that counts, not what the route answered."""
+def test_the_handlers_result_decides(guarded: Any, backend: MemoryBackend) -> None:
+    """The handler's result decides the status, not the route's answer."""
     app = made_app()
 
     def handler(event: Any, context: Any) -> Any:
@@ -293,7 +293,7 @@ def test_a_result_that_the_handler_has_made_itself(guarded: Any, backend: Memory
 
 @pytest.mark.parametrize("path", ["/slow/5", "/slow/bad"])
 def test_async_routes(guarded: Any, backend: MemoryBackend, path: str) -> None:
-    """With ``resolve_async`` the root gets its name and status as well, and the route's spans are below it."""
+    """With ``resolve_async``, the root gets its name and status too, and the route's spans are below it."""
     app = made_app()
 
     @app.get("/slow/<number>")
@@ -319,7 +319,7 @@ def test_async_routes(guarded: Any, backend: MemoryBackend, path: str) -> None:
 
 
 def test_without_a_guard_the_middleware_does_nothing(backend: MemoryBackend) -> None:
-    """In a handler that is not guarded, as in unit tests, an app answers as without the middleware."""
+    """In an unguarded handler, as in unit tests, an app answers as without the middleware."""
     app = made_app()
     assert app.resolve(http_event("GET", "/orders/5"), Context())["statusCode"] == 202
     assert app.resolve(http_event("GET", "/down"), Context())["statusCode"] == 500
@@ -333,21 +333,21 @@ def test_without_a_guard_the_middleware_does_nothing(backend: MemoryBackend) -> 
 def test_our_faults_reach_no_route(
     guarded: Any, backend: MemoryBackend, mocker: MockerFixture, caplog: pytest.LogCaptureFixture, step: str
 ) -> None:
-    """Whatever step of the middleware fails, the route's answer is what it would be, and the trace is closed."""
+    """If any step of the middleware fails, the route's answer is unchanged and the trace is closed."""
     app = made_app()
     handler = guarded(lambda event, context: app.resolve(event, context))
     patched = mocker.patch(step, side_effect=RuntimeError("a fault of ours"))
     statuses = [handler(http_event("GET", path), Context())["statusCode"] for path in ("/orders/5", "/down")]
     assert (statuses, patched.called) == ([202, 500], True)
     assert ["end" in row["metrics"] for row in backend.rows()] == [True, True]
-    caplog.clear()  # the faults were made on purpose
+    caplog.clear()  # the test caused these faults
 
 
 # Log lines
 
 
 class Lines(io.StringIO):
-    """Where a logger writes."""
+    """The output of a logger."""
 
     def read_all(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.getvalue().splitlines()]
@@ -375,8 +375,8 @@ def logger(lines: Lines) -> Logger:
 def test_lines_have_the_ids_of_the_current_span(
     guarded: Any, backend: MemoryBackend, logger: Logger, lines: Lines, order: str, injected: str
 ) -> None:
-    """Each line of an invocation has the ids of the span that is current where it is logged, a child logger's too;
-    in any order with ``inject_lambda_context``, also if that clears the logger's state; no other line has any."""
+    """Each line of an invocation, also of a child logger, has the ids of the span that is current where it is
+    logged, in any order with ``inject_lambda_context`` and with ``clear_state``. No other line has ids."""
     child = Logger(service=logger.service, child=True)
     if injected == "before":
         assert inject_trace_context(logger) is logger
@@ -413,8 +413,7 @@ def test_lines_have_the_ids_of_the_current_span(
 def test_buffered_lines_have_the_ids_of_their_time(
     guarded: Any, backend: MemoryBackend, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line that waits in the logger's buffer has the ids of the span that was current when it was logged, and its
-    own place in the code."""
+    """A buffered line has the ids of the span that was current when it was logged, and its own position in the code."""
     monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-68f0c1aa-1b2c3d4e5f60718293a4b5c6")
     buffered = Logger(service=f"service-{next(numbers)}", stream=lines, level="DEBUG",
                       buffer_config=LoggerBufferConfig(buffer_at_verbosity="INFO"))
@@ -438,7 +437,7 @@ def test_buffered_lines_have_the_ids_of_their_time(
 
 
 def test_a_users_own_ids_stay(guarded: Any, logger: Logger, lines: Lines) -> None:
-    """An id that is passed with a line is left as it is."""
+    """An id that is passed with a line is kept."""
     inject_trace_context(logger)
     guarded(lambda event, context: logger.info("mine", braintrust_span_id="own"))({}, Context())
     trace, span = lines.ids()["mine"]
@@ -448,7 +447,7 @@ def test_a_users_own_ids_stay(guarded: Any, logger: Logger, lines: Lines) -> Non
 def test_our_faults_reach_no_log_line(
     guarded: Any, logger: Logger, lines: Lines, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If the ids can't be read a line is written without them."""
+    """If the ids can't be read, a line is written without them."""
     inject_trace_context(logger)
     mocker.patch("trace_guard_lambda.powertools.trace_ids.live_invocation", side_effect=RuntimeError("ours"))
     guarded(lambda event, context: logger.info("said"))({}, Context())
@@ -457,8 +456,8 @@ def test_our_faults_reach_no_log_line(
 
 
 @pytest.mark.parametrize("odd", [None, object(), "logger"], ids=["nothing", "an object", "a string"])
-def test_what_is_no_logger_does_no_harm(odd: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """What is no logger is given back, with a line in the log."""
+def test_an_object_that_is_no_logger_is_returned(odd: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """An object that is no logger is returned, with a line in the log."""
     assert inject_trace_context(odd) is odd
     assert "could not put trace ids on log lines" in caplog.text
     caplog.clear()
@@ -498,8 +497,8 @@ def idempotency(row: dict[str, Any]) -> Any:
 @pytest.mark.parametrize("order", ["guard outside", "guard inside"])
 @pytest.mark.parametrize("hooked", [False, True], ids=["", "with a hook of the user's"])
 def test_a_replayed_answer_is_tagged(guard: Guard, backend: MemoryBackend, order: str, hooked: bool) -> None:
-    """An answer that ``@idempotent`` has replayed is tagged on its root, in any order, and is what it would be; the
-    user's own hook is called as before."""
+    """The root of an answer that ``@idempotent`` replays is tagged with decorators in any order, the answer is
+    unchanged, and the user's own hook is called."""
     calls: list[Any] = []
     hook = (lambda response, record: {**response, "replayed": record.status}) if hooked else None
     config = IdempotencyConfig(event_key_jmespath="order", response_hook=hook)
@@ -525,8 +524,8 @@ def test_a_replayed_answer_is_tagged(guard: Guard, backend: MemoryBackend, order
 
 
 def test_a_replayed_function_is_tagged_where_it_was_called(guard: Guard, backend: MemoryBackend) -> None:
-    """Where only a function was replayed the span that called it is tagged; the root counts it, as its own answer was
-    not replayed."""
+    """If only a function is replayed, the span that called it is tagged and the root counts it, as the root's own
+    answer was not replayed."""
     config = tag_replays(IdempotencyConfig(event_key_jmespath="order"), guard=guard)
 
     @idempotent_function(data_keyword_argument="item", persistence_store=Store(), config=config)
@@ -550,7 +549,7 @@ def test_a_replayed_function_is_tagged_where_it_was_called(guard: Guard, backend
 
 @pytest.mark.filterwarnings("ignore:Couldn't determine the remaining time")
 def test_replays_without_a_guard(backend: MemoryBackend, guard: Guard) -> None:
-    """Where there is no Lambda context and no invocation, as in unit tests, a replay is just answered."""
+    """Without a Lambda context and an invocation, as in unit tests, a replay only returns its answer."""
     config = tag_replays(IdempotencyConfig(), guard=guard)
 
     @idempotent_function(data_keyword_argument="item", persistence_store=Store(), config=config)
@@ -566,7 +565,7 @@ def test_replays_without_a_guard(backend: MemoryBackend, guard: Guard) -> None:
 def test_our_faults_change_no_replayed_answer(
     guard: Guard, mocker: MockerFixture, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If a replay can't be tagged its answer is what it would be."""
+    """If a replay can't be tagged, its answer is unchanged."""
     config = tag_replays(IdempotencyConfig(event_key_jmespath="order"), guard=guard)
     mocker.patch("trace_guard_lambda.powertools.replays._tag", side_effect=RuntimeError("ours"))
     handler = guard_handler(guard=guard)(
@@ -598,7 +597,7 @@ def decorators(guard: Guard) -> dict[str, Callable[[Handler], Handler]]:
 @pytest.mark.parametrize("order", ["guard outside", "guard inside"])
 @pytest.mark.parametrize("chosen", ["logger", "tracer", "metrics", "event_source", "idempotent", "all"])
 def test_decorators_in_any_order(guard: Guard, backend: MemoryBackend, chosen: str, order: str) -> None:
-    """Above and below each of Powertools' decorators a guarded handler answers, raises and is traced alike."""
+    """A guarded handler answers, raises and is traced alike above and below each of Powertools' decorators."""
     error = ValueError("no such order")
 
     def body(event: Any, context: Any) -> Any:
@@ -639,7 +638,7 @@ def program(code: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_powertools_is_imported_by_its_users_only() -> None:
-    """Neither trace_guard_lambda, nor its module for records, nor that for Powertools imports Powertools."""
+    """No module of trace_guard_lambda imports Powertools except trace_guard_lambda.powertools when it is used."""
     found = program(
         "import sys, trace_guard_lambda, trace_guard_lambda.records, trace_guard_lambda.powertools\n"
         "trace_guard_lambda.records.guard_record(lambda record: None)\n"
@@ -648,8 +647,8 @@ def test_powertools_is_imported_by_its_users_only() -> None:
     assert (found.stdout, found.stderr) == ("[]\n", "")
 
 
-def test_without_powertools_the_way_to_get_it_is_told() -> None:
-    """Where Powertools is not installed the import says what to install, and the rest works."""
+def test_without_powertools_the_import_names_the_package() -> None:
+    """Without Powertools, the import error names the package to install, and the rest works."""
     found = program(
         "import sys\n"
         "class Hidden:\n"

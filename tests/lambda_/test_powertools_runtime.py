@@ -52,14 +52,14 @@ def by_trace(rows: Rows) -> list[tuple[dict[str, Any], Rows]]:
 
 
 def lines_of(log: str) -> list[dict[str, Any]]:
-    """The lines that a Logger of Powertools has written."""
+    """The lines that Powertools' Logger wrote."""
     return [json.loads(line) for line in log.splitlines() if line.startswith('{"level"')]
 
 
 @pytest.mark.parametrize("order", ["outside", "inside"])
 def test_with_all_of_powertools(server: BraintrustServer, order: str) -> None:
-    """With Powertools' Logger, Tracer and Metrics, AWS's X-Ray SDK among them, and routes, every request's trace is
-    named, judged and delivered, with the guard above or below them, and the log's lines have its ids."""
+    """With Powertools' Logger, Tracer, Metrics and routes, and AWS's X-Ray SDK, every request's trace is named,
+    judged and delivered, with the guard above or below them, and log lines have its ids."""
     with sandbox(server, TESTS / "functions" / "powertools_cases", ORDER=order) as function:
         found = [function.invoke(request(f"/tickets/{ticket}")) for ticket in ("5", "none", "broken", "slow", "7")]
         log = function.log
@@ -91,7 +91,7 @@ def test_with_all_of_powertools(server: BraintrustServer, order: str) -> None:
 
 
 def test_the_example_with_a_queue(server: BraintrustServer) -> None:
-    """The example sorts its batch, names the message that failed, and has a span for each message."""
+    """The example sorts its batch, names the failed message, and has a span for each message."""
     event = json.loads((SQS / "event.json").read_text())
     with sandbox(server, SQS) as function:
         result = function.invoke(event)
@@ -114,7 +114,7 @@ def test_the_example_with_a_queue(server: BraintrustServer) -> None:
 
 
 def test_the_example_with_routes(server: BraintrustServer) -> None:
-    """The example answers, its traces have its routes' names and statuses, and its log has their ids."""
+    """The example answers, its traces have the names and statuses of its routes, and its log has their ids."""
     with sandbox(server, HTTP) as function:
         found = [function.invoke(request(f"/orders/{order}/answer")).payload for order in ("1042", "7", "1043")]
         log = function.log
@@ -137,7 +137,8 @@ def test_the_example_with_routes(server: BraintrustServer) -> None:
 
 @pytest.mark.parametrize("code", [SQS, HTTP], ids=lambda code: str(code.name))
 def test_the_examples_need_neither_key_nor_guard(code: Path) -> None:
-    """Without a key the examples answer alike, and their traces are in the local store; switched off too."""
+    """The examples give the same answers without a key, with their traces in the local store, and with tracing
+    disabled."""
     event = json.loads((code / "event.json").read_text())
     answers = []
     for variables in ({}, {"TRACE_GUARD_DISABLED": "true"}):

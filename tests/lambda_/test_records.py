@@ -45,7 +45,7 @@ def event(name: str) -> Any:
 
 
 def batch(*bodies: str, name: str = "sqs") -> Any:
-    """An event of SQS with one record for each body, received once, twice, ..."""
+    """An SQS event with a record for each body, received once, twice, and so on."""
     (record,) = event(name)["Records"][:1]
     record["messageAttributes"] = {}
     records = []
@@ -71,7 +71,7 @@ def guard(backend: MemoryBackend, directory: Path) -> Iterator[Guard]:
 
 @pytest.fixture
 def invoke(guard: Guard) -> Callable[..., Any]:
-    """Runs a function of an event as a guarded handler."""
+    """Run a function of an event as a guarded handler."""
     return lambda body, event, context=None: guard_handler(guard=guard, name="root")(
         lambda event, context: body(event)
     )(event, context)
@@ -83,7 +83,7 @@ def root_of(rows: Rows) -> dict[str, Any]:
 
 
 def records_of(rows: Rows) -> Rows:
-    """The spans below the root, by the message that they are of."""
+    """The spans below the root, by their messages."""
     children = [row for row in rows if row["span_parents"] == [root_of(rows)["span_id"]]]
     return sorted(children, key=lambda row: str(row["metadata"].get("messaging.message.id")))
 
@@ -93,7 +93,7 @@ def counted(rows: Rows) -> Any:
 
 
 def take(record: Any) -> str:
-    """A record handler that knows records in all their forms."""
+    """A record handler that accepts records in all forms."""
     body = record["body"] if isinstance(record, dict) else record.body
     with braintrust.start_span("work"):
         if body == "bad":
@@ -102,7 +102,7 @@ def take(record: Any) -> str:
 
 
 def check_take(rows: Rows, name: str = "take") -> None:
-    """One good record, one bad one, one good one; each with what it did below it."""
+    """Check one good record, one bad record and one good record, each with its child spans."""
     spans = records_of(rows)
     assert [
         (span["span_attributes"]["name"], span["metadata"]["attempt"], span.get("output"), "error" in span)
@@ -115,14 +115,14 @@ def check_take(rows: Rows, name: str = "take") -> None:
     assert below == {span["span_id"] for span in spans}
     assert {row["root_span_id"] for row in rows} == {root_of(rows)["root_span_id"]}
     assert all(row["metrics"]["end"] >= row["metrics"]["start"] for row in rows)
-    assert all("trace_guard" not in span["metadata"] for span in spans)  # each was closed by its own code
+    assert all("trace_guard" not in span["metadata"] for span in spans)  # user code closed each of them
 
 
 THREE = ("one", "bad", "three")
 
 
 def test_a_plain_loop(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
-    """In a plain loop each record has its span below the root, and what one raises reaches the loop unchanged."""
+    """In a plain loop, each record has its span below the root, and an exception reaches the loop unchanged."""
     guarded, raised = guard_record(take), []
 
     def handle(event: Any) -> Any:
@@ -139,7 +139,7 @@ def test_a_plain_loop(invoke: Callable[..., Any], backend: MemoryBackend) -> Non
 
 
 def test_a_guarded_loop(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
-    """In a guarded loop each record has its span, and the record that raised has the error of the invocation."""
+    """In a guarded loop, each record has its span, and the record that raised has the invocation's error."""
 
     def handle(event: Any) -> Any:
         for record in guard_records(event["Records"]):
@@ -188,8 +188,8 @@ def test_the_batch_processors_of_powertools(
     check_take(backend.rows(), "take_async" if kind == "async" else "take")
 
 
-def test_what_a_fifo_queue_skips_has_no_span(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
-    """A record that a FIFO queue's processor fails without having called its handler has no span and no count."""
+def test_a_skipped_record_has_no_span(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
+    """A record that a FIFO queue's processor fails without a call of its handler has no span and is not counted."""
 
     def handle(event: Any) -> Any:
         return process_partial_response(event, guard_record(take), SqsFifoPartialProcessor())
@@ -200,7 +200,7 @@ def test_what_a_fifo_queue_skips_has_no_span(invoke: Callable[..., Any], backend
     assert counted(backend.rows()) == {"done": 1, "failed": 1}
 
 
-def test_the_lambda_context_is_handed_on(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
+def test_the_lambda_context_is_passed_on(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
     """A record handler that asks Powertools for the Lambda context gets it through the guard."""
     context, seen = object(), []
 
@@ -216,8 +216,8 @@ def test_the_lambda_context_is_handed_on(invoke: Callable[..., Any], backend: Me
     assert [row["span_attributes"]["name"] for row in records_of(backend.rows())] == ["mine"]
 
 
-def test_a_batch_all_of_whose_records_fail(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
-    """When all records fail Powertools' own error reaches the caller, and stands on the root beside the counts."""
+def test_a_batch_that_fails_completely(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
+    """If all records fail, Powertools' own error reaches the caller and is recorded on the root beside the counts."""
 
     def handle(event: Any) -> Any:
         return process_partial_response(event, guard_record(take), BatchProcessor(EventType.SQS))
@@ -229,7 +229,7 @@ def test_a_batch_all_of_whose_records_fail(invoke: Callable[..., Any], backend: 
     assert "BatchProcessingError" in root["error"]
 
 
-# What a record says
+# The metadata of a record
 
 SAYS: dict[str, dict[str, Any]] = {
     "sqs_batch": {
@@ -284,9 +284,9 @@ def first_of(given: Any) -> Any:
 
 
 @pytest.mark.parametrize("source", SAYS)
-def test_a_record_says_what_it_is(invoke: Callable[..., Any], backend: MemoryBackend, source: str) -> None:
-    """A record's span has its ids, its source and its attempt by OpenTelemetry's names, and links to the trace that
-    it comes from, while it stays below its invocation's root."""
+def test_a_record_has_its_metadata(invoke: Callable[..., Any], backend: MemoryBackend, source: str) -> None:
+    """A record's span has its ids, source and attempt with OpenTelemetry's names and a link to the record's trace,
+    and stays below the invocation's root."""
     invoke(lambda given: guard_record(lambda record: None)(first_of(event(source))), {})
     (child,) = records_of(backend.rows())
     assert child["metadata"] == SAYS[source]
@@ -294,10 +294,10 @@ def test_a_record_says_what_it_is(invoke: Callable[..., Any], backend: MemoryBac
 
 
 @pytest.mark.parametrize("source", SAYS)
-def test_a_record_of_a_guarded_loop_says_the_same(
+def test_a_record_of_a_guarded_loop_has_the_same_metadata(
     invoke: Callable[..., Any], backend: MemoryBackend, source: str
 ) -> None:
-    """A record's span in a guarded loop carries the same metadata as that of a guarded function."""
+    """A record's span in a guarded loop has the same metadata as that of a guarded function."""
 
     def handle(given: Any) -> None:
         for _ in guard_records(iter([first_of(event(source))])):
@@ -312,22 +312,22 @@ def test_a_record_of_a_guarded_loop_says_the_same(
     ("source", "model"),
     [("sqs_batch", SqsRecordModel), ("kinesis", KinesisDataStreamRecord), ("dynamodb", DynamoDBStreamRecordModel)],
 )
-def test_a_model_says_the_same(
+def test_a_model_has_the_same_metadata(
     invoke: Callable[..., Any], backend: MemoryBackend, source: str, model: Any
 ) -> None:
-    """A record that Powertools has parsed into a pydantic model says what the plain one says."""
+    """A record that Powertools has parsed into a pydantic model has the same metadata as the plain record."""
     parsed = model.model_validate(first_of(event(source)))
     invoke(lambda event: guard_record(lambda record: None)(parsed), {})
     (child,) = records_of(backend.rows())
     expected = dict(SAYS[source])
     if source == "kinesis":
-        expected.pop("links")  # the model has decoded the data, in which they were
+        expected.pop("links")  # the model has decoded the data that contained them
     assert child["metadata"] == expected
 
 
 @pytest.mark.parametrize("record", [None, 5, "text", [], {}, {"eventSource": 7}, {"Sns": []}, object(), SqsRecordModel])
 def test_odd_records_do_no_harm(invoke: Callable[..., Any], backend: MemoryBackend, record: Any) -> None:
-    """Whatever a record is, it reaches its handler as it is, and its span is closed."""
+    """Any record reaches its handler unchanged, and its span is closed."""
     seen: list[Any] = []
     invoke(lambda event: guard_record(seen.append)(record), {})
     assert seen == [record]
@@ -335,12 +335,12 @@ def test_odd_records_do_no_harm(invoke: Callable[..., Any], backend: MemoryBacke
     assert counted(backend.rows()) == {"done": 1}
 
 
-# What is captured
+# Captured input and output
 
 
-def test_record_and_result_are_captured_as_the_guard_has_it(guard: Guard, backend: MemoryBackend) -> None:
-    """Record and result are logged redacted and cut, or not at all, as the invocation's guard has it, unless
-    guard_record says otherwise; metadata that it is given stands on each span."""
+def test_record_and_result_are_captured(guard: Guard, backend: MemoryBackend) -> None:
+    """The record and the result are redacted, cut or left out according to the invocation's guard, unless
+    guard_record overrides it. Each span has the given metadata."""
     record = batch('{"password": "hunter2", "n": 1}')["Records"][0]
 
     def handle(event: Any, context: Any) -> Any:
@@ -375,7 +375,7 @@ class Worker:
 
 
 def test_a_method_may_be_a_record_handler(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
-    """A method works as well, whatever its parameter is called, and keeps its name, documentation and signature."""
+    """A method works too, whatever its parameter's name, and keeps its name, documentation and signature."""
     worker, record = Worker(), batch("one")["Records"][0]
 
     def handle(event: Any) -> None:
@@ -390,8 +390,8 @@ def test_a_method_may_be_a_record_handler(invoke: Callable[..., Any], backend: M
     assert not inspect.iscoroutinefunction(Worker.work)
 
 
-def test_it_nests_below_what_is_current(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
-    """Below a span that the user has begun around the loop the records' spans are that span's children."""
+def test_records_are_children_of_the_current_span(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
+    """Below a span that the user starts around the loop, the records' spans are its children."""
 
     def handle(event: Any) -> None:
         with braintrust.start_span("loop"):
@@ -406,7 +406,7 @@ def test_it_nests_below_what_is_current(invoke: Callable[..., Any], backend: Mem
 
 @pytest.mark.parametrize("given", [True, False])
 def test_threads_of_a_pool(invoke: Callable[..., Any], backend: MemoryBackend, given: bool) -> None:
-    """Records that are handled in threads have their spans below the root, given the handler's context or not."""
+    """Records that are handled in threads have their spans below the root, with or without the handler's context."""
     guarded, results = guard_record(take), []
 
     def handle(event: Any) -> None:
@@ -423,7 +423,7 @@ def test_threads_of_a_pool(invoke: Callable[..., Any], backend: MemoryBackend, g
 
 
 def test_outside_an_invocation_nothing_is_traced(guard: Guard, backend: MemoryBackend) -> None:
-    """Outside a guarded invocation, as in unit tests, a record handler is what it was."""
+    """Outside a guarded invocation, as in unit tests, a record handler behaves as if unguarded."""
     guarded = guard_record(lambda record: record)
     assert guarded(record := object()) is record
 
@@ -441,15 +441,15 @@ def test_outside_an_invocation_nothing_is_traced(guard: Guard, backend: MemoryBa
 
 
 class Stop(BaseException):
-    """What no ``except Exception`` catches."""
+    """An exception that ``except Exception`` does not catch."""
 
 
 @pytest.mark.parametrize("error", [Stop(), SystemExit(3), KeyboardInterrupt(), ValueError("no")], ids=repr)
 @pytest.mark.parametrize("kind", ["plain", "async"])
-def test_whatever_is_raised_passes(
+def test_every_exception_is_raised_unchanged(
     guard: Guard, backend: MemoryBackend, error: BaseException, kind: str
 ) -> None:
-    """Whatever a record handler raises leaves it as the same object, after its span was closed with it."""
+    """Any exception leaves a record handler as the same object, after its span is closed with it."""
 
     def handler(record: Any) -> None:
         raise error
@@ -476,7 +476,7 @@ def test_whatever_is_raised_passes(
 
 
 def test_a_cancelled_record(invoke: Callable[..., Any], backend: MemoryBackend) -> None:
-    """A record whose task is cancelled has a closed span that says so, and the cancellation goes on."""
+    """The span of a record whose task is cancelled is closed as cancelled, and the cancellation continues."""
 
     @guard_record
     async def wait(record: Any) -> None:
@@ -514,7 +514,7 @@ STEPS = [
 def test_our_faults_reach_no_record_handler(
     guard: Guard, backend: MemoryBackend, mocker: MockerFixture, step: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever step of ours fails, record handlers return and raise what they would, and nothing stays open."""
+    """If any of our steps fails, record handlers return and raise as usual, and no span stays open."""
     error = ValueError("their own")
 
     def bad(record: Any) -> None:
@@ -541,4 +541,4 @@ def test_our_faults_reach_no_record_handler(
     assert raised is error
     assert guard.flush(5)
     assert [row["span_attributes"]["name"] for row in backend.rows() if "end" not in row["metrics"]] == []
-    caplog.clear()  # the faults were made on purpose
+    caplog.clear()  # the test caused these faults

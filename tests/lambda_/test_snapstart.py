@@ -1,4 +1,4 @@
-"""SnapStart and provisioned concurrency: environments that were initialised long before their first event."""
+"""SnapStart and provisioned concurrency: environments that are initialised long before their first event."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def roots(server: BraintrustServer) -> list[dict[str, Any]]:
 
 
 def drop_connections(server: BraintrustServer) -> None:
-    """What happens to idle connections while an environment sleeps."""
+    """Close idle connections, as happens while an environment is suspended."""
     server.refuse_connections()
     server.accept_connections()
 
 
-def test_a_function_goes_on_after_a_restore(server: BraintrustServer) -> None:
-    """What the init has logged is delivered before the snapshot, and after the restore a function has a journal of
-    its own, new connections, and a first invocation that is dated from its event and counts as cold."""
+def test_a_function_works_after_a_restore(server: BraintrustServer) -> None:
+    """Rows of the init are delivered before the snapshot. After the restore, a function has its own journal and new
+    connections, and its first invocation starts with its event and is a cold start."""
     with sandbox(server, WARM_UP="1", LOG_AT_INIT="1") as function:
         function.start()
         function.wait_frozen(5)
@@ -58,12 +58,12 @@ def test_a_function_goes_on_after_a_restore(server: BraintrustServer) -> None:
     warm_up, *found = roots(server)
     assert [root["metadata"]["faas.coldstart"] for root in (warm_up, *found)] == [True, True, False, False]
     assert found[0]["metrics"]["start"] >= restored_at
-    assert len(server.requests_to("/v1/project")) == 1  # before the snapshot, so that no copy has to
+    assert len(server.requests_to("/v1/project")) == 1  # before the snapshot, so that no copy needs to
 
 
 def test_a_backend_that_is_down_delays_the_snapshot_within_bounds(server: BraintrustServer) -> None:
-    """A backend that does not answer while the snapshot is prepared fails nothing, and after the restore all of it
-    is delivered."""
+    """A backend that does not answer delays the snapshot within bounds, and all rows are delivered after the
+    restore."""
     server.fail("/logs3", Fault.black_hole())
     server.fail("/v1/project", Fault.black_hole())
     with sandbox(server, LOG_AT_INIT="1", TRACE_GUARD_EXIT_TIMEOUT="0.4") as function:
@@ -77,8 +77,8 @@ def test_a_backend_that_is_down_delays_the_snapshot_within_bounds(server: Braint
     assert {row["project_id"] for row in server.span_rows()} == {PROJECT_ID}
 
 
-def test_a_restore_that_fails_is_the_services_to_report(server: BraintrustServer) -> None:
-    """A hook of the user's that raises after the restore ends the environment with its error, as without the guard."""
+def test_a_failing_restore_hook_is_reported(server: BraintrustServer) -> None:
+    """A user's hook that raises after the restore ends the environment with its error, as without the guard."""
     with sandbox(server, FAIL_RESTORE="1") as function:
         function.start()
         result = function.invoke({})
@@ -87,7 +87,7 @@ def test_a_restore_that_fails_is_the_services_to_report(server: BraintrustServer
 
 
 def test_copies_of_one_snapshot_share_nothing(server: BraintrustServer, directory: Path) -> None:
-    """Environments that go on from one snapshot, random state and all, have ids and journals of their own."""
+    """Environments restored from one snapshot, including its random state, have their own ids and journals."""
     code = f"""
         import json, random, types
         sys.path.insert(0, {str(CODE)!r})
@@ -118,9 +118,9 @@ def test_copies_of_one_snapshot_share_nothing(server: BraintrustServer, director
 
 
 @pytest.mark.parametrize("kind", ["provisioned-concurrency", "on-demand"])
-def test_an_environment_that_was_ready_in_advance(server: BraintrustServer, kind: str) -> None:
-    """Long after the init, with every connection closed from the other side, the first invocation is delivered
-    without a word, dated from its event, and cold only if somebody has waited for it."""
+def test_an_environment_initialised_in_advance(server: BraintrustServer, kind: str) -> None:
+    """Long after the init, with all connections closed by the server, the first invocation is delivered without a
+    warning. It starts with its event and is cold only if a caller waited."""
     with sandbox(server, kind) as function:
         function.start()
         function.wait_frozen(5)

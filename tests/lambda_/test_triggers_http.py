@@ -1,4 +1,4 @@
-"""What is said of each recorded event: HTTP: API Gateway, function URLs and load balancers."""
+"""The descriptions of recorded HTTP events: API Gateway, function URLs and load balancers."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("event", EXPECTED)
 def test_an_event_is_described(event: str) -> None:
-    """Each event gives its name, its trigger, its ids and its trace context, and nothing else."""
+    """Each event gives exactly its name, trigger, ids and trace context."""
     assert describe(recorded(event)) == EXPECTED[event]
 
 
@@ -230,7 +230,7 @@ def test_an_event_is_described(event: str) -> None:
     ],
 )
 def test_odd_requests_have_plain_names(changes: dict[str, str], name: str, method: str, path: str) -> None:
-    """Methods that HTTP does not know are no names of spans, and a query is no part of a path."""
+    """Unknown HTTP methods are not used as span names, and a query is not part of a path."""
     description = describe({**recorded("api_gateway_rest"), **changes})
     told = (description.metadata["http.request.method"], description.metadata["url.path"])
     assert (description.name, *told) == (name, method, path)

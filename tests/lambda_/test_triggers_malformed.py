@@ -1,4 +1,4 @@
-"""Events that are not what they should be, secrets in them, and what describing costs."""
+"""Malformed events, secrets in events, and the cost of describing them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ odd = st.recursive(
 
 
 def described(event: Any) -> None:
-    """The event is described without a fault of ours, in plain JSON."""
+    """Check that the event is described in plain JSON without a fault of ours."""
     with containment.raising():
         description = describe(event)
         _, metadata = parentage(description.carriers, description.fallbacks)
@@ -45,7 +45,7 @@ def described(event: Any) -> None:
 
 
 def places(node: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container of an event with every key in it."""
+    """Every container of an event, with each of its keys."""
     for key, value in list(node.items() if isinstance(node, dict) else enumerate(node)):
         yield node, key
         if isinstance(value, (dict, list)):
@@ -55,7 +55,7 @@ def places(node: Any) -> Iterator[tuple[Any, Any]]:
 @settings(deadline=None, max_examples=300, derandomize=True)
 @given(st.data())
 def test_a_malformed_event_does_no_harm(data: st.DataObject) -> None:
-    """Of an event with parts that are missing, or are something else, that is said which can be, without a fault."""
+    """An event with missing or wrong parts is described as far as possible."""
     event = json.loads(json.dumps(RECORDED[data.draw(st.sampled_from(EVENTS))]))
     for _ in range(data.draw(st.integers(1, 3))):
         node, key = data.draw(st.sampled_from([*places(event)] or [({}, "a")]))
@@ -83,13 +83,13 @@ def test_a_part_that_is_null_or_missing_does_no_harm(event: str) -> None:
 
 @settings(deadline=None, max_examples=100, derandomize=True)
 @given(odd)
-def test_anything_can_come_as_an_event(event: Any) -> None:
-    """Whatever comes as an event is described without a fault."""
+def test_any_value_can_be_an_event(event: Any) -> None:
+    """Any value is described as an event without a fault."""
     described(event)
 
 
 def test_a_deep_event_does_no_harm() -> None:
-    """Nesting of any depth, also within a body, is no reason to fail."""
+    """Nesting of any depth, also within a body, does not fail."""
     deep: Any = {}
     for _ in range(5000):
         deep = {"detail": deep, "Records": [deep], "requestContext": deep, "info": deep}
@@ -99,7 +99,7 @@ def test_a_deep_event_does_no_harm() -> None:
 
 
 class Broken(dict[str, Any]):
-    """An event whose looks deceive: asked for anything, it raises."""
+    """An event that raises whenever it is read."""
 
     def get(self, *_: Any) -> Any:
         raise RuntimeError("not to be read")
@@ -107,15 +107,15 @@ class Broken(dict[str, Any]):
 
 @pytest.mark.parametrize("event", [Broken(a=1), Broken(requestContext={}), {"Records": [Broken(a=1)]}])
 def test_an_event_that_raises_is_contained(event: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """An object of a user's that raises when it is read is told once, and described by what is left."""
+    """An object that raises when it is read is reported once and described as far as possible."""
     assert isinstance(describe(event), Description)
     assert "your code is not affected" in caplog.text
     caplog.clear()
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_no_secret_is_told(event: str) -> None:
-    """What stands in headers, queries, bodies, claims, attributes and data is in no name and no metadata."""
+def test_descriptions_have_no_secrets(event: str) -> None:
+    """No name or metadata contains values of headers, queries, bodies, claims, attributes or data."""
     description = describe(RECORDED[event])
     _, metadata = parentage(description.carriers)
     assert SECRET not in json.dumps([description.name, dict(description.metadata), metadata])
@@ -123,7 +123,7 @@ def test_no_secret_is_told(event: str) -> None:
 
 
 def test_the_secret_is_in_the_events() -> None:
-    """The test above would notice: every recorded event with a payload has a secret in it, mostly in plain text."""
+    """Every recorded event with a payload contains the secret, so the test above would detect a leak."""
     assert {name for name in EVENTS if SECRET not in json.dumps(RECORDED[name])} == {
         "cloudwatch_logs", "msk", "msk_batch", "self_managed_kafka",  # in base64, or as a list of bytes
         "s3", "s3_delete", "s3_in_sns", "s3_in_sqs", "schedule_rule", "schedule_scheduler", "warm_up",
@@ -140,8 +140,8 @@ PAYLOADS = {
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_no_secret_is_told_of_a_malformed_payload(event: str) -> None:
-    """A payload that is a string, a list or a trace context, where it should be something else, tells nothing."""
+def test_malformed_payloads_leak_no_secret(event: str) -> None:
+    """The description of a malformed payload or trace context contains nothing of it."""
     for secret in (SECRET, [SECRET], {"traceparent": SECRET, SECRET: SECRET}, {"traceparent": {"Value": SECRET}}):
         changed = json.loads(json.dumps(RECORDED[event]))
         for node, key in [*places(changed)]:
@@ -156,14 +156,14 @@ def test_no_secret_is_told_of_a_malformed_payload(event: str) -> None:
 @pytest.mark.parametrize(
     "value", [SECRET, f"00-{SECRET}", TRACEPARENT.upper(), f"{TRACEPARENT}-{SECRET}", "", None, 5]
 )
-def test_what_is_no_trace_context_is_not_told(value: Any) -> None:
-    """A header by the name of a trace context that holds something else is left alone."""
+def test_a_malformed_trace_context_is_ignored(value: Any) -> None:
+    """A trace context header with another value is ignored."""
     event = {"requestContext": {"elb": {}}, "headers": {"traceparent": value, "baggage": TRACED["baggage"]}}
     assert describe(event).carriers == ()
 
 
 def test_headers_in_several_lines_are_one() -> None:
-    """Baggage in several lines is joined; of several parents none is taken."""
+    """Baggage in several lines is joined. Several parents are ignored."""
     lines = {"traceparent": [TRACEPARENT], "baggage": ["a=1", "b=2"]}
     event = {"requestContext": {"elb": {}}, "multiValueHeaders": lines}
     assert describe(event).carriers == ({"traceparent": TRACEPARENT, "baggage": "a=1,b=2"},)
@@ -173,7 +173,7 @@ def test_headers_in_several_lines_are_one() -> None:
 
 @pytest.mark.parametrize("event", ["sqs", "sns", "kinesis", "dynamodb", "s3", "msk", "appsync_batch"])
 def test_a_huge_batch_costs_no_more_than_a_hundred_records(event: str) -> None:
-    """Of 10,000 records the first 100 are looked at, and all are counted."""
+    """Only the first 100 of 10,000 records are examined, and all are counted."""
     huge = json.loads(json.dumps(RECORDED[event]))
     records = huge if isinstance(huge, list) else huge.get("Records") or huge["records"]["orders-0"]
     records *= 10_000 // len(records)
@@ -185,12 +185,12 @@ def test_a_huge_batch_costs_no_more_than_a_hundred_records(event: str) -> None:
 
 @pytest.mark.parametrize("event", EVENTS)
 def test_describing_is_cheap(event: str) -> None:
-    """An event is described in some tens of microseconds; the bound is loose, for a busy machine."""
+    """Describing an event takes tens of microseconds. The bound is loose, for a busy machine."""
     assert fastest(RECORDED[event]) < 0.0005
 
 
 def fastest(event: Any) -> float:
-    """Seconds, at best of several times."""
+    """The shortest of several measurements, in seconds."""
     took = []
     for _ in range(20):
         began = time.perf_counter()
@@ -200,7 +200,7 @@ def fastest(event: Any) -> float:
 
 
 def test_every_source_has_an_event() -> None:
-    """No entry of the table is without a recorded event, but for the one that only the context tells."""
+    """Each entry of the table has a recorded event, except the entry that is inferred from the context."""
     assert {trigger.source for trigger in TRIGGERS} - {describe(event).source for event in RECORDED.values()} == {
         "direct"
     }
@@ -212,7 +212,7 @@ def packed(logs: Any) -> dict[str, Any]:
 
 
 def test_the_head_of_a_large_subscription_event_is_enough() -> None:
-    """Of megabytes of log events only the beginning is unpacked."""
+    """Only the beginning of megabytes of log events is unpacked."""
     noise = random.Random(7).randbytes(1_000_000).hex()
     head = {"logGroup": "/aws/lambda/checkout", "logStream": "a", "subscriptionFilters": ["f"]}
     description = describe(packed({**head, "logEvents": [{"message": noise}]}))
@@ -222,7 +222,7 @@ def test_the_head_of_a_large_subscription_event_is_enough() -> None:
 @pytest.mark.parametrize(
     "event", [packed([]), packed({"logEvents": []}), packed("x"), {"awslogs": {"data": "H4sI"}}, {"awslogs": None}]
 )
-def test_a_broken_subscription_event_is_still_one(event: Any) -> None:
-    """Log events that can't be unpacked are told as log events without a name."""
+def test_a_broken_subscription_event_is_recognised(event: Any) -> None:
+    """Log events that can't be unpacked are described as log events without a name."""
     description = describe(event)
     assert (description.source, description.name) == ("cloudwatch_logs", None)

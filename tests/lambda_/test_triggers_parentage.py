@@ -1,4 +1,4 @@
-"""Which trace an invocation belongs to."""
+"""The rules by which an invocation finds its parent."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ LINK, LINK_TOO = {"traceparent": TRACEPARENT, "braintrust.parent": CONTAINER}, {
     ],
 )
 def test_the_rule_of_parents(carriers: Any, fallbacks: Any, parent: Any, metadata: Any) -> None:
-    """Only a context that names its place in Braintrust is adopted, and only if all records of a batch share it."""
+    """A context becomes the parent only if it names a place in Braintrust and all records of a batch share it."""
     assert parentage(carriers, fallbacks) == (parent, metadata)
 
 
 def test_links_are_cut() -> None:
-    """Of many different parents 32 are named, and all are counted."""
+    """The first 32 of many different parents become links, and all are counted."""
     carriers = [{**TRACED, "traceparent": f"00-{n:032x}-{n:016x}-01"} for n in range(1, 101)]
     parent, metadata = parentage(carriers)
     assert parent is None
@@ -58,7 +58,7 @@ def test_links_are_cut() -> None:
     ],
 )
 def test_a_link_names_its_place(baggage: str, container: str) -> None:
-    """A link says which project its trace is in, as far as the baggage says so."""
+    """A link has the project of its trace if the baggage has it."""
     _, metadata = parentage([{"traceparent": TRACEPARENT, "baggage": baggage}, {}])
     assert metadata["links"] == [{"traceparent": TRACEPARENT, "braintrust.parent": container}]
 
@@ -66,7 +66,7 @@ def test_a_link_names_its_place(baggage: str, container: str) -> None:
 @pytest.mark.parametrize("odd", [[None], [5], [{"traceparent": 5, "baggage": 7}], None, 5])
 @pytest.mark.parametrize("odd_too", [[], None])
 def test_odd_carriers_do_no_harm(odd: Any, odd_too: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """A custom extractor's carriers may be anything: they are then no parent, and nothing is raised."""
+    """Invalid carriers of a custom extractor are no parent and raise nothing."""
     assert parentage(odd, odd_too)[0] is None
     caplog.clear()
 
@@ -78,13 +78,13 @@ def test_odd_carriers_do_no_harm(odd: Any, odd_too: Any, caplog: pytest.LogCaptu
         ("sqs_fifo", TRACED), ("sqs_batch", None), ("msk", TRACED), ("eventbridge", TRACED),
     ],
 )
-def test_recorded_events_under_the_rule(event: str, parent: Any) -> None:
-    """The contexts that events carry in their many ways come out as the parents that they are."""
+def test_recorded_events_give_their_parents(event: str, parent: Any) -> None:
+    """The trace context of each recorded event, in its particular form, is found as its parent."""
     assert parentage(describe(recorded(event)).carriers)[0] == parent
 
 
 class Context:
-    """What Lambda's runtime passes with a client context and, from 4.2 on, a trace context."""
+    """A context with a client context and, as from version 4.2 of the runtime client on, a trace context."""
 
     def __init__(self, custom: Any = None, w3c: Any = None) -> None:
         self.client_context = None if custom is None else type("ClientContext", (), {"custom": custom})()
@@ -106,7 +106,7 @@ class Context:
         (Context("text", "text"), (), "other"),
     ],
 )
-def test_contexts_beside_the_event(context: Any, fallbacks: Any, source: str) -> None:
+def test_contexts_outside_the_event(context: Any, fallbacks: Any, source: str) -> None:
     """The client context and Lambda's own trace context are read, in this order."""
     description = describe({}, context)
     assert (description.fallbacks, description.source) == (fallbacks, source)

@@ -1,4 +1,4 @@
-"""What is said of each recorded event: SQS and SNS, and what comes through them."""
+"""The descriptions of recorded events of SQS and SNS, and of events that arrive through them."""
 
 from __future__ import annotations
 
@@ -186,12 +186,12 @@ EXPECTED = {
 
 @pytest.mark.parametrize("event", EXPECTED)
 def test_an_event_is_described(event: str) -> None:
-    """Each event gives its name, its trigger, its ids and its trace context, and nothing else."""
+    """Each event gives exactly its name, trigger, ids and trace context."""
     assert describe(recorded(event)) == EXPECTED[event]
 
 
 def test_a_batch_of_several_queues_has_no_destination() -> None:
-    """Messages of several queues at once are said to have several sources, and no one of them."""
+    """Messages of several queues have several sources and no single destination."""
     event = {"Records": recorded("sqs")["Records"] + recorded("sqs_fifo")["Records"]}
     description = describe(event)
     assert description.name == "multiple_sources process"

@@ -1,4 +1,4 @@
-"""What results say of an invocation."""
+"""Judgements of results."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FAILURE = {"response": {"functionResponse": {"responseState": "FAILURE", "respon
 @pytest.mark.parametrize("event", ["api_gateway_rest", "api_gateway_http", "function_url", "alb"])
 @pytest.mark.parametrize("code", [200, 404, 499, 500, 502, 599])
 def test_a_status_of_500_and_above_is_an_error(event: str, code: int) -> None:
-    """An HTTP result with a status of 500 or more makes the invocation an error; the status is always kept."""
+    """An HTTP result with a status of 500 or more makes the invocation an error, and every status is recorded."""
     assert judge(describe(recorded(event)), {"statusCode": code, "body": "secret"}) == status(code)
 
 
@@ -79,12 +79,12 @@ def test_a_status_of_500_and_above_is_an_error(event: str, code: int) -> None:
     ],
 )
 def test_a_result_is_judged_by_its_source(event: str, result: Any, judgement: Judgement) -> None:
-    """What a result means depends on who gets it."""
+    """The event's source decides how a result is judged."""
     assert judge(describe(recorded(event)), result) == judgement
 
 
-def test_a_description_of_ones_own_is_judged() -> None:
-    """A custom extractor's description is judged like one of ours if it names a source, and not at all if not."""
+def test_a_custom_description_is_judged() -> None:
+    """A custom extractor's description is judged if it names a source, and not otherwise."""
     assert judge(Description(source="alb"), {"statusCode": 500}) == status(500)
     assert judge(Description(source="a bus of our own"), {"statusCode": 500}) == NOTHING
     assert judge(Description(), {"statusCode": 500}) == NOTHING
@@ -103,7 +103,7 @@ values = st.recursive(
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(values)
 def test_any_result_can_be_judged(result: Any) -> None:
-    """Whatever a handler returns, whoever called it, it is judged without a fault."""
+    """Any result of any source is judged without a fault."""
     for event in EVENTS[::3]:
         assert isinstance(judge(DESCRIBED[event], result), Judgement)
 

@@ -1,4 +1,4 @@
-"""What is said of each recorded event: other services of AWS, and what is none of them."""
+"""The descriptions of recorded events of other AWS services, and of unknown events."""
 
 from __future__ import annotations
 
@@ -229,5 +229,5 @@ EXPECTED = {
 
 @pytest.mark.parametrize("event", EXPECTED)
 def test_an_event_is_described(event: str) -> None:
-    """Each event gives its name, its trigger, its ids and its trace context, and nothing else."""
+    """Each event gives exactly its name, trigger, ids and trace context."""
     assert describe(recorded(event)) == EXPECTED[event]

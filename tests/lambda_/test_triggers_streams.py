@@ -1,4 +1,4 @@
-"""What is said of each recorded event: events of a bus, schedules and streams."""
+"""The descriptions of recorded events of buses, schedules and streams."""
 
 from __future__ import annotations
 
@@ -176,12 +176,12 @@ EXPECTED = {
 
 @pytest.mark.parametrize("event", EXPECTED)
 def test_an_event_is_described(event: str) -> None:
-    """Each event gives its name, its trigger, its ids and its trace context, and nothing else."""
+    """Each event gives exactly its name, trigger, ids and trace context."""
     assert describe(recorded(event)) == EXPECTED[event]
 
 
 def test_the_bytes_of_headers_may_have_signs() -> None:
-    """Bytes beyond ASCII, which Java writes as negative numbers, are read; a header of no bytes is none."""
+    """Header bytes beyond ASCII, which Java writes as negative numbers, are read. A header without bytes is ignored."""
     event = recorded("msk")
     (record,) = event["records"]["orders-0"]
     signed = [byte - 256 if byte > 127 else byte for byte in "tenant=müller".encode()]
