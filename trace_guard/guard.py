@@ -235,9 +235,8 @@ class Guard:
         """
         deadline = Deadline.after(self.settings.exit_timeout if timeout is None else timeout)
         with contain("flush"):
-            if PROCESS.sdk.installed:
-                PROCESS.sdk.drain(deadline)
-            return self.pipeline.flush(deadline)
+            drained = not PROCESS.sdk.installed or PROCESS.sdk.drain(deadline)
+            return self.pipeline.flush(deadline) and drained
         return False
 
     def close(self, timeout: float | None = None) -> None:

@@ -46,6 +46,8 @@ class Closing:
         self._state = state
         self._error = error
         self._is_root_closed = False
+        # Rows that the SDK's queue still had when it was to be empty.
+        self._undrained = 0
         own = Outcome.OK if error is None and state.root_metadata.error is None else Outcome.ERROR
         forced = state.outcome
         self._is_late_return = forced is not None and not state.deadline.expired and not is_fatal(error)
@@ -87,8 +89,10 @@ class Closing:
                 # The other half of the time is for sending what the hooks log.
                 hooks.run(state.context, deadline.capped(deadline.remaining / 2))
         with contain("empty the SDK's queue"):
-            if not PROCESS.sdk.is_quiet:
-                PROCESS.sdk.drain(max(deadline.capped(DRAIN_SECONDS), Deadline.after(LAST_DRAIN_SECONDS)))
+            if not PROCESS.sdk.is_quiet and not PROCESS.sdk.drain(
+                max(deadline.capped(DRAIN_SECONDS), Deadline.after(LAST_DRAIN_SECONDS))
+            ):
+                self._undrained = PROCESS.sdk.pending
         journal, position, rows = self.close_spans()
         if state.record is not None:
             self._deliver(state.record, journal, position, rows, deadline, way)
@@ -154,7 +158,20 @@ class Closing:
             delivery = courier.deliver(journal, position, bound, roots=[record.root_span_id])
             delivery = replace(delivery, rows=rows, way=way)
         with state.lock:
-            state.delivery = delivery
+            state.delivery = self._with_losses(delivery)
+
+    def _with_losses(self, delivery: Delivery) -> Delivery:
+        """The delivery as it is with what the journal never had."""
+        lost = PROCESS.sdk.lost - self._state.lost_before
+        reasons = [reason for count, reason in (
+            (self._undrained, f"{self._undrained} rows are still in the SDK's queue, in memory only: its masking "
+                              "function or customizers are slow, or hang"),
+            (lost, f"{lost} rows could not be made by the SDK, and what they log is lost"),
+        ) if count]
+        if not reasons:
+            return delivery
+        error = "; ".join([*([delivery.error] if delivery.error else []), *reasons])
+        return replace(delivery, verdict=Verdict.LOST, error=error)
 
 
 def corrected(state: InvocationState, error: str) -> Callable[[Deadline], object]:

@@ -53,6 +53,7 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
 def _begin(state: InvocationState, started: float) -> None:
     pipeline, row = state.guard.pipeline, state.root
     state.reserve = state.guard.settings.reserve_of(state.deadline.remaining)
+    state.lost_before = PROCESS.sdk.lost
     state.record = InvocationRecord(
         root=row["id"], span_id=row["span_id"], root_span_id=row["root_span_id"], started=started,
         deadline=state.deadline.epoch, reserve=state.reserve,

@@ -101,6 +101,7 @@ class InvocationState:
         began: on the monotonic clock.
         ended: in seconds since the epoch.
         lock: held while the outcome, ``is_closed`` or the delivery changes.
+        lost_before: how many rows the SDK had lost when it began.
         unwritten: rows that the end has logged but not yet appended to the journal.
     """
 
@@ -135,6 +136,7 @@ class InvocationState:
     began: float = field(default_factory=time.monotonic)
     ended: float = 0.0
     unwritten: list[Row] = field(default_factory=list)
+    lost_before: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     _error_text: str | None = None
 

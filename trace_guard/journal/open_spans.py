@@ -7,7 +7,7 @@ same code runs while rows are written and when the journal of a dead process is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ..rows import Row, about_end, has_ended, identity, is_durable, is_forced, is_span_row, merge, started_at
@@ -150,6 +150,9 @@ class OpenSpans:
                 self._count(span.owner)
                 if has_ended(row):
                     del self._open[row_id]
+                    running = self._forced.get(span.owner or "")
+                    if running is not None and is_forced(row) and row_id not in self._forced_spans:
+                        self._add_forced(running, span)
             span.error = row.get("error") or span.error
 
     def carried(self, row: Mapping[str, Any], position: Position) -> None:
@@ -208,10 +211,25 @@ class OpenSpans:
         """The open spans whose invocation was over when they started. Each is returned once."""
         with self._lock:
             late, self._late = [span for span in self._late if span.row_id in self._open], []
-            for span in late:
-                if span.owner in self._forced:
-                    self._add_forced(self._forced[span.owner], span)
             return late
+
+    def late_in(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows, about to be written, that would leave a span open whose invocation is over, innermost last."""
+        late: dict[str, Row] = {}
+        owners: dict[str, str | None] = {}
+        with self._lock:
+            for row in rows:
+                row_id, start = str(row.get("id")), started_at(row)
+                if not is_span_row(row) or is_durable(row) or row_id in self._durable or row_id in self._open:
+                    continue
+                above = (owners[parent] for parent in parents_of(row) if parent in owners)
+                owner = next(above, None) or self._ownership.owner_of(row)
+                owners[str(row["span_id"])] = owner
+                if has_ended(row):
+                    late.pop(row_id, None)
+                elif start is not None and owner is not None and owner not in self._live:
+                    late[row_id] = row
+        return list(late.values())
 
     def take_links(self) -> list[tuple[Row, InvocationRecord]]:
         """The identities of spans that are roots in another object than their invocation. Each is returned once."""

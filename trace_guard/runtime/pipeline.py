@@ -31,7 +31,7 @@ from ..journal.open_spans import OpenSpan, OpenSpans
 from ..outcome import ClosedBy, Outcome
 from ..redaction.outside_text import print_error
 from ..redaction.urls import strip_userinfo
-from ..rows import Row, closing_row, dump, is_log_row, is_span_row, link_row
+from ..rows import Row, closing_row, dump, is_log_row, is_span_row, link_row, started_at
 from ..settings import DEFAULT_API_URL, Settings
 from .watchdog import Watchdog
 
@@ -178,20 +178,18 @@ class Pipeline:
         rows = list(rows)
         if not self.has_object_rows:
             self.has_object_rows = any(not is_log_row(row) for row, _ in rows)
+        # The end of a late span is in the same write as its start: the process may die in between.
+        late = [_late_end(row) for row in reversed(self.spans.late_in([row for row, _ in rows]))]
         self._append([
-            NewRow(row, encoded, Flag.NONE if is_span_row(row) else Flag.VERBATIM) for row, encoded in rows
+            *(NewRow(row, encoded, Flag.NONE if is_span_row(row) else Flag.VERBATIM) for row, encoded in rows),
+            *(NewRow.of(row) for row in late),
         ])
         links = self.spans.take_links()
         if links:
             self.append([link_row(span, record) for span, record in links])
-        late = self.spans.take_late()
-        if late:
-            now = time.time()
-            self.append([
-                closing_row(span.identity, end=max(now, span.start), outcome=Outcome.OK,
-                            closed_by=ClosedBy.GUARD, reason="late")
-                for span in late
-            ])
+        missed = self.spans.take_late()  # their invocation has ended during the write
+        if missed:
+            self.append([_late_end(span.identity) for span in missed])
 
     def _append(
         self, rows: Sequence[NewRow], record: InvocationRecord | None = None
@@ -653,6 +651,13 @@ class Pipeline:
         closing = self.close_spans(owned, Outcome.ABANDONED, ClosedBy.GUARD, "exit", now)
         closing += self.close_spans(unowned, Outcome.OK, ClosedBy.GUARD, "exit", now)
         return [NewRow.of(row) for row in closing]
+
+
+def _late_end(span: Row) -> Row:
+    """The end of a span that has started after its invocation was over."""
+    return closing_row(
+        span, end=max(time.time(), started_at(span) or 0.0), outcome=Outcome.OK, closed_by=ClosedBy.GUARD, reason="late"
+    )
 
 
 def _login(settings: Settings) -> tuple[str | None, str, str | None]:

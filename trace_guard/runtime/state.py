@@ -6,6 +6,7 @@ import atexit
 import math
 import os
 import threading
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,11 @@ _CHILD_EXIT_SECONDS = 1.0
 
 
 class ProcessState:
-    """Hands what the SDK says to the right pipeline. Most processes have one pipeline: then that is it."""
+    """Hands what the SDK says to the right pipeline. Most processes have one pipeline: then that is it.
+
+    Attributes:
+        exit_by: up to when the exit may wait; None until the process exits.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -42,7 +47,7 @@ class ProcessState:
         self._sdk: Sdk | None = None
         self._hooked = False
         self._desk: AttachmentDesk | None = None
-        self._has_exited = False
+        self.exit_by: Deadline | None = None
         self._patience = math.inf
         self._waited_for = Deadline.after(0.0)
         self._end = Deadline.never()
@@ -147,21 +152,25 @@ class ProcessState:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._before_fork, after_in_child=self._after_fork)
 
-    def _settle(self, pipeline: Pipeline, deadline: Deadline) -> None:
+    def _settle(self, pipeline: Pipeline, deadline: Deadline, *, drains: bool = True) -> None:
         with contain("empty the SDK's queue"):
-            if self._sdk is not None and self._sdk.installed:
-                self._sdk.drain(deadline)
+            if drains and self._sdk is not None and self._sdk.installed:
+                # At most half of the time, so that what is in the journal can still be sent.
+                self._sdk.drain(deadline.capped(deadline.remaining / 2))
         with contain("close"):
             pipeline.close(deadline)
 
     def _at_exit(self) -> None:
         # The gateway stays: what later exit handlers still log goes to a journal, for the next start.
-        self._has_exited = True
+        began = time.monotonic()
         patience = self._patience if self._end == Deadline.never() else math.inf
+        self.exit_by = self._end if not self._pipelines else Deadline(began)
         for pipeline in list(self._pipelines):
+            # One bound for all pipelines, and for the SDK's own flush, which comes next.
             seconds = min(pipeline.settings.exit_timeout - self.waited, patience)
-            deadline = min(Deadline.after(max(0.0, seconds)), self._end)
-            self._settle(pipeline, deadline)
+            deadline = min(Deadline(began + max(0.0, seconds)), self._end)
+            self.exit_by = max(self.exit_by, deadline)
+            self._settle(pipeline, deadline, drains=not _is_exit_flush_disabled())
 
     def _before_fork(self) -> None:
         # Nothing of the SDK's is under way when it is copied: a child has none of the threads that would let go of
@@ -218,7 +227,7 @@ class ProcessState:
             pipeline.identity.learn_organisation(organisation)
 
     def flushed(self) -> None:
-        if self._has_exited:
+        if self.exit_by is not None:
             return  # an exit has waited as long as it may, when the SDK's own flush comes
         for pipeline in list(self._pipelines):
             # Of an invocation's project logs its end delivers. Code that writes to experiments and datasets reads back.
@@ -288,6 +297,11 @@ class ProcessState:
             yield pipeline.journal(), pipeline.courier
             for courier in pipeline.couriers():
                 yield from ((journal, courier) for journal in courier.journals())
+
+
+def _is_exit_flush_disabled() -> bool:
+    """True if the user has switched off what the SDK does at the exit, so that its queue is left as it is."""
+    return os.environ.get("BRAINTRUST_DISABLE_ATEXIT_FLUSH", "").strip().lower() in ("1", "true", "yes", "on")
 
 
 def _key(settings: Settings) -> Any:

@@ -30,6 +30,7 @@ from ..backends.project_ids import (
     project_name,
 )
 from ..contain import contain, report
+from ..deadline import Deadline
 from ..rows import Row, split_rows
 from ..settings import Settings
 
@@ -77,7 +78,13 @@ class Attachments(Protocol):
 
 
 class GatewayHost(Protocol):
-    """What the gateway needs of the guard."""
+    """What the gateway needs of the guard.
+
+    Attributes:
+        exit_by: up to when the exit may wait; None until the process exits.
+    """
+
+    exit_by: Deadline | None
 
     def ingest(self, rows: list[tuple[dict[str, Any], bytes]]) -> None:
         """Put rows in the journal."""

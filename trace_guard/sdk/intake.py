@@ -16,6 +16,7 @@ import braintrust.logger as bt
 from ..contain import contain, logger
 from ..deadline import Deadline
 from .gateway import Gateway
+from .rescue import Rescue
 
 __all__ = ["Intake"]
 
@@ -32,13 +33,19 @@ class Intake:
     Args:
         is_installed: tells whether the gateway is in place.
         flushed: called after the user has called ``flush()``, when the rows are in the journal.
+        exit_by: says up to when an exit may wait; None as long as the process does not exit.
     """
 
-    def __init__(self, gateway: Gateway, is_installed: Callable[[], bool], flushed: Callable[[], object]) -> None:
+    def __init__(
+        self, gateway: Gateway, is_installed: Callable[[], bool], flushed: Callable[[], object],
+        exit_by: Callable[[], Deadline | None],
+    ) -> None:
         self._gateway = gateway
         self._is_installed = is_installed
         self._flushed = flushed
+        self._exit_by = exit_by
         self._drainer = _Drainer(self)
+        self._rescue = Rescue(gateway.take_rows)
         self._plain_flush: Callable[..., None] | None = None
         self._patient_until = 0.0
         # How many rows the queue was given, and how many of them are known to be in the journal.
@@ -60,6 +67,17 @@ class Intake:
         """True once the queue has had a row in it."""
         return bool(getattr(bt._state.global_bg_logger(), "started", True))
 
+    @property
+    def pending(self) -> int:
+        """How many rows are in memory only: in the queue, or taken from it and not in the journal yet."""
+        background: Any = bt._state.global_bg_logger()
+        return _size(background.queue) + self._rescue.in_hand
+
+    @property
+    def lost(self) -> int:
+        """How many rows the SDK could not make, so that what they log is lost."""
+        return self._rescue.lost
+
     def flush_queue(self) -> None:
         """The SDK's own flush, which the gateway turns into a write to the journal."""
         given = self._given
@@ -73,12 +91,22 @@ class Intake:
         background = state.global_bg_logger()
         if "flush" in background.__dict__:
             return
+        self._rescue.hook(background)
         self._count_rows(background)
         self._bypass_http(background)
-        plain = self._plain_flush = background.flush
-        after = self._flushed
+        sdk_flush, after = background.flush, self._flushed
+
+        def plain(*args: Any, **options: Any) -> None:
+            with self._rescue.watching(background):
+                sdk_flush(*args, **options)
+
+        self._plain_flush = plain
 
         def flush(*args: Any, **options: Any) -> None:
+            exit_by = self._exit_by()
+            if exit_by is not None:
+                self.drain(exit_by)  # the SDK's own exit handler would wait without a bound
+                return
             plain(*args, **options)
             if threading.current_thread() is not getattr(background, "thread", None):
                 with contain("deliver after flush()"):
@@ -95,9 +123,11 @@ class Intake:
 
         def submit(items: Any, *options: Any, **named: Any) -> None:
             if self._is_installed() and not getattr(background, "all_publish_payloads_dir", None):
+                self._rescue.sent()
                 with contain("take rows from the SDK"):
                     self._gateway.take_rows(compose(items).encode())
                     return
+            self._rescue.sent()
             plain(items, *options, **named)
 
         background._submit_logs_request = submit
@@ -106,9 +136,13 @@ class Intake:
         plain = background.log
 
         def log(*rows: Any) -> None:
+            for row in rows:
+                self._rescue.note_source(row)
             plain(*rows)
             with self._counts:
                 self._given += 1
+            if self._drainer.thread is None:
+                self._drainer.start()  # at the exit of the interpreter it is too late
             with contain("keep the SDK's queue short"):
                 self._keep_short(background)
 
@@ -117,8 +151,7 @@ class Intake:
     def _keep_short(self, background: Any) -> None:
         """Wait for a moment if the queue fills up: a full queue silently drops its oldest rows."""
         waiting = background.queue
-        size = waiting.size if hasattr(waiting, "size") else waiting.qsize
-        if not 0 < waiting.maxsize < size() * _SHARE_OF_QUEUE or time.monotonic() < self._patient_until:
+        if not 0 < waiting.maxsize < _size(waiting) * _SHARE_OF_QUEUE or time.monotonic() < self._patient_until:
             return
         if threading.current_thread() in (self._drainer.thread, getattr(background, "thread", None)):
             return  # a masking function, which is called to send rows, may log rows itself
@@ -130,12 +163,14 @@ class Intake:
         background = state.global_bg_logger()
         for name in ("flush", "log", "_submit_logs_request"):
             background.__dict__.pop(name, None)
+        self._rescue.unhook(background)
         self._plain_flush = None
 
     def after_fork(self) -> None:
         """In a forked child: helper threads of the parent are not there, and locks of theirs are held for ever."""
         self._counts = threading.Lock()
         self._drainer = _Drainer(self)
+        self._rescue.after_fork()
         with contain("repair the SDK after a fork"):
             self._reset_after_fork()
 
@@ -154,6 +189,11 @@ class Intake:
         self._written = self._given
 
 
+def _size(waiting: Any) -> int:
+    size = waiting.size if hasattr(waiting, "size") else waiting.qsize
+    return int(size())
+
+
 class _Drainer:
     """Runs the SDK's flush on a thread of its own, since it has no timeout: whoever waits can stop waiting."""
 
@@ -165,13 +205,13 @@ class _Drainer:
 
     def drain(self, deadline: Deadline) -> bool:
         done = threading.Event()
-        if not self._started():
+        if not self.start():
             self._flush(done)  # the interpreter is shutting down, and with it the SDK's own threads
             return True
         self._requests.put(done)
         return done.wait(min(deadline.remaining, threading.TIMEOUT_MAX))
 
-    def _started(self) -> bool:
+    def start(self) -> bool:
         with self._lock:
             if self.thread is None or not self.thread.is_alive():
                 thread = threading.Thread(target=self._run, name="trace-guard-drain", daemon=True)

@@ -41,7 +41,7 @@ class Sdk:
         self.loggers = Loggers(self.gateway)
         self._host = host
         self._own_spans = OwnSpans(host)
-        self._intake = Intake(self.gateway, lambda: self.installed, host.flushed)
+        self._intake = Intake(self.gateway, lambda: self.installed, host.flushed, lambda: host.exit_by)
         self._lock = threading.RLock()
         self._is_installing = False
 
@@ -162,6 +162,16 @@ class Sdk:
     def is_quiet(self) -> bool:
         """True if every row that the SDK's queue was given is in the journal."""
         return self._intake.is_quiet
+
+    @property
+    def pending(self) -> int:
+        """How many rows are in the SDK's memory only."""
+        return self._intake.pending
+
+    @property
+    def lost(self) -> int:
+        """How many rows the SDK could not make, so that what they log is lost."""
+        return self._intake.lost
 
     @property
     def has_been_used(self) -> bool:

@@ -1,0 +1,172 @@
+"""Rows that the SDK can't make: what they log is lost, but the start and the end of their span get through.
+
+The SDK makes the rows of its queue batch by batch. A masking function that raises or returns what is no JSON, a value
+that can't be encoded or a parent that can't be resolved makes it drop the whole batch, after seconds of retries. Here
+each row of such a batch is made on its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import braintrust.logger as bt
+from braintrust.bt_json import bt_dumps
+
+from ..contain import contain, logger
+from ..rows import Row, dump, lifecycle
+from .spans import identity_of
+
+__all__ = ["Rescue"]
+
+_SOURCE = "_trace_guard_source"
+
+
+class _Batch:
+    """What one flush has taken from the queue.
+
+    Attributes:
+        is_sent: the SDK has handed rows of it over, so that it has made all of them.
+    """
+
+    def __init__(self, items: Sequence[Any]) -> None:
+        self.items = items
+        self.is_sent = not items
+
+
+class Rescue:
+    """Watches the flushes of a background logger.
+
+    Args:
+        take_rows: takes the body of a request with rows.
+
+    Attributes:
+        lost: how many rows were lost, all or a part of them.
+    """
+
+    def __init__(self, take_rows: Callable[[bytes], object]) -> None:
+        self.lost = 0
+        self._take_rows = take_rows
+        self._batch: _Batch | None = None
+        self._of_thread = threading.local()
+        self._plain_log: Any = None
+
+    @property
+    def in_hand(self) -> int:
+        """How many rows a flush has taken from the queue that are not in the journal yet."""
+        batch = self._batch
+        return 0 if batch is None else len(batch.items)
+
+    def hook(self, background: Any) -> None:
+        """Hook into the making of rows, and into spans, which know what a row says of their start and end."""
+        plain = background._unwrap_lazy_values
+
+        def make(items: Sequence[Any]) -> Any:
+            self._batch = self._of_thread.batch = _Batch(items)
+            tries, background.num_tries = background.num_tries, 1  # each would sleep for seconds
+            try:
+                return plain(items)
+            finally:
+                background.num_tries = tries
+
+        background._unwrap_lazy_values = make
+        self._plain_make = plain
+        if self._plain_log is None:
+            self._plain_log = bt.SpanImpl.log_internal
+            setattr(bt.SpanImpl, "log_internal", self._noting_sources(self._plain_log))  # noqa: B010 - a method
+
+    def unhook(self, background: Any) -> None:
+        background.__dict__.pop("_unwrap_lazy_values", None)
+        if self._plain_log is not None:
+            setattr(bt.SpanImpl, "log_internal", self._plain_log)  # noqa: B010 - a method
+            self._plain_log = None
+
+    def after_fork(self) -> None:
+        """In a forked child: what was taken from the queue is the parent's to write."""
+        self._batch = None
+
+    def note_source(self, item: Any) -> None:
+        """Remember which span a row of the queue is of."""
+        source = getattr(self._of_thread, "source", None)
+        if source is not None:
+            item.__dict__[_SOURCE] = source
+
+    @contextlib.contextmanager
+    def watching(self, background: Any) -> Any:
+        """Around a flush: save what the SDK gives up."""
+        self._of_thread.batch = None
+        try:
+            yield
+        except BaseException:
+            self._save(background)
+            raise
+        else:
+            self._save(background)
+
+    def _save(self, background: Any) -> None:
+        batch, self._of_thread.batch = self._of_thread.batch, None
+        if batch is None:
+            return
+        try:
+            if not batch.is_sent:
+                for item in batch.items:
+                    with contain("save a row that the SDK can't make"):
+                        self._save_one(background, item)
+        finally:
+            if self._batch is batch:
+                self._batch = None
+
+    def sent(self) -> None:
+        """Rows of the flush under way are handed over."""
+        batch = self._batch
+        if batch is not None:
+            batch.is_sent = True
+
+    def _save_one(self, background: Any, item: Any) -> None:
+        rows: list[bytes] = []
+        tries, background.num_tries = background.num_tries, 1
+        try:
+            made, attachments = self._plain_make([item])
+            rows = [bt_dumps(row).encode() for row in _flat(made)]
+            for attachment in attachments:
+                attachment.upload()
+        except BaseException as error:  # noqa: BLE001 - masking functions may even raise SystemExit
+            logger.debug("a row can't be made: %s", type(error).__name__)
+        finally:
+            background.num_tries = tries
+        if not rows:
+            self.lost += 1
+            rows = [dump(row) for row in _skeleton(item)]
+        if rows:
+            self._take_rows(b'{"rows":[' + b",".join(rows) + b"]}")
+
+    def _noting_sources(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        of_thread = self._of_thread
+
+        @functools.wraps(plain)
+        def log_internal(span: Any, event: Any = None, internal_data: Any = None) -> Any:
+            of_thread.source = (span, internal_data)
+            try:
+                return plain(span, event, internal_data)
+            finally:
+                of_thread.source = None
+
+        return log_internal
+
+
+def _flat(made: Sequence[Any]) -> list[Any]:
+    """The rows that were made, which new releases divide into waves."""
+    return [row for part in made for row in (part if isinstance(part, list) else [part])]
+
+
+def _skeleton(item: Any) -> list[Row]:
+    """The row without what it logs, if it starts or ends a span."""
+    span, internal = getattr(item, _SOURCE, (None, None))
+    if not (internal and internal.get("metrics")):
+        return []
+    plain = {name: internal[name] for name in ("metrics", "span_attributes", "created") if name in internal}
+    return [lifecycle({**identity_of(span), **json.loads(dump(plain))})]
