@@ -136,14 +136,15 @@ class Intake:
         plain = background.log
 
         def log(*rows: Any) -> None:
-            for row in rows:
-                self._rescue.note_source(row)
+            with contain("note which span a row is of"):
+                for row in rows:
+                    self._rescue.note_source(row)
             plain(*rows)
             with self._counts:
                 self._given += 1
-            if self._drainer.thread is None:
-                self._drainer.start()  # at the exit of the interpreter it is too late
             with contain("keep the SDK's queue short"):
+                if self._drainer.thread is None:
+                    self._drainer.start()  # at the exit of the interpreter it is too late
                 self._keep_short(background)
 
         background.log = log

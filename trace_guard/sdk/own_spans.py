@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 import braintrust.logger as bt
 
-from ..contain import contain, contained
+from ..contain import contain
 
 __all__ = ["OwnSpans", "SpanListener", "as_own", "without_current_span"]
 
@@ -90,13 +90,15 @@ class OwnSpans:
 
     def _caller_location(self, plain: Callable[[], Any]) -> Callable[[], Any]:
         def get_caller_location() -> Any:
-            frame = inspect.currentframe()
-            while frame is not None and _is_internal(frame.f_globals.get("__name__") or "braintrust."):
-                frame = frame.f_back
-            return None if frame is None else {
-                "caller_functionname": frame.f_code.co_name, "caller_filename": frame.f_code.co_filename,
-                "caller_lineno": frame.f_lineno,
-            }
+            with contain("find where a span was started"):
+                frame = inspect.currentframe()
+                while frame is not None and _is_internal(frame.f_globals.get("__name__") or "braintrust."):
+                    frame = frame.f_back
+                return None if frame is None else {
+                    "caller_functionname": frame.f_code.co_name, "caller_filename": frame.f_code.co_filename,
+                    "caller_lineno": frame.f_lineno,
+                }
+            return plain()
 
         return get_caller_location
 
@@ -105,10 +107,16 @@ class OwnSpans:
 
     def _parent_lookup(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         def look_up(parent: Any = None, state: Any = None) -> Any:
-            if contained("choose the parent of a span", lambda: self._starts_elsewhere(parent, state), False):
-                with without_current_span():
-                    return plain(parent, state)
-            return plain(parent, state)
+            elsewhere = False
+            with contain("choose the parent of a span"):
+                elsewhere = self._starts_elsewhere(parent, state)
+            if not elsewhere:
+                return plain(parent, state)
+            token = _is_hidden.set(True)
+            try:
+                return plain(parent, state)
+            finally:
+                _is_hidden.reset(token)
 
         return look_up
 
