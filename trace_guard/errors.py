@@ -1,16 +1,16 @@
-"""The exceptions that trace-guard raises, all below one root.
+"""The exceptions that trace-guard raises, all derived from one class.
 
 ::
 
     TraceGuardError
-    ├── SettingsError          a setting has a value that is not accepted
+    ├── SettingsError          a setting has an invalid value
     ├── JournalError           the journal can't be used
-    │   ├── JournalUnavailable the directory can't be written, or is not safely ours
-    │   └── JournalDamaged     a file is not a journal, or was written by a newer release
-    └── BackendError           rows could not be handed to the backend
-        ├── BackendUnavailable no answer, or an answer that says "later": kept and sent again
-        ├── BackendUnauthorized the key or its permissions were refused: kept and sent again
-        └── BackendRefused     the rows themselves were refused: never sent again as they are
+    │   ├── JournalUnavailable the directory can't be written, or is not safe to use
+    │   └── JournalDamaged     a file is not a journal, or comes from a newer release
+    └── BackendError           the backend did not take the rows
+        ├── BackendUnavailable no answer, or an answer that says "later": the rows are kept and sent again
+        ├── BackendUnauthorized the key or its permissions were refused: the rows are kept and sent again
+        └── BackendRefused     the rows themselves were refused: they are not sent again unchanged
 
 None of them reaches a guarded handler: see :mod:`trace_guard.contain`.
 """
@@ -21,9 +21,9 @@ from .redaction.outside_text import printable
 
 
 class TraceGuardError(Exception):
-    """The root of everything that trace-guard raises.
+    """The base class of all exceptions that trace-guard raises.
 
-    Messages quote servers and files: each is one printable line of bounded length, without credentials.
+    Messages may quote servers and files. Each is one printable line of bounded length, without credentials.
     """
 
     def __init__(self, message: str = "") -> None:
@@ -31,7 +31,7 @@ class TraceGuardError(Exception):
 
 
 class SettingsError(TraceGuardError, ValueError):
-    """A setting has a value that is not accepted; the message names it and says what is."""
+    """A setting has an invalid value. The message names the setting and what is accepted."""
 
 
 class JournalError(TraceGuardError):
@@ -39,25 +39,26 @@ class JournalError(TraceGuardError):
 
 
 class JournalUnavailable(JournalError):
-    """The directory can't be written, or belongs to somebody else, or is a symlink."""
+    """The directory can't be written, belongs to another user, or is a symlink."""
 
 
 class JournalDamaged(JournalError):
-    """A file is not a journal's, or was written by a release with another format."""
+    """A file is not a journal, or was written by a release with another format."""
 
 
 class BackendError(TraceGuardError):
-    """Rows could not be handed to the backend."""
+    """The backend did not take the rows."""
 
 
 class BackendUnavailable(BackendError):
-    """Nothing answered in time, or the answer was "later" (429, 5xx). The rows are kept.
+    """There was no answer in time, or the answer was "later" (429, 5xx). The rows are kept.
 
     Attributes:
-        retry_after: seconds for which the server asked to be left alone, or None.
-        lasting: true if trying again in a moment is of no use: a disk that can't be written.
+        retry_after: the seconds that the server asked to wait, or None.
+        lasting: an immediate retry is useless, for example if the disk can't be written.
         status: the HTTP status, or None if there was no answer.
-        suspect_rows: true if the rows of the request may be the cause, as whoever had them failed over them.
+        suspect_rows: the rows of the request may have caused the failure, as the server failed while processing
+            them.
     """
 
     def __init__(
@@ -72,17 +73,18 @@ class BackendUnavailable(BackendError):
 
 
 class BackendUnauthorized(BackendError):
-    """The key, or what it may do, was refused (401, 403). The rows are kept.
+    """The key or its permissions were refused (401, 403). The rows are kept.
 
-    Either status is known to occur for a moment under load, so it is never final.
+    Both statuses are known to occur briefly under load, so they are never final.
     """
 
 
 class BackendRefused(BackendError):
-    """The rows themselves were refused, and would be again.
+    """The rows themselves were refused and would be refused again.
 
     Attributes:
-        status: the HTTP status, 400, 413 or 422; another, or None, for what fails each time while others are taken.
+        status: the HTTP status 400, 413 or 422; another one, or None, for rows that fail every time while others
+            succeed.
     """
 
     def __init__(self, message: str, *, status: int | None) -> None:

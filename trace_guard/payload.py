@@ -1,4 +1,4 @@
-"""Copies of events and results for spans: plain, without secrets, and bounded in bytes, depth and time."""
+"""Copies events and results for spans: plain values, without secrets, bounded in bytes, depth and time."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ from .redaction.text_redactor import HOLDING, NAMING, TextRedactor
 __all__ = ["CUT", "DECODED", "REDACTED", "SECRETS", "Payload"]
 
 DECODED = "[body decoded by trace-guard]"
-"""Marks an object with text that came in base64 and is kept as text. ``isBase64Encoded`` is false then, so that the
-copy of an event means the same, and can be handed to a handler again."""
+"""Marks an object whose base64 text is kept decoded. Its ``isBase64Encoded`` is then false, so that the copy of an
+event means the same and can be handed to a handler again."""
 
 _LONGEST_INTEGER = 4096
-# What a value costs besides its text.
+# The bytes that a value costs besides its text.
 _SMALL, _SCALAR = 4, 8
-# The time that a copy of 64 KiB may take. A larger limit has more.
+# The time limit of a copy of 64 KiB. It grows with the size limit.
 _SECONDS = 0.02
 _MOST_SECONDS = 1.0
 _BYTES_OF_SECONDS = 65536
-# So many steps, of a few microseconds at most, are made without a look at the clock: a small payload is whole,
-# even if another process has the processor meanwhile.
+# The first steps, of a few microseconds each, are not timed: a small payload is copied whole even if the process loses
+# the processor meanwhile.
 _UNTIMED_STEPS = 2000
-_STEPS_BETWEEN_LOOKS = 32
+_STEPS_PER_CHECK = 32
 _LONGEST_ROLE = 16
 _LISTED = (Sequence, Set, MappingView, deque)
 _LONGEST_NAME = 256
 
 
 class Payload:
-    """Makes a plain, redacted and bounded copy of a value. It never raises, and never calls more of a user's
-    objects than their fields, ``model_dump`` or ``__repr__``.
+    """Makes a plain, redacted and bounded copy of a value. It never raises, and calls nothing of a user's objects but
+    their fields, ``model_dump`` and ``__repr__``.
 
-    A value is replaced if its key names a secret: in objects, pairs, and objects of name and value; in strings that
-    hold JSON, a form, a form in parts, a query or base64 of these; and in text, where it is also known by its shape.
+    A value is redacted if its key names a secret: in objects, pairs, and objects of name and value; in strings of JSON,
+    forms, multipart forms and queries, also in base64; and in text, where secrets of known shape are redacted too.
 
-    Text that an event or a result of AWS has in base64 (``isBase64Encoded``) is kept as text, with DECODED beside
-    it, since secrets in it could not be found otherwise; of such a body that is no text, only the size is kept. Other
-    base64 is kept as it is unless a secret is in it.
+    If an AWS event or result has ``isBase64Encoded``, its body is kept as text, so that secrets in it are found, and
+    DECODED is added. Of a binary body only the size is kept. Other base64 is kept as it is unless it has a secret.
 
     Args:
-        redact: more keys whose values are replaced, see :class:`.redaction.secret_keys.SecretKeys`. Also a function,
-            or several, called with a key and its value, as they would be logged, in objects, parsed JSON, forms and
-            pairs. It
-            returns True to have the value replaced, None, False or the value itself to keep it, or what is logged
-            instead. If it raises, the value is replaced.
-        max_bytes: about how many bytes are kept; the rest is left out where it stands, marked CUT. A copy of the
-            default size takes about 20 ms at most; what is not reached by then is cut as well.
-        query_keys: keys that name a secret only as parameters of a URL, in small letters.
+        redact: more keys whose values are redacted, see :class:`.redaction.secret_keys.SecretKeys`. Also a function, or
+            several, called with a key and its value as they would be logged, in objects, parsed JSON, forms and pairs.
+                It
+            returns True to have the value redacted, None, False or the value itself to keep it, or a replacement. If it
+            raises, the value is redacted.
+        max_bytes: about how many bytes are kept; what is cut is marked CUT. A copy of the default size takes at most
+            about
+            20 ms; what is not reached by then is cut too.
+        query_keys: lower-case keys that name a secret only as parameters of a URL.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Payload:
         self.in_text = TextRedactor(self.keys, query_keys)
 
     def copy(self, value: object) -> Any:
-        """The copy, of ``dict``, ``list``, ``str``, numbers, ``bool`` and None."""
+        """The copy, made of ``dict``, ``list``, ``str``, numbers, ``bool`` and None."""
         return _Copy(self).of(value, 0)
 
     def is_secret(self, key: object) -> bool:
@@ -83,7 +83,7 @@ class Payload:
 
 
 class _Copy:
-    """One copy in the making, and what is left for it of bytes and time."""
+    """One copy in progress, with its remaining budget of bytes and time."""
 
     def __init__(self, payload: Payload) -> None:
         self.is_secret = payload.keys.matches
@@ -92,22 +92,22 @@ class _Copy:
         self.room = payload.max_bytes
         self._deadline = monotonic() + payload.seconds
         self._steps = 0
-        self._next_look = _UNTIMED_STEPS
+        self._next_check = _UNTIMED_STEPS
         self._above: set[int] = set()
         self._text = CapturedText(self)
 
     def of(self, value: object, depth: int) -> Any:
-        """The copy of a value that stands so deep."""
+        """The copy of a value at this depth."""
         try:
             return self._of(value, depth)
-        except Exception as error:  # noqa: BLE001 - a user's object may do anything when looked at
+        except Exception as error:  # noqa: BLE001 - reading a user's object may raise anything
             return f"<{type(value).__name__}: {type(error).__name__} when read>"
 
     def may_go_on(self, steps: int = 1) -> bool:
-        """Counts steps, and returns False as soon as bytes or time are used up."""
+        """Counts steps and returns False once bytes or time are used up."""
         self._steps += steps
-        if self._steps >= self._next_look:
-            self._next_look = self._steps + _STEPS_BETWEEN_LOOKS
+        if self._steps >= self._next_check:
+            self._next_check = self._steps + _STEPS_PER_CHECK
             if monotonic() > self._deadline:
                 self.room = 0
         return self.room > 0
@@ -118,7 +118,7 @@ class _Copy:
             return value
         if isinstance(value, int):
             self.room -= _SCALAR
-            # Python refuses to write longer ones in decimal.
+            # Python refuses to convert longer integers to decimal.
             return int.__int__(value) if value.bit_length() <= _LONGEST_INTEGER else f"<{value.bit_length()} bits>"
         if isinstance(value, float):
             self.room -= _SCALAR
@@ -182,7 +182,7 @@ class _Copy:
                 holding.append(key)
         if has_decoded:
             copy[DECODED] = True
-        if is_named or ((is_cut or CUT in copy) and (is_named is None or is_naming)):  # the name may be in what was cut
+        if is_named or ((is_cut or CUT in copy) and (is_named is None or is_naming)):  # the name may have been cut
             copy |= {key: REDACTED for key in holding if copy[key] is not None}
         return copy
 
@@ -191,7 +191,7 @@ class _Copy:
         if isinstance(key, str):
             text = str.__str__(key)
         elif isinstance(key, bytes):
-            text = key.decode("latin-1")  # a header of ASGI
+            text = key.decode("latin-1")  # an ASGI header
         elif isinstance(key, (tuple, frozenset)):
             text = repr(self._sequence(key, DEPTH))
         else:
@@ -211,18 +211,18 @@ class _Copy:
         copy = self.of(item, depth)
         for function in self.functions:
             try:
-                said = function(key, copy)
-            except Exception:  # noqa: BLE001 - what could not be judged is not logged
+                verdict = function(key, copy)
+            except Exception:  # noqa: BLE001 - a value is not logged if its rule fails
                 return REDACTED
-            if said is True:
+            if verdict is True:
                 return REDACTED
-            if said is not None and said is not False and said is not copy:
-                copy = self.of(said, depth)
+            if verdict is not None and verdict is not False and verdict is not copy:
+                copy = self.of(verdict, depth)
         return copy
 
     def _names_secret(self, name: object) -> bool:
         if isinstance(name, Mapping) and len(name) == 1:
-            (name,) = name.values()  # a string of DynamoDB: {"S": "Authorization"}
+            (name,) = name.values()  # a DynamoDB string: {"S": "Authorization"}
         if isinstance(name, bytes):
             name = name[:_LONGEST_NAME].decode("latin-1")
         return isinstance(name, str) and len(name) <= _LONGEST_NAME and self.is_secret(name)
@@ -257,11 +257,11 @@ class _Copy:
         return text
 
     def _plain_body(self, body: object) -> dict[str, Any]:
-        """What an event with this body in base64 has instead; nothing if it is no base64, and so is text already.
-        Only as much is decoded as there is room for."""
+        """The entries that replace a base64 body in an event; empty if the body is not base64. No more is decoded
+        than there is room for."""
         if not isinstance(body, str) or not body:
             return {}
-        # The longest characters of UTF-8 have four bytes: so much text is either all of it, or more than fits.
+        # UTF-8 has at most four bytes a character, so this much text is either all, or more than fits.
         most = (4 * max(self.room, 0)) // 3 * 4 + 8
         encoded = "".join(body[: 2 * most].split())
         is_cut = len(body) > 2 * most or len(encoded) > most
@@ -274,8 +274,8 @@ class _Copy:
 
 
 def _fields_of(value: object) -> object:
-    """The fields of a model, a dataclass or a named tuple by their names; None for other objects. A model of a list
-    has that one instead."""
+    """The fields of a model, dataclass or named tuple by name; None for other objects. For a model of a list, the
+    list."""
     kind = type(value)
     if isinstance(value, type):
         return None
@@ -284,13 +284,13 @@ def _fields_of(value: object) -> object:
         return dict(zip(names, value, strict=False)) if names is not None else None
     dump = getattr(value, "model_dump", None)
     if callable(dump):
-        found: object = dump()
-        return found
+        dumped: object = dump()
+        return dumped
     if dataclasses.is_dataclass(value):
         names = [field.name for field in dataclasses.fields(value)]
     elif hasattr(kind, "__attrs_attrs__"):
         names = [attribute.name for attribute in kind.__attrs_attrs__]
     else:
-        # Of msgspec, and of the first version of pydantic.
+        # msgspec and pydantic 1.
         names = getattr(kind, "__struct_fields__", None) or getattr(kind, "__fields__", None)
     return {name: getattr(value, name) for name in names} if isinstance(names, (list, tuple, dict)) else None

@@ -1,4 +1,5 @@
-"""Settings: a keyword beats an environment variable, which beats the default. An empty variable is unset."""
+"""Settings: a keyword overrides an environment variable, which overrides the default. An empty variable counts as
+unset."""
 
 from __future__ import annotations
 
@@ -24,11 +25,11 @@ T = TypeVar("T")
 
 DEFAULT_API_URL = "https://api.braintrust.dev"
 PARENT_VARIABLE = "TRACE_GUARD_PARENT"
-"""A supervisor, or whatever starts a process, puts an exported span here. The outermost invocations of the process are
-then spans of its trace."""
+"""Holds the exported span of a parent process, such as a supervisor. The outermost invocations of this process become
+children of that span."""
 DEFAULT_APP_URL = "https://www.braintrust.dev"
 
-# The variable in which each platform says what the function, service or job is called.
+# The variables in which platforms name the function, service or job.
 _FUNCTION_NAMES = (
     "AWS_LAMBDA_FUNCTION_NAME",
     "K_SERVICE",
@@ -37,7 +38,7 @@ _FUNCTION_NAMES = (
     "CLOUD_RUN_JOB",
     "CONTAINER_APP_JOB_NAME",
 )
-# Platforms on which only the temporary directory can be written, or outlives nothing but the process.
+# Platforms where only the temporary directory is writable, or where no directory outlives the instance.
 _TEMPORARY_ONLY = ("AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE", "FUNCTIONS_WORKER_RUNTIME", "CLOUD_RUN_JOB")
 
 
@@ -77,7 +78,7 @@ def _policy(value: str) -> FlushPolicy:
 
 
 _PARSE_OF: Mapping[type, Callable[[str], Any]] = {bool: _flag, FlushPolicy: _policy}
-"""How a setting is parsed whose keyword may be of this type."""
+"""The parser of settings whose keywords may have this type."""
 
 
 def _seconds(value: str) -> float:
@@ -99,7 +100,7 @@ def _words(value: str) -> tuple[str, ...]:
 
 
 def _directory(value: str) -> Path:
-    """Absolute, as the program may change its working directory."""
+    """An absolute path, as the program may change its working directory."""
     return Path(os.path.abspath(os.path.expanduser(value)))
 
 
@@ -122,16 +123,16 @@ ACCEPTED_KEY = "a Braintrust key, of printable Latin-1 characters and without li
 class Settings:
     """How trace-guard behaves in this process. Times are in seconds, sizes in bytes.
 
-    Make one with :meth:`from_env`; the constructor alone reads no environment.
+    Create settings with :meth:`from_env`; the constructor does not read the environment.
     """
 
     project: str | None = _setting(None, "TRACE_GUARD_PROJECT", _text, "a project's name")
-    """Braintrust project by name; the function's name by default. With an id it is only a label."""
+    """Name of the Braintrust project; by default the function's name. With ``project_id`` it is only a label."""
 
     project_id: str | None = _setting(
         None, "TRACE_GUARD_PROJECT_ID", _text, "a project's id", "BRAINTRUST_PROJECT_ID"
     )
-    """Braintrust project by id; wins over a name."""
+    """Id of the Braintrust project; overrides the name."""
 
     backend: str = _setting(
         "auto", "TRACE_GUARD_BACKEND", _one_of("auto", "braintrust", "local", "memory"), "auto, braintrust or local"
@@ -155,10 +156,10 @@ class Settings:
     """Seconds kept back before the platform's deadline, never more than a fifth of the timeout."""
 
     timeout: float | None = _setting(None, "TRACE_GUARD_TIMEOUT", _seconds, _SECONDS)
-    """Azure Functions: seconds that a function may take, instead of what its host's settings say; 0 for no bound."""
+    """Azure Functions: seconds that a function may take; by default the host's setting. 0 means no limit."""
 
     linger: float = _setting(1.0, "TRACE_GUARD_LINGER", _seconds, _SECONDS)
-    """Seconds that rows of a running invocation wait for company."""
+    """Seconds that rows of a running invocation are held back to be sent together."""
 
     capture_input: bool = _setting(True, "TRACE_GUARD_CAPTURE_INPUT", _flag, _FLAG)
     """Log the event on the root span."""
@@ -169,49 +170,48 @@ class Settings:
     redact: tuple[str | Redactor, ...] = _setting(
         (), "TRACE_GUARD_REDACT", _words, "keys, separated by commas; as a keyword also functions of a key and a value"
     )
-    """More keys whose values are replaced in captured input and output, at any depth and in any spelling:
-    ``ssn`` matches keys that end in this word, ``*_pin`` and ``x-internal-*`` all words of a key. As a keyword also a
-    function, or several among the keys, called with a key and its value; it returns True to have the value
-    replaced, None or False to keep it, or what is logged instead. See :class:`trace_guard.payload.Payload`."""
+    """More keys whose values are redacted in captured input and output, at any depth and in any spelling: ``ssn``
+    matches keys that end in this word, ``*_pin`` and ``x-internal-*`` match all words of a key. The keyword also
+    accepts functions that are called with a key and its value, and return True to redact the value, None or False to
+    keep it, or a replacement. See :class:`trace_guard.payload.Payload`."""
 
     exit_timeout: float = _setting(30.0, "TRACE_GUARD_EXIT_TIMEOUT", _seconds, _SECONDS)
     """Most seconds that a normal exit waits for delivery."""
 
     grace: float | None = _setting(None, "TRACE_GUARD_GRACE", _seconds, _SECONDS)
-    """Seconds between SIGTERM and SIGKILL, for jobs and ``trace-guard run``; by default what the platform is known
-    for."""
+    """Seconds between SIGTERM and SIGKILL, for jobs and ``trace-guard run``; by default the platform's."""
 
     max_payload_bytes: int = _setting(65536, "TRACE_GUARD_MAX_PAYLOAD_BYTES", _bytes, _BYTES)
     """Captured input and output are cut beyond this, and marked as cut."""
 
     max_journal_bytes: int = _setting(67108864, "TRACE_GUARD_MAX_JOURNAL_BYTES", _bytes, _BYTES)
-    """Cap of the journal directory. Past it payloads are dropped first; the ends of spans never are."""
+    """Size limit of the journal directory. Beyond it payloads are dropped first; the ends of spans are always kept."""
 
     sync: str = _setting("os", "TRACE_GUARD_SYNC", _one_of("os", "always"), "os or always")
-    """``os`` survives the death of the process, ``always`` (fsync) that of the host."""
+    """``os`` survives the death of the process; ``always`` (fsync) also survives that of the host."""
 
     parent: str | None = _setting(None, PARENT_VARIABLE, _text, "an exported span")
-    """The span of another process, such as a supervisor's, below which this one's invocations are. What can't be
-    read as one is warned of once, and left out of account."""
+    """The exported span of another process, such as a supervisor, that becomes the parent of this process's
+    invocations. An unreadable value is ignored with one warning."""
 
     disabled: bool = _setting(False, "TRACE_GUARD_DISABLED", _flag, _FLAG)
-    """Wrap nothing, cost nothing."""
+    """Disable trace-guard: functions are not wrapped, at no cost."""
 
     api_key: str | None = field(
         default=None, repr=False,
         metadata={"variables": ("BRAINTRUST_API_KEY",), "parse": _key, "accepts": ACCEPTED_KEY, "is_secret": True},
     )
-    """The key of Braintrust, as the SDK reads it. It is never written to disk, and removed from every message."""
+    """The Braintrust API key that the SDK reads. It is never written to disk, and is removed from every message."""
 
     api_url: str | None = _setting(None, "BRAINTRUST_API_URL", _text, "a URL")
-    """Where rows go; by default the organisation's own API, as the login names it. User and password in a URL are
-    dropped: requests carry the key."""
+    """Where rows go; by default the API URL that the login returns. User and password in a URL are dropped, as
+    requests carry the key."""
 
     app_url: str = _setting(DEFAULT_APP_URL, "BRAINTRUST_APP_URL", _text, "a URL")
     """Where the SDK logs in."""
 
     org_name: str | None = _setting(None, "BRAINTRUST_ORG_NAME", _text, "an organisation's name")
-    """Chooses among several organisations of one key."""
+    """Selects one of several organisations of the key."""
 
     def __post_init__(self) -> None:
         remember_key(self.api_key)
@@ -224,26 +224,26 @@ class Settings:
     def from_env(cls, environ: Mapping[str, str] | None = None, **keywords: Any) -> Settings:
         """Settings from keywords, then the environment, then defaults.
 
-        A keyword that is None counts as not given.
+        A keyword with the value None counts as not given.
 
         Raises:
-            SettingsError: a value is not accepted; the message names the variable, the value and what is.
+            SettingsError: a value is invalid; the message names the variable, the value and what is accepted.
             TypeError: a keyword is not a setting.
         """
         environ = os.environ if environ is None else environ
-        known = {one.name: one for one in fields(cls)}
+        known = {setting.name: setting for setting in fields(cls)}
         for name in keywords:
             if name not in known:
                 raise TypeError(f"{name!r} is not a setting; the settings are {', '.join(known)}")
         values: dict[str, Any] = {}
-        for name, one in known.items():
+        for name, setting in known.items():
             given = keywords.get(name)
             if given is not None:
-                values[name] = _checked(f"{name}=", given, one.metadata)
+                values[name] = _checked(f"{name}=", given, setting.metadata)
                 continue
-            for variable in one.metadata["variables"]:
+            for variable in setting.metadata["variables"]:
                 if environ.get(variable, "").strip():
-                    values[name] = _checked(variable, environ[variable].strip(), one.metadata)
+                    values[name] = _checked(variable, environ[variable].strip(), setting.metadata)
                     break
         values.setdefault("dir", default_directory(environ))
         if not values.get("project"):
@@ -251,7 +251,7 @@ class Settings:
         return cls(**values)
 
     def with_login(self, api_key: str, app_url: str, org_name: str | None) -> Settings:
-        """The same settings for a login that the program itself has made, with a key of its own."""
+        """The same settings for a login with another key that the program made."""
         return replace(self, api_key=api_key, app_url=app_url, org_name=org_name)
 
     @property
@@ -263,8 +263,8 @@ class Settings:
 
     @property
     def destination(self) -> dict[str, str | None]:
-        """What tells two destinations apart. A journal is only ever delivered to the one that it was written
-        for. The key stands in it as a fingerprint, from which it can't be found."""
+        """Identifies the destination. A journal is delivered only to the destination that it was written for. The
+        key is included as a fingerprint that does not reveal it."""
         if self.backend_name != "braintrust":
             return {"backend": self.backend_name}
         identified = f"trace-guard:{self.api_key}".encode(errors="surrogatepass")
@@ -278,21 +278,21 @@ class Settings:
         }
 
     def reserve_of(self, seconds: float) -> float:
-        """The reserve for a unit of work that may take ``seconds`` in all: never more than a fifth of it."""
+        """The reserve for a unit of work that may take ``seconds``: at most a fifth of it."""
         return min(self.reserve, max(0.0, seconds) / 5)
 
 
 def checked(name: str, value: Any) -> Any:
-    """The value of a keyword, parsed.
+    """The parsed value of a keyword.
 
     Raises:
-        SettingsError: the value is not accepted; the message names the keyword, the value and what is.
+        SettingsError: the value is invalid; the message names the keyword, the value and what is accepted.
     """
     return _checked(f"{name}=", value, _ABOUT[name])
 
 
 def _checked(source: str, value: Any, about: Mapping[str, Any]) -> Any:
-    """Parse a setting's text; a value of another type has come as a keyword, in the type of its field."""
+    """Parses the text of a setting. A keyword may already have the type of its field."""
     parse = about["parse"]
     try:
         if parse is _words and not isinstance(value, str):
@@ -330,7 +330,7 @@ _ABOUT: Mapping[str, Mapping[str, Any]] = {setting.name: setting.metadata for se
 
 
 def default_project(environ: Mapping[str, str]) -> str:
-    """The function's own name on the platforms that have one, else the name of the program."""
+    """The function's name on platforms that set one, else the program's name."""
     for variable in _FUNCTION_NAMES:
         if environ.get(variable):
             return environ[variable]
@@ -354,7 +354,7 @@ def default_directory(environ: Mapping[str, str]) -> Path:
 
 
 def _temporary() -> Path:
-    """The temporary directory; where none can be written to, the journal finds that out and says so."""
+    """The temporary directory. If none is writable, opening the journal reports that."""
     try:
         return Path(tempfile.gettempdir())
     except OSError:

@@ -1,4 +1,5 @@
-"""Captured strings: JSON, forms, queries and base64 are read, and copied like the values that they hold."""
+"""Copies captured strings without secrets: reads the JSON, forms, queries and base64 in them, and cleans the values
+that they hold."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ __all__ = ["CUT", "DEPTH", "CapturedText", "Copying", "beginning", "size_of"]
 
 CUT = "[cut by trace-guard]"
 DEPTH = 40
-"""Values within values, and texts within texts, are copied so deep."""
+"""The deepest nesting of values, and of texts within texts, that is copied."""
 
-# A longer text is cut before its JSON is parsed.
+# Longer texts are cut before their JSON is parsed.
 _PARSED_WHOLE = 131072
 _SHORTEST_BASE64 = 16
 _BASE64_START = re.compile(r"[A-Za-z0-9+/_-]{14,64}(?:[=\r\n]|\Z)|[A-Za-z0-9+/_-]{64}")
@@ -30,12 +31,12 @@ _END_OF_HEADERS = re.compile(r"\r?\n\r?\n")
 
 
 class Copying(Protocol):
-    """The copy that a text becomes a part of.
+    """The copy that a string becomes part of.
 
     Attributes:
-        room: the bytes that are left.
-        in_text: searches plain text.
-        functions: those of the user that see each key and value.
+        room: the remaining bytes.
+        in_text: redacts plain text.
+        functions: the user's functions, called with each key and value.
     """
 
     room: int
@@ -43,7 +44,7 @@ class Copying(Protocol):
     functions: tuple[Redactor, ...]
 
     def may_go_on(self, steps: int = 1) -> bool:
-        """False as soon as bytes or time are used up."""
+        """False as soon as the budget of bytes or time is used up."""
 
     def is_secret(self, key: str, /) -> bool:
         """True for a key that names a secret."""
@@ -56,10 +57,10 @@ class Copying(Protocol):
 
 
 class CapturedText:
-    """Makes the texts of one copy.
+    """Cleans the strings of one copy.
 
     Attributes:
-        has_decoded: the last text was base64, and is kept as what it holds.
+        has_decoded: the last string was base64 and is kept decoded.
     """
 
     def __init__(self, copy: Copying) -> None:
@@ -67,7 +68,7 @@ class CapturedText:
         self.has_decoded = False
 
     def clean(self, text: str, depth: int) -> str:
-        """A text without secrets, cut to the room that is left."""
+        """The text without secrets, cut to the remaining room."""
         if len(text) < _SHORTEST_BASE64 and text.isalnum() and self._copy.may_go_on():
             return text
         if depth > DEPTH or not self._copy.may_go_on(1 + min(len(text), self._copy.room) // 64):
@@ -86,7 +87,7 @@ class CapturedText:
         if clean is None:
             clean = self._form(kept, depth) if _FORM_START.match(kept) else self._with_json_within(kept, depth)
             clean = self._copy.in_text.redact(clean, self._copy.may_go_on)
-        if clean is None:  # there was no time to search it
+        if clean is None:  # no time was left to search it
             return CUT
         return f"{clean} {CUT}" if is_cut else clean
 
@@ -104,26 +105,26 @@ class CapturedText:
         return clean if clean is not text else None
 
     def _dumped(self, parsed: Parsed, text: str, depth: int) -> str:
-        """The JSON of a value without its secrets; the text that it was read from if there are none."""
+        """The value as JSON without secrets; the original text if the value has no secrets."""
         clean = self._parsed(parsed.value, depth)
         if clean == parsed.value and not parsed.has_duplicates:
             return text
-        said = json.dumps(clean)
+        dumped = json.dumps(clean)
         if parsed.is_whole:
-            return said
-        # A broken text is kept as it is written, if no more secrets are found in what can be parsed of it.
-        found = self._copy.in_text.redact(text, self._copy.may_go_on)
-        return said if found is None or found.count(REDACTED) < said.count(REDACTED) else text
+            return dumped
+        # Keep incomplete JSON as it is unless parsing found more secrets than the text search.
+        redacted = self._copy.in_text.redact(text, self._copy.may_go_on)
+        return dumped if redacted is None or redacted.count(REDACTED) < dumped.count(REDACTED) else text
 
     def _parsed(self, value: Any, depth: int) -> Any:
-        """The copy of a value that stands in a text: only the text counts."""
+        """The copy of a value that was parsed from text. Only the text counts against the room."""
         room = self._copy.room
         clean = self._copy.of(value, depth + 1)
         self._copy.room = room if self._copy.room > 0 else 0
         return clean
 
     def _decoded(self, kept: str, depth: int, *, is_cut: bool) -> str | None:
-        """What base64 holds, if there is a secret in it."""
+        """The decoded content of base64 if it has a secret; None otherwise."""
         if len(kept) < _SHORTEST_BASE64 or not _BASE64_START.match(kept):
             return None
         is_cut = is_cut or len(kept.rstrip("=\r\n")) % 4 == 1
@@ -137,7 +138,7 @@ class CapturedText:
         return clean
 
     def _form(self, text: str, depth: int) -> str:
-        """A form or a query, with JSON and base64 in its values."""
+        """A form or query without secrets, including JSON and base64 in its values."""
         if any(space in text for space in (" ", "\n", "\t")):
             return text
         fields: list[str] = []
@@ -153,12 +154,13 @@ class CapturedText:
             if not equals or clean == plain:
                 fields.append(field)
             else:
-                said = clean if isinstance(clean, str) else json.dumps(clean)
-                fields.append(f"{name}={said if said == REDACTED else quote_plus(said, safe='[]')}")
+                text_of_value = clean if isinstance(clean, str) else json.dumps(clean)
+                encoded = text_of_value if text_of_value == REDACTED else quote_plus(text_of_value, safe="[]")
+                fields.append(f"{name}={encoded}")
         return "&".join(fields)
 
     def _in_parts(self, text: str, depth: int) -> str | None:
-        """A form in parts (``multipart/form-data``); None if the text is none."""
+        """A ``multipart/form-data`` body without secrets; None if the text is not one."""
         if text[:2] != "--" or "form-data" not in text:
             return None
         boundary = text[: text.find("\n")].rstrip("\r") if "\n" in text else text
@@ -170,17 +172,17 @@ class CapturedText:
                 continue
             if not self._copy.may_go_on():
                 return boundary.join([*parts, CUT])
-            found = _PART_NAME.search(part, 0, headers.start())
-            name = (found[1] or found[2]) if found is not None else ""
+            part_name = _PART_NAME.search(part, 0, headers.start())
+            name = (part_name[1] or part_name[2]) if part_name is not None else ""
             content = part[headers.end() :]
             body = content.rstrip("\r\n")
             clean = self._copy.value(name, self._copy.is_secret(name), body, depth + 1)
-            said = clean if isinstance(clean, str) else json.dumps(clean)
-            parts.append(f"{part[: headers.end()]}{said}{content[len(body) :]}")
+            text_of_value = clean if isinstance(clean, str) else json.dumps(clean)
+            parts.append(f"{part[: headers.end()]}{text_of_value}{content[len(body) :]}")
         return boundary.join(parts)
 
     def _with_json_within(self, text: str, depth: int) -> str:
-        """A text such as a line of a log, which has JSON in it."""
+        """A text that contains JSON, such as a log line, without secrets in the JSON."""
         kept: list[str] = []
         done = 0
         for start, parsed in find_json(text, CUT, self._copy.may_go_on):
@@ -192,12 +194,12 @@ class CapturedText:
 
 
 def size_of(text: str) -> int:
-    """The bytes that a text takes."""
+    """The number of bytes of the text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def beginning(text: str, size: int) -> str:
-    """As much of a text as takes so many bytes."""
+    """The longest prefix of the text that fits into ``size`` bytes."""
     kept = text[:size]
     if kept.isascii():
         return kept
@@ -205,6 +207,6 @@ def beginning(text: str, size: int) -> str:
     if len(encoded) <= size:
         return kept
     end = size
-    while end > 0 and encoded[end] & 0xC0 == 0x80:  # within a character
+    while end > 0 and encoded[end] & 0xC0 == 0x80:  # in the middle of a character
         end -= 1
     return encoded[:end].decode("utf-8", "surrogatepass")

@@ -1,6 +1,6 @@
-"""Text that holds other values: JSON, also where only its beginning is there, and base64, also compressed.
+"""Reads values that are encoded in text: JSON, also if it is incomplete, and base64, also if it is compressed.
 
-Everything here takes time that grows with the length of the text and not faster, and never raises.
+Every function takes linear time and never raises.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _CHECKED_EVERY = 64
 
 
 class Parsed(NamedTuple):
-    """A value of JSON.
+    """A value that was parsed from JSON.
 
     Attributes:
         value: as ``json.loads`` returns it.
-        has_duplicates: an object has a key twice. The value has the last one only, the text has both.
-        end: where it ends in the text.
-        is_whole: False for the beginning of a value.
+        has_duplicates: an object has a key twice. The value holds the last one, the text both.
+        end: where the value ends in the text.
+        is_whole: False if the text holds only the beginning of the value.
     """
 
     value: Any
@@ -52,7 +52,7 @@ class _Reader:
         return found
 
     def read(self, text: str, start: int) -> Parsed | None:
-        """The object or the list that begins here; None if it is something else."""
+        """The object or list that begins at ``start``; None if there is none."""
         self._has_duplicates = False
         try:
             value, end = self._decoder.raw_decode(text, start)
@@ -62,17 +62,17 @@ class _Reader:
 
 
 def parse_json(text: str) -> Parsed | None:
-    """The object or the list that a text consists of; None if it is something else."""
+    """The object or list that the whole text represents; None if it is something else."""
     start = len(text) - len(text.lstrip())
     parsed = _Reader().read(text, start) if text[start : start + 1] in ("{", "[") else None
     return parsed if parsed is not None and not text[parsed.end :].strip() else None
 
 
 def complete_json(text: str, mark: str, may_go_on: Callable[[int], bool]) -> Parsed | None:
-    """The value of which a text is the beginning, with what of it is there; None if it can't be told.
+    """The part of a JSON value that an incomplete text holds; None if it can't be parsed.
 
     Args:
-        mark: stands at the end of each list and object that goes on beyond the text.
+        mark: appended to each list and object that the text cuts off.
         may_go_on: called with a number of steps; False ends the search.
     """
     closers: list[str] = []
@@ -93,7 +93,7 @@ def complete_json(text: str, mark: str, may_go_on: Callable[[int], bool]) -> Par
     closing = "".join(reversed(closers))
     parsed = None
     if last[:1] == '"':
-        # The value of a key, if the cut goes through it or after it; a key itself makes no JSON with a quote after it.
+        # The cut is in a string or after it. If the string is a key, closing it makes no valid JSON.
         whole = _CUT_ESCAPE.sub("", text)
         before_escape = whole.rpartition("\\")[0]
         for ending in (f'{whole}"', text, f'{before_escape}"'):
@@ -107,7 +107,7 @@ def complete_json(text: str, mark: str, may_go_on: Callable[[int], bool]) -> Par
 
 
 def _mark(value: Any, depth: int, mark: str) -> None:
-    """Marks a value and the last one in it, and so on, as cut."""
+    """Marks a value, its last element, and so on, as cut."""
     for _ in range(depth):
         last = None
         if isinstance(value, dict):
@@ -120,10 +120,10 @@ def _mark(value: Any, depth: int, mark: str) -> None:
 
 
 def find_json(text: str, mark: str, may_go_on: Callable[[int], bool]) -> Iterator[tuple[int, Parsed]]:
-    """The objects and lists that stand within a text, and where they begin; of the last one perhaps the beginning.
+    """Finds objects and lists within a text. Yields where each begins, and its value; the last one may be incomplete.
 
     Args:
-        mark, may_go_on: as of :func:`complete_json`.
+        mark, may_go_on: as for :func:`complete_json`.
     """
     position = failures = 0
     reader = None
@@ -144,12 +144,12 @@ def find_json(text: str, mark: str, may_go_on: Callable[[int], bool]) -> Iterato
 
 
 def decode_base64(encoded: str, room: int, *, is_cut: bool = False) -> str | bytes | None:
-    """What a text in base64 holds: text where it is that, else bytes; None if it is no base64.
+    """The content of base64: a string if it is UTF-8, else bytes; None if the text is not base64.
 
     Args:
-        encoded: with line breaks as in MIME, without padding, or in the alphabet of URLs.
-        room: of what is compressed, so many bytes are read.
-        is_cut: it is the beginning of a longer text.
+        encoded: may have line breaks, as in MIME, lack padding, or use the URL alphabet.
+        room: the most bytes that are decompressed.
+        is_cut: the text is the beginning of a longer one.
     """
     encoded = "".join(encoded.split()).translate(_URL_ALPHABET)
     encoded = encoded[: len(encoded) // 4 * 4] if is_cut else encoded.rstrip("=")

@@ -1,4 +1,4 @@
-"""Removes the API keys that this process is configured with from text, also where they are escaped or encoded."""
+"""Removes this process's own API keys from text, also if they are escaped or encoded."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .shapes import REDACTED
 __all__ = ["remember_key", "without_known_keys"]
 
 _LEAST_OF_A_KEY = 8
-"""A shorter key would also be found within ordinary words."""
+"""Shorter keys would also match within ordinary words."""
 _MOST_KEYS = 64
 _keys: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
 
 def remember_key(key: str | None) -> None:
-    """Remove this key from every text from here on, in each of the forms in which it may come back."""
+    """Remove this key from every text from now on, in each form in which it may be returned."""
     if key is None or len(key) < _LEAST_OF_A_KEY:
         return
     _keys[key] = _keys.pop(key, ()) or _forms(key)
     while len(_keys) > _MOST_KEYS:
         try:
             _keys.popitem(last=False)
-        except KeyError:  # another thread was faster
+        except KeyError:  # another thread removed it first
             break
 
 
@@ -38,7 +38,7 @@ def _forms(key: str) -> tuple[str, ...]:
     for safe in ("", "/"):
         quoted = urllib.parse.quote(encoded, safe=safe)
         forms |= {quoted, urllib.parse.quote_plus(encoded, safe=safe), quoted.lower()}
-    # Base64 depends on where in the encoded bytes the key begins. What its neighbours have a part in is left out.
+    # The base64 of a key depends on its offset modulo 3. Characters that encode neighbouring bytes are left out.
     for before in range(3):
         text = base64.b64encode(bytes(before) + encoded).decode().rstrip("=")
         whole = text[(0, 2, 3)[before] : len(text) - ((before + len(encoded)) % 3 > 0)]
@@ -48,7 +48,7 @@ def _forms(key: str) -> tuple[str, ...]:
 
 
 def without_known_keys(text: str) -> str:
-    """The text without the keys that this process was configured with."""
+    """The text without the remembered keys."""
     for forms in tuple(_keys.values()):
         for form in forms:
             if form in text:

@@ -1,4 +1,4 @@
-"""Makes each record of trace-guard's logger fit to be written: one printable line, without credentials, and bounded."""
+"""Makes the records of trace-guard's logger safe: one printable line of bounded length, without credentials."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["LogFilter"]
 
 _MESSAGE_LIMIT = 4 * 1024
 _TRACEBACK_LIMIT = 16 * 1024
-# Causes and contexts of an exception that are looked at.
+# How many causes and contexts of an exception are checked.
 _MOST_CAUSES = 8
 
 
 class LogFilter(logging.Filter):
-    """Lets every record pass, after it has been made safe.
+    """Makes each record safe and lets it pass.
 
-    The message is put together here, as an argument may be an exception or a text of a server. An exception that comes
-    with the record, or a cause of it, is replaced if its text is not safe: by one of the same name, with the same
-    traceback. So formatters and handlers of any kind have nothing else to write.
+    The filter formats the message itself, since an argument may be an exception or a server's text. If the text of
+    the record's exception, or of one of its causes, is not safe, a copy of the exception with the same name and
+    traceback replaces it. Formatters and handlers then have nothing unsafe to write.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -41,7 +41,7 @@ class LogFilter(logging.Filter):
 
 
 def _safe(fault: BaseException, depth: int = 0) -> BaseException:
-    """The exception itself if its text and those of its causes are safe, else a copy that is."""
+    """The exception itself if its text and its causes are safe, else a safe copy."""
     text, shown = _text(fault, str), _text(fault, repr)
     cause = context = None
     if depth < _MOST_CAUSES:
@@ -57,7 +57,7 @@ def _safe(fault: BaseException, depth: int = 0) -> BaseException:
 
 
 def _has_parts(fault: BaseException) -> bool:
-    return hasattr(fault, "exceptions")  # a group, whose parts are not looked at one by one
+    return hasattr(fault, "exceptions")  # a group: its parts are not checked one by one
 
 
 def _copy(kind: type[BaseException], text: str, shown: str) -> BaseException:
@@ -65,12 +65,12 @@ def _copy(kind: type[BaseException], text: str, shown: str) -> BaseException:
         "__module__": kind.__module__, "__qualname__": kind.__qualname__, "__str__": lambda _: text,
         "__repr__": lambda _: shown,
     })
-    found: BaseException = made(text)
-    return found
+    copy: BaseException = made(text)
+    return copy
 
 
 def _text(fault: BaseException, form: Callable[[object], str]) -> str:
     try:
         return form(fault)
-    except Exception as error:  # noqa: BLE001 - a user's exception may do anything when it is asked for its text
+    except Exception as error:  # noqa: BLE001 - a user's exception may raise anything from __str__
         return f"<{type(error).__name__} when read>"

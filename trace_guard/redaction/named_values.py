@@ -15,7 +15,7 @@ __all__ = ["end_of_brackets", "redact_named"]
 
 _QUOTE = r"""(?:\\{0,16}["'`]|%2[27]|&quot;|&\#3[49];)"""
 _TAG = r"</?[A-Za-z]\w{0,11}>"
-# The start of a run of letters only, so that each run is read once.
+# Matches only at the start of a run of letters, so that each run is read once.
 _NAMED = re.compile(
     rf"""(?<![\w.-])(?P<name>[\w.-]+)
         (?P<between>
@@ -41,8 +41,8 @@ _HEADERS = ("authorization", "cookie", "cookies")
 
 
 def redact_named(text: str, is_secret: Callable[[str], bool]) -> str:
-    """The text without the values of names that are secret: headers, variables, fields of JSON and forms, pairs of a
-    list, also where the text is escaped, percent-encoded or in HTML.
+    """The text without the values of secret names: headers, variables, fields of JSON and forms, and pairs in lists,
+    also if the text is escaped, percent-encoded or HTML.
 
     Args:
         is_secret: called with each name that has a value.
@@ -53,7 +53,7 @@ def redact_named(text: str, is_secret: Callable[[str], bool]) -> str:
         position = found.end()
         name = found["name"]
         if text[found.start() - 1 : found.start()] == "%":
-            name = name[2:]  # of the quote before it
+            name = name[2:]  # the rest of a percent-encoded quote
         if not is_secret(name) or text.startswith(REDACTED, position) or _is_prose(text, found):
             continue
         start, end = _value(text, found, name)
@@ -64,8 +64,8 @@ def redact_named(text: str, is_secret: Callable[[str], bool]) -> str:
 
 
 def _value(text: str, found: re.Match[str], name: str) -> tuple[int, int]:
-    """Where the value behind a name begins and ends. Within quotes it may hold anything; the quotes of a name that has
-    some itself stay, as in JSON."""
+    """Where the value after a name begins and ends. The quotes of a value are kept if its name is quoted too, as in
+    JSON."""
     start = found.end()
     if text[start : start + 1] in ("[", "(", "{"):
         return start, end_of_brackets(text, start)
@@ -76,7 +76,7 @@ def _value(text: str, found: re.Match[str], name: str) -> tuple[int, int]:
         if found["quote"] is not None:
             return inside, end
         end = min(len(text), end + len(opening["quote"]))
-        # Shells join what stands side by side.
+        # Shells join adjacent strings.
         while (more := _OPENING.match(text, end)) is not None:
             end = min(len(text), _closing(text, more.end(), more["quote"], is_plain=False) + len(more["quote"]))
         rest = _BARE_VALUE.match(text, end)
@@ -90,8 +90,8 @@ def _value(text: str, found: re.Match[str], name: str) -> tuple[int, int]:
 
 
 def end_of_brackets(text: str, start: int) -> int:
-    """Where the list or object that begins here ends: the end of the text if it is not closed. Brackets within
-    quotes don't count."""
+    """Where the list or object that begins at ``start`` ends: the end of the text if it is not closed. Brackets
+    within quotes don't count."""
     depth, string = 0, ""
     for match in _BRACKETS.finditer(text, start):
         mark = match[0]
@@ -109,13 +109,13 @@ def end_of_brackets(text: str, start: int) -> int:
 
 
 def _closing(text: str, start: int, quote: str, *, is_plain: bool) -> int:
-    """Where the quote that was opened is closed: the end of the text if it isn't."""
+    """Where the quoted string ends: the end of the text if it is not closed."""
     if quote in _IN_QUOTES and not is_plain:
         inside = _IN_QUOTES[quote].match(text, start)
         return inside.end() if inside else start
     end = text.find(quote, start)
     while quote.startswith("\\") and end > 0 and text[end - 1] == "\\":
-        end = text.find(quote, end + len(quote))  # of a string within the string
+        end = text.find(quote, end + len(quote))  # the quote belongs to a nested string
     if end < 0:
         return len(text)
     while end > start and not quote.startswith("\\") and text[end - 1] == "\\":

@@ -1,7 +1,8 @@
-"""Text from outside, made fit for a log line, an error message, a terminal or a dead letter.
+"""Makes untrusted text safe for log lines, error messages, terminals and dead letters.
 
-Servers, proxies, exceptions, files and names of spans are outside text: it may hold credentials, forge log lines,
-steer a terminal or be megabytes long. Every such text goes through :func:`printable` before it is written anywhere.
+Text of servers, proxies, exceptions, files and span names is untrusted: it may hold credentials, forge log lines,
+send control sequences to a terminal, or be megabytes long. All of it goes through :func:`printable` before it is
+written.
 """
 
 from __future__ import annotations
@@ -18,33 +19,33 @@ from .urls import redact_userinfo
 __all__ = ["cut_middle", "print_error", "printable", "printable_lines", "without_credentials"]
 
 _LIMIT = 2000
-# What is read of a text: far more than is ever kept, so that a credential is not cut in two where it shows.
+# The most characters that are read. This is far more than is kept, so that a kept credential is never incomplete.
 _MOST_READ = 64 * 1024
 _LONGEST_WORD = 4096
 _DELIMITERS = " \t\r\n\"'<>`"
 
 
 def printable(text: object, limit: int = _LIMIT, *, mark: str | None = None) -> str:
-    """The text on one line, without credentials, with everything that is not printable escaped, at most about
-    ``limit`` characters of it.
+    """The text on one line of at most about ``limit`` characters, without credentials and with unprintable characters
+    escaped.
 
-    Never raises, and takes time in proportion to the text.
+    Never raises. The time is linear in the length of the text.
 
     Args:
-        mark: stands in the place of each character that is not printable, instead of its escape.
+        mark: replaces each unprintable character, instead of an escape.
     """
     return cut_middle(_escaped(_clean(text), mark), limit)
 
 
 def printable_lines(text: object, limit: int = _LIMIT) -> str:
-    """The same, but line breaks and tabs stay: for tracebacks, which are text of several lines."""
+    """Like :func:`printable`, but keeps line breaks and tabs, for tracebacks."""
     lines = _clean(text).split("\n")
     return cut_middle("\n".join("\t".join(map(_escaped, line.split("\t"))) for line in lines), limit)
 
 
 def cut_middle(text: str, limit: int) -> str:
-    """The text, or its first and its last part and how much was cut between them: the end of an error often says
-    more than its beginning."""
+    """The text, or its beginning and end with the number of characters cut between them. The end of an error is
+    often the most useful part."""
     if len(text) <= limit:
         return text
     head = max(0, limit) * 3 // 4
@@ -53,7 +54,7 @@ def cut_middle(text: str, limit: int) -> str:
 
 
 def print_error(text: object, *, prefix: str = "trace-guard: ") -> None:
-    """Write one line to stderr. A stderr that is closed or missing is passed over."""
+    """Write one line to stderr, unless stderr is closed or missing."""
     stream = sys.stderr
     if stream is not None:
         with contextlib.suppress(OSError, ValueError):
@@ -63,18 +64,19 @@ def print_error(text: object, *, prefix: str = "trace-guard: ") -> None:
 def _clean(text: object) -> str:
     try:
         text = text if isinstance(text, str) else str(text)
-    except Exception as error:  # noqa: BLE001 - an exception of the user's may do anything when it is asked for its text
+    except Exception as error:  # noqa: BLE001 - a user's exception may raise anything from __str__
         return f"<{type(error).__name__} when read>"
     return without_credentials(_beginning(text))
 
 
 def without_credentials(text: str) -> str:
-    """The text without the credentials that are recognised in it."""
+    """The text without recognisable credentials."""
     return redact_keys(redact_schemes(redact_userinfo(redact_named(without_known_keys(text), is_secret_key))))
 
 
 def _beginning(text: str) -> str:
-    """What is read of a text. A word that does not end there is left out, as it may be a part of a credential."""
+    """The part of the text that is read. A word that continues beyond it is left out, as it may be part of a
+    credential."""
     if len(text) <= _MOST_READ:
         return text
     head = text[:_MOST_READ]

@@ -42,18 +42,18 @@ ANYWHERE = frozenset({
     "mfa code", "saml assertion", "saml response", "secret binary", "secret string", "set cookie",
     "signing cert url", "subscribe url", "unsubscribe url",
 })
-"""Names that make any key secret which contains them, unless a word of ``_DESCRIBING`` follows."""
+"""Names that make every key secret that contains them, unless a word of ``_DESCRIBING`` follows."""
 
 AT_THE_END = frozenset({
     "authorization", "cookie", "cookies", "credential", "credentials", "jwt", "otp", "secret", "secrets", "sig",
     "signature", "token",
 })
-"""Names that make a key secret which ends in them."""
+"""Names that make every key secret that ends in them."""
 
 SECRETS = frozenset(name.replace(" ", "_") for name in ANYWHERE | AT_THE_END)
-"""The built-in names, as they are documented."""
+"""The built-in names in their documented form."""
 
-# What follows a name in a key that says something about the secret: ``access_token_expires_in``, ``api_key_id``.
+# Words after a name that describe the secret without containing it: ``access_token_expires_in``, ``api_key_id``.
 _DESCRIBING = frozenset((
     "age", "alg", "algorithm", "arn", "at", "attempts", "budget", "changed", "configured", "count", "counts",
     "created", "details", "enabled", "disabled", "endpoint", "exists", "expiration", "expire", "expired", "expires",
@@ -63,12 +63,12 @@ _DESCRIBING = frozenset((
     "scopes", "set", "size", "source", "state", "status", "strength", "ttl", "type", "types", "updated", "uri", "url",
     "usage", "used", "valid", "version",
 ))
-# What may follow a name in a key that still holds the secret: ``token_value``, ``secretText``.
+# Words after a name in keys that hold the secret: ``token_value``, ``secretText``.
 _HOLDING = frozenset((
     "base64", "b64", "data", "encoded", "enc", "given", "hash", "header", "plain", "plaintext", "provided", "raw",
     "received", "text", "value", "values", "parameter", "param",
 ))
-# Tokens of a language model's vocabulary and of pages: ``eos_token``, ``cost_per_token``, ``nextToken``.
+# Words before ``token`` in keys of vocabulary and page tokens: ``eos_token``, ``cost_per_token``, ``nextToken``.
 _HARMLESS_TOKENS = frozenset((
     "begin", "bos", "cls", "continuation", "end", "eos", "first", "image", "last", "mask", "max", "min", "next",
     "pad", "page", "pagination", "per", "sep", "special", "start", "stop", "unk",
@@ -84,7 +84,7 @@ _LITERALS = re.compile(r"\[[^\]]*\]|[^a-z0-9]+")
 
 
 def words_of(key: str) -> list[str]:
-    """The words of a key, in small letters: ``["user", "access", "token"]`` for ``user%5BaccessToken%5D``."""
+    """The words of a key in lower case: ``["user", "access", "token"]`` for ``user%5BaccessToken%5D``."""
     if "%" in key:
         from urllib.parse import unquote_plus
 
@@ -97,12 +97,13 @@ def words_of(key: str) -> list[str]:
 
 
 class SecretKeys:
-    """The built-in names, with those that a user adds.
+    """The built-in names and the user's own.
 
     Args:
-        patterns: more names. A plain one matches keys that end in its words: ``ssn`` matches ``ssn``,
-            ``customer_ssn`` and ``customer[SSN]``. One with ``*``, ``?`` or ``[...]`` matches, as a whole, the words
-            of a key joined by ``_``: ``*_pin``, ``x-internal-*``.
+        patterns: more names. A plain name matches keys that end in its words: ``ssn`` matches ``ssn``, ``customer_ssn``
+            and
+            ``customer[SSN]``. A pattern with ``*``, ``?`` or ``[...]`` matches all words of a key, joined by ``_``:
+            ``*_pin``, ``x-internal-*``.
     """
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
@@ -118,16 +119,16 @@ class SecretKeys:
         self._wildcards = tuple(re.compile(fnmatch.translate(pattern)) for pattern in wildcards)
         every = self._anywhere | self._at_the_end
         self._joined = frozenset(name.replace(" ", "") for name in every)
-        # Short ones are ends of ordinary words: "idtoken" of "invalidtoken".
+        # Short names also end ordinary words: "idtoken" ends "invalidtoken".
         long_names = sorted(name for name in every if " " in name and name not in ("id token", "sas key"))
         self._joined_ends = ("password", "passwd", *(name.replace(" ", "") for name in long_names))
         self._longest = max(_LONGEST_NAME, *(name.count(" ") + 1 for name in every))
         self.signs = _signs(every, wildcards)
-        """Matches in any text that has a key which names a secret, in small letters; most texts have none."""
+        """Matches every lower-case text with a secret key. Most texts don't match, which saves a closer look."""
         self._cached: Callable[[str], bool] = functools.lru_cache(maxsize=2048)(lambda key: self._matches(key))
 
     def matches(self, key: str) -> bool:
-        """True for a key that names a secret. Of a long key the first and the last 128 characters count."""
+        """True for a key that names a secret. Only the first and last 128 characters of a long key count."""
         if len(key) > _LONGEST_KEY:
             key = f"{key[: _LONGEST_KEY // 2]} {key[-_LONGEST_KEY // 2 :]}"
         return self._cached(key)
@@ -143,14 +144,14 @@ class SecretKeys:
         return self.ends_in_name(words) or self._has_name(words)
 
     def ends_in_name(self, words: list[str]) -> bool:
-        """True if the last words are those of a name."""
+        """True if the last words are a secret name."""
         end = len(words)
         while end > 1 and (words[end - 1] in _HOLDING or _VERSION.match(words[end - 1])):
             end -= 1
         last = words[end - 1].rstrip("0123456789") or words[end - 1]
         if last == "token" and end > 1 and words[end - 2] in _HARMLESS_TOKENS:
             return False
-        # Joined, as changes of case may stand elsewhere: PassWord, AgentCore.
+        # Compared without separators, as the case may change within a word: PassWord, AgentCore.
         words = [*words[: end - 1], last]
         starts = range(max(0, end - self._longest - 1), end)
         return last.endswith(self._joined_ends) or any("".join(words[start:]) in self._joined for start in starts)
@@ -165,7 +166,8 @@ class SecretKeys:
 
 
 def _signs(names: Iterable[str], wildcards: Iterable[str]) -> re.Pattern[str]:
-    """Of each name one word, and of each pattern with wildcards its longest part without them."""
+    """A pattern that matches every text with a secret name: one word of each name, and the longest literal part of
+    each pattern."""
     signs: set[str] = {max(_LITERALS.split(pattern), key=len) for pattern in wildcards}
     for name in sorted(names, key=lambda name: name.count(" ")):
         words = name.split()
@@ -178,5 +180,5 @@ BUILT_IN = SecretKeys()
 
 
 def is_secret_key(key: str) -> bool:
-    """True for a key that names a secret by the built-in list alone."""
+    """True for a key that the built-in names match."""
     return BUILT_IN.matches(key)

@@ -1,13 +1,14 @@
-"""Replaces secrets within text, in time that grows with its length and not faster.
+"""Removes secrets from captured text in linear time.
 
-A secret in a text is found in one of two ways:
+A secret is found in one of two ways:
 
 - by its key: ``password=x``, ``"password": "x"``, ``Authorization: Bearer x``, ``('Cookie', 'x')``, ``token 'x'``, also
   with escaped quotes, as in JSON within JSON, and percent-encoded;
-- by its shape: ``Bearer`` with a token, JSON web tokens, keys with the prefix of a known provider, private keys in PEM,
-  and the password of a URL, or its user where tokens stand.
+- by its shape: ``Bearer`` with a token, JSON web tokens, keys with a known prefix, private keys in PEM, and the
+password
+  in a URL, or its user if the URL is of HTTP.
 
-A text with a secret that is neither named nor known by its shape is returned as it is.
+Other secrets are not found.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ __all__ = ["HOLDING", "NAMING", "TextRedactor"]
 NAMING = frozenset((
     "name", "key", "header", "field", "k", "parameterkey", "parametername", "attributename", "headername",
 ))
-"""Keys of objects that name what the object holds: ``{"name": "Authorization", "value": "..."}``."""
+"""Keys that hold the name in objects of name and value: ``{"name": "Authorization", "value": "..."}``."""
 HOLDING = frozenset((
     "value", "values", "val", "v", "parametervalue", "attributevalue", "headervalue", "stringvalue",
 ))
-"""Keys with what such an object holds."""
+"""Keys that hold the value in such objects."""
 
-# What stands between a key and its value. A quote alone does after a word: "invalid token 'abc'".
+# Separates a key from its value. After a word a quote is enough: "invalid token 'abc'".
 _SEPARATOR = re.compile(r"[=:,]|(?<=[\w\"'`])[ ](?=[\"'`])")
 _KEY_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.[]$%"
 _LONGEST_KEY = 96
@@ -43,7 +44,7 @@ _SPACE = re.compile(r"""(?:\s|\\{1,8}[nrt]|\+(?=[+"'\\\[{])){0,128}""")
 _SCHEME = re.compile(r"(?:Bearer|Basic|Digest|Negotiate|Token|ApiKey|Key|AWS4-HMAC-SHA256)[ ]{1,4}", re.IGNORECASE)
 _BARE_VALUE = re.compile(r"""(?:[^\s&,;"'`<>)\]}\\]+|\\+(?!["'\\]|u0026))+""")
 _LINE = re.compile(r"[^\r\n]*")
-# What stands before the value in {"name": "Authorization", "value": "..."}
+# The text before the value in {"name": "Authorization", "value": "..."}
 _NAMED = re.compile(
     rf"""(?<![A-Za-z])(?:{'|'.join(sorted(NAMING))})[\\"']{{0,8}}\s{{0,4}}[:=][\s+]{{0,8}}[\\"']{{0,8}}([\w.\-\[\]%]{{1,96}})
     [\\"']{{0,8}}\s{{0,4}}[,;\s][\s+]{{0,96}}[\\"']{{0,8}}\Z""",
@@ -53,11 +54,11 @@ _LONGEST_NAMED = 256
 _DECODINGS = 5
 _ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _HEADERS = frozenset(("authorization", "cookie", "cookies", "set cookie", "proxy authorization"))
-# One in so many separators the caller may stop the search.
+# may_go_on is called once per this many keys.
 _CHECKED_EVERY = 64
 
 _USER = r"[^\s/?#\"'<>@\\]"
-# Each pattern begins at a word's beginning and has bounded parts, so that no text is read twice.
+# Every pattern starts at a word boundary and has bounded parts, so no text is read twice.
 _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
     (("earer ", "asic ", "EARER ", "ASIC "), re.compile(
         r"(?P<kept>\b(?:Bearer|Basic)[ ]{1,4})(?=[A-Za-z._~+/-]{0,256}[\d=])[\w.~+/=-]{4,}", re.IGNORECASE)),
@@ -70,11 +71,11 @@ _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
 
 
 class TextRedactor:
-    """Replaces what keys name, and what is known by its shape.
+    """Redacts values of secret keys and secrets of known shape.
 
     Args:
         keys: the keys that name secrets.
-        query_keys: keys that name a secret only as parameters of a URL, in small letters.
+        query_keys: lower-case keys that name a secret only as parameters of a URL.
     """
 
     def __init__(self, keys: SecretKeys = BUILT_IN, query_keys: Collection[str] = ()) -> None:
@@ -85,11 +86,11 @@ class TextRedactor:
     def redact(
         self, text: str, may_go_on: Callable[[int], bool] = lambda steps: True, decodings: int = _DECODINGS
     ) -> str | None:
-        """The text without its secrets.
+        """The text without secrets.
 
         Args:
-            may_go_on: asked after every 64 keys; None is returned as soon as it says no.
-            decodings: how often percent-encoding is undone.
+            may_go_on: called after every 64 keys; if it returns False, the result is None.
+            decodings: how often percent-encoding may be undone.
         """
         found = self._by_key(text, may_go_on)
         if found is None:
@@ -101,7 +102,7 @@ class TextRedactor:
         if decodings > 0 and _ENCODED.search(found):
             if not may_go_on(found.count("%") // 4):
                 return None
-            # What is encoded as a whole, such as JSON in a form, is seen when it is decoded.
+            # Decoding reveals text that is encoded as a whole, such as JSON in a form.
             decoded = unquote_plus(found) if " " not in found else unquote(found)
             if decoded != found and (clean := self.redact(decoded, may_go_on, decodings - 1)) != decoded:
                 return clean
@@ -128,10 +129,10 @@ class TextRedactor:
         return "".join(kept)
 
     def _separators(self, text: str) -> Iterator[tuple[int, int]]:
-        """What may stand between a key and its value: separators shortly after what may be a key."""
+        """The separators that may stand between a secret key and its value."""
         lower = text.lower()
         if len(lower) != len(text):
-            lower = text.replace("\u0130", "i").lower()  # the one letter with a longer small form
+            lower = text.replace("\u0130", "i").lower()  # the only letter whose lower case is longer
         done = 0
         for sign in self._signs.finditer(lower):
             for separator in _SEPARATOR.finditer(text, max(done, sign.end()), sign.end() + _LONGEST_KEY):
@@ -139,7 +140,7 @@ class TextRedactor:
             done = max(done, sign.end() + _LONGEST_KEY)
 
     def _key_before(self, text: str, end: int, floor: int) -> tuple[str, int]:
-        """The key that ends before a separator, and where it begins."""
+        """The key before a separator, and where it begins."""
         before = text[max(floor, end - _LONGEST_KEY) : end].rstrip(" \t")
         end = max(floor, end - _LONGEST_KEY) + len(before)
         if before.endswith(('"', "'", "`")):
@@ -147,12 +148,12 @@ class TextRedactor:
         before = text[max(floor, end - _LONGEST_KEY) : end]
         key = before[len(before.rstrip(_KEY_CHARACTERS)) :]
         if key.startswith("u0026") and text[end - len(key) - 1 : end - len(key)] == "\\":
-            key = key[5:]  # JSON of .NET writes & as a backslash and u0026
+            key = key[5:]  # .NET writes & in JSON as a backslash and u0026
         return key, end - len(key)
 
     def _is_secret(self, text: str, key: str, begin: int, separator: str) -> bool:
         if separator == ",":
-            # Only of a pair: ["Authorization", "x"]
+            # A comma separates only a pair: ["Authorization", "x"]
             quote = text[begin - 1 : begin]
             before = text[max(0, begin - _MOST_SPACE) : max(0, begin - 1)].rstrip(_SPACE_BEFORE_KEY)
             if quote not in ('"', "'") or not before.endswith(("[", "(")):
@@ -166,15 +167,15 @@ class TextRedactor:
             return text[begin - 1 : begin] in ("?", "&", ";") or text[max(0, begin - 5) : begin] == "u0026"
         if text[begin - 1 : begin] != " " or separator == ",":
             return False
-        # Words of a sentence: "API key provided: x"
+        # The words before a separator in a sentence: "API key provided: x"
         before = text[max(0, begin - 40) : begin]
         before = before[len(before.rstrip(_KEY_CHARACTERS + " ")) :]
         return self._keys.ends_in_name(words_of(f"{before}{key}"))
 
     def _value_after(self, text: str, key: str, start: int, *, is_quoted: bool) -> tuple[int, int]:
-        """Where the value of a key begins and ends; with its quotes."""
+        """Where the value of a key begins and ends, including its quotes."""
         if text[start : start + 1] == ">":
-            start += 1  # of =>
+            start += 1  # the rest of =>
         start = _end(_SPACE, text, start)
         quote = _QUOTE.match(text, start)
         if quote is not None:
@@ -194,7 +195,7 @@ def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
 
 
 def _end_of_string(text: str, quote: re.Match[str]) -> int:
-    """The end of a string: a quote with as many backslashes before it as the first one has, or the text's end."""
+    """Where the string ends: at a quote with as many backslashes as the first one, or at the end of the text."""
     escape, mark = quote[1], quote[2]
     at = text.find(mark, quote.end())
     while at >= 0:

@@ -12,14 +12,14 @@ _WORD = re.compile(r"""[^\s"'`<>]+""")
 _SCHEME_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-"
 _LONGEST_SCHEME = 31
 _HOST_AND_PATH = re.compile(r"[^:/?#@]*(:\d*)?[/?#]")
-# Where a URL names a user that is nobody's secret.
+# Schemes whose user names are not secret.
 _NAMED_USERS = ("ssh", "sftp", "ftp", "rsync")
 _ENCODED_URL = re.compile(r"%3A%2F%2F", re.IGNORECASE)
 
 
 def redact_userinfo(text: str) -> str:
     """The text without passwords and tokens before the host of a URL, or before a host without a scheme. A password
-    may hold any of ``:/@``: it ends at the last ``@`` of the word."""
+    may contain ``:/@``; it ends at the last ``@`` of the word."""
     if "@" not in text and "%40" not in text:
         return text
     return _WORD.sub(lambda found: _redact_word(found[0]), text)
@@ -41,7 +41,7 @@ def _redact_url(word: str, last: int) -> str:
     at = word.find("://")
     if at < 0 or at > last:
         user, colon, password = word[:last].partition(":")
-        is_digest = word.startswith("sha256:", last + 1)  # of a container image
+        is_digest = word.startswith("sha256:", last + 1)  # the digest of a container image
         return f"{user}:{REDACTED}{word[last:]}" if user and colon and password and not is_digest else word
     while 0 <= at < last:
         start = at + 3
@@ -57,7 +57,7 @@ def _redact_user(word: str, at: int, start: int, last: int) -> str:
     scheme = before[len(before.rstrip(_SCHEME_LETTERS)) :].lower()
     name, colon, _ = word[start:last].partition(":")
     if scheme.endswith(("http", "https")) or not (colon or scheme.endswith(_NAMED_USERS)):
-        return word[:start] + REDACTED + word[last:]  # tokens stand where others have a name
+        return word[:start] + REDACTED + word[last:]  # tokens are often given as the user name
     return f"{word[:start]}{name}:{REDACTED}{word[last:]}" if colon else word
 
 
