@@ -1,4 +1,4 @@
-"""Fixtures of these tests: function apps in Microsoft's own runtime, in processes of their own."""
+"""Fixtures of these tests: function apps in Microsoft's own runtime, in separate processes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from fixtures import *  # noqa: F403
 
 @pytest.fixture(scope="module")
 def deploy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployments]:
-    """Makes deployments for the tests of a module; a fault of ours in any of their workers is an error."""
+    """Makes deployments for the tests of a module. A fault of ours in any of their workers is an error."""
     with Deployments(tmp_path_factory.mktemp("azure")) as deployments:
         yield deployments

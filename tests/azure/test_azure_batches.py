@@ -57,7 +57,7 @@ def run(function: Callable[..., Any], given: Any) -> Any:
 
 
 def tree(rows: Rows) -> dict[str, list[str]]:
-    """The inputs or names below each message, in order."""
+    """The inputs or names of the spans below each message, in order."""
     children = sorted((row for row in rows if row["span_parents"]), key=lambda row: row["metrics"]["start"])
     names = {row["span_id"]: row["input"] for row in children if row["span_attributes"]["name"] in ("message", "one")}
     found: dict[str, list[str]] = {name: [] for name in names.values()}
@@ -116,7 +116,7 @@ LOOPS = [loop, async_loop, second_loop, generator, threads]
 
 @pytest.mark.parametrize("function", LOOPS)
 def test_a_guarded_loop(guard: Guard, backend: MemoryBackend, function: Any) -> None:
-    """Each message of a guarded loop has a span with its ids, wherever the loop is; the batch is left as it is."""
+    """Each message of a guarded loop has a span with its ids, wherever the loop is, and the batch is unchanged."""
     given, seen = messages("a", "b"), []
 
     async def keeps(given: Any) -> None:
@@ -152,7 +152,7 @@ def test_an_exception_in_a_loop(guard: Guard, backend: MemoryBackend, function: 
     messages("a", "b"), func.DocumentList([func.Document({"id": "d1"}), func.Document({"id": "d2"})]),
 ])
 def test_a_plain_loop_is_left_alone(guard: Guard, backend: MemoryBackend, given: Any) -> None:
-    """A function gets the very batch that the worker passes, and a loop that is not guarded has no spans."""
+    """A function gets the same batch object that the worker passes, and a plain loop has no spans."""
     seen: list[Any] = []
 
     @guard_handler(guard=guard)
@@ -167,7 +167,8 @@ def test_a_plain_loop_is_left_alone(guard: Guard, backend: MemoryBackend, given:
 
 
 def test_documents_and_events(guard: Guard, backend: MemoryBackend) -> None:
-    """Documents and events have their own ids and trace contexts, also where each event has those of the batch."""
+    """Documents and events have their own ids and trace contexts, also if each event has the metadata of the whole
+    batch."""
     carrier = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
     metadata = {
         "SystemPropertiesArray": json.dumps([{"SequenceNumber": 7}, {"SequenceNumber": 8}]),
@@ -191,7 +192,7 @@ def test_documents_and_events(guard: Guard, backend: MemoryBackend) -> None:
 
 
 class EventHubEvent:
-    """As the worker makes those of a batch: each with the metadata of all."""
+    """An event of a batch as the worker makes it, with the metadata of all events."""
 
     def __init__(self, sequence_number: int, metadata: dict[str, str]) -> None:
         self.sequence_number = sequence_number

@@ -33,7 +33,7 @@ def guard(backend: MemoryBackend, tmp_path: Path) -> Iterator[Guard]:
 
 
 def binding(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Checks what it is called with against the signature, as decorators that validate do."""
+    """Checks its arguments against the signature, as validating decorators do."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -72,7 +72,7 @@ async def ask_async(req: func.HttpRequest) -> str:
 
 
 def called(indexed: Any, name: str, request: func.HttpRequest = REQUEST) -> Any:
-    """Call it as the worker does: with the context if its signature has one."""
+    """Call the function as the worker does: with the context if its signature has it."""
     function = indexed.get_user_function()
     context = SimpleNamespace(
         invocation_id=f"id of {name}", function_name=name, function_directory="/nowhere", trace_context=None,
@@ -88,8 +88,8 @@ def called(indexed: Any, name: str, request: func.HttpRequest = REQUEST) -> Any:
 def test_a_decorator_between_never_sees_the_context(
     guard: Guard, backend: MemoryBackend, between: Any, function: Any, by_app: bool
 ) -> None:
-    """A decorator that checks or names its parameters is called as without the guard, whose trace still has what the
-    worker says of the invocation."""
+    """A decorator that checks or names its parameters is called as without the guard, and the trace still has the
+    worker's metadata of the invocation."""
     app = func.FunctionApp()
     app.route(route="ask")(between(function) if by_app else between(guard_handler(guard=guard)(function)))
     if by_app:
@@ -104,8 +104,8 @@ def test_a_decorator_between_never_sees_the_context(
     assert root["metadata"]["azure.functions.retry.count"] == 1
 
 
-def test_what_it_raises_passes_through(guard: Guard, backend: MemoryBackend) -> None:
-    """What the function raises comes out of the decorators around it, and the next call has nothing of this one."""
+def test_an_exception_passes_through(guard: Guard, backend: MemoryBackend) -> None:
+    """An exception of the function leaves the decorators around it, and the next call is not affected."""
     app = func.FunctionApp()
     app.route(route="ask")(binding(guard_handler(guard=guard)(ask)))
     (indexed,) = app.get_functions()
@@ -119,7 +119,7 @@ def test_what_it_raises_passes_through(guard: Guard, backend: MemoryBackend) -> 
 
 
 def test_one_function_under_two_names(guard: Guard, backend: MemoryBackend) -> None:
-    """Each registration of a function that has several is told with what is declared of that one."""
+    """Each registration of a function is described by its own declaration."""
     app = func.FunctionApp()
     guarded = guard_handler(guard=guard)(ask)
     app.function_name("one")(app.route(route="orders/{id}")(guarded))

@@ -1,4 +1,4 @@
-"""What is captured of bodies and results: no keys of Azure's in URLs, and no pieces of what is no text."""
+"""Captured bodies and results: no Azure keys from URLs, and no fragments of binary data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trace_guard.payload import CUT
 from trace_guard_azure import guard_handler, guard_record
 from trace_guard_azure.triggers.reading import content_of
 
-# What an HTTP starter of durable functions answers with, and a link to a blob.
+# The response of a durable function's HTTP starter, and a link to a blob.
 URLS = {
     "statusQueryGetUri": "https://shop/runtime/webhooks/durabletask/instances/7?taskHub=h&connection=S&code=SECRET1==",
     "blob": "https://shop.blob.core.windows.net/a/b?sv=2024&sig=SECRET2%2B%3D&se=2026",
@@ -44,8 +44,8 @@ def message(body: bytes) -> Any:
 
 
 def test_no_key_in_a_url_is_captured(guard: Guard, backend: MemoryBackend) -> None:
-    """Keys of functions and of extensions, and signatures of storage, stand neither in inputs nor in outputs, whatever
-    has the URL; and what else is called a code stays."""
+    """Function keys, extension keys and storage signatures in URLs appear neither in inputs nor in outputs. Other
+    values named ``code`` are kept."""
 
     @guard_handler(guard=guard)
     def start(req: func.HttpRequest) -> func.HttpResponse:
@@ -72,8 +72,8 @@ def test_no_key_in_a_url_is_captured(guard: Guard, backend: MemoryBackend) -> No
     assert backend.rows()[0]["output"]["body"]["code"] == 404
 
 
-def test_long_bodies_that_are_no_text(guard: Guard, backend: MemoryBackend) -> None:
-    """Of a body that is no text its size stands in the trace, however long it is."""
+def test_binary_bodies_are_logged_by_size(guard: Guard, backend: MemoryBackend) -> None:
+    """Only the size of a binary body is logged, however long it is."""
 
     @guard_handler(guard=guard)
     def store(req: func.HttpRequest) -> func.HttpResponse:
@@ -91,12 +91,12 @@ def test_long_bodies_that_are_no_text(guard: Guard, backend: MemoryBackend) -> N
 
 
 @pytest.mark.parametrize(("body", "shown"), [
-    ("é".encode() * 4, f"éé {CUT}"),  # through the middle of the third
+    ("é".encode() * 4, f"éé {CUT}"),  # in the middle of the third character
     (b"a\xc3", "<2 bytes>"),
     (b"\xff" * 9, "<9 bytes>"),
     ("é".encode() * 2, "éé"),
     (b"[1]", [1]),
 ])
 def test_a_body_is_cut_between_characters(body: bytes, shown: Any) -> None:
-    """Text is cut where a character ends, and says that it was cut; half a character makes a whole body no text."""
+    """Text is cut at the end of a character and marked as cut. A body that ends in half a character is binary."""
     assert content_of(body, 5) == shown

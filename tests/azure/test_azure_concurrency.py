@@ -1,4 +1,4 @@
-"""Many invocations at once, on the worker's threads and on its loop."""
+"""Many concurrent invocations on the worker's threads and on its loop."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ TOGETHER = 20
 
 
 @pytest.mark.parametrize("function", ["together", "together_async"])
-def test_none_is_mixed_up(deploy: Deployments, function: str) -> None:
-    """Of twenty invocations that run at the same time each has its own trace, with its own spans and no others, and a
-    span left open is closed with its own."""
+def test_traces_do_not_mix(deploy: Deployments, function: str) -> None:
+    """Each of twenty concurrent invocations has its own trace with only its own spans, and an open span is closed
+    with its own trace."""
     app = deploy("azure_http", PYTHON_THREADPOOL_THREAD_COUNT=str(TOGETHER))
     app.server.clear()
     app.host.start()

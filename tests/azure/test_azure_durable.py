@@ -1,4 +1,4 @@
-"""Durable functions: activities are guarded, and what is replayed is left alone."""
+"""Durable functions: activities are guarded, and replayed functions are not."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ ENTITY = {
 }
 
 
-def test_the_host_is_told_the_same(deploy: Deployments) -> None:
-    """The metadata of a durable app is what it is without the guard."""
+def test_the_metadata_is_unchanged(deploy: Deployments) -> None:
+    """The metadata of a durable app is the same as without the guard."""
     guarded, plain = deploy("azure_durable").host.start(), deploy("azure_durable", GUARDED="no").host.start()
     assert set(plain.functions) == {"start", "orchestrate", "work", "counter"}
     assert guarded.functions == plain.functions
 
 
-def test_what_is_replayed_makes_no_trace(deploy: Deployments) -> None:
-    """An orchestrator and an entity answer as without the guard, and nothing is traced of them."""
+def test_replayed_functions_are_not_traced(deploy: Deployments) -> None:
+    """An orchestrator and an entity answer as without the guard and are not traced."""
     answers = []
     for env in ({}, {"GUARDED": "no"}):
         app = deploy("azure_durable", **env)
@@ -49,7 +49,7 @@ def test_what_is_replayed_makes_no_trace(deploy: Deployments) -> None:
 
 
 def _lasting(value: object) -> object:
-    """Without when it ran, and how long it took."""
+    """The span without its times."""
     state = json.loads(value) if isinstance(value, str) else value
     assert isinstance(state, dict)
     for result in state.get("results", ()):
@@ -59,7 +59,7 @@ def _lasting(value: object) -> object:
 
 
 def test_an_activity_is_guarded(deploy: Deployments) -> None:
-    """Each run of an activity is one trace, an error of it too."""
+    """Each run of an activity is a trace, also if it fails."""
     app = deploy("azure_durable")
     answer, rows = app.invoke("work", ({"json": '"seven"'}, {}))
     assert "done seven" in str(answer.value)
@@ -71,7 +71,7 @@ def test_an_activity_is_guarded(deploy: Deployments) -> None:
 
 
 def test_a_client_is_guarded(deploy: Deployments) -> None:
-    """A function that has a durable client gets it, and is one trace."""
+    """A function with a durable client gets the client and is a trace."""
     client = {"client": {"string": json.dumps({
         "taskHubName": "h", "creationUrls": {}, "managementUrls": {}, "baseUrl": "http://127.0.0.1:9",
         "rpcBaseUrl": "http://127.0.0.1:9", "requiredQueryStringParameters": "", "maxGrpcMessageSizeInBytes": 1,

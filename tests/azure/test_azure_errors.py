@@ -1,4 +1,4 @@
-"""What the decorators can't work on is said at import, and how to mend it."""
+"""The decorators refuse unsuitable objects at import, with a message that says what to do."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ WRONG = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_what_the_worker_can_not_call_is_refused(kind: str) -> None:
-    """What the worker would refuse, or would never run as a trace, raises with a message that says what would do."""
+def test_unsuitable_objects_are_refused(kind: str) -> None:
+    """An object that the worker refuses or that can't be traced raises, with a message that says what to do."""
     wrong, message = WRONG[kind]
     if kind == "result of a call":
         wrong = plain(func.HttpRequest("GET", "/", body=b""))  # type: ignore[assignment]
@@ -61,8 +61,8 @@ def test_what_the_worker_can_not_call_is_refused(kind: str) -> None:
     ("orchestrationTrigger", "ask is a durable orchestrator.*guard its activities"),
     ("entityTrigger", "ask is a durable entity.*guard its activities"),
 ])
-def test_what_is_replayed_is_refused(kind: str, message: str) -> None:
-    """Above a durable orchestrator's or entity's trigger the decorator raises, and says to guard the activities."""
+def test_replayed_functions_are_refused(kind: str, message: str) -> None:
+    """Above the trigger of a durable orchestrator or entity, the decorator raises and says to guard the activities."""
     app = func.FunctionApp()
 
     def ask(context: Any) -> None: ...
@@ -72,7 +72,7 @@ def test_what_is_replayed_is_refused(kind: str, message: str) -> None:
 
 
 def test_a_generator_within_a_builder_is_refused() -> None:
-    """Above a decorator that knows no trigger yet, a generator is refused all the same."""
+    """Above a decorator without a trigger, a generator is refused too."""
     with pytest.raises(TypeError, match="guard its activities"):
         guard_handler(func.FunctionApp().function_name("orchestrator")(orchestrator))
 
@@ -84,8 +84,8 @@ def test_a_generator_within_a_builder_is_refused() -> None:
     (func.FunctionApp, "guard_app is for a FunctionApp, and not for"),
     (None, "guard_app is for a FunctionApp, and not for None"),
 ])
-def test_what_is_no_app_is_refused(wrong: Any, message: str) -> None:
-    """guard_app raises for what is no app, and says what to use instead."""
+def test_objects_that_are_no_app_are_refused(wrong: Any, message: str) -> None:
+    """guard_app raises for any object that is not an app, and says what to use instead."""
     with pytest.raises(TypeError, match=message):
         guard_app(wrong)
 
@@ -96,7 +96,7 @@ def test_what_is_no_app_is_refused(wrong: Any, message: str) -> None:
     (lambda: guard_handler(nonsense=1), TypeError, "nonsense"),  # type: ignore[call-overload]
 ])
 def test_a_bad_keyword_is_refused_at_import(use: Callable[[], Any], error: type[Exception], message: str) -> None:
-    """A keyword that is not accepted raises before any invocation, whatever the environment says."""
+    """An invalid keyword raises before any invocation, whatever the environment."""
     with pytest.raises(error, match=message):
         use()
 
@@ -104,7 +104,7 @@ def test_a_bad_keyword_is_refused_at_import(use: Callable[[], Any], error: type[
 def test_a_bad_variable_leaves_the_app_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A variable that is not accepted is reported at the first invocation, and the function runs unguarded."""
+    """An invalid variable is reported at the first invocation, and the function runs unguarded."""
     monkeypatch.setattr("trace_guard.guard._default", None)
     monkeypatch.setenv("TRACE_GUARD_RESERVE", "soon")
     guarded = guard_handler(plain)
@@ -124,8 +124,8 @@ async def coroutine(req: func.HttpRequest) -> func.HttpResponse:
 @pytest.mark.parametrize("function", [plain, coroutine])
 @pytest.mark.parametrize("order", ["below", "above", "both", "app"])
 def test_the_worker_finds_the_users_own_function(function: Callable[..., Any], order: str) -> None:
-    """In each order the worker reads name, kind, annotations, file and parameters of the user's function, and the
-    context is asked for beside them."""
+    """In each order of decorators, the worker reads name, kind, annotations, file and parameters of the user's
+    function, and the context is added to the parameters."""
     app = func.FunctionApp()
     below = guard_handler(function) if order in ("below", "both") else function
     builder = route(app)(below)
@@ -146,7 +146,7 @@ def test_the_worker_finds_the_users_own_function(function: Callable[..., Any], o
 
 
 def test_a_declared_context_is_the_functions_own() -> None:
-    """A function that declares a parameter `context`, as the context or as a binding, keeps it as it is."""
+    """A function with a parameter `context`, as the context or as a binding, gets it unchanged."""
     app = func.FunctionApp()
 
     @app.generic_trigger(arg_name="context", type="activityTrigger")
@@ -161,7 +161,7 @@ def test_a_declared_context_is_the_functions_own() -> None:
 
 
 def test_a_strict_decorator_between_is_called_as_before() -> None:
-    """A decorator that names its parameters has the context around it, and is called without it."""
+    """A decorator with named parameters is called without the context, which a wrapper around it takes."""
     app = func.FunctionApp()
 
     def strict(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -187,8 +187,8 @@ def test_a_strict_decorator_between_is_called_as_before() -> None:
     assert parameters == [["req", "context"], ["req", "context"]]
 
 
-def test_a_guarded_app_leaves_what_is_replayed_alone() -> None:
-    """guard_app guards activities and functions registered later, and neither orchestrators nor entities."""
+def test_a_guarded_app_does_not_guard_replayed_functions() -> None:
+    """guard_app guards activities and functions that are registered later, but not orchestrators and entities."""
     app = func.FunctionApp()
     guard_app(app)
     blueprint = func.Blueprint()

@@ -1,4 +1,4 @@
-"""The example of an app, in Microsoft's own runtime."""
+"""The example app, in Microsoft's own runtime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "azure_functions"
 
 @pytest.fixture
 def app(deploy: Deployments) -> Deployment:
-    # The example names its project itself.
+    # The example sets its project itself.
     return deploy("azure_functions", folder=EXAMPLE, TRACE_GUARD_PROJECT_ID="")
 
 
@@ -29,7 +29,7 @@ def question(text: str | None) -> Any:
 
 
 def trace(app: Deployment) -> tuple[TraceSummary, list[tuple[str, str | None, int]]]:
-    """The one trace that has arrived, and the tree of its spans."""
+    """The only trace that has arrived, and the tree of its spans."""
     rows = app.server.span_rows()
     (found,) = summarize(rows, {app.server.add_project("support-bot"): "support-bot"})
     return found, [(span.name, span.type, span.depth) for span in spans_of(rows, found.root_span_id)]
@@ -45,21 +45,21 @@ def test_an_answer(app: Deployment) -> None:
 
 
 def test_an_exception(app: Deployment) -> None:
-    """What the function raises reaches the host, and stands with its traceback in the trace."""
+    """An exception of the function reaches the host, and is recorded with its traceback in the trace."""
     answer, rows = app.invoke("ask", question("Where is order 1043?"))
     assert answer.error == "KeyError: '1043'"
     assert trace(app)[0].outcome == "error"
     assert root_of(rows)["error"].rstrip().endswith("KeyError: '1043'")
 
 
-def test_a_question_that_is_none(app: Deployment) -> None:
-    """A request that the function refuses is no error of its own."""
+def test_a_request_without_a_question(app: Deployment) -> None:
+    """A request that the function refuses is not an error of the function."""
     assert app.invoke("ask", question(None))[0].value["status"] == 400
     assert trace(app)[0].outcome == "ok"
 
 
 def test_a_ticket(app: Deployment) -> None:
-    """A message of the queue is sorted, and its trace says so; one that can't be is an error for the host too."""
+    """A message of the queue is sorted and traced. A message that can't be sorted is an error for the host too."""
     answer, _ = app.invoke("sort_ticket", triggers.queue('{"ticket": 7, "text": "Where is my invoice?"}'))
     assert json.loads(answer.outputs["sorted_ticket"]) == {"ticket": 7, "team": "billing"}
     found, tree = trace(app)
@@ -69,7 +69,7 @@ def test_a_ticket(app: Deployment) -> None:
 
 
 def test_without_a_key(deploy: Deployments) -> None:
-    """Without a key the app works as well, and its traces are in the local store."""
+    """Without a key the app works too, and its traces are in the local store."""
     app = deploy("azure_functions", folder=EXAMPLE, BRAINTRUST_API_KEY="")
     assert app.host.start().invoke("ask", question("Where is order 1042?")).value["status"] == 200
     (found,) = LocalStore(app.directory / "traces.db").traces()

@@ -1,4 +1,4 @@
-"""Faults of the guard itself, which are nobody else's business."""
+"""Faults of the guard itself, which must not affect user code."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ STEPS = [
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_fault_of_ours_stays_ours(deploy: Deployments, step: str) -> None:
-    """Whichever step of the guard raises, functions get what they are due, return what they return, and raise what they
-    raise; the fault is said in the log."""
+    """If any step of the guard raises, functions get their arguments, return and raise as usual, and the fault is
+    logged."""
     app = deploy("azure_faults", breaks=True)
     host = app.host.start()
     assert host.invoke("break_step", triggers.generic(step)).error == ""

@@ -1,4 +1,4 @@
-"""What the host takes in ``host.json``."""
+"""The values that the host accepts in ``host.json``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trace_guard_azure import timeouts
     ('{"functionTimeout": "00:02:00", "logging": {"levels": ["a", "b",], },}', 120),
     ('{"x": "a,]", /* , */ "functionTimeout": "00:01:00.5" // ,}\n,}', 60.5),
 ])
-def test_the_hosts_json(tmp_path: Path, text: str, seconds: float | None) -> None:
-    """A timeout is read as the host reads it: without a bound also as a number, and from JSON with comments and with
-    commas at the end."""
+def test_host_json_is_read_as_the_host_reads_it(tmp_path: Path, text: str, seconds: float | None) -> None:
+    """A timeout is read as the host reads it: no limit also as a number, and from JSON with comments and trailing
+    commas."""
     (tmp_path / "host.json").write_text(text, encoding="utf-8")
     assert timeouts._host_seconds(str(tmp_path), "") == seconds

@@ -1,4 +1,4 @@
-"""HTTP functions: their responses, their errors, and whose trace they belong to."""
+"""HTTP functions: their responses, their errors, and their parents."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ pytestmark = needs_runtime
 def test_a_response_judges_the_invocation(
     deploy: Deployments, function: str, query: dict[str, str], status: int, outcome: str
 ) -> None:
-    """A response reaches the client as it is, in every form that a function can give it; from 500 on its trace is an
-    error."""
+    """A response in any form reaches the client unchanged, and a status from 500 on makes its trace an error."""
     answer, rows = deploy("azure_http").invoke(function, triggers.http(query=query))
     response = answer.value or answer.outputs.get("response")
     assert response is None or response == "just text" or response["status"] == status
@@ -44,14 +43,14 @@ def test_a_response_judges_the_invocation(
 
 
 def test_no_response_is_an_error(deploy: Deployments) -> None:
-    """A function that returns nothing for a request fails with the worker's own words, and its trace is an error."""
+    """A function that returns nothing for a request fails with the worker's own message, and its trace is an error."""
     answer, rows = deploy("azure_http").invoke("nothing", triggers.http())
     assert "unable to encode outgoing TypedData" in answer.error
     assert outcome_of(root_of(rows)) == "error"
 
 
-def test_what_is_logged_of_a_request(deploy: Deployments) -> None:
-    """The request and the response stand on the root, without what is secret."""
+def test_the_request_and_response_are_logged(deploy: Deployments) -> None:
+    """The request and the response are logged on the root, without secrets."""
     fired = triggers.http(
         "POST", "https://shop.azurewebsites.net/api/ask/7?fast=yes&code=the-function-key", query={
             "fast": "yes", "token": "t0psecret"}, route={"order": "7"}, body={"q": "?", "password": "t0psecret"},
@@ -70,7 +69,7 @@ def test_what_is_logged_of_a_request(deploy: Deployments) -> None:
 
 @pytest.mark.parametrize("function", ["http", "http_async"])
 def test_an_error_reaches_the_host(deploy: Deployments, function: str) -> None:
-    """What an HTTP function raises reaches the host, with the function's frames, and its trace."""
+    """An exception of an HTTP function reaches the host, with the function's frames, and its trace."""
     answer, rows = deploy("azure_triggers").invoke(function, triggers.http("POST", route={"order": "7"}, body="raise"))
     assert (answer.ok, answer.error) == (False, "LookupError: no such order")
     assert f"in {function}" in answer.stack
@@ -79,7 +78,7 @@ def test_an_error_reaches_the_host(deploy: Deployments, function: str) -> None:
 
 @pytest.fixture
 def caller() -> dict[str, Any]:
-    """A span of somebody who calls, and the headers that say so."""
+    """A caller's span, and the headers that name it."""
     guard = Guard(backend=MemoryBackend(), project_id=PROJECT_ID)
     try:
         with guard.invocation("caller") as invocation:
@@ -92,7 +91,7 @@ def caller() -> dict[str, Any]:
 
 
 def test_a_caller_in_braintrust_is_the_parent(deploy: Deployments, caller: dict[str, Any]) -> None:
-    """A request whose headers name a span of Braintrust has its trace below that span."""
+    """A request whose headers name a Braintrust span has its trace below that span."""
     _, rows = deploy("azure_http").invoke("text", triggers.http(headers=caller["headers"]))
     (row,) = rows
     assert (row["span_parents"], row["root_span_id"]) == ([caller["span"]], caller["root"])
@@ -100,7 +99,7 @@ def test_a_caller_in_braintrust_is_the_parent(deploy: Deployments, caller: dict[
 
 @pytest.mark.parametrize("kind", ["service_bus", "event_hub"])
 def test_a_sender_in_braintrust_is_the_parent(deploy: Deployments, caller: dict[str, Any], kind: str) -> None:
-    """A message whose properties name a span of Braintrust has its trace below that span."""
+    """A message whose properties name a Braintrust span has its trace below that span."""
     fired = getattr(triggers, kind)("one", properties=caller["headers"])
     (row,) = deploy("azure_triggers").invoke(kind, fired)[1]
     assert (row["span_parents"], row["root_span_id"]) == ([caller["span"]], caller["root"])
@@ -108,7 +107,7 @@ def test_a_sender_in_braintrust_is_the_parent(deploy: Deployments, caller: dict[
 
 @pytest.mark.parametrize("by_host", [False, True], ids=["headers", "host"])
 def test_another_tracer_is_no_parent(deploy: Deployments, by_host: bool) -> None:
-    """A traceparent without Braintrust's baggage, of a client's or the host's, is kept as metadata alone."""
+    """A client's or the host's traceparent without Braintrust's baggage is recorded as metadata only."""
     carrier = f"00-{'a' * 32}-{'b' * 16}-01"
     trace = {"trace_parent": carrier, "trace_state": "s=1", "attributes": {"OperationName": "ask"}}
     _, rows = deploy("azure_http").invoke(
@@ -126,8 +125,8 @@ def test_another_tracer_is_no_parent(deploy: Deployments, by_host: bool) -> None
         ("azure_wsgi", "orders/7", 201, "ok"),
     ],
 )
-def test_an_application_of_its_own(deploy: Deployments, app: str, path: str, status: int, outcome: str) -> None:
-    """An ASGI or WSGI application is guarded by one call: its responses go out, and each request is one trace."""
+def test_a_web_application(deploy: Deployments, app: str, path: str, status: int, outcome: str) -> None:
+    """An ASGI or WSGI application is guarded by one call: its responses are unchanged, and each request is a trace."""
     deployed = deploy(app)
     (function,) = deployed.host.start().functions
     answer, rows = deployed.invoke(
@@ -145,8 +144,8 @@ def test_an_application_of_its_own(deploy: Deployments, app: str, path: str, sta
     ("app", "path"), [("azure_asgi", "fails"), ("azure_wsgi", "fails"), ("azure_wsgi", "unavailable")]
 )
 def test_an_application_that_raises(deploy: Deployments, app: str, path: str) -> None:
-    """An error that leaves an application makes its trace one. So does a 5xx of a WSGI application: the SDK of Azure
-    raises it."""
+    """An exception that leaves an application makes its trace an error. So does a 5xx of a WSGI application, for
+    which Azure's SDK raises."""
     deployed = deploy(app)
     (function,) = deployed.host.start().functions
     answer, rows = deployed.invoke(function, triggers.http(url=f"https://shop.azurewebsites.net/api/{path}"))

@@ -1,4 +1,4 @@
-"""What the worker's indexer reads of a guarded app, and what the host is told of it."""
+"""The worker's indexing of a guarded app, and the metadata that it reports to the host."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ APP = Path(__file__).parent.parent / "functions" / "azure_triggers"
 A_QUEUE_MESSAGE = {"type": "QueueMessage", "body": "one"}
 
 
-def test_the_host_is_told_the_same(deploy: Deployments) -> None:
-    """The metadata of all functions is what it is without the guard: names, files, bindings, retries."""
+def test_the_metadata_is_unchanged(deploy: Deployments) -> None:
+    """The metadata of all functions is the same as without the guard: names, files, bindings, retries."""
     guarded, plain = deploy("azure_triggers").host.start(), deploy("azure_triggers", GUARDED="no").host.start()
     assert len(plain.functions) > 25
     assert guarded.functions == plain.functions
@@ -23,8 +23,8 @@ def test_the_host_is_told_the_same(deploy: Deployments) -> None:
 
 @pytest.mark.parametrize("function", ["above_the_trigger", "named-otherwise", "bound_as_context", "in_blueprint"])
 def test_a_guard_can_stand_anywhere(deploy: Deployments, function: str) -> None:
-    """A function runs and has its trace with the guard above its trigger, under another name, in a blueprint, and with
-    a binding called ``context``."""
+    """A function runs and is traced with the guard above its trigger, under another name, in a blueprint, and with a
+    binding called ``context``."""
     answer, rows = deploy("azure_triggers").invoke(function, triggers.queue("one"))
     assert answer.value == A_QUEUE_MESSAGE
     root = root_of(rows)
@@ -47,7 +47,7 @@ def test_the_context_is_given_as_declared(deploy: Deployments) -> None:
 
 
 def test_the_context_is_known_without_being_declared(deploy: Deployments) -> None:
-    """A function that knows nothing of the context is not given it, and its trace has the invocation's id and its
+    """A function that does not declare the context does not get it, and its trace has the invocation's id and
     retries."""
     answer, rows = deploy("azure_triggers").invoke(
         "retried", triggers.queue("one"), retry={"retry_count": 1, "max_retry_count": 3}
@@ -60,7 +60,7 @@ def test_the_context_is_known_without_being_declared(deploy: Deployments) -> Non
 
 
 def test_bindings_beside_the_trigger_work(deploy: Deployments) -> None:
-    """Inputs and outputs of other bindings pass the guard, and its keywords stand on the trace."""
+    """Inputs and outputs of other bindings pass the guard, whose keywords are on the trace."""
     answer, rows = deploy("azure_triggers").invoke(
         "with_other_bindings", triggers.queue("one"), more={"customer": {"string": "Ann"}}
     )
@@ -70,8 +70,8 @@ def test_bindings_beside_the_trigger_work(deploy: Deployments) -> None:
     assert root["metadata"]["team"] == "orders"
 
 
-def test_what_the_worker_refuses_stays_refused(deploy: Deployments) -> None:
-    """A result that no binding takes fails the invocation with the worker's own words, as without the guard."""
+def test_an_invalid_result_fails_as_without_the_guard(deploy: Deployments) -> None:
+    """A result that no binding accepts fails the invocation with the worker's own message, as without the guard."""
     errors = [
         deploy("azure_triggers", **env).host.start().invoke("returns_where_nothing_may", triggers.queue("one")).error
         for env in ({}, {"GUARDED": "no"})
@@ -81,9 +81,9 @@ def test_what_the_worker_refuses_stays_refused(deploy: Deployments) -> None:
 
 
 @pytest.mark.parametrize(("function", "name"), [("twice", "once"), ("late", "late")])
-def test_an_app_guards_what_comes_later(deploy: Deployments, function: str, name: str) -> None:
-    """A function that an app gets after it was guarded is guarded too, and one that has a guard of its own has one
-    trace, with that guard's keywords."""
+def test_an_app_guards_later_functions(deploy: Deployments, function: str, name: str) -> None:
+    """A function that is added after guard_app is guarded too. A function with a guard of its own has one trace,
+    with that guard's keywords."""
     answer, rows = deploy("azure_contract_app").invoke(function, triggers.queue("one"))
     assert answer.value == "one"
     (row,) = rows

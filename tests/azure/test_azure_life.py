@@ -1,4 +1,4 @@
-"""A worker's life: from placeholder to app, and its ends, all of them on the process itself."""
+"""The life of a worker process: from placeholder to app, and its ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ pytestmark = needs_runtime
 
 
 def test_a_placeholder_takes_the_settings_of_its_app(deploy: Deployments) -> None:
-    """A function that was guarded before the worker's environment was set has its traces where that says."""
+    """A function that is guarded before the worker's environment is set delivers to the destination of that
+    environment."""
     app = deploy("azure_placeholder", is_placeholder=True)
     app.host.start().specialize({**app.settings, "PYTHON_SCRIPT_FILE_NAME": "real_app.py"})
     assert not app.directory.exists()
@@ -31,8 +32,8 @@ def test_a_placeholder_takes_the_settings_of_its_app(deploy: Deployments) -> Non
     ids=["in a thread", "on the loop", "blocks the loop", "own handler"],
 )
 def test_sigterm_closes_and_delivers(deploy: Deployments, function: str, env: dict[str, str], status: int) -> None:
-    """A function in whose middle SIGTERM comes has its spans delivered as terminated before the worker is gone, which
-    ends as it does without the guard, by the app's own handler if there is one."""
+    """SIGTERM during a function closes its spans as terminated and delivers them. Then the worker ends as without
+    the guard, by the app's own handler if it has one."""
     for guarded in ("yes", "no"):
         app = deploy("azure_life", FUNCTION=function, GUARDED=guarded, **env)
         begun = app.host.start().begin(function, triggers.timer())
@@ -48,8 +49,8 @@ def test_sigterm_closes_and_delivers(deploy: Deployments, function: str, env: di
 
 @pytest.mark.parametrize("flush", ["before-response", "after-response"])
 def test_sigterm_between_invocations(deploy: Deployments, flush: str) -> None:
-    """SIGTERM while nothing runs ends the worker as without the guard, and what had not been delivered is, with its own
-    outcome."""
+    """SIGTERM between invocations ends the worker as without the guard, and remaining rows are delivered with their
+    own outcome."""
     app = deploy("azure_life", TRACE_GUARD_FLUSH=flush)
     assert app.host.start().invoke("returns", triggers.timer()).ok
     app.host.signal(signal.SIGTERM)
@@ -58,7 +59,7 @@ def test_sigterm_between_invocations(deploy: Deployments, flush: str) -> None:
 
 
 def test_a_killed_worker_is_recovered(deploy: Deployments) -> None:
-    """The spans that a killed worker left open are closed as abandoned at the next invocation on the same disk."""
+    """The next invocation on the same disk closes the spans of a killed worker as abandoned."""
     app = deploy("azure_life", KILLED="yes")
     begun = app.host.start().begin("waits", triggers.timer())
     until(lambda: "begun" in app.host.log)
@@ -83,8 +84,8 @@ def test_a_killed_worker_is_recovered(deploy: Deployments) -> None:
 def test_a_function_that_outlasts_its_timeout(
     deploy: Deployments, name: str, function: str, env: dict[str, str]
 ) -> None:
-    """Before the time is over that host.json or the variable gives a function, its trace is closed as timed out and
-    delivered; the kill that follows changes nothing of it."""
+    """Before the timeout from host.json or the variable, a function's trace is closed as timed out and delivered.
+    The kill that follows does not change it."""
     app = deploy(name, FUNCTION=function, **env)
     begun = app.host.start().begin(function, triggers.timer())
     until(lambda: function in named(app.server.span_rows()) and not app.server.open_spans())

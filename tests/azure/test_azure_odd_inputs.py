@@ -1,4 +1,4 @@
-"""Odd data from triggers: whatever it is, the guard makes no difference."""
+"""Odd data from triggers, for which the guard makes no difference."""
 
 from __future__ import annotations
 
@@ -82,8 +82,7 @@ ODD: dict[str, tuple[str, Any]] = {
 
 @pytest.mark.parametrize("case", ODD)
 def test_the_guard_makes_no_difference(deploy: Deployments, case: str) -> None:
-    """A function gets odd data as without the guard, and what it makes of it is one closed trace; the guard has no
-    trouble of its own with it."""
+    """A function gets odd data as without the guard, its result is a closed trace, and the guard logs no fault."""
     function, fired = ODD[case]
     plain, _ = deploy("azure_triggers", GUARDED="no").invoke(function, fired)
     app = deploy("azure_triggers")
@@ -91,6 +90,6 @@ def test_the_guard_makes_no_difference(deploy: Deployments, case: str) -> None:
     answer, rows = app.invoke(function, fired)
     assert (answer.ok, answer.value, answer.error) == (plain.ok, plain.value, plain.error)
     assert "trace-guard could not" not in app.host.log[said:], app.host.log[said:]
-    if rows or plain.ok:  # the worker may have refused the data before the function was called
+    if rows or plain.ok:  # the worker may have refused the data without a call of the function
         root_of(rows)
     assert app.server.open_spans() == []

@@ -1,4 +1,4 @@
-"""Braintrust out of order, or out of reach."""
+"""Outages of Braintrust."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FAULTS = {
 
 
 def test_no_invocation_suffers(deploy: Deployments) -> None:
-    """Whatever Braintrust does, functions return what they return, in no more than the time a delivery may take; and
-    once it is well, what was spooled arrives."""
+    """Whatever Braintrust does, functions return as usual within the delivery budget, and spooled rows arrive when
+    it works again."""
     app = deploy("azure_triggers", TRACE_GUARD_FLUSH_TIMEOUT="0.2")
     app.host.start()
     assert app.invoke("queue", triggers.queue("one"))[0].ok
@@ -31,7 +31,7 @@ def test_no_invocation_suffers(deploy: Deployments) -> None:
             began = time.monotonic()
             answer = app.host.invoke(function, triggers.queue("one"))
             assert answer.value == {"type": "QueueMessage", "body": "one"}
-            # The SDK alone waits for 6 seconds to hours.
+            # The SDK alone waits from 6 seconds up to hours.
             assert time.monotonic() - began < 5
         app.server.heal()
     answer = app.host.invoke("service_bus", triggers.service_bus("one"))
@@ -42,8 +42,8 @@ def test_no_invocation_suffers(deploy: Deployments) -> None:
 
 @pytest.mark.parametrize("value", ["maybe", ""])
 def test_bad_settings_take_nothing_down(deploy: Deployments, value: str) -> None:
-    """A variable that is not accepted is said, and functions run all the same."""
+    """An invalid variable is logged, and functions still run."""
     app = deploy("azure_triggers", TRACE_GUARD_BACKEND=value or "local")
     assert app.host.start().invoke("queue", triggers.queue("one")).ok
-    app.host.kill()  # all that it has written is read by then
+    app.host.kill()  # all of its output has been read by then
     assert ("TRACE_GUARD_BACKEND" in app.host.log) == bool(value)

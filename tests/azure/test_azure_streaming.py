@@ -1,4 +1,4 @@
-"""Functions with the FastAPI extension: the worker answers requests itself, over HTTP."""
+"""Functions with the FastAPI extension, for which the worker itself answers requests over HTTP."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Client:
 
     def __init__(self, app: Deployment) -> None:
         self.app = app
-        # The worker's server closes a connection after an error: one each.
+        # One connection for each request, because the worker's server closes it after an error.
         limits = httpx.Limits(max_keepalive_connections=0)
         self._http = httpx.Client(base_url=app.host.start().capabilities["HttpUri"], timeout=30, limits=limits)
         self.begun: Future[Any] | None = None
@@ -44,7 +44,7 @@ class Client:
         return self._http.request(method, f"/api/{function}", headers=headers, params=params, json=json)
 
     def read_alone(self, function: str) -> str:
-        """The body of a request that may be one of several at once."""
+        """Read the body of a request that may run concurrently with others."""
         invocation_id = str(uuid.uuid4())
         begun = self.app.host.begin(function, ({"http": {"method": "GET"}}, {}), invocation_id=invocation_id)
         response = self._http.get(f"/api/{function}", headers={"x-ms-invocation-id": invocation_id})
@@ -68,7 +68,8 @@ def client(deploy: Deployments) -> Iterator[Client]:
 
 @pytest.mark.parametrize("function", ["stream", "stream-sync"])
 def test_a_stream_is_one_trace(client: Client, function: str) -> None:
-    """A streamed body reaches the client piece by piece, and its trace has all of it when the last byte arrives."""
+    """A streamed body reaches the client in pieces, and its complete trace is delivered by the time the last byte
+    arrives."""
     name = function.replace("-", "_")
     response = client.request("GET", name)
     rows = client.app.server.span_rows()
@@ -82,7 +83,7 @@ def test_a_stream_is_one_trace(client: Client, function: str) -> None:
 
 
 def test_streams_at_once(client: Client) -> None:
-    """Of ten bodies that are streamed at the same time each has its own trace, with its own pieces and no others."""
+    """Each of ten bodies that are streamed concurrently has its own trace with only its own pieces."""
     client.app.server.clear()
     with ThreadPoolExecutor(10) as clients:
         texts = list(clients.map(client.read_alone, ["stream"] * 10))
@@ -95,7 +96,7 @@ def test_streams_at_once(client: Client) -> None:
 
 
 def test_a_stream_that_breaks_is_an_error(client: Client) -> None:
-    """What is raised in the middle of a body ends the connection, as without the guard, and the trace as an error."""
+    """An exception in the middle of a body ends the connection as without the guard, and makes the trace an error."""
     with pytest.raises(httpx.RemoteProtocolError), client.stream("stream", last="raise") as response:
         response.read()
     until(lambda: delivered(client.app.server))
@@ -105,15 +106,15 @@ def test_a_stream_that_breaks_is_an_error(client: Client) -> None:
 
 
 def test_a_client_that_leaves_ends_the_trace(client: Client) -> None:
-    """A client that goes away in the middle of a body leaves a closed trace."""
+    """A client disconnect in the middle of a body closes the trace."""
     with client.stream("stream", last="wait") as response:
         assert next(response.iter_lines()) == "piece 0"
     until(lambda: delivered(client.app.server))
     root_of(client.app.server.span_rows())
 
 
-def test_responses_that_are_whole(client: Client) -> None:
-    """Other responses and requests of the extension pass unchanged, and 5xx makes the trace an error."""
+def test_complete_responses(client: Client) -> None:
+    """Other responses and requests of the extension pass unchanged, and a 5xx makes the trace an error."""
     response = client.request("POST", "as_json", json={"q": "?"})
     assert response.json() == {"asked": {"q": "?"}}
     root = root_of(client.app.server.span_rows())
@@ -123,15 +124,15 @@ def test_responses_that_are_whole(client: Client) -> None:
     assert outcome_of(root_of(client.app.server.span_rows())) == "error"
 
 
-def test_what_is_raised_instead(client: Client) -> None:
-    """An error before there is a response reaches the host and the trace."""
+def test_an_exception_before_the_response(client: Client) -> None:
+    """An exception before the response reaches the host and the trace."""
     assert client.request("GET", "fails").status_code == 500
     assert client.result().error == "LookupError: no such order"
     assert outcome_of(root_of(client.app.server.span_rows())) == "error"
 
 
 def test_a_caller_in_braintrust_is_the_parent(client: Client) -> None:
-    """A request whose headers name a span of Braintrust has its trace below that span."""
+    """A request whose headers name a Braintrust span has its trace below that span."""
     trace, span = "a" * 32, "b" * 16
     client.request("POST", "as_json", json={}, headers={
         "traceparent": f"00-{trace}-{span}-01", "baggage": f"braintrust.parent=project_id%3A{PROJECT_ID}",
@@ -141,8 +142,8 @@ def test_a_caller_in_braintrust_is_the_parent(client: Client) -> None:
 
 
 def test_sigterm_in_the_middle_of_a_body(deploy: Deployments) -> None:
-    """A body in whose middle SIGTERM comes has its trace closed as terminated and delivered, whether the worker's HTTP
-    server has taken the signal, and waits for the body until it is killed, or not."""
+    """SIGTERM in the middle of a body closes its trace as terminated and delivers it, whether or not the worker's
+    HTTP server handles the signal and waits for the body until it is killed."""
     client = Client(deploy("azure_streaming", ENDS="yes"))
     server = client.app.server
     with client.stream("stream", last="wait") as response:

@@ -1,4 +1,4 @@
-"""When the host gives a function up, as its settings have it."""
+"""The timeouts of functions in the host's settings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def seconds(directory: Path, timeout: float | None = None) -> float | None:
     ("00:05:00", 300), ("01:00:00", 3600), ("1.00:00:30", 86430), ("00:10", 600), ("00:00:01.5", 1.5), ("-1", None),
 ])
 def test_time_spans_of_the_host(text: str, expected: float | None) -> None:
-    """A ``functionTimeout`` is read in every form that the host takes."""
+    """A ``functionTimeout`` is read in every form that the host accepts."""
     assert timeouts.seconds_of(text) == expected
 
 
@@ -47,7 +47,8 @@ def test_the_timeout_of_a_function(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: dict[str, str] | None, variables: dict[str, str],
     expected: float | None,
 ) -> None:
-    """The host's variable counts before host.json, that before what the plan has, and our setting before all."""
+    """Our setting overrides the host's variable, the variable overrides host.json, and host.json overrides the
+    plan's default."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     if host is not None:
@@ -59,13 +60,13 @@ def test_the_timeout_of_a_function(
 
 
 def test_a_host_file_with_comments(tmp_path: Path) -> None:
-    """Comments, which the host takes, hide nothing of host.json."""
+    """Comments in host.json, which the host accepts, are skipped."""
     (tmp_path / "host.json").write_text('{ // "a"\n "x": "http://y", /* \n */ "functionTimeout": "00:02:00" }')
     assert seconds(tmp_path) == 120
 
 
 def test_a_broken_host_file_does_no_harm(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A host.json that can't be read leaves the function without a deadline, and says so."""
+    """A host.json that can't be read leaves the function without a deadline and is logged."""
     (tmp_path / "host.json").write_text("{")
     assert seconds(tmp_path) is None
     assert "host.json is not JSON" in caplog.text

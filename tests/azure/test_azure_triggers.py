@@ -61,8 +61,8 @@ FUNCTIONS = [(kind, kind.function + suffix) for kind in KINDS for suffix in ("",
 
 @pytest.mark.parametrize(("kind", "function"), FUNCTIONS, ids=[function for _, function in FUNCTIONS])
 def test_a_trigger_of_this_kind(deploy: Deployments, kind: Kind, function: str) -> None:
-    """A function with this trigger gets what it got without the guard, and its closed root says what fired it;
-    when it raises, the host and the root have its error."""
+    """A function with this trigger gets the same value as without the guard, and its closed root describes the
+    trigger. An exception reaches the host and the root."""
     app = deploy("azure_triggers")
     answer, rows = app.invoke(function, kind.fire("one"))
     assert (answer.error, answer.value) == ("", kind.value("one"))
@@ -91,8 +91,8 @@ BATCHES = {
 
 @pytest.mark.parametrize("function", BATCHES)
 def test_a_batch(deploy: Deployments, function: str) -> None:
-    """A guarded loop over a list of messages has a span for each below the root, with the work of the loop's body below
-    it; an exception is recorded on the message that raised it."""
+    """A guarded loop over a list of messages has a span for each message below the root, with the body's spans below
+    it. An exception is recorded on the message that raised it."""
     fire, kind = BATCHES[function]
     app = deploy("azure_triggers")
     answer, rows = app.invoke(function, fire(["one", "two", "three"]))
@@ -120,7 +120,7 @@ def by_start(rows: list[Row]) -> list[Row]:
 
 
 def test_a_batch_is_a_list(deploy: Deployments) -> None:
-    """Whatever is done with a list of messages comes out as without the guard."""
+    """Any operation on a list of messages works as without the guard."""
     answers = [
         deploy("azure_triggers", **env).invoke("event_hub_batch_at_once", triggers.event_hub_batch(["a", "b", "c"]))[0]
         for env in ({}, {"GUARDED": "no"})
@@ -130,7 +130,8 @@ def test_a_batch_is_a_list(deploy: Deployments) -> None:
 
 
 def test_a_loop_that_is_left(deploy: Deployments) -> None:
-    """A guarded loop over messages that ends early leaves no span open, and none for those it never came to."""
+    """A guarded loop over messages that ends early leaves no span open and has none for messages that it did not
+    reach."""
     answer, rows = deploy("azure_triggers").invoke(
         "event_hub_batch_left", triggers.event_hub_batch(["one", "two", "three"])
     )
@@ -139,8 +140,8 @@ def test_a_loop_that_is_left(deploy: Deployments) -> None:
     assert all(row["metrics"]["end"] and "error" not in row for row in rows)
 
 
-def test_where_it_ran(deploy: Deployments) -> None:
-    """A trace says which app, function and instance it is of, in OpenTelemetry's terms, and which was the first."""
+def test_the_root_has_the_apps_metadata(deploy: Deployments) -> None:
+    """A trace has its app, function and instance in OpenTelemetry's terms, and the first is marked as a cold start."""
     app = deploy("azure_triggers", FRESH="yes")
     answer, rows = app.invoke("queue", triggers.queue("one"))
     said = root_of(rows)["metadata"]

@@ -1,4 +1,4 @@
-"""What is said of each kind of trigger's value, without a runtime."""
+"""The descriptions of the values of all triggers, without a runtime."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def described(value: Any, kind: str | None = None, room: int = ROOM, **trigger: 
 
 
 class ServiceBusMessage:
-    """As those of azure.functions and of the SDK of Service Bus, whose properties may be bytes."""
+    """A message as in azure.functions and the Service Bus SDK, whose properties may be bytes."""
 
     message_id, correlation_id, delivery_count, sequence_number = "m1", "c1", 2, 7
     session_id, enqueued_time_utc, body = None, TIME, b'{"n": 1}'
@@ -50,7 +50,7 @@ MESSAGING = {"messaging.operation.name": "process", "messaging.operation.type": 
 
 
 def test_a_request() -> None:
-    """A request is said by method, path and size, without headers but the trace context, and without its key."""
+    """A request is described by method, path and size, without its key and without headers except the trace context."""
     headers = {"Content-Type": "application/json", "X-Secret": "s", **CARRIER}
     request = func.HttpRequest(
         "post", "https://shop/api/ask/7?n=1&code=key", headers=headers,
@@ -74,19 +74,19 @@ def test_a_request() -> None:
     (b"x" * (ROOM + 1), "text/plain", "x" * ROOM),
 ])
 def test_the_body_of_a_request(body: bytes, content_type: str, shown: Any) -> None:
-    """A body is shown as what it holds, or by its size if it is no text or may hold files."""
+    """A body is logged as its content, or by its size if it is binary or may contain files."""
     request = func.HttpRequest("POST", "/", headers={"Content-Type": content_type}, body=body)
     assert described(request).input["body"] == shown
 
 
 def test_a_list_of_requests_is_none() -> None:
-    """A list that begins with a request comes from no HTTP trigger, and is described without a fault."""
+    """A list that begins with a request is not from an HTTP trigger, and is described without a fault."""
     request = func.HttpRequest("GET", "/", body=b"")
     assert described([request]).trigger == "other"
 
 
 def test_a_timer() -> None:
-    """A timer says whether it is late, and its schedule."""
+    """A timer has its schedule and whether it is late."""
     late = func.timer.TimerRequest(past_due=True, schedule_status={}, schedule={})
     metadata = {
         "faas.cron": "0 0 * * * *", "azure.functions.timer.past_due": True,
@@ -98,7 +98,7 @@ def test_a_timer() -> None:
 
 
 def test_a_queue_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message of a storage queue has its id, how often it was taken, and its queue, from an app setting too."""
+    """A message of a storage queue has its id, dequeue count and queue, which may come from an app setting."""
     monkeypatch.setenv("JOBS", "jobs")
     message = func.queue.QueueMessage(id="m1", body='{"n": 1}', dequeue_count=3, insertion_time=TIME)
     metadata = {
@@ -116,7 +116,7 @@ def test_a_queue_message(monkeypatch: pytest.MonkeyPatch) -> None:
     CARRIER, {name.encode(): value.encode() for name, value in CARRIER.items()}, json.dumps(CARRIER),
 ])
 def test_a_service_bus_message(properties: Any) -> None:
-    """A message of Service Bus has its ids, attempt, topic and subscription, and the trace that it comes from."""
+    """A Service Bus message has its ids, attempt, topic, subscription and trace context."""
     found = described(
         ServiceBusMessage(properties), "serviceBusTrigger", topicName="orders", subscriptionName="billing"
     )
@@ -130,13 +130,13 @@ def test_a_service_bus_message(properties: Any) -> None:
 
 
 def test_an_older_trace_context_is_read() -> None:
-    """A ``Diagnostic-Id``, as older clients write, counts as a ``traceparent``; what is none is not taken."""
+    """A ``Diagnostic-Id`` of an older client counts as a ``traceparent``, and a malformed one is ignored."""
     assert described(ServiceBusMessage({"Diagnostic-Id": TRACEPARENT})).carriers == ({"traceparent": TRACEPARENT},)
     assert described(ServiceBusMessage({"Diagnostic-Id": "|old.1", "baggage": "a=b"})).carriers == ()
 
 
 def test_a_batch_of_events() -> None:
-    """A batch of Event Hubs says what its events have in common, and each event what is its own."""
+    """A batch of Event Hubs has the metadata that its events share, and each event has its own."""
     events = [event(number, {**PARTITION, "PropertiesArray": [CARRIER, {}]}) for number in range(2)]
     found = described(events, "eventHubTrigger", eventHubName="orders")
     assert found == Description("pubsub", {
@@ -153,15 +153,15 @@ def test_a_batch_of_events() -> None:
     assert (single.carriers, single.input, single.messages) == ((CARRIER,), 5, None)
 
 
-def test_a_large_batch_has_room_for_all() -> None:
-    """Of a batch each message has its share of the room, and no more than a hundred are read."""
+def test_messages_share_the_byte_limit() -> None:
+    """Each message of a batch gets its share of the byte limit, and at most a hundred are read."""
     found = described(["x" * 5000] * 300, "queueTrigger", room=4096)
     assert found.metadata["messaging.batch.message_count"] == 300
     assert found.input == [f"{'x' * 1024} {CUT}"] * 100
 
 
 def test_a_kafka_event() -> None:
-    """An event of Kafka has its partition, offset and key, and its headers' trace context, in base64 or not."""
+    """A Kafka event has its partition, offset and key, and the trace context of its headers, in base64 or not."""
     for value in (TRACEPARENT, base64.b64encode(TRACEPARENT.encode()).decode()):
         headers = [{"Key": "traceparent", "Value": value}]
         found = described(KafkaEvent(body=b"b", key="k", offset=4, partition=0, headers=headers), topic="t")
@@ -172,7 +172,7 @@ def test_a_kafka_event() -> None:
 
 
 def test_an_event_of_event_grid() -> None:
-    """An event of Event Grid has the fields that CloudEvents have, and the trace context in its data."""
+    """An Event Grid event has the fields of CloudEvents, and the trace context in its data."""
     given = func.EventGridEvent(
         id="e1", data={"n": 1, **CARRIER}, topic="t", subject="s", event_type="Order.Placed", event_time=TIME,
         data_version="1",
@@ -185,7 +185,7 @@ def test_an_event_of_event_grid() -> None:
 
 
 def test_a_blob_is_not_read() -> None:
-    """A blob has its name, container and size; its content is left for the function."""
+    """A blob has its name, container and size. Its content is not read, so that the function can read it."""
     blob = func.blob.InputStream(data=b"content", name="incoming/a.json", length=7, uri="https://b/incoming/a.json")
     found = described(blob, "blobTrigger", path="incoming/{name}")
     assert found.metadata == {
@@ -215,7 +215,8 @@ def test_documents_of_cosmos_db() -> None:
     {"city": "Paris"},
 ])
 def test_a_tool(value: Any) -> None:
-    """A tool has its name and the arguments of the call, whether it gets the call or the arguments, and no headers."""
+    """A tool has its name and the arguments of the call, whether it gets the call or only its arguments, and no
+    headers."""
     assert described(value, "mcpToolTrigger", toolName="weather") == Description("other", {
         "gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "weather",
         "azure.functions.trigger.type": "mcpToolTrigger",
@@ -223,10 +224,10 @@ def test_a_tool(value: Any) -> None:
 
 
 class Odd:
-    """Raises whenever it is looked at."""
+    """An object that raises whenever it is read."""
 
     def __getattribute__(self, name: str) -> Any:
-        if name.startswith("__"):  # pytest's own looks
+        if name.startswith("__"):  # names that pytest reads
             return super().__getattribute__(name)
         raise RuntimeError(name)
 
@@ -238,12 +239,12 @@ class Odd:
 ])
 @pytest.mark.parametrize("value", [None, 1, "", "{", b"\xff", [], [None], [Odd()], {}, Odd()])
 def test_any_value_is_described(kind: str, value: Any) -> None:
-    """Whatever a trigger of any kind gives, it is described without an exception."""
+    """Any value of any trigger is described without an exception."""
     assert described(value, kind).metadata["azure.functions.trigger.type"] == kind
 
 
-def test_what_is_declared_is_left_as_it_is() -> None:
-    """Reading what is declared of a function changes nothing of what the host will be told."""
+def test_reading_a_declaration_does_not_change_it() -> None:
+    """Reading a function's declaration does not change the metadata that the host gets."""
     app = func.FunctionApp()
 
     @app.function_name("named")

@@ -1,4 +1,4 @@
-"""What comes of an invocation."""
+"""The result of an invocation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Message = dict[str, Any]
 
 
 class WorkerEnded(Exception):
-    """The worker process has ended, and what it was asked will not be answered.
+    """The worker process has ended without an answer.
 
     Attributes:
         status: what it ended with; negative: the signal.
@@ -26,7 +26,7 @@ class WorkerEnded(Exception):
 
 @dataclass
 class Answer:
-    """What the worker says of one invocation.
+    """The worker's answer for an invocation.
 
     Attributes:
         ok: the function succeeded.

@@ -1,4 +1,4 @@
-"""Apps of ``tests/functions`` in a worker, each with a stand-in of Braintrust that its traces go to."""
+"""Apps of ``tests/functions`` in workers, each with a stand-in for Braintrust that receives its traces."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SITE = {
 
 @dataclass
 class Deployment:
-    """One app.
+    """An app in a worker.
 
     Attributes:
         host: has the worker, which is started when something is asked of it.
@@ -43,7 +43,7 @@ class Deployment:
     settings: Mapping[str, str]
 
     def invoke(self, name: str, *args: Any, **keywords: Any) -> tuple[Answer, list[Row]]:
-        """What came of an invocation (:meth:`FunctionsHost.begin`), and the spans that had arrived by then."""
+        """The answer of an invocation (:meth:`FunctionsHost.begin`), and the spans that had arrived by then."""
         self.server.clear()
         self.host.start()
         answer = self.host.invoke(name, *args, **keywords)
@@ -51,7 +51,7 @@ class Deployment:
 
 
 class Deployments:
-    """Makes deployments, and ends their workers: use it with ``with``.
+    """Makes deployments and ends their workers. Use it with ``with``.
 
     Args:
         directory: gets their directories.
@@ -75,7 +75,7 @@ class Deployments:
     def __call__(
         self, app: str, *, folder: Path | None = None, is_placeholder: bool = False, breaks: bool = False, **env: str
     ) -> Deployment:
-        """The deployment of this app with these variables, the same one each time.
+        """The deployment of this app with these variables. The same arguments return the same deployment.
 
         Args:
             app: a folder of ``tests/functions``.
@@ -104,14 +104,14 @@ def named(rows: list[Row]) -> Mapping[str, Row]:
 
 
 def root_of(rows: list[Row]) -> Row:
-    """The one root among them, which is closed."""
+    """The only root among the spans, which is closed."""
     (root,) = [row for row in rows if not row["span_parents"]]
     assert root["metrics"]["end"] >= root["metrics"]["start"]
     return root
 
 
 def outcome_of(row: Row) -> str | None:
-    """What is said of a span's end."""
+    """The outcome in a span's metadata."""
     about = (row.get("metadata") or {}).get("trace_guard") or {}
     outcome: str | None = about.get("outcome")
     return outcome

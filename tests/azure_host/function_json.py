@@ -1,4 +1,4 @@
-"""Functions of the v1 programming model: the host itself reads what they are, and tells the worker."""
+"""Functions of the v1 programming model, whose metadata the host reads and sends to the worker."""
 
 from __future__ import annotations
 

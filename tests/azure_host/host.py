@@ -1,4 +1,4 @@
-"""The Functions host's part towards a Python worker: starts it, has it index an app, and invokes its functions."""
+"""A stand-in for the Functions host: it starts a Python worker, has it index an app, and invokes functions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Message = dict[str, Any]
 
 
 class FunctionsHost:
-    """One worker with one app. After its end :meth:`start` starts another, as the host does.
+    """A worker with an app. After the worker's end, :meth:`start` starts another, as the host does.
 
     Args:
         app: the folder that has ``function_app.py``, or of the v1 model a folder with ``function.json`` for each
@@ -62,17 +62,17 @@ class FunctionsHost:
 
     @property
     def log(self) -> str:
-        """What its workers have written to their standard output and error."""
+        """The standard output and error of its workers."""
         return b"".join(self._log).decode(errors="replace")
 
     @property
     def runs(self) -> bool:
         return self._process is not None and self._process.runs
 
-    # The process
+    # The worker process
 
     def boot(self) -> FunctionsHost:
-        """Start the worker process, and ask it nothing."""
+        """Start the worker process without sending it any request."""
         self._end()
         self._process = process = WorkerProcess(self._env)
         self._readers = [
@@ -84,7 +84,7 @@ class FunctionsHost:
         return self
 
     def start(self) -> FunctionsHost:
-        """Start a worker if none runs, and have it index and load the app."""
+        """Start a worker if none is running, and let it index and load the app."""
         if self.runs:
             return self
         self.boot()
@@ -101,7 +101,7 @@ class FunctionsHost:
         return self
 
     def load(self) -> None:
-        """Have the functions indexed and loaded."""
+        """Let the worker index and load the functions."""
         found = self.ask("functions_metadata_request", {"function_app_directory": str(self.app)})
         metadata = found["function_metadata_response"]
         self._succeeded(metadata, "list the functions")
@@ -114,7 +114,7 @@ class FunctionsHost:
             self.functions[each["name"]] = each
 
     def specialize(self, env: Mapping[str, str]) -> None:
-        """Turn a placeholder into a worker of this app: its environment is cleared and set anew before it loads it."""
+        """Turn a placeholder into a worker of this app: clear and set its environment before it loads the app."""
         answer = self.ask("function_environment_reload_request", {
             "environment_variables": dict(env), "function_app_directory": str(self.app),
         })["function_environment_reload_response"]
@@ -122,12 +122,12 @@ class FunctionsHost:
         self.load()
 
     def signal(self, number: int) -> None:
-        """Send the worker a signal, if it runs."""
+        """Send the worker a signal if it is running."""
         if self._process is not None:
             self._process.signal(number)
 
     def wait(self, seconds: float = A_WHILE) -> int:
-        """Wait for the worker's end; what it ended with, negative: the signal."""
+        """Wait for the worker's end. Returns its exit status; negative for a signal."""
         assert self._process is not None
         status = self._process.wait(seconds)
         for reader in self._readers:
@@ -135,7 +135,7 @@ class FunctionsHost:
         return status
 
     def kill(self) -> None:
-        """SIGKILL the worker, if one runs, as the host ends workers; wait until it is gone."""
+        """SIGKILL the worker if it is running, as the host ends workers, and wait for its end."""
         if self._process is not None:
             self._process.kill()
         self._end()
@@ -146,10 +146,10 @@ class FunctionsHost:
             self._process.close()
             self._process = None
 
-    # What is asked
+    # Requests
 
     def ask(self, kind: str, content: Message) -> Message:
-        """Send a request, and wait for its answer.
+        """Send a request and wait for its answer.
 
         Raises:
             WorkerEnded: the worker ended instead.
@@ -166,7 +166,7 @@ class FunctionsHost:
         more: Mapping[str, Message] | None = None,
         invocation_id: str | None = None,
     ) -> Future[Message]:
-        """Have a function invoked.
+        """Invoke a function without waiting.
 
         Args:
             fired: what its trigger gives, see :mod:`triggers`.
@@ -184,7 +184,7 @@ class FunctionsHost:
         })
 
     def result(self, begun: Future[Message]) -> Answer:
-        """Wait for what comes of an invocation.
+        """Wait for the answer of an invocation.
 
         Raises:
             WorkerEnded: the worker ended instead.
@@ -195,13 +195,13 @@ class FunctionsHost:
         """:meth:`begin` and :meth:`result`."""
         return self.result(self.begin(name, *args, **keywords))
 
-    # Within
+    # Internals
 
     def _wait(self, begun: Future[Message]) -> Message:
         try:
             return begun.result(A_WHILE)
         except futures.TimeoutError:
-            self.signal(signal.SIGUSR1)  # have it say where it hangs
+            self.signal(signal.SIGUSR1)  # let it print where it hangs
             self._readers[-1].join(0.5)
             raise AssertionError(f"no answer in {A_WHILE:g} s; log: {self.log[-8000:]}") from None
 
@@ -216,7 +216,7 @@ class FunctionsHost:
             with self._lock:
                 process.stdin.write(line)
                 process.stdin.flush()
-        except OSError:  # it has just ended: whoever waits is told so
+        except OSError:  # the worker has just ended, and its waiting requests fail
             self._abandon(process)
         return begun
 

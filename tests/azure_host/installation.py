@@ -1,4 +1,4 @@
-"""Where Microsoft's runtime is installed: it needs Python 3.13, which may not be the Python that runs the tests."""
+"""The installation of Microsoft's runtime, which needs Python 3.13. The tests may run on another Python."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MISSING = (
 
 @cache
 def azure_python() -> Path | None:
-    """The Python of the environment that has the runtime; None if there is none."""
+    """The Python of the environment with the runtime; None without one."""
     named = os.environ.get(VARIABLE)
     if named:
-        return Path(named)  # a wrong one is an error, and no reason to skip anything
+        return Path(named)  # a wrong path is an error and must not skip tests
     python = python_of("azure")
     return python if (python.parent.parent / ".installed").exists() else None
 

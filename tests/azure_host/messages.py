@@ -17,7 +17,7 @@ __all__ = ["PROTOS", "StreamingMessage"]
 
 PACKAGE = "functions"
 
-# message -> {field: type}; "one/field" is a field of the oneof "one", "type*" is repeated, "map type" is a map with
+# message -> {field: type}; "group/field" is a field of the oneof "group", "type*" is repeated, "map type" is a map with
 # strings for keys.
 MESSAGES: dict[str, dict[str, str]] = {
     "StreamingMessage": {
@@ -120,7 +120,7 @@ KNOWN = {"Duration": duration_pb2.DESCRIPTOR, "Timestamp": timestamp_pb2.DESCRIP
 
 
 class Protos:
-    """What the runtime calls ``protos``: the message classes, by their names."""
+    """The message classes by their names, which the runtime calls ``protos``."""
 
 
 def _describe() -> descriptor_pb2.FileDescriptorProto:

@@ -1,4 +1,4 @@
-"""A process that has Microsoft's runtime and the Braintrust SDK imported, and forks workers off itself.
+"""A process that has imported Microsoft's runtime and the Braintrust SDK, and forks workers.
 
 A worker that is started anew spends most of a second on imports that are the same each time, and the tests have many
 workers killed. None of what is under test is imported here: a worker's own life begins after the fork.
@@ -24,7 +24,7 @@ import worker
 
 
 def serve(path: str) -> None:
-    """Fork a worker for each connection, until standard input ends."""
+    """Fork a worker for each connection until standard input ends."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()

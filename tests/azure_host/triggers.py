@@ -1,4 +1,4 @@
-"""What the host sends a worker when a trigger of each kind fires: the data of the binding, and its metadata.
+"""The data and metadata of a binding that the host sends a worker when a trigger fires.
 
 Each function gives ``(data, metadata)`` in the form of the protocol's JSON (:mod:`messages`), with the fields that
 the host's extensions fill in.

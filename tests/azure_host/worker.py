@@ -1,4 +1,4 @@
-"""The worker process: Microsoft's runtime for Python, as their proxy worker runs it, but for the wire.
+"""The worker process: Microsoft's runtime for Python, run as by their proxy worker, but with another wire format.
 
 The proxy worker is not to be had from a package index: this program takes its place. As that does, it chooses the
 runtime by what lies in the app's folder (``function_app.py``: v2, else v1), runs it on an asyncio loop on the main
@@ -22,7 +22,7 @@ from typing import Any
 from google.protobuf import json_format
 from messages import PROTOS, StreamingMessage
 
-# None of these modules is to be found by the app.
+# The app must not be able to import these modules.
 sys.path[:] = [place for place in sys.path if place != str(Path(__file__).parent)]
 
 ANSWERS = {
@@ -58,7 +58,7 @@ class Worker:
             for line in lines:
                 message = json_format.Parse(line, StreamingMessage())
                 loop.call_soon_threadsafe(loop.create_task, self._answer(message))
-        os._exit(0)  # the host is gone
+        os._exit(0)  # the host has ended
 
     async def _answer(self, message: Any) -> None:
         kind = message.WhichOneof("content")
@@ -87,7 +87,7 @@ class Worker:
 def main() -> None:
     faulthandler.register(signal.SIGUSR1)
     channel = os.dup(1)
-    os.dup2(2, 1)  # what the app prints is no answer
+    os.dup2(2, 1)  # keep the app's output apart from the answers
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     asyncio.run(Worker(channel).run())
 

@@ -1,4 +1,4 @@
-"""A worker process, forked off the template (:mod:`template`)."""
+"""A worker process, forked by the template (:mod:`template`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ A_WHILE = 30.0
 
 
 class _Template:
-    """The one template of this process."""
+    """The template process of this test process."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -98,19 +98,19 @@ class WorkerProcess:
         return not self._ended.is_set()
 
     def wait(self, seconds: float = A_WHILE) -> int:
-        """Wait for its end; what it ended with, negative: the signal."""
+        """Wait for its end. Returns its exit status; negative for a signal."""
         assert self._ended.wait(seconds), f"the worker still runs after {seconds:g} s"
         assert self._status is not None
         return self._status
 
     def signal(self, number: int) -> None:
-        """Send a signal to it alone, if it still runs."""
+        """Send a signal to this process only, if it is running."""
         if self.runs:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
 
     def kill(self) -> int:
-        """SIGKILL it and what it has started, and wait until it is gone."""
+        """SIGKILL the process and its children, and wait for its end."""
         if self.runs:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)
@@ -118,7 +118,7 @@ class WorkerProcess:
 
     def close(self) -> None:
         for stream in (self.stdin, self.stdout, self.stderr):
-            with contextlib.suppress(OSError):  # it has ended with words unread
+            with contextlib.suppress(OSError):  # it has ended without reading everything
                 stream.close()
 
     def _watch(self) -> None:

@@ -110,7 +110,7 @@ class Contract:
         assert lines[-1].startswith(kind.__name__)
         assert "output" not in root
 
-    def test_an_error_that_cant_be_told_is_raised_on(self, subject: Subject) -> None:
+    def test_an_error_that_cant_be_formatted_is_raised(self, subject: Subject) -> None:
         """An exception that raises when it is looked at reaches the caller, and its kind stands on the root."""
         seen = subject.run(user_code.raises_an_error_that_has_no_text)
         assert type(seen.error).__name__ in ("Silent", "Runtime.ExitError")

@@ -37,7 +37,7 @@ def backend() -> MemoryBackend:
 
 @pytest.fixture
 def guard(backend: MemoryBackend, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guard]:
-    """The process's own guard, which functions find without being given one."""
+    """The process's own guard, which functions use by default."""
     guard = Guard(backend=backend, dir=directory, project="p", flush_timeout=15)
     monkeypatch.setattr(trace_guard.guard, "_default", guard)
     yield guard
@@ -46,7 +46,7 @@ def guard(backend: MemoryBackend, directory: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def serve(guard: Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Serve:
-    """Has the framework load a module and serve its function ``main``; a client for it, of Flask or Starlette."""
+    """Load a module with the framework and serve its function ``main``. Returns a client of Flask or Starlette."""
     for variable in ("FUNCTION_TARGET", "FUNCTION_SIGNATURE_TYPE", "FUNCTION_SOURCE"):
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)

@@ -1,4 +1,4 @@
-"""What tests of functions in this process share."""
+"""Helpers for tests of functions in this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["AsgiClient", "root_of"]
 
 
 class AsgiClient:
-    """The part of Flask's test client that these tests use, for an application of Starlette."""
+    """A client for Starlette with the part of Flask's test client that these tests use."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
@@ -35,7 +35,7 @@ class AsgiClient:
 
 
 def root_of(backend: MemoryBackend) -> Row:
-    """The one span that there is, which is closed."""
+    """The only span, which is closed."""
     (row,) = backend.rows()
     assert row["metrics"]["end"] >= row["metrics"]["start"]
     return row

@@ -1,4 +1,4 @@
-"""What tests of the middleware share: services under real servers, and what the stand-in of Braintrust has of them."""
+"""Helpers for tests of the middleware: services under real servers, and their spans in the stand-in for Braintrust."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ UVICORN = ("uvicorn --port $PORT app:app", "gcf_apps_asgi")
 
 
 class Service(NamedTuple):
-    """A service, and where its traces go."""
+    """A service and the server that receives its traces."""
 
     sandbox: CloudRunSandbox
     server: BraintrustServer
 
     def ask(self, path: str, method: str = "GET", **keywords: Any) -> tuple[HttpResponse, list[Row]]:
-        """The response, and the spans that had arrived when its last byte did."""
+        """The response, and the spans that had arrived with its last byte."""
         self.server.clear()
         response = self.sandbox.request(method, path, **keywords)
         return response, self.server.span_rows()
@@ -44,7 +44,7 @@ def run(
     cloud_trace: bool = True,
     **env: str,
 ) -> CloudRunSandbox:
-    """A sandbox, not started, whose traces go to this server."""
+    """A sandbox, not started yet, whose traces go to this server."""
     command, app = which
     server.add_project("project", PROJECT_ID)
     variables = {
@@ -59,7 +59,7 @@ def run(
 
 
 def roots(rows: Iterable[Row]) -> list[Row]:
-    """Those of them that are the root of a trace."""
+    """The root spans among them."""
     return [row for row in rows if not row["span_parents"]]
 
 

@@ -1,4 +1,4 @@
-"""What a guarded function answers and raises, in the framework."""
+"""Responses and exceptions of guarded functions in the framework."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("case", ANSWERS)
-def test_an_answer_says_how_it_went(serve: Any, backend: MemoryBackend, case: str) -> None:
-    """The root has the status and the body of an answer in any of the forms that the framework takes; from 500 on
-    it is an error."""
+def test_a_response_decides_the_outcome(serve: Any, backend: MemoryBackend, case: str) -> None:
+    """The root has the status and body of a response in any form that the framework accepts. A status from 500 on is
+    an error."""
     kind, body, status, outcome, output = ANSWERS[case]
     response = serve(f"{kind} main(request):\n    {body}").post("/ask", json={})
     row = root_of(backend)
@@ -63,8 +63,8 @@ def test_an_answer_says_how_it_went(serve: Any, backend: MemoryBackend, case: st
 def test_a_forgotten_return_is_an_error_if_the_framework_gets_it(
     serve: Any, backend: MemoryBackend, kind: str, between: str, status: int, outcome: str
 ) -> None:
-    """An HTTP function that returns nothing is answered with 500, and so has failed; not below a decorator, which
-    may have an answer."""
+    """An HTTP function that returns nothing gets a 500, so it has failed. Below another decorator, which may return
+    a response, it has not."""
     framework, guard, define = kind.split("\n")
     client = serve(f"""
 import functools, inspect
@@ -107,9 +107,9 @@ RAISED = {
 
 
 @pytest.mark.parametrize("case", RAISED)
-def test_what_is_raised_is_an_error_unless_it_answers(serve: Any, backend: MemoryBackend, case: str) -> None:
-    """An HTTPException below 500 answers a request and is no error; for an event, which it refuses, or a typed
-    function, of which the framework makes a 500, it is one, as is any other exception."""
+def test_an_exception_is_an_error_unless_it_is_a_response(serve: Any, backend: MemoryBackend, case: str) -> None:
+    """An HTTPException below 500 is a response and no error for a request. It is an error for an event, which it
+    rejects, and for a typed function, which the framework answers with 500. Any other exception is an error."""
     kind, body, status, outcome = RAISED[case]
     response = serve(f"{kind} main(request):\n    {body}").post("/", json={}, headers=EVENT if "event" in case else {})
     row = root_of(backend)
@@ -121,8 +121,8 @@ def test_what_is_raised_is_an_error_unless_it_answers(serve: Any, backend: Memor
 
 
 @pytest.mark.parametrize("kind", [PLAIN, ON_LOOP], ids=["plain", "async"])
-def test_a_stream_is_the_trace_to_its_end(serve: Any, backend: MemoryBackend, kind: str) -> None:
-    """What a function streams is a part of its trace; its output is what user code says."""
+def test_the_trace_includes_a_stream(serve: Any, backend: MemoryBackend, kind: str) -> None:
+    """The trace includes the whole streamed response, and user code sets its output."""
     client = serve(f"""
 import braintrust
 def words():
@@ -144,8 +144,8 @@ async def on_loop():
     assert rows["GET main"]["metrics"]["end"] >= rows["b"]["metrics"]["end"]
 
 
-def test_the_middleware_s_word_on_the_answer_counts(serve: Any, backend: MemoryBackend) -> None:
-    """Under the middleware the answer is judged as it is sent, not as the function has returned it."""
+def test_the_middleware_judges_the_response(serve: Any, backend: MemoryBackend) -> None:
+    """Under the middleware, the response is judged as it is sent, not as the function returned it."""
     client = serve("""
 import functools
 from trace_guard_gcf import GuardMiddleware
@@ -171,7 +171,7 @@ def main(request):
 def test_a_function_of_another_framework_may_return_nothing(
     guard: Guard, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it is not the Functions Framework that answers, no status is guessed of a result that names none."""
+    """Outside the Functions Framework, a result without a status has an unknown status."""
 
     @guard_handler
     def main(request: Any) -> None:

@@ -1,4 +1,4 @@
-"""The middleware for ASGI, around applications that uvicorn serves."""
+"""The middleware for ASGI, around applications under uvicorn."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_request_is_one_trace(service: Service, kind: str) -> None:
     ],
 )
 def test_a_status_is_an_error_from_500_on(service: Service, path: str, status: int, error: str | None) -> None:
-    """A response below 500 is no error, and one from 500 on is: the exception behind it, if there is one."""
+    """A response below 500 is no error. A response from 500 on is an error, with the exception behind it, if any."""
     response, rows = service.ask(path)
     (root,) = rows
     assert response.status == status == root["metadata"]["http.response.status_code"]
@@ -75,14 +75,15 @@ def test_excluded_paths(service: Service) -> None:
 
 
 def test_a_decorator_below(service: Service) -> None:
-    """A guarded function below the middleware opens no root of its own, and says what the request is."""
+    """A guarded function below the middleware opens no root of its own and adds its description to the request's
+    root."""
     response, rows = service.ask("/decorated")
     assert response.json() == "done"
     assert parents(rows) == {"decorated": None, "within": "decorated"}
 
 
 def test_an_exception_that_became_a_500(service: Service) -> None:
-    """The exception that the framework answers with a 500 is on the root with its type and traceback."""
+    """An exception that the framework turns into a 500 is recorded on the root with its type and traceback."""
     response, rows = service.ask("/fails", headers={"Connection": "close"})
     assert response.status == 500
     root = named(rows)["GET /fails"]
@@ -94,7 +95,8 @@ def test_an_exception_that_became_a_500(service: Service) -> None:
 
 
 def test_the_platforms_deadline() -> None:
-    """A request that takes longer than the platform lets it is closed and delivered before, with what it was in."""
+    """A request that runs into the platform's timeout is closed and delivered before, with the span that was
+    running."""
     with BraintrustServer() as server, run(UVICORN, server, timeout=1) as sandbox:
         _, rows = Service(sandbox, server).ask("/sleeps/30")
     timed_out = {"outcome": "timed_out", "closed_by": "watchdog", "reason": "deadline"}
@@ -109,11 +111,11 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 async def call(app: Any, method: str = "GET", receive: Any = None, type: str = "http") -> list[dict[str, Any]]:
-    """What an application sends."""
+    """The messages that an application sends."""
     sent: list[dict[str, Any]] = []
 
     async def send(message: dict[str, Any]) -> None:
-        # The state of the trace when the server has a message.
+        # The state of the trace when the server gets a message.
         sent.append({**message, "live": current_invocation() is not None})
 
     scope = {"type": type, "method": method, "path": "/path", "query_string": b"", "headers": []}
@@ -147,10 +149,10 @@ PATH = {"type": "http.response.pathsend", "path": "/file"}
         ("GET", [start((b"content-length", b"9")), PATH], [True, False]),
     ],
 )
-def test_what_completes_a_response_waits(
+def test_the_completing_message_waits(
     guard: Guard, backend: MemoryBackend, method: str, messages: list[dict[str, Any]], live: list[bool]
 ) -> None:
-    """The message with which a response is complete on the wire is sent when its trace is closed, and none before."""
+    """The message that completes the response is sent after the trace is closed, and earlier messages are not held."""
 
     async def app(scope: Any, receive: Any, send: Send) -> None:
         for message in messages:
@@ -162,7 +164,7 @@ def test_what_completes_a_response_waits(
 
 
 def test_an_exception_after_the_response(guard: Guard, backend: MemoryBackend) -> None:
-    """What is raised after the response reaches the server, and the trace has ended as the response says."""
+    """An exception after the response reaches the server, and the trace ends with the response's outcome."""
 
     async def app(scope: Any, receive: Any, send: Send) -> None:
         await send(start())
@@ -175,7 +177,7 @@ def test_an_exception_after_the_response(guard: Guard, backend: MemoryBackend) -
 
 
 def test_an_application_that_is_cancelled(guard: Guard, backend: MemoryBackend) -> None:
-    """A request that is cancelled while its client is there is an error, and the cancellation goes on."""
+    """A request that is cancelled while its client is connected is an error, and the cancellation continues."""
 
     async def app(scope: Any, receive: Any, send: Send) -> None:
         await asyncio.sleep(60)
@@ -195,7 +197,7 @@ def test_an_application_that_is_cancelled(guard: Guard, backend: MemoryBackend) 
 
 @pytest.mark.parametrize("error", [OSError("gone"), asyncio.CancelledError(), None])
 def test_a_client_that_went_away(guard: Guard, backend: MemoryBackend, error: BaseException | None) -> None:
-    """What an application is stopped by when its client has gone away is no error, and the trace says why."""
+    """An exception caused by a client disconnect is no error, and the trace records the disconnect."""
 
     async def app(scope: Any, receive: Any, send: Send) -> None:
         await send(start())
@@ -218,7 +220,7 @@ def test_a_client_that_went_away(guard: Guard, backend: MemoryBackend, error: Ba
 
 
 def test_a_websocket_passes_through(guard: Guard, backend: MemoryBackend) -> None:
-    """A websocket is the application's own, and no trace."""
+    """A websocket passes unchanged and untraced."""
 
     async def app(scope: Any, receive: Any, send: Send) -> None:
         assert current_invocation() is None
@@ -229,7 +231,7 @@ def test_a_websocket_passes_through(guard: Guard, backend: MemoryBackend) -> Non
 
 
 def test_the_end_of_the_server_delivers(guard: Guard, backend: MemoryBackend) -> None:
-    """What was traced outside of requests is delivered before the application's shutdown is complete."""
+    """Spans outside requests are delivered before the application's shutdown is complete."""
 
     async def app(scope: Any, receive: Any, send: Send) -> None:
         logger = braintrust.init_logger(project="p", set_current=False)

@@ -1,4 +1,4 @@
-"""Which trace a call belongs to: its caller's, its own, or that of the request that the middleware has opened."""
+"""The trace of a call: its caller's, its own, or that of the request that the middleware has opened."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ ON_LOOP = "@functions_framework.aio.http\n@guard_handler\nasync def"
 
 @pytest.mark.parametrize("kind", [PLAIN, ON_LOOP], ids=["plain", "async"])
 def test_a_parent_in_braintrust_is_adopted(serve: Any, backend: MemoryBackend, kind: str) -> None:
-    """A traceparent with braintrust.parent in its baggage makes a request a part of its caller's trace."""
+    """A traceparent with braintrust.parent in its baggage makes a request part of its caller's trace."""
     serve(f"{kind} main(request):\n    return 'x'").get("/", headers=ADOPTED)
     row = root_of(backend)
     assert (row["root_span_id"], row["span_parents"]) == (TRACE, [SPAN])
 
 
 def test_a_foreign_trace_is_metadata(serve: Any, backend: MemoryBackend) -> None:
-    """The platform's own trace context makes no parent, as Braintrust has no such span, but can be found."""
+    """The platform's own trace context becomes metadata and not the parent, because Braintrust has no such span."""
     headers = {"traceparent": TRACEPARENT, "X-Cloud-Trace-Context": f"{TRACE}/1;o=1", "Function-Execution-Id": "x7"}
     serve(f"{PLAIN} main(request):\n    return 'x'").get("/", headers=headers)
     row = root_of(backend)
@@ -49,8 +49,8 @@ def test_a_foreign_trace_is_metadata(serve: Any, backend: MemoryBackend) -> None
 
 @pytest.mark.parametrize("decorator", ["functions_framework", "functions_framework.aio"])
 def test_an_event_carries_its_parent(serve: Any, backend: MemoryBackend, decorator: str) -> None:
-    """A CloudEvent with the distributed tracing extension belongs to its producer's trace; the execution id is that
-    of the request that brought it."""
+    """A CloudEvent with the distributed tracing extension belongs to its producer's trace and has the execution id
+    of its request."""
     client = serve(f"@{decorator}.cloud_event\n@guard_handler\ndef main(event):\n    pass")
     carried = {f"ce-{name}": value for name, value in ADOPTED.items()}
     client.post("/", json={}, headers={**EVENT, **carried, "Function-Execution-Id": "x7"})
@@ -60,8 +60,8 @@ def test_an_event_carries_its_parent(serve: Any, backend: MemoryBackend, decorat
 
 
 def test_calls_within_a_call_belong_to_it(guard: Guard, backend: MemoryBackend) -> None:
-    """A guarded function that another one calls, or user code in an invocation of its own, opens no root and
-    changes nothing of that one."""
+    """A guarded function that another guarded function or an invocation of user code calls opens no root and does
+    not change that root."""
 
     @guard_handler
     def inner(request: Any) -> str:
@@ -83,8 +83,8 @@ def test_calls_within_a_call_belong_to_it(guard: Guard, backend: MemoryBackend) 
     )
 
 
-def test_under_the_middleware_it_says_what_the_request_is(serve: Any, backend: MemoryBackend) -> None:
-    """Under the middleware there is one root, to which the function adds its name, input, output and facts."""
+def test_under_the_middleware_it_describes_the_request(serve: Any, backend: MemoryBackend) -> None:
+    """Under the middleware there is one root, to which the function adds its name, input, output and metadata."""
     client = serve("""
         from trace_guard_gcf import GuardMiddleware
         flask.current_app.wsgi_app = GuardMiddleware(flask.current_app.wsgi_app)
@@ -105,8 +105,7 @@ def test_under_the_middleware_it_says_what_the_request_is(serve: Any, backend: M
 
 @pytest.mark.parametrize("name", [None, "ask"])
 def test_a_view_under_the_middleware_may_have_a_name(backend: MemoryBackend, guard: Guard, name: str | None) -> None:
-    """A function of a Starlette app adds body and answer to the root of its request, and names it if it was given a
-    name."""
+    """A function of a Starlette app adds body and response to its request's root, and renames it if it has a name."""
 
     @guard_handler(name=name)
     async def ask(request: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The body of a request is logged, and still is the function's to read."""
+"""The body of a request is logged, and the function can still read it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_body_is_logged_and_can_be_read(serve: Any, backend: MemoryBackend, way: str) -> None:
-    """A function reads its body in whatever way it likes, and it stands on the root before that."""
+    """A function reads its body in any way, and the root has the body before."""
     kind, read = WAYS[way]
     sent = json.dumps({"q": "why?", "password": "x"})
     answer = serve(kind % read).post("/", data=sent, headers={"content-type": "application/json"})
@@ -52,7 +52,7 @@ def test_a_body_is_logged_and_can_be_read(serve: Any, backend: MemoryBackend, wa
 
 
 def test_a_form_is_logged_and_can_be_read(serve: Any, backend: MemoryBackend) -> None:
-    """The fields of a form are logged by name, and the function gets them all."""
+    """The fields of a form are logged by name, and the function gets all of them."""
     client = serve(PLAIN % "[request.form.to_dict(flat=False), request.args['page']]")
     answer = client.post("/?page=2&token=x", data="a=1&a=2&secret=x", headers=FORM)
     assert answer.get_json() == {"read": [{"a": ["1", "2"], "secret": ["x"]}, "2"]}
@@ -72,8 +72,8 @@ LEFT_ALONE = {
 
 @pytest.mark.parametrize("kind", [PLAIN, ON_LOOP], ids=["plain", "async"])
 @pytest.mark.parametrize("case", LEFT_ALONE)
-def test_other_bodies_are_left_alone(serve: Any, backend: MemoryBackend, case: str, kind: str) -> None:
-    """A body that is large, packed or no text is not read before the function does, and not logged."""
+def test_large_and_binary_bodies_are_not_read(serve: Any, backend: MemoryBackend, case: str, kind: str) -> None:
+    """A large, compressed or binary body is neither read before the function reads it nor logged."""
     headers, sent = LEFT_ALONE[case]
     untouched = "'stream' in vars(request)" if kind is PLAIN else "hasattr(request, '_body')"
     answer = serve(kind % untouched).post("/", data=sent, headers=headers)
@@ -81,16 +81,16 @@ def test_other_bodies_are_left_alone(serve: Any, backend: MemoryBackend, case: s
     assert backend.rows()[0]["input"] == {"method": "POST", "path": "/"}
 
 
-def test_files_are_left_alone(serve: Any, backend: MemoryBackend) -> None:
-    """A form in parts is the function's alone, which gets its files."""
+def test_multipart_forms_are_not_read(serve: Any, backend: MemoryBackend) -> None:
+    """Only the function reads a multipart form, and gets its files."""
     client = serve(PLAIN % "[request.form['a'], request.files['f'].read().decode()]")
     answer = client.post("/", data={"a": "1", "f": (io.BytesIO(b"of the file"), "f.txt")})
     assert answer.get_json() == {"read": ["1", "of the file"]}
     assert "body" not in backend.rows()[0]["input"]
 
 
-def test_a_body_of_unknown_length_is_left_alone(serve: Any, backend: MemoryBackend) -> None:
-    """A body that comes in chunks, and so may never end, is the function's alone."""
+def test_a_body_of_unknown_length_is_not_read(serve: Any, backend: MemoryBackend) -> None:
+    """Only the function reads a chunked body, which may never end."""
     client = serve(PLAIN % "request.get_json()")
     environ = {"wsgi.input": io.BytesIO(b"[1]"), "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
     headers = {"content-type": "application/json", "transfer-encoding": "chunked"}
@@ -99,7 +99,7 @@ def test_a_body_of_unknown_length_is_left_alone(serve: Any, backend: MemoryBacke
 
 
 def test_a_body_that_breaks_off_is_the_function_s_error(serve: Any, backend: MemoryBackend) -> None:
-    """A client that leaves in the middle of its body fails where the function reads that, as without a guard."""
+    """A client disconnect in the middle of the body raises where the function reads it, as without a guard."""
     client = serve(PLAIN % "request.get_json()")
     environ = {"wsgi.input": io.BytesIO(b"[1"), "CONTENT_LENGTH": "30"}
     answer = client.post("/", headers={"content-type": "application/json"}, environ_overrides=environ)
@@ -108,8 +108,8 @@ def test_a_body_that_breaks_off_is_the_function_s_error(serve: Any, backend: Mem
 
 
 @pytest.mark.parametrize("sent", [b"{", b"\xff\xfe", b"[" * 5000], ids=["torn", "no UTF-8", "deep"])
-def test_a_body_that_is_not_what_it_says_is_text(serve: Any, backend: MemoryBackend, sent: bytes) -> None:
-    """What claims to be JSON and is none is logged as text, and reaches the function as it is."""
+def test_invalid_json_is_logged_as_text(serve: Any, backend: MemoryBackend, sent: bytes) -> None:
+    """A body that is declared as JSON and is not is logged as text, and reaches the function unchanged."""
     client = serve(PLAIN % "len(request.get_data())")
     answer = client.post("/", data=sent, headers={"content-type": "application/json"})
     assert answer.get_json() == {"read": len(sent)}
@@ -117,14 +117,14 @@ def test_a_body_that_is_not_what_it_says_is_text(serve: Any, backend: MemoryBack
 
 
 def test_a_query_of_very_many_fields_is_text(serve: Any, backend: MemoryBackend) -> None:
-    """A query of more fields than are worth a look is logged as the text that it is."""
+    """A query with very many fields is logged as text."""
     serve(PLAIN % "1").get("/?" + "&".join(f"k{n}=1" for n in range(2000)))
     assert backend.rows()[0]["input"]["query"].startswith("k0=1&k1=1")
 
 
 @pytest.mark.parametrize("kind", [PLAIN, ON_LOOP], ids=["plain", "async"])
 def test_nothing_is_read_where_nothing_is_captured(serve: Any, backend: MemoryBackend, kind: str) -> None:
-    """With capture_input off a request is left as it came."""
+    """With capture_input off, a request is not read."""
     untouched = "'stream' in vars(request)" if kind is PLAIN else "hasattr(request, '_body')"
     client = serve((kind % untouched).replace("@guard_handler", "@guard_handler(capture_input=False)"))
     assert json.loads(client.post("/", json={"n": 1}).text) == {"read": False}

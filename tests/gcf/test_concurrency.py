@@ -1,4 +1,4 @@
-"""Many requests at once: in threads, and in one event loop."""
+"""Many concurrent requests, in threads and in an event loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[tuple[Service, str]]:
 
 
 def test_traces_do_not_mix(service: tuple[Service, str]) -> None:
-    """Of 2,000 requests by 64 clients each trace holds its own spans only, none is open, and deliveries are shared."""
+    """In 2,000 requests by 64 clients, each trace has only its own spans, none is open, and deliveries are shared."""
     (sandbox, server), root = service
     together = threading.Barrier(CLIENTS)
 

@@ -1,4 +1,4 @@
-"""What the environment says, and what is not asked of it."""
+"""Metadata from the environment, without any network request."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_facts_are_those_of_the_platform(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], facts: dict[str, str]
 ) -> None:
-    """The variables of Cloud Functions and Cloud Run are told by OpenTelemetry's names, and nothing is where it is
-    not."""
+    """The variables of Cloud Functions and Cloud Run become metadata with OpenTelemetry's names. Other environments
+    have none."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert {key: value for key, value in environment.facts().items() if key != "faas.coldstart"} == facts
 
 
 def test_the_first_call_of_a_process_is_a_cold_start() -> None:
-    """The first invocation of a process says that it is the first, and no other does."""
+    """Only the first invocation of a process is a cold start."""
     code = "from trace_guard_gcf.environment import facts; print([facts()['faas.coldstart'] for _ in range(3)])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[True, False, False]"
 
 
 @pytest.mark.parametrize(("target", "name"), [("main", "support-bot"), ("other", "main"), (None, "main")])
-def test_a_function_is_called_as_it_is_deployed(
+def test_the_served_function_has_the_services_name(
     monkeypatch: pytest.MonkeyPatch, target: str | None, name: str
 ) -> None:
-    """What a service serves goes by the service's name; another function of its code by its own."""
+    """The function that a service serves has the service's name, and another function has its own name."""
     monkeypatch.setenv("K_SERVICE", "support-bot")
     if target:
         monkeypatch.setenv("FUNCTION_TARGET", target)
@@ -67,14 +67,14 @@ def test_a_function_is_called_as_it_is_deployed(
 
 
 @pytest.mark.parametrize("value", ["", "0", "-5", "soon", "nan", "inf"])
-def test_a_timeout_that_is_none_is_no_deadline(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    """Without a timeout that can be understood there is no deadline, and no error."""
+def test_an_invalid_timeout_gives_no_deadline(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """A missing or invalid timeout gives no deadline and no error."""
     monkeypatch.setenv("CLOUD_RUN_TIMEOUT_SECONDS", value)
     assert environment.deadline() is None
 
 
 def test_the_timeout_is_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The request timeout, which counts from the request's arrival, is the deadline."""
+    """The request timeout, counted from the request's arrival, is the deadline."""
     monkeypatch.setenv("CLOUD_RUN_TIMEOUT_SECONDS", "60")
     deadline = environment.deadline()
     assert deadline is not None
@@ -82,7 +82,7 @@ def test_the_timeout_is_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_package_imports_no_framework() -> None:
-    """Importing the package loads neither the framework nor Flask, Starlette, a server, an HTTP client, or the SDK."""
+    """Importing the package loads neither the framework nor Flask, Starlette, a server, an HTTP client or the SDK."""
     heavy = {
         "functions_framework", "flask", "werkzeug", "starlette", "cloudevents", "gunicorn", "uvicorn", "http.client",
         "braintrust", "sqlite3",

@@ -1,4 +1,4 @@
-"""What is said of events: of CloudEvents, and of those of the first generation."""
+"""The descriptions of CloudEvents and of events of the first generation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ IN_BRAINTRUST = {"traceparent": TRACEPARENT, "baggage": "braintrust.parent=proje
 
 
 class Context:
-    """As the framework makes it."""
+    """An event's context as the framework makes it."""
 
     def __init__(self, event_type: str, resource: Any) -> None:
         self.event_id, self.timestamp = "77", "2026-01-01T00:00:00Z"
@@ -44,8 +44,8 @@ def traced(guard: Guard, backend: MemoryBackend, *args: Any) -> Row:
     return row
 
 
-def test_a_cloud_event_is_told_by_its_attributes(guard: Guard, backend: MemoryBackend) -> None:
-    """The root is called after the event's type, and has its attributes by OpenTelemetry's names."""
+def test_a_cloud_event_is_described_by_its_attributes(guard: Guard, backend: MemoryBackend) -> None:
+    """The root has the event's type as its name and the event's attributes with OpenTelemetry's names."""
     attributes = {
         "id": "e1", "source": "//storage.googleapis.com/buckets/b", "type": "google.cloud.storage.object.v1.finalized",
         "subject": "objects/o", "time": "2026-01-01T00:00:00Z", "datacontenttype": "application/json",
@@ -64,7 +64,7 @@ def test_a_cloud_event_is_told_by_its_attributes(guard: Guard, backend: MemoryBa
 
 
 def test_a_message_of_pubsub_is_readable_and_without_secrets(guard: Guard, backend: MemoryBackend) -> None:
-    """A message is logged as the text that its base64 holds, in which secrets are found, and named by its topic."""
+    """A message is logged as the text in its base64, with secrets redacted, and has its topic."""
     event = CloudEvent({"source": TOPIC, "type": PUBSUB}, message(encoded(json.dumps({"n": 1, "password": "x"}))))
     row = traced(guard, backend, event)
     assert json.loads(row["input"]["message"]["data"]) == {"n": 1, "password": "[redacted]"}
@@ -86,8 +86,8 @@ def test_a_message_of_pubsub_is_readable_and_without_secrets(guard: Guard, backe
         ("", ""),
     ],
 )
-def test_messages_that_are_no_small_text_do_no_harm(data: str, shown: str) -> None:
-    """Of a message that is long only the beginning is decoded; what is no text is told by its size."""
+def test_long_and_binary_messages(data: str, shown: str) -> None:
+    """Only the beginning of a long message is decoded, and a binary message is logged by its size."""
     event = cloud_event(CloudEvent({"source": TOPIC, "type": PUBSUB}, message(data)), byte_limit=28)
     assert event.input["message"]["data"] == shown
 
@@ -95,10 +95,10 @@ def test_messages_that_are_no_small_text_do_no_harm(data: str, shown: str) -> No
 @pytest.mark.parametrize("resource", ["projects/p/topics/orders", {
     "service": "pubsub.googleapis.com", "name": "projects/p/topics/orders", "type": "t"
 }], ids=["text", "object"])
-def test_an_event_of_the_first_generation_is_told_in_the_same_terms(
+def test_an_event_of_the_first_generation_is_described_like_a_cloud_event(
     guard: Guard, backend: MemoryBackend, resource: Any
 ) -> None:
-    """Data and context are told as a CloudEvent of them would be."""
+    """Data and context of the first generation are described like a CloudEvent."""
     data = {"data": encoded("hi"), "attributes": {}}
     row = traced(guard, backend, data, Context("google.pubsub.topic.publish", resource))
     assert row["span_attributes"]["name"] == "google.pubsub.topic.publish process"
@@ -123,12 +123,12 @@ def test_an_event_of_the_first_generation_is_told_in_the_same_terms(
     ],
 )
 def test_the_trigger_follows_from_the_type(event_type: str, trigger: str) -> None:
-    """An event counts as what OpenTelemetry calls its source."""
+    """The event's type decides its ``faas.trigger``."""
     assert cloud_event(CloudEvent({"source": "/s", "type": event_type}, {}), byte_limit=100).trigger == trigger
 
 
 def test_the_parent_is_the_one_in_braintrust() -> None:
-    """Of the trace contexts that come with an event the one that Braintrust knows is followed, wherever it stands."""
+    """Among the trace contexts of an event, the context with a Braintrust parent is used, wherever it is."""
     foreign = {"traceparent": TRACEPARENT.replace("b7", "c7")}
     in_message = message("", googclient_traceparent=TRACEPARENT, baggage=IN_BRAINTRUST["baggage"])
     event = cloud_event(CloudEvent({"source": TOPIC, "type": PUBSUB, **foreign}, in_message), byte_limit=100)
@@ -139,7 +139,7 @@ def test_the_parent_is_the_one_in_braintrust() -> None:
 
 
 class Newer:
-    """An event as version 2 of the SDK of CloudEvents has it."""
+    """An event as in version 2 of the CloudEvents SDK."""
 
     def get_attributes(self) -> dict[str, Any]:
         time = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
@@ -150,7 +150,7 @@ class Newer:
 
 
 def test_newer_and_binary_events(guard: Guard, backend: MemoryBackend) -> None:
-    """An event whose time is no text and whose data is binary is told all the same."""
+    """An event with a time object and binary data is described too."""
     row = traced(guard, backend, Newer())
     assert row["metadata"]["cloudevents.event_time"] == "2026-01-01T00:00:00+00:00"
     assert row["input"] == "<2 bytes>"
@@ -160,7 +160,7 @@ def test_newer_and_binary_events(guard: Guard, backend: MemoryBackend) -> None:
     "message": {"attributes": {"traceparent": 5, "googclient_traceparent": None}}
 }])
 def test_odd_data_does_no_harm(data: Any) -> None:
-    """Whatever the data of an event is, what can be said of the event is said."""
+    """Any data of an event is described as far as possible."""
     event = cloud_event(CloudEvent({"source": TOPIC, "type": PUBSUB}, data), byte_limit=100)
     assert (event.name, event.input) == (f"{PUBSUB} process", data)
     assert not any(event.carriers)

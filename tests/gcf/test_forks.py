@@ -1,4 +1,4 @@
-"""Servers that import the application before they fork their workers, and what was traced at that import."""
+"""Servers that import the application before they fork workers, with spans at import."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from support import Program, environment, until
 
 from trace_guard.testing import BraintrustServer
 
-# The framework forks its workers from what has imported the module; --preload has gunicorn do so. With one thread
-# each, a worker that is busy leaves requests to the others.
+# The framework forks workers after the import of the module, and so does gunicorn with --preload. With one thread
+# each, the requests that a busy worker can't take go to the others.
 SERVERS = {
     "functions-framework": ("functions-framework --target main --port $PORT", "gcf_apps_function"),
     "gunicorn --preload": ("gunicorn --preload --workers 3 --bind :$PORT app:app", "gcf_apps_preloaded"),
@@ -30,7 +30,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
 
 
 def test_spans_at_import_and_several_workers(service: Service) -> None:
-    """With spans logged at import no worker hangs, every trace is closed, and nothing arrives twice or not at all."""
+    """With spans logged at import, no worker hangs, every trace is closed, and each row arrives exactly once."""
     sandbox, server = service
     with ThreadPoolExecutor(8) as clients:
         paths = [f"/sleeps/0.0{number % 10}" for number in range(REQUESTS)]
@@ -89,7 +89,7 @@ FORK = """
 
 
 def test_a_fork_while_threads_log(server: BraintrustServer, directory: Path) -> None:
-    """A process that forks while its threads log has children that trace without a hang, and nothing is lost."""
+    """The children of a process that forks while its threads log trace without a hang, and no row is lost."""
     with Program(FORK, environment(server, directory)) as program:
         program.expects("done", seconds=60)
         program.ends_well()

@@ -1,4 +1,4 @@
-"""The examples of functions, under the framework's own command."""
+"""The example functions, under the framework's own command."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ def post(function: CloudRunSandbox, body: Any, **headers: str) -> Any:
 
 
 def trace(server: BraintrustServer, project: str) -> tuple[Any, list[tuple[str, str | None, int]]]:
-    """The one trace that the server has, and the tree of its spans."""
+    """The only trace on the server, and the tree of its spans."""
     (found,) = summarize(server.span_rows(), {server.add_project(project): project})
     spans = spans_of(server.span_rows(), found.root_span_id)
     return found, [(span.name, span.type, span.depth) for span in spans]
 
 
 def test_an_answer(server: BraintrustServer, asked: CloudRunSandbox) -> None:
-    """The function answers, and its trace is in Braintrust when the last byte is there."""
+    """The function answers, and its trace is in Braintrust with the last byte."""
     server.clear()
     response = post(asked, {"question": "Where is order 1042?"})
     assert (response.status, asked.frozen) == (200, True)
@@ -77,7 +77,7 @@ def test_an_answer(server: BraintrustServer, asked: CloudRunSandbox) -> None:
 
 
 def test_an_exception(server: BraintrustServer, asked: CloudRunSandbox) -> None:
-    """What the function raises is a 500 for the caller, and an error with its traceback in the trace."""
+    """An exception of the function is a 500 for the caller, and an error with its traceback in the trace."""
     server.clear()
     assert post(asked, {"question": "Where is order 1043?"}).status == 500
     found, _ = trace(server, "support-bot")
@@ -86,15 +86,15 @@ def test_an_exception(server: BraintrustServer, asked: CloudRunSandbox) -> None:
     assert root["error"].rstrip().endswith("KeyError: '1043'")
 
 
-def test_a_question_that_is_none(server: BraintrustServer, asked: CloudRunSandbox) -> None:
-    """A request that the function refuses is no error of its own."""
+def test_a_request_without_a_question(server: BraintrustServer, asked: CloudRunSandbox) -> None:
+    """A request that the function refuses is not an error of the function."""
     server.clear()
     assert post(asked, {}).status == 400
     assert trace(server, "support-bot")[0].outcome == "ok"
 
 
 def test_an_event(server: BraintrustServer, sorting: CloudRunSandbox) -> None:
-    """The message of the example is sorted, and can be read in the trace."""
+    """The example's message is sorted, and the trace has it as text."""
     server.clear()
     event = json.loads((EXAMPLES / "cloud_function_event" / "event.json").read_text())
     assert post(sorting, event, **PUBSUB).status == 200
@@ -106,7 +106,7 @@ def test_an_event(server: BraintrustServer, sorting: CloudRunSandbox) -> None:
 
 
 def test_an_event_that_fails(server: BraintrustServer, sorting: CloudRunSandbox) -> None:
-    """A message that can't be sorted is refused, so that it is handed out again, and the trace says why."""
+    """A message that can't be sorted is rejected, so that it is delivered again, and the trace has the reason."""
     server.clear()
     message = {"message": {"data": base64.b64encode(b"{}").decode()}}
     assert post(sorting, message, **PUBSUB).status == 500
@@ -114,7 +114,7 @@ def test_an_event_that_fails(server: BraintrustServer, sorting: CloudRunSandbox)
 
 
 def test_without_a_key() -> None:
-    """Without a key the function works as well, and its trace is in the local store."""
+    """Without a key the function works too, and its trace is in the local store."""
     with sandbox("cloud_function_http", "ask", None) as function:
         assert post(function, {"question": "Where is order 1042?"}).status == 200
         (found,) = LocalStore(function.trace_guard_dir / "traces.db").traces()

@@ -1,4 +1,4 @@
-"""When a guarded function is over, how it is set up, and what does it no harm."""
+"""The end of guarded functions, their configuration, and odd inputs and faults."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from trace_guard.http import call as http_call
 from trace_guard.testing import BraintrustServer
 from trace_guard_gcf import GuardMiddleware, call, guard_handler
 
-# When it is over
+# The end of a function
 
 
 def test_the_platform_s_timeout_is_its_deadline(
     guard: Guard, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A function that runs past the request timeout is closed as timed out shortly before, while it still runs."""
+    """A function that runs past the request timeout is closed as timed out shortly before, while it is still
+    running."""
     monkeypatch.setenv("CLOUD_RUN_TIMEOUT_SECONDS", "0.5")
     go_on = threading.Event()
 
@@ -52,10 +53,11 @@ def test_the_platform_s_timeout_is_its_deadline(
 
 
 @pytest.mark.parametrize(("flush", "verdict"), [(None, Delivery.DELIVERED), ("after-response", Delivery.DEFERRED)])
-def test_the_response_waits_for_delivery_unless_told_not_to(
+def test_the_response_waits_for_delivery_by_default(
     server: BraintrustServer, make_guard: Any, monkeypatch: pytest.MonkeyPatch, flush: Any, verdict: Any
 ) -> None:
-    """By default a trace is with the backend before the function returns; after the response only on request."""
+    """By default a trace is delivered before the function returns. It is delivered after the response only on
+    request."""
     monkeypatch.setattr(trace_guard.guard, "_default", make_guard())
     seen: list[Any] = []
     guard_handler(flush=flush)(lambda request: seen.append(current_invocation()))(None)
@@ -64,11 +66,11 @@ def test_the_response_waits_for_delivery_unless_told_not_to(
     until(server.span_rows)
 
 
-# How it is set up
+# Configuration
 
 
 def test_keywords_hold_for_their_function_only(guard: Guard, backend: MemoryBackend) -> None:
-    """Project, capture settings, name, tags and metadata hold for the function that they are given to."""
+    """Project, capture settings, name, tags and metadata apply only to the function that they are given to."""
 
     @guard_handler(project="other", capture_input=False, capture_output=False, name="quiet", tags=["t"],
                    metadata={"m": 1})
@@ -88,13 +90,13 @@ def test_keywords_hold_for_their_function_only(guard: Guard, backend: MemoryBack
 
 
 def test_a_bad_keyword_shows_at_import(guard: Guard) -> None:
-    """A keyword's value that is not accepted is an error where the function is decorated."""
+    """An invalid keyword value raises where the function is decorated."""
     with pytest.raises(SettingsError, match="flush='sometimes' is not accepted"):
         guard_handler(flush="sometimes")(lambda request: None)
 
 
 def test_a_bad_variable_leaves_the_function_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A variable that is not accepted is reported, and the function is served without a guard."""
+    """An invalid variable is reported, and the function is served unguarded."""
     monkeypatch.setattr(trace_guard.guard, "_default", None)
     monkeypatch.setenv("TRACE_GUARD_FLUSH_TIMEOUT", "soon")
 
@@ -105,7 +107,7 @@ def test_a_bad_variable_leaves_the_function_alone(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_disabled_guard_wraps_nothing(backend: MemoryBackend, directory: Any) -> None:
-    """With TRACE_GUARD_DISABLED the function is returned as it is, and nothing is written."""
+    """With TRACE_GUARD_DISABLED, the function is returned unchanged and nothing is written."""
     guard = Guard(backend=backend, dir=directory, disabled=True)
 
     def main(request: Any) -> int:
@@ -115,11 +117,11 @@ def test_a_disabled_guard_wraps_nothing(backend: MemoryBackend, directory: Any) 
     assert (backend.rows(), directory.exists()) == ([], False)
 
 
-# What must not happen
+# Odd inputs and faults
 
 
 class Raises:
-    """Something each of whose attributes raises."""
+    """An object each of whose attributes raises."""
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(name)
@@ -132,7 +134,7 @@ ODD = [None, 5, "text", {}, Raises(), mock.MagicMock(), object()]
 def test_odd_requests_do_no_harm(
     guard: Guard, backend: MemoryBackend, request_: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever a function is called with reaches it as it is, and the trace is closed and delivered."""
+    """Any argument reaches the function unchanged, and the trace is closed and delivered."""
 
     @guard_handler
     def main(request: Any, *more: Any) -> Any:
@@ -158,7 +160,7 @@ STEPS = [
 def test_a_fault_of_ours_changes_nothing(
     serve: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, module: Any, step: str
 ) -> None:
-    """Whichever step of ours fails, the answer and the exception are those of the function, and it runs once."""
+    """If any of our steps fails, the function runs once, and its response or exception is unchanged."""
     client = serve("""
         calls = []
         @functions_framework.http
@@ -182,7 +184,7 @@ def test_a_fault_of_ours_changes_nothing(
     assert current_invocation() is None
 
 
-def test_the_middleware_is_at_hand() -> None:
+def test_the_package_exports_the_middleware() -> None:
     """The package exports the middleware of both protocols beside the decorator."""
     assert trace_guard_gcf.__all__ == ["AsyncGuardMiddleware", "GuardMiddleware", "guard_handler", "propagate"]
     assert GuardMiddleware is trace_guard_gcf.middleware.GuardMiddleware

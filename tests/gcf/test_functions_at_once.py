@@ -1,4 +1,4 @@
-"""Many requests at once, in the threads and on the event loop of the framework's own servers."""
+"""Many concurrent requests in the threads and on the event loop of the framework's own servers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CODE = Path(__file__).parents[1] / "functions" / "gcf_at_once"
 
 @pytest.mark.parametrize("target", ["plain", "on_loop"])
 def test_each_request_has_its_own_trace(target: str) -> None:
-    """Each trace has the spans of its own request only, and all of them are closed and delivered when the instance
-    is given no CPU any more, in fewer deliveries than requests."""
+    """Each trace has only the spans of its own request, and all traces are closed and delivered when the instance
+    has no CPU any more, in fewer deliveries than requests."""
     with BraintrustServer() as server:
         server.add_project("project", PROJECT_ID)
         env = {

@@ -1,4 +1,4 @@
-"""The middleware for WSGI, around applications that real servers serve."""
+"""The middleware for WSGI, around applications under real servers."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_request_is_one_trace(service: Service) -> None:
 
 
 def test_an_exception_that_became_a_500(service: Service) -> None:
-    """The exception that Flask answers with a 500 is on the root with its type and traceback."""
+    """An exception that Flask turns into a 500 is recorded on the root with its type and traceback."""
     response, rows = service.ask("/fails")
     assert response.status == 500
     assert outcomes(rows) == {"GET /fails": {"outcome": "error"}, "step": None}
@@ -62,7 +62,7 @@ def test_an_exception_that_became_a_500(service: Service) -> None:
     ],
 )
 def test_a_status_is_an_error_from_500_on(service: Service, path: str, status: int, error: str | None) -> None:
-    """A response below 500 is no error, however it was made, and one from 500 on is."""
+    """A response below 500 is no error, however it is made, and a response from 500 on is an error."""
     response, rows = service.ask(path)
     (root,) = rows
     assert response.status == status == root["metadata"]["http.response.status_code"]
@@ -82,7 +82,7 @@ def test_a_status_is_an_error_from_500_on(service: Service, path: str, status: i
     ],
 )
 def test_every_kind_of_response(service: Service, method: str, path: str, status: int, body: bytes) -> None:
-    """However a response ends on the wire, it is unchanged, and its trace has arrived by then."""
+    """However a response ends on the wire, it is unchanged and its trace has arrived by then."""
     response, rows = service.ask(path, method)
     assert (response.status, response.body, response.end) == (status, body, "complete")
     (root,) = rows
@@ -97,14 +97,15 @@ def test_excluded_paths(service: Service) -> None:
 
 
 def test_a_decorator_below(service: Service) -> None:
-    """A guarded function below the middleware opens no root of its own, and says what the request is."""
+    """A guarded function below the middleware opens no root of its own and adds its description to the request's
+    root."""
     response, rows = service.ask("/decorated")
     assert response.body == b"done"
     assert parents(rows) == {"decorated": None, "within": "decorated"}
 
 
 def test_a_parent_in_braintrust() -> None:
-    """A request whose headers name a parent in Braintrust is a span below that, and others are not."""
+    """A request whose headers name a Braintrust parent is a span below it. Other requests are traces of their own."""
     with BraintrustServer() as server, run(GTHREAD, server, cloud_trace=False) as sandbox:
         trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
         headers = {"traceparent": f"00-{trace}-{span}-01"}
@@ -118,7 +119,8 @@ def test_a_parent_in_braintrust() -> None:
 
 
 def test_the_platforms_deadline() -> None:
-    """A request that takes longer than the platform lets it is closed and delivered before, with what it was in."""
+    """A request that runs into the platform's timeout is closed and delivered before, with the span that was
+    running."""
     with BraintrustServer() as server, run(GTHREAD, server, timeout=1) as sandbox:
         _, rows = Service(sandbox, server).ask("/sleeps/30.0")
     timed_out = {"outcome": "timed_out", "closed_by": "watchdog", "reason": "deadline"}
@@ -128,7 +130,7 @@ def test_the_platforms_deadline() -> None:
 
 
 def test_around_the_frameworks_application() -> None:
-    """In a function's module the middleware guards what the Functions Framework serves."""
+    """In a function's module, the middleware guards the Functions Framework's application."""
     command = ("functions-framework --target main --port $PORT", "gcf_apps_function")
     with BraintrustServer() as server, run(command, server, throttle=False) as sandbox:
         response = sandbox.request("GET", "/some/where")
@@ -151,14 +153,14 @@ def names(backend: MemoryBackend) -> list[str]:
 
 
 def test_names(guard: Guard, backend: MemoryBackend) -> None:
-    """A root span's name is the one given, or what is made of the request."""
+    """A root span has the given name, or the result of the given function."""
     for name in ("fixed", lambda request: f"{request.path} of {request.headers['host']}", None):
         Client(GuardMiddleware(hello, name=name)).get("/path")
     assert names(backend) == ["fixed", "/path of localhost", "GET /path"]
 
 
-def test_a_name_that_cant_be_made(guard: Guard, backend: MemoryBackend, caplog: pytest.LogCaptureFixture) -> None:
-    """If the function that makes names raises, that is logged, and the request has its default name."""
+def test_a_name_function_that_raises(guard: Guard, backend: MemoryBackend, caplog: pytest.LogCaptureFixture) -> None:
+    """If the function for names raises, this is logged and the request has its default name."""
     assert Client(GuardMiddleware(hello, name=lambda request: str(1 / 0))).get("/path").data == b"hello"
     assert names(backend) == ["GET /path"]
     assert [record.getMessage() for record in caplog.records if record.exc_info] == [
@@ -168,7 +170,7 @@ def test_a_name_that_cant_be_made(guard: Guard, backend: MemoryBackend, caplog: 
 
 
 def test_a_bad_keyword_shows_at_once() -> None:
-    """A keyword that is not accepted raises where it is written."""
+    """An invalid keyword raises at once."""
     with pytest.raises(SettingsError, match="flush='later'"):
         GuardMiddleware(hello, flush="later")
 
@@ -176,7 +178,7 @@ def test_a_bad_keyword_shows_at_once() -> None:
 def test_a_bad_environment_takes_nothing_down(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With a variable that is not accepted requests are served unguarded, and the log says why."""
+    """With an invalid variable, requests are served unguarded and the log has the reason."""
     monkeypatch.setattr("trace_guard.guard._default", None)
     monkeypatch.setenv("TRACE_GUARD_RESERVE", "soon")
     assert Client(GuardMiddleware(hello)).get("/").data == b"hello"

@@ -1,4 +1,4 @@
-"""Bodies as few make them, which must reach the client as they would without the guard."""
+"""Unusual bodies, which must reach the client as without the guard."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trace_guard_gcf import AsyncGuardMiddleware, GuardMiddleware, guard_handler
 
 
 class Parts:
-    """Can be iterated again and again."""
+    """An iterable that can be iterated several times."""
 
     def __iter__(self) -> Iterator[bytes]:
         for part in (b"a", b"b"):
@@ -40,7 +40,7 @@ def with_a_length() -> Any:
 
 @pytest.mark.parametrize("answer", [in_a_tuple, without_headers, with_a_length])
 def test_a_tuple_streams_too(guard: Guard, backend: MemoryBackend, answer: Callable[[], Any]) -> None:
-    """A streamed response in a tuple is a part of its trace, to its end, with the status beside it."""
+    """The trace includes a streamed response in a tuple to its end, with the tuple's status."""
     app = flask.Flask(__name__)
     app.get("/")(guard_handler(guard=guard, name="root")(answer))
     response = app.test_client().get("/")
@@ -54,7 +54,7 @@ def test_a_tuple_streams_too(guard: Guard, backend: MemoryBackend, answer: Calla
 
 @pytest.mark.parametrize("status", [200, 204, 304])
 def test_a_tuple_without_a_body_on_the_wire(guard: Guard, backend: MemoryBackend, status: int) -> None:
-    """For HEAD, 204 and 304 nobody iterates a body: the trace is closed at once, and nobody has gone away."""
+    """For HEAD, 204 and 304 the server does not iterate the body. The trace is closed at once, without a disconnect."""
     app = flask.Flask(__name__)
     app.get("/")(guard_handler(guard=guard, name="root")(lambda: (iter(Parts()), status)))
     client = app.test_client()
@@ -65,7 +65,7 @@ def test_a_tuple_without_a_body_on_the_wire(guard: Guard, backend: MemoryBackend
 
 
 def test_a_response_may_be_sent_again(guard: Guard, backend: MemoryBackend) -> None:
-    """A response that a module keeps and returns each time has its body each time."""
+    """A response object that a module returns several times has its body each time."""
     app, kept = flask.Flask(__name__), flask.Response(Parts())
     app.get("/")(guard_handler(guard=guard, name="root")(lambda: kept))
     assert [app.test_client().get("/").data for _ in range(2)] == [b"ab"] * 2
@@ -89,7 +89,7 @@ def changes_its_mind(environ: Any, start_response: Any) -> Any:
 
 @pytest.mark.parametrize("app", [writes, changes_its_mind])
 def test_odd_applications_of_wsgi(guard: Guard, backend: MemoryBackend, app: Any) -> None:
-    """What an application writes while it is iterated, or says instead of what it said first, is what is sent."""
+    """Chunks that an application writes during iteration, and a replaced status, are sent unchanged."""
 
     def sent(app: Any) -> tuple[list[str], bytes]:
         environ: dict[str, Any] = {}
@@ -110,7 +110,7 @@ def test_odd_applications_of_wsgi(guard: Guard, backend: MemoryBackend, app: Any
 
 
 def test_an_endless_answer_to_head(guard: Guard, backend: MemoryBackend) -> None:
-    """For HEAD the headers go out at once, whatever the application sends after them, and its trace is closed then."""
+    """For HEAD, the headers are sent and the trace is closed at once, whatever body the application sends."""
     sent: list[str] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

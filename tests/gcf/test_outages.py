@@ -1,4 +1,4 @@
-"""A backend that fails, behind services that must not notice."""
+"""Services with a failing backend, which must not affect them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trace_guard.testing import BraintrustServer, Fault
 
 FLUSH_SECONDS = 0.5
 REQUESTS = 24
-# Beyond what it waits for: emptying the queue, and two busy cores. Unbounded it were ten seconds and more.
+# Allows for emptying the queue and for two busy cores. Without a bound it would take more than ten seconds.
 SLACK_SECONDS = 3.0
 FAULTS = {"black hole": Fault.black_hole(), "500": Fault.status(500), "reset": Fault.reset()}
 
@@ -28,7 +28,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
 
 @pytest.mark.parametrize("fault", [*FAULTS, "refused"])
 def test_no_request_fails_or_waits_for_long(service: Service, fault: str) -> None:
-    """With a backend that fails in any way, no request fails or waits longer than it may, and no trace is lost."""
+    """With any failure of the backend, no request fails or waits longer than the budget, and no trace is lost."""
     sandbox, server = service
     server.clear()
     if fault == "refused":

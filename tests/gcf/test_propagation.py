@@ -1,4 +1,4 @@
-"""Traces that go from one service to another, through Google's front end."""
+"""Traces across services through Google's front end."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ BAGGAGE = f"braintrust.parent=project_id%3A{PROJECT_ID}"
 
 
 def test_a_guarded_service_calls_another(tmp_path: Path) -> None:
-    """What propagate() adds to a request makes the called service's root a child of the caller's current span, though
-    the front end has put a span of its own between them."""
+    """With the headers of propagate(), the called service's root is a child of the caller's current span, despite
+    the front end's own span."""
     guard = Guard(backend=MemoryBackend(), dir=tmp_path, project_id=PROJECT_ID)
     with guard.invocation("caller"), braintrust.start_span(name="call") as span:
         headers = propagate({"Accept": "text/plain"})
@@ -36,8 +36,8 @@ def test_a_guarded_service_calls_another(tmp_path: Path) -> None:
 
 
 def test_the_front_ends_span_is_no_parent() -> None:
-    """Headers as the SDK makes them lead to the front end's span, which is not in Braintrust: the request is a trace
-    of its own, and the ids are kept as metadata."""
+    """With the SDK's headers alone, the request is a trace of its own, and the ids of the front end's span are
+    recorded as metadata."""
     with BraintrustServer() as server, run(GTHREAD, server) as sandbox:
         _, rows = Service(sandbox, server).ask("/orders/1", headers={"traceparent": TRACEPARENT, "baggage": BAGGAGE})
     root: Any = named(rows)["GET /orders/<order>"]
@@ -46,7 +46,7 @@ def test_the_front_ends_span_is_no_parent() -> None:
 
 
 def test_outside_a_span_nothing_is_added() -> None:
-    """Without a current span a request is sent as it is."""
+    """Without a current span, the headers are unchanged."""
     assert propagate({"Accept": "text/plain"}) == {"Accept": "text/plain"}
     assert propagate() == {}
 
@@ -63,6 +63,6 @@ def test_outside_a_span_nothing_is_added() -> None:
      {"traceparent": "nonsense", "baggage": "trace_guard.traceparent=worse"}),
     ({"traceparent": TRACEPARENT, "x-cloud-trace-context": "/" + "9" * 5000}, {"traceparent": TRACEPARENT}),
 ])
-def test_what_is_taken_for_a_parent(headers: dict[str, str], found: dict[str, str]) -> None:
-    """Only well-formed headers are followed, and none of the platform's own; odd ones do no harm."""
+def test_only_wellformed_headers_name_a_parent(headers: dict[str, str], found: dict[str, str]) -> None:
+    """Only well-formed headers name a parent, the platform's own span is none, and odd headers do no harm."""
     assert carrier_of(headers) == found

@@ -1,4 +1,4 @@
-"""The example that streams, by the command of its Dockerfile."""
+"""The streaming example, started by its Dockerfile's command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = "POST /orders/{order}/ask"
 
 
 def command() -> str:
-    """What the Dockerfile starts."""
+    """The Dockerfile's command."""
     lines = (EXAMPLE / "Dockerfile").read_text().splitlines()
     words = shlex.split(next(line for line in lines if line.startswith("CMD ")))
     assert words[1] == "exec"
@@ -40,7 +40,7 @@ def ask(service: Service, order: str, question: str) -> tuple[int, list[bytes], 
 
 
 def test_an_answer_is_streamed_and_traced(service: Service) -> None:
-    """The answer arrives token by token, and its trace, which covers it, with the last one."""
+    """The answer arrives token by token, and its trace, which includes the stream, has arrived with the last token."""
     status, chunks, rows = ask(service, "1042", "Where is it?")
     assert (status, chunks) == (200, [b"Your ", b"parcel ", b"is ", b"with ", b"the ", b"carrier."])
     assert parents(rows) == {ROOT: None, "find_order": ROOT, "answer": ROOT}
@@ -48,8 +48,8 @@ def test_an_answer_is_streamed_and_traced(service: Service) -> None:
     assert named(rows)["answer"]["output"] == "Your parcel is with the carrier."
 
 
-def test_what_is_no_error_and_what_is(service: Service) -> None:
-    """An order that nobody knows is no error, and a model that fails in the middle is."""
+def test_errors_of_the_service(service: Service) -> None:
+    """An unknown order is no error, and a model that fails in the middle is an error."""
     status, _, rows = ask(service, "1043", "Where is it?")
     assert (status, outcomes(rows)[ROOT]) == (404, {"outcome": "ok"})
     ask(service, "1042", "Will it melt?")

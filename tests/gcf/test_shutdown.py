@@ -1,4 +1,4 @@
-"""The end of an instance: SIGTERM, ten seconds, SIGKILL."""
+"""The end of an instance: SIGTERM, and SIGKILL ten seconds later."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GRACE_SECONDS = 10.0
 
 
 class Ended(NamedTuple):
-    """What came of a service that was ended in the middle of its requests."""
+    """The results of a service that was shut down during requests."""
 
     rows: list[Row]
     quick: HttpResponse | None
@@ -36,8 +36,8 @@ class Ended(NamedTuple):
 
 
 def end(which: tuple[str, str]) -> Ended:
-    """Ask for what takes a minute and, where it can be answered beside that, for what takes three seconds, and end
-    the instance."""
+    """Send a request that takes a minute and, if the server answers concurrently, one that takes three seconds, and
+    end the instance."""
     with BraintrustServer(latency=0.05) as server, run(which, server) as sandbox, ThreadPoolExecutor(2) as clients:
         sandbox.request("GET", "/orders/1")
         server.clear()
@@ -54,20 +54,21 @@ def end(which: tuple[str, str]) -> Ended:
 
 @pytest.fixture(scope="module")
 def ended() -> Iterator[dict[str, Future[Ended]]]:
-    """All servers at once, as each takes ten seconds of waiting."""
+    """The results of all servers, which are ended concurrently because each takes ten seconds."""
     with ThreadPoolExecutor(len(SERVERS)) as all_at_once:
         yield {name: all_at_once.submit(end, which) for name, which in SERVERS.items()}
 
 
 def seconds_of(root: Row) -> float:
-    """What the request was asked to take."""
+    """The seconds that the request was asked to take."""
     path = root["metadata"]["url.path"]
     return float(path.rpartition("/")[2])
 
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_requests_that_do_not_end_in_time(ended: dict[str, Future[Ended]], name: str) -> None:
-    """What is still running shortly before the kill is closed as terminated, with its children, and delivered."""
+    """Requests that are still running shortly before the kill are closed as terminated, with their children, and
+    delivered."""
     rows, _, termination = ended[name].result(60)
     assert termination.killed
     (root,) = [row for row in roots(rows) if seconds_of(row) == 60]
@@ -82,7 +83,7 @@ def test_requests_that_do_not_end_in_time(ended: dict[str, Future[Ended]], name:
 
 @pytest.mark.parametrize("name", [name for name in SERVERS if name != "gunicorn sync"])
 def test_requests_that_end_in_time(ended: dict[str, Future[Ended]], name: str) -> None:
-    """A request that ends within the grace is answered, and its trace ends as it did."""
+    """A request that ends within the grace period is answered, and its trace has its own outcome."""
     rows, quick, _ = ended[name].result(60)
     assert quick is not None
     assert (quick.status, quick.end) == (200, "complete")
@@ -93,7 +94,7 @@ def test_requests_that_end_in_time(ended: dict[str, Future[Ended]], name: str) -
 
 @pytest.mark.parametrize("name", ["gunicorn sync", "gunicorn gthread", "uvicorn", "functions-framework"])
 def test_the_servers_own_shutdown_is_not_changed(name: str) -> None:
-    """A server that has nothing under way ends as it does unguarded: by the same status, and as soon."""
+    """An idle server ends as without the guard: with the same status and as fast."""
 
     def end_idle(**env: str) -> Termination:
         with BraintrustServer() as server, run(SERVERS[name], server, **env) as sandbox:
@@ -105,7 +106,7 @@ def test_the_servers_own_shutdown_is_not_changed(name: str) -> None:
         guarded = both.submit(end_idle)
         expected, found = plain.result(60), guarded.result(60)
     assert (found.exit_status, found.killed) == (expected.exit_status, expected.killed)
-    # A worker of gunicorn looks once a second whether it is to end.
+    # A gunicorn worker checks once a second whether it should end.
     assert abs(found.seconds - expected.seconds) < 2.0
 
 
@@ -122,7 +123,7 @@ OTHER = """
 
 
 def test_a_program_without_a_handler(server: BraintrustServer, directory: Path) -> None:
-    """A server that has no handler for the signal dies of it, at once, and what it was at is closed and delivered."""
+    """A server without a handler dies of the signal at once, and its open invocations are closed and delivered."""
     with Program(OTHER, environment(server, directory)) as program:
         program.expects("serving")
         program.signal(signal.SIGTERM)
@@ -133,7 +134,7 @@ def test_a_program_without_a_handler(server: BraintrustServer, directory: Path) 
 
 
 def test_a_program_with_a_handler_of_its_own(server: BraintrustServer, directory: Path) -> None:
-    """A handler that was there before decides what happens, and the request goes on until then."""
+    """A program's own handler decides what happens, and the request continues until then."""
     handler = 'signal.signal(signal.SIGTERM, lambda *_: say("told"))'
     code = OTHER.replace("    import trace_guard,", f"    {handler}\n    import trace_guard,")
     with Program(code, environment(server, directory)) as program:

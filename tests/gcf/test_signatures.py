@@ -1,4 +1,4 @@
-"""Every kind of function in every order of decorators, and what can't work."""
+"""Every kind of function in every order of decorators, and unsuitable objects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trace_guard import Guard
 from trace_guard.backends.memory import MemoryBackend
 from trace_guard_gcf import guard_handler
 
-pytestmark = pytest.mark.filterwarnings("ignore:is_binary is deprecated")  # the framework's own use of it
+pytestmark = pytest.mark.filterwarnings("ignore:is_binary is deprecated")  # the framework itself uses it this way
 
 EVENT = {"ce-specversion": "1.0", "ce-id": "e1", "ce-type": "order.placed", "ce-source": "//shop"}
 BACKGROUND = {"context": {"eventId": "e1", "eventType": "order.placed", "resource": "shop"}, "data": {"n": 1}}
@@ -50,7 +50,7 @@ def module(decorators: str, function: str) -> str:
 @pytest.mark.parametrize("order", ["below", "above", "both"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_in_each_order(serve: Any, backend: MemoryBackend, kind: str, order: str) -> None:
-    """A function of any kind is called as without a guard and has one root, wherever the guard stands."""
+    """A function of any kind is called as without a guard and has one root, wherever the guard is."""
     decorator, function, name = KINDS[kind]
     lines = {"below": [decorator, "@guard_handler"], "above": ["@guard_handler", decorator],
              "both": ["@guard_handler", decorator, "@guard_handler"]}
@@ -61,13 +61,13 @@ def test_each_kind_in_each_order(serve: Any, backend: MemoryBackend, kind: str, 
     assert row["span_attributes"]["name"] == name
     assert row["metadata"]["trace_guard"] == {"outcome": "ok"}
     assert row.get("output") == (None if "event" in kind else {"n": 1})
-    # In a thread beside the event loop no function can read a body, and nor can we.
+    # In a thread beside the event loop, neither the function nor the guard can read a body.
     body = {} if kind == "http in a thread" else {"body": {"n": 1}}
     assert row["input"] == ({"n": 1} if "event" in kind else {"method": "POST", "path": "/", **body})
 
 
-def test_functions_that_the_command_line_tells_the_kind_of(serve: Any, backend: MemoryBackend) -> None:
-    """A function without a decorator of the framework is told by what it is called with."""
+def test_the_kind_follows_from_the_arguments(serve: Any, backend: MemoryBackend) -> None:
+    """The kind of a function without a decorator of the framework follows from its arguments."""
     client = serve("@guard_handler\ndef main(data, context):\n    assert data == {'n': 1}", "event")
     assert client.post("/", json=BACKGROUND).status_code == 200
     (row,) = backend.rows()
@@ -75,16 +75,16 @@ def test_functions_that_the_command_line_tells_the_kind_of(serve: Any, backend: 
 
 
 @pytest.mark.parametrize("decorator", ["http", "cloud_event"])
-def test_a_coroutine_that_nobody_awaits_shows_at_import(serve: Any, decorator: str) -> None:
-    """A coroutine function below a plain decorator of the framework, which would never run, is refused with the
-    decorator that it needs."""
+def test_an_unawaited_coroutine_is_refused_at_import(serve: Any, decorator: str) -> None:
+    """A coroutine function below a plain decorator of the framework would never run. It is refused, and the message
+    names the right decorator."""
     with pytest.raises(TypeError, match=r"main is a coroutine function .* use functions_framework\.aio\.http"):
         serve(f"@guard_handler\n@functions_framework.{decorator}\nasync def main(request):\n    return 'x'")
 
 
-def test_a_coroutine_that_nobody_awaits_shows_before_the_first_request(directory: Any) -> None:
-    """Below the guard's reach it is reported when the server forks its workers, once; one that is registered well
-    is not."""
+def test_an_unawaited_coroutine_is_reported_at_the_fork(directory: Any) -> None:
+    """If the guard can't see the framework's decorator, the error is reported once when the server forks its
+    workers. A correct registration is not reported."""
     code = """
         import functions_framework, functions_framework.aio
         from trace_guard_gcf import guard_handler
@@ -112,7 +112,7 @@ def test_a_coroutine_that_nobody_awaits_shows_before_the_first_request(directory
 
 
 class Callable_:
-    """Not a function, although it can be called."""
+    """A callable that is not a function."""
 
     def __call__(self, request: Any) -> str:
         return "x"
@@ -128,14 +128,14 @@ class Callable_:
     ],
     ids=["object", "class", "partial", "text"],
 )
-def test_what_the_framework_refuses_is_refused(guard: Guard, target: Any, says: str) -> None:
-    """What is no function is refused where it is decorated, with what to do about it."""
+def test_unsuitable_objects_are_refused(guard: Guard, target: Any, says: str) -> None:
+    """An object that is not a function is refused where it is decorated, with a message that says what to do."""
     with pytest.raises(TypeError, match=says):
         guard_handler(target)
 
 
 def test_a_plain_wrapper_that_awaits_is_fine(guard: Guard, backend: MemoryBackend) -> None:
-    """A plain function that runs a coroutine function by itself is guarded as what it is."""
+    """A plain function that runs a coroutine function itself is guarded as a plain function."""
 
     async def slow(request: Any) -> str:
         return "x"

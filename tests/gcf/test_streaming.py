@@ -1,4 +1,4 @@
-"""Bodies that are made while they are sent, under real servers that get no CPU after the last byte."""
+"""Streamed bodies, under real servers without CPU after the last byte."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
 
 @pytest.mark.parametrize("how", ["", "?length=1", "?context=1", "?context=1&length=1"])
 def test_the_trace_covers_the_body(service: Service, how: str) -> None:
-    """Spans of the body are in the trace, to the code after its last chunk, and have arrived with its last byte."""
+    """Spans of the body, including the code after its last chunk, are in the trace and have arrived with the last
+    byte."""
     response, rows = service.ask("/streams" + how)
     assert (response.body, response.end) == (BODY, "complete")
     assert ("content-length" in response.headers) == ("length" in how)
@@ -51,14 +52,14 @@ def test_the_trace_covers_the_body(service: Service, how: str) -> None:
 
 
 def test_an_iterator_that_runs_in_threads() -> None:
-    """A plain iterator that Starlette runs in its threads has its spans in the trace."""
+    """A plain iterator that Starlette runs in threads has its spans in the trace."""
     with BraintrustServer() as server, run(UVICORN, server) as sandbox:
         _, rows = Service(sandbox, server).ask("/streams?plain=1")
     assert parents(rows) == {ROOT: None, "token 0": ROOT, "token 1": ROOT, "token 2": ROOT}
 
 
 @pytest.mark.parametrize("how", ["?gate=1", "?gate=1&length=1"])
-def test_no_chunk_is_held_up(service: Service, how: str) -> None:
+def test_no_chunk_is_delayed(service: Service, how: str) -> None:
     """A chunk that does not complete the response is sent at once, while the trace is still open."""
     service.server.clear()
     with service.sandbox.stream("GET", "/streams" + how) as stream:
@@ -72,12 +73,12 @@ def test_no_chunk_is_held_up(service: Service, how: str) -> None:
 
 
 def test_a_client_that_goes_away(service: Service) -> None:
-    """A client that goes away ends the trace, which says so and is no error, and the spans of the body with it."""
+    """A client disconnect closes the trace and the body's spans, is recorded, and is no error."""
     response, _ = service.ask("/streams?parts=400&pause=0.02", read_at_most=20)
     assert response.end == "client_gone"
 
     def ended() -> bool:
-        service.sandbox.request("GET", "/healthz")  # the instance has no CPU but for requests
+        service.sandbox.request("GET", "/healthz")  # the instance has CPU only during requests
         rows = service.server.span_rows()
         return bool(roots(rows)) and not service.server.open_spans()
 
@@ -90,7 +91,7 @@ def test_a_client_that_goes_away(service: Service) -> None:
 
 
 def test_an_error_in_the_middle(service: Service) -> None:
-    """An exception in the middle of the body is on the root, and ends the response as it would without us."""
+    """An exception in the middle of the body is recorded on the root and ends the response as without the guard."""
     response, _ = service.ask("/streams?fails=2")
     assert (response.body, response.end) == (BODY[:20], "connection_lost")
     rows = named(service.server.span_rows())
@@ -100,7 +101,7 @@ def test_an_error_in_the_middle(service: Service) -> None:
 
 
 def test_every_trace_arrives_in_time(service: Service) -> None:
-    """Of 200 requests, plain and streamed, every trace is delivered while its request is in flight."""
+    """Each trace of 200 requests, plain and streamed, is delivered while its request is in flight."""
     service.server.clear()
     kinds = ["/orders/{}", "/streams?mark={}", "/streams?length=1&mark={}", "/answers/204?mark={}"]
 
@@ -130,7 +131,7 @@ def test_every_trace_arrives_in_time(service: Service) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """What answers the next request in the same thread must find nothing of this one."""
+    """Check that the next request in the same thread finds no current span or invocation."""
     yield
     assert braintrust.current_span() is braintrust.NOOP_SPAN
     assert current_invocation() is None
@@ -151,7 +152,7 @@ def body(*names: str, fails: bool = False) -> Iterator[str]:
 
 
 def told(backend: MemoryBackend) -> dict[str, Any]:
-    """What is said of the root: its metadata, and its spans."""
+    """The root's metadata, and its spans."""
     rows = backend.rows()
     assert all("end" in row["metrics"] for row in rows)
     root = named(rows)["root"]
@@ -169,7 +170,7 @@ RESULTS: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
 
 @pytest.mark.parametrize("kind", RESULTS)
 def test_a_result_that_streams(guard: Guard, backend: MemoryBackend, kind: str) -> None:
-    """The end of a streamed result closes the invocation, before its last chunk if that completes the response."""
+    """The end of a streamed result closes the invocation, before the last chunk if that completes the response."""
     make, items_of = RESULTS[kind]
     invocation = opened(guard)
     with flask.Flask("app").test_request_context("/"):
@@ -186,26 +187,26 @@ def test_a_result_that_streams(guard: Guard, backend: MemoryBackend, kind: str) 
 
 @pytest.mark.parametrize("result", ["text", {"n": 1}, ("text", 201), flask.Response("text"), None, ["a", "b"]])
 def test_a_result_that_is_complete(guard: Guard, backend: MemoryBackend, result: Any) -> None:
-    """A result that is complete closes the invocation at once, and is returned as it is."""
+    """A complete result closes the invocation at once and is returned unchanged."""
     assert guard_result(result, opened(guard)) is result
     assert told(backend)["outcome"] == "ok"
 
 
 def test_a_request_for_the_head_only(guard: Guard, backend: MemoryBackend) -> None:
-    """The answer to HEAD is complete without its body, which is not run."""
+    """The response to HEAD is complete without its body, which is not run."""
     with flask.Flask("app").test_request_context("/", method="HEAD"):
         guard_result(flask.Response(body("a")), opened(guard))
     assert told(backend) == {"outcome": "ok", "spans": ["root"]}
 
 
 def test_a_body_that_is_never_iterated(guard: Guard, backend: MemoryBackend) -> None:
-    """A body that is closed before it is begun closes the invocation."""
+    """A body that is closed before its first chunk closes the invocation."""
     guard_result(body("a"), opened(guard)).close()
     assert told(backend) == {"outcome": "ok", "client_disconnected": True, "spans": ["root"]}
 
 
 def test_a_body_that_is_closed_for_an_error(guard: Guard, backend: MemoryBackend) -> None:
-    """A body that the server gives up for an exception of its own has ended with that."""
+    """A body that the server closes because of its own exception ends with that exception."""
     items = guard_result(body("a", "b"), opened(guard))
 
     def send() -> None:
@@ -222,7 +223,7 @@ def test_a_body_that_is_closed_for_an_error(guard: Guard, backend: MemoryBackend
 
 
 def test_a_body_that_is_dropped(guard: Guard, backend: MemoryBackend) -> None:
-    """A body that nobody closes, as a hook has answered with something else, does not leave its trace open."""
+    """A body that is never closed, because a hook has replaced the response, does not leave its trace open."""
     items = guard_result(body("a", "b"), opened(guard))
     next(items)
     del items
@@ -232,7 +233,7 @@ def test_a_body_that_is_dropped(guard: Guard, backend: MemoryBackend) -> None:
 
 
 def test_an_error_after_the_last_chunk(guard: Guard, backend: MemoryBackend) -> None:
-    """The chunk that completes a response is sent although the code after it fails, and the failure comes after."""
+    """The chunk that completes a response is sent even if the code after it fails. The exception follows it."""
     items = guard_result((body("a", fails=True), {"Content-Length": "1"}), opened(guard))[0]
     assert next(items) == "a"
     with pytest.raises(ValueError, match="the model is gone"):
@@ -240,8 +241,8 @@ def test_an_error_after_the_last_chunk(guard: Guard, backend: MemoryBackend) -> 
     assert told(backend)["outcome"] == "error"
 
 
-def test_more_than_was_promised(guard: Guard, backend: MemoryBackend) -> None:
-    """A body that is longer than its Content-Length reaches the server whole, which knows what to do about it."""
+def test_a_body_longer_than_its_content_length(guard: Guard, backend: MemoryBackend) -> None:
+    """A body that is longer than its Content-Length reaches the server completely, which decides what to do."""
     items = guard_result((body("a", "b", "c"), {"Content-Length": "1"}), opened(guard))[0]
     assert list(items) == ["a", "b", "c"]
     assert told(backend)["outcome"] == "ok"
@@ -260,7 +261,7 @@ async def async_body(*names: str, fails: bool = False) -> AsyncIterator[str]:
 @pytest.mark.parametrize("length", [False, True])
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_a_response_of_starlette(guard: Guard, backend: MemoryBackend, length: bool, elsewhere: bool) -> None:
-    """The end of Starlette's body closes the invocation, wherever the function has run that made it."""
+    """The end of Starlette's body closes the invocation, wherever the function ran."""
     headers = {"Content-Length": "2"} if length else None
 
     async def run_it() -> list[tuple[str, bool]]:
@@ -282,7 +283,7 @@ def test_a_response_of_starlette(guard: Guard, backend: MemoryBackend, length: b
 
 @pytest.mark.parametrize("end", ["fails", "cancelled", "closed", "complete"])
 def test_how_a_body_in_an_event_loop_ends(guard: Guard, backend: MemoryBackend, end: str) -> None:
-    """A failure is an error, a body that is cancelled or closed has lost its client, and a plain result is complete."""
+    """A failure is an error, a cancelled or closed body has lost its client, and a plain result is complete."""
 
     async def run_it() -> None:
         invocation = opened(guard)
@@ -323,7 +324,7 @@ def test_how_a_body_in_an_event_loop_ends(guard: Guard, backend: MemoryBackend, 
 def test_an_exception_from_outside_does_not_hit_the_delivery(
     guard: Guard, backend: MemoryBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An exception that the framework injects into the request's thread while that delivers changes no response."""
+    """An exception that the framework raises in the request's thread during delivery does not change the response."""
     monkeypatch.setenv("THREADED_TIMEOUT_ENABLED", "true")
     delivering, goes_on = threading.Event(), threading.Event()
     send = backend.send
@@ -351,7 +352,7 @@ def test_an_exception_from_outside_does_not_hit_the_delivery(
 
 
 def test_a_server_that_counts_chunks(guard: Guard, backend: MemoryBackend) -> None:
-    """A body that is a list stays one, whose only chunk servers take the length of the response from."""
+    """A body that is a list stays a list, because servers take the response's length from its only chunk."""
     chunks = [b"hello"]
 
     def app(environ: Any, start_response: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The program under test: a driver that starts Ray on this machine and runs, on request, what a user might write."""
+"""The program under test: a driver that starts Ray on this machine and runs a function below on request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANSWER = "answer:"
 
 
 def main(say: Callable[..., None], listen: Callable[[], str]) -> None:
-    """Run what is asked for, by the name of a function below, each in an invocation of that name."""
+    """Run the requested functions, each in an invocation with its name."""
     with default_guard().invocation("begins"):
         ray.init(
             address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR",
@@ -41,7 +41,7 @@ def main(say: Callable[..., None], listen: Callable[[], str]) -> None:
 
 
 def once(mark: str) -> bool:
-    """True the first time that it is called with this path."""
+    """True for the first call with this path."""
     try:
         os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
@@ -91,7 +91,7 @@ def nests() -> list[str]:
 
 
 class NoSuchOrder(Exception):
-    """An error of the user's own."""
+    """An error of user code."""
 
 
 def fails(order: int) -> None:
@@ -123,7 +123,7 @@ def errors(directory: str) -> list[Any]:
 @guard_task
 def sleeps(mark: str) -> None:
     Path(mark).touch()
-    for _ in range(6000):  # in pieces, as Ray interrupts Python code only
+    for _ in range(6000):  # in pieces, because Ray only interrupts Python code
         time.sleep(0.01)
 
 
@@ -147,7 +147,7 @@ def dies() -> None:
 
 
 def nobody_asks() -> None:
-    """The result of a task whose worker is killed is dropped."""
+    """Drop the result of a task whose worker is killed."""
     dies.remote()
 
 
@@ -184,7 +184,7 @@ def runs(code: str) -> Any:
 
 
 def kept(code: str) -> dict[str, Any]:
-    """What a caller gets: a value, or else the kind of the task's error, if it is one of its own, or of Ray's."""
+    """The caller's result: a value, or the kind of the task's own error or of Ray's error."""
     try:
         return {"value": ray.get(runs.remote(code))}
     except ray.exceptions.RayError as error:

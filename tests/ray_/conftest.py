@@ -1,4 +1,4 @@
-"""Fixtures of the tests of Ray: one driver for all of them, as it takes seconds to start."""
+"""Fixtures of the Ray tests: one driver for all of them, as it takes seconds to start."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trace_guard.testing import BraintrustServer
 
 pytest.register_assert_rewrite("contract.suite")
 
-# A cluster of three nodes takes a while: it is run by `make chaos`, which names the file.
+# A cluster of three nodes takes long to start. `make chaos` runs this file by its name.
 collect_ignore = ["test_ray_nodes.py"]
 
 

@@ -1,4 +1,4 @@
-"""The driver that the tests of Ray share, and what they read off its spans."""
+"""The driver that the Ray tests share, and helpers that read its spans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WITHOUT_RESULT = ("counts", "Async.stream", "Model.greet_all")
 
 
 class Driver:
-    """The program of :mod:`ray_.cluster`, and where its spans go."""
+    """The program of :mod:`ray_.cluster`, and the server that receives its spans."""
 
     def __init__(self, server: BraintrustServer, directory: Path) -> None:
         self.server = server
@@ -39,13 +39,13 @@ class Driver:
         assert self.hears() == "ready"
 
     def hears(self) -> Any:
-        """Its next answer."""
+        """The driver's next answer."""
         while not (line := self.program.hears(seconds=90)).startswith("answer:"):
             pass
         return json.loads(line.partition(":")[2])
 
     def runs(self, name: str, *words: object, spans: int) -> tuple[Any, list[Row]]:
-        """What came of a function there, and the spans of its trace, once there are so many, and none is open."""
+        """The answer of a function there, and the spans of its trace, once there are this many and none is open."""
         self.program.tell(" ".join(map(str, [name, *words])))
         said = self.hears()
         until(lambda: self._closed(name, spans), seconds=40, what=f"{spans} closed spans of {name}")
@@ -64,7 +64,7 @@ class Driver:
 
 
 def _has_all(row: Row) -> bool:
-    """True once a span's result has followed its end, which leaves first, if it is to have one."""
+    """True once a span has its expected result, which arrives after its end."""
     about = row.get("metadata") or {}
     if "ray.task_id" not in about or told(row)["outcome"] != "ok":
         return True

@@ -21,7 +21,7 @@ from trace_guard_ray import guard_task, runtime_env
 
 
 def main(say: Callable[..., None], listen: Callable[[], str]) -> None:
-    """Lose a worker on one node, then another node whole."""
+    """Lose a worker on one node, then another node completely."""
     directory = Path(os.environ["TRACE_GUARD_DIR"]).parent
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes = {
@@ -58,10 +58,10 @@ def what_came_of(reference: Any) -> str:
 @guard_task
 def works(name: str, directory: str, *, dies: bool) -> None:
     braintrust.start_span(name=f"left open on {name}", set_current=True)
-    braintrust.flush()  # what is still in the queue of the SDK when a worker is killed was never begun
+    braintrust.flush()  # rows in the SDK's queue are lost when a worker is killed
     if dies:
         os.kill(os.getpid(), signal.SIGKILL)
     Path(f"{directory}/{name}.new").write_text(str(os.getpid()))
     os.rename(f"{directory}/{name}.new", f"{directory}/{name}.pid")
-    while True:  # until its node is gone
+    while True:  # until its node is lost
         time.sleep(0.05)

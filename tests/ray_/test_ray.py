@@ -1,4 +1,4 @@
-"""Tasks and actors of Ray on this machine: one driver, its workers, and the server that they all deliver to."""
+"""Ray tasks and actors on this machine: one driver, its workers, and the server that they all deliver to."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ TASKS = 200
 
 
 def test_tasks_whose_workers_are_killed(driver: Driver) -> None:
-    """With two workers killed in the middle, all tasks are closed spans of one trace, and so are the attempts that
-    died, beside those that were made instead."""
+    """With two killed workers, all tasks are closed spans of one trace, and so are the attempts that died, beside
+    their retries."""
     said, rows = driver.runs("many", driver.marks, TASKS, spans=TASKS + 3)
     assert said == list(range(TASKS))
     tasks = by_name(rows, "item")
@@ -33,7 +33,7 @@ def test_tasks_whose_workers_are_killed(driver: Driver) -> None:
 
 
 def test_tasks_within_tasks(driver: Driver) -> None:
-    """A task that a task submits lies below it, with its own options, arguments and metadata."""
+    """A task that a task submits is a child of it, with its own options, arguments and metadata."""
     said, rows = driver.runs("nests", spans=4)
     assert said == ["A", "AA"]
     assert parents(rows) == {"nests": None, "shouts_twice": "nests", "shout": "shouts_twice"}
@@ -56,7 +56,7 @@ def test_a_task_outside_of_any_span(driver: Driver) -> None:
 
 
 def test_errors_and_their_retries(driver: Driver) -> None:
-    """An error reaches the driver as it does without us, and each attempt that failed is a span with its error."""
+    """An error reaches the driver as without us, and each failed attempt is a span with its error."""
     (plain, guarded, at_last), rows = driver.runs("errors", driver.marks, spans=5)
     assert plain == guarded
     assert guarded[1:3] == ["NoSuchOrder", ["no order 7"]]
@@ -73,7 +73,7 @@ def test_errors_and_their_retries(driver: Driver) -> None:
 
 
 def test_tasks_that_are_cancelled(driver: Driver) -> None:
-    """A cancelled task is an error; one that is cancelled by force, which kills its worker, is abandoned."""
+    """A cancelled task is an error. A task that is cancelled by force, which kills its worker, is abandoned."""
     said, rows = driver.runs("cancels", driver.marks, spans=3)
     assert said == ["RayTaskError(TaskCancelledError)", "TaskCancelledError"]
     gently, by_force = by_name(rows, "sleeps")
@@ -81,21 +81,22 @@ def test_tasks_that_are_cancelled(driver: Driver) -> None:
     assert told(by_force) == ABANDONED
 
 
-def test_a_death_that_nobody_asks_about(driver: Driver) -> None:
-    """The span of a task whose worker is killed is closed while the driver runs, also if its result was dropped."""
+def test_a_death_without_a_waiting_caller(driver: Driver) -> None:
+    """The span of a task whose worker is killed is closed while the driver is running, even if its result was
+    dropped."""
     _, rows = driver.runs("nobody_asks", spans=2)
     assert outcomes(rows) == {"nobody_asks": OK, "dies": ABANDONED}
 
 
 def test_a_task_that_streams(driver: Driver) -> None:
-    """A generator's span covers all of its items."""
+    """A generator's span includes all of its items."""
     said, rows = driver.runs("streams", spans=2)
     assert said == [0, 1, 2]
     assert outcomes(rows) == {"streams": OK, "counts": OK}
 
 
 def test_a_task_that_waits_for_its_delivery(driver: Driver) -> None:
-    """With ``flush="before-response"`` a task's closed span is there when its result is."""
+    """With ``flush="before-response"`` a task's closed span has arrived with its result."""
     driver.program.tell("delivers")
     assert driver.hears() == "delivered"
     (row,) = by_name(driver.server.span_rows(), "waits")
@@ -103,7 +104,7 @@ def test_a_task_that_waits_for_its_delivery(driver: Driver) -> None:
 
 
 def test_an_actor(driver: Driver) -> None:
-    """Creation, methods, generators, calls of calls, and a restart after a kill are spans of the caller's trace."""
+    """Creation, methods, generators, nested calls, and a restart after a kill are spans of the caller's trace."""
     said, rows = driver.runs("acts", driver.marks, spans=10)
     assert said == ["Hello, Ada", ["Hello, Bob", "Hello, Cy"], "HELLO, YOU", [1, 2], "up again"]
     assert {name: parent for name, parent in parents(rows).items() if name != "acts"} == {
@@ -123,7 +124,7 @@ def test_an_actor(driver: Driver) -> None:
 
 
 def test_an_async_actor(driver: Driver) -> None:
-    """Calls of an async actor that run at the same time are spans of their own, and so is one that streams."""
+    """Concurrent calls of an async actor are separate spans, and so is a streaming call."""
     said, rows = driver.runs("acts_async", spans=4)
     assert said == [[1, 2], [0, 1]]
     assert parents(rows) == {"acts_async": None, "Async.both": "acts_async", "Async.stream": "acts_async"}
@@ -131,7 +132,8 @@ def test_an_async_actor(driver: Driver) -> None:
 
 
 def test_ray_data(driver: Driver) -> None:
-    """Functions and classes that Ray Data calls for each batch carry the span in which they were given to it."""
+    """Functions and classes that Ray Data calls for each batch are children of the span in which they were passed to
+    it."""
     said, rows = driver.runs("maps", spans=10)
     assert said == [number * 2 + 1 for number in range(40)]
     assert parents(rows) == {"maps": None, "double": "maps", "Adder.__init__": "maps", "Adder.__call__": "maps"}
@@ -140,12 +142,12 @@ def test_ray_data(driver: Driver) -> None:
 
 
 def test_the_example(driver: Driver) -> None:
-    """The example ends well in spite of a killed worker, and its one trace has every attempt, closed."""
+    """The example succeeds despite a killed worker, and its one trace has every attempt, closed."""
     marks = driver.marks / "example"
     marks.mkdir()
     said, _ = driver.runs("scores", marks, spans=3 * PROMPTS + 2)
     assert re.fullmatch(rf"{PROMPTS - 1} scored, mean 0\.\d\d; 1 failed", said)
-    # How many attempts the model was too busy for is chance: the last one of each prompt is what is waited for.
+    # The number of retries is random, so wait for the last attempt of each prompt.
     until(lambda: sum(told(row)["outcome"] == "ok" for row in by_name(driver.trace("scores"), "answer")) == PROMPTS - 1)
     rows = driver.trace("scores")
     answers = by_name(rows, "answer")

@@ -1,4 +1,4 @@
-"""The contract, kept by tasks on their workers."""
+"""The contract for tasks on their workers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class AsTask:
         return Seen(told.get("value"), error, rows)
 
     def tells(self, error: type[BaseException]) -> str:
-        # A worker that exits is gone, and with it the word of what it went with.
+        # A worker that exits loses its exit status.
         return {SystemExit: "WorkerCrashedError", KeyboardInterrupt: "TaskCancelledError"}.get(error, error.__name__)
 
 
@@ -38,11 +38,11 @@ def subject(driver: Driver) -> AsTask:
 
 
 class TestTasks(Contract):
-    """Tasks, each delivered before its result is there."""
+    """Tasks, each delivered before its result is available."""
 
-    def test_an_error_that_cant_be_told_is_raised_on(self, subject: AsTask) -> None:
-        """The kind of an exception that raises when it is looked at stands on the root; Ray, which looks at it too, has
-        another one in its place for the caller."""
+    def test_an_error_that_cant_be_formatted_is_raised(self, subject: AsTask) -> None:
+        """The root has the type of an exception that raises when it is formatted. Ray, which formats it too, raises
+        another exception for the caller."""
         seen = subject.run(user_code.raises_an_error_that_has_no_text)
         assert type(seen.error).__name__ == "RuntimeError"
         assert outcomes(seen.rows) == {"root": {"outcome": "error"}}

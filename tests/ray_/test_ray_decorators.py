@@ -1,4 +1,4 @@
-"""The decorators without a cluster: what they refuse, keep, and send along."""
+"""The decorators without a cluster: refused objects, kept attributes, and sent context."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ MISUSES = {
 
 @pytest.mark.parametrize("misuse", MISUSES)
 def test_a_misuse_names_its_remedy(misuse: str) -> None:
-    """What can't be guarded is refused where it stands, in words that say what to do instead."""
+    """An unsuitable object is refused where it is decorated, with a message that says what to do."""
     decorator, target, remedy = MISUSES[misuse]
     with pytest.raises(TypeError, match=remedy):
         decorator(target())
 
 
 def test_a_bad_keyword_is_refused() -> None:
-    """A keyword whose value is not accepted shows when the module is imported."""
+    """An invalid keyword value raises when the module is imported."""
     with pytest.raises(SettingsError, match="before-response"):
         guard_task(flush="never")(task)
 
 
 def test_a_signature_is_kept(make_guard: MakeGuard) -> None:
-    """A guarded function has its own parameters, and one more by keyword, before those that take the rest."""
+    """A guarded function has its own parameters and an additional keyword, before any ``**`` parameter."""
     guarded = guard_task(guard=make_guard())(task)
     names = list(inspect.signature(guarded).parameters)
     assert names == ["text", "more", "times", "_trace_guard", "rest"]
@@ -64,8 +64,8 @@ def test_a_signature_is_kept(make_guard: MakeGuard) -> None:
 
 
 def test_a_call_without_ray_is_guarded(make_guard: MakeGuard, server: BraintrustServer) -> None:
-    """Without Ray a guarded function works as ever; within an invocation it adds to that, and the context that Ray
-    would have brought does not get to it."""
+    """Without Ray, a guarded function works as usual. Within an invocation it adds to it, and does not receive Ray's
+    context keyword."""
     guard = make_guard()
     guarded: Any = guard_task(guard=guard, flush="before-response")(task)
     assert guarded("a", times=2) == "aa"
@@ -76,7 +76,7 @@ def test_a_call_without_ray_is_guarded(make_guard: MakeGuard, server: Braintrust
 
 
 def test_methods_that_are_guarded(make_guard: MakeGuard) -> None:
-    """Of an actor those methods are guarded that others call: no private ones, and no static ones."""
+    """The methods of an actor that others call are guarded, but not private and static methods."""
     guarded = guard_actor(guard=make_guard())(type("Guarded", (Actor,), {}))
     taking = [name for name, one in inspect.getmembers(guarded, inspect.isfunction)
               if "_trace_guard" in inspect.signature(one).parameters]
@@ -85,7 +85,7 @@ def test_methods_that_are_guarded(make_guard: MakeGuard) -> None:
 
 
 def test_carried_leaves_its_target_alone(make_guard: MakeGuard, server: BraintrustServer) -> None:
-    """What is made of a class carries the span in which it was made; the class itself does not."""
+    """A copy of a class carries the span in which it was made, and the class itself is unchanged."""
     guard = make_guard()
     guarded: Any = guard_actor(guard=guard, flush="before-response")(type("Guarded", (Actor,), {}))
     with guard.invocation("outer"):
@@ -99,7 +99,7 @@ def test_carried_leaves_its_target_alone(make_guard: MakeGuard, server: Braintru
 
 
 def test_settings_travel_without_the_key(make_guard: MakeGuard) -> None:
-    """What goes to the workers with a function has the guard's settings, but neither its key nor its directory."""
+    """The settings that are sent to workers with a function have neither the key nor the directory."""
     guard = make_guard(project="scores", redact=("ssn",), capture_output=False)
     sent = pickle.dumps(Options(guard, name="x", tags=["t"]))
     assert b"BRAINTRUST" not in sent
@@ -113,7 +113,8 @@ def test_settings_travel_without_the_key(make_guard: MakeGuard) -> None:
 
 
 def test_a_runtime_environment(make_guard: MakeGuard, server: BraintrustServer) -> None:
-    """Workers are told where to deliver, and the key only if that is asked for; the user's own fields win."""
+    """The runtime environment has the destination, and the key only on request. The user's own fields take
+    precedence."""
     guard = make_guard(project="scores")
     made = runtime_env(guard, env_vars={"TRACE_GUARD_PROJECT": "other", "MINE": "1"}, pip=["numpy"])
     assert made == {

@@ -1,4 +1,4 @@
-"""A cluster of several nodes, each with a disk of its own, that loses a worker and a whole node."""
+"""A cluster of several nodes with disks of their own, which loses a worker and a whole node."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from trace_guard.testing import BraintrustServer
 
 
 def test_losses_on_other_nodes(tmp_path: Path) -> None:
-    """What a killed worker on another node left open is closed from that node's disk, and what was open on a node that
-    is lost with its disk is closed as Braintrust has it."""
-    # Sockets lie below it, whose paths may not be long; and the address of this cluster is nobody else's to find.
+    """The spans of a killed worker on another node are closed from that node's disk. The open spans of a node that
+    is lost with its disk are closed from Braintrust's rows."""
+    # A short path, because it contains sockets. A separate directory, so that no other test finds this cluster.
     with BraintrustServer() as server, tempfile.TemporaryDirectory(prefix="ray") as sessions:
         program = Program(
             "from ray_ import nodes; nodes.main(say, listen)",
             environment(
                 server, tmp_path / "driver", RAY_USAGE_STATS_ENABLED="0", RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
                 TRACE_GUARD_LINGER="0.1", RAY_TMPDIR=sessions,
-                # So that Ray gives a node up soon.
+                # Ray declares a node dead sooner.
                 RAY_health_check_initial_delay_ms="0", RAY_health_check_period_ms="500",
                 RAY_health_check_failure_threshold="4", PYTHONPATH=os.pathsep.join(map(str, PATH)),
             ),

@@ -1,4 +1,4 @@
-"""The end of the driver that the other tests of Ray have used: they come before."""
+"""The end of the driver that the other Ray tests share. Those tests run before."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from support import pending_in
 
 
 def test_the_end(driver: Driver) -> None:
-    """When the driver has ended nothing is open, and nothing is left to be delivered."""
+    """After the driver's end, no span is open and all rows are delivered."""
     driver.program.tell()
     assert driver.hears() == "bye"
     driver.program.ends_well(60)

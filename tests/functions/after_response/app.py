@@ -1,4 +1,4 @@
-"""A function that tells how the delivery before this one went."""
+"""A function that returns how the previous invocation was delivered."""
 
 import asyncio
 import os

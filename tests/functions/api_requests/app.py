@@ -1,4 +1,4 @@
-"""Makes requests of Lambda's API, some during the init and some in the handler, and notes the answers in a file.
+"""Makes requests to Lambda's API, some during the init and some in the handler, and writes the answers to a file.
 
 A request is a list of method, path, headers and body. In these, ID stands for the invocation's request id and
 EXTENSION for the identifier of the extension that has registered last.
@@ -26,7 +26,7 @@ def ask(method, path, headers, body):
     connection.close()
     known["EXTENSION"] = answer.getheader("Lambda-Extension-Identifier") or known["EXTENSION"]
     told = told.replace(known["EXTENSION"] or "EXTENSION", "EXTENSION")
-    # Not as the handler's result: the requests may answer for it.
+    # Not as the handler's result, because the requests may post a result themselves.
     with open(os.path.join(os.environ["TMPDIR"], "answers"), "a") as answers:
         answers.write(json.dumps([answer.status, content, told]) + "\n")
 

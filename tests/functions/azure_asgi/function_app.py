@@ -1,4 +1,4 @@
-"""An ASGI application, all of which is one function to the host."""
+"""An ASGI application, which is a single function for the host."""
 
 import azure.functions as func
 from starlette.applications import Starlette

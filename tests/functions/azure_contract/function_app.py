@@ -1,4 +1,4 @@
-"""Functions that run what they are told to of the contract's user code, each guarded by a decorator."""
+"""Functions that run the contract's user code on request, each guarded by a decorator."""
 
 import json
 

@@ -1,5 +1,5 @@
-"""The same, guarded by the app: a blueprint's function, whose name is that of its root span. And functions that the app
-gets later, one of which has a guard of its own."""
+"""The same functions guarded by the app: a blueprint's function with its own root name, and functions that are added
+later, one with a guard of its own."""
 
 import azure.functions as func
 from contract import user_code

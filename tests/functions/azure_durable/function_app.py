@@ -1,5 +1,5 @@
-"""Durable functions: an orchestrator and an entity, which are replayed, and the activity that does the work.
-``GUARDED=no`` makes the same app without the guard."""
+"""Durable functions: an orchestrator and an entity, which are replayed, and an activity. ``GUARDED=no`` makes the
+same app without the guard."""
 
 import os
 

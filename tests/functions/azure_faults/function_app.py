@@ -1,4 +1,4 @@
-"""Functions whose guard is broken on purpose, one step at a time, by another function of the app."""
+"""Functions whose guard is broken, one step at a time, by another function of the app."""
 
 import importlib
 
@@ -14,8 +14,8 @@ raised = 0
 @app.generic_trigger(arg_name="step", type="manualTrigger")
 @app.generic_output_binding(arg_name="$return", type="report")
 def break_step(step: str):
-    """Have a step raise from now on: ``module:name`` or ``module:class.name``. What was broken before is mended; how
-    often it has raised is the result."""
+    """Make a step raise from now on: ``module:name`` or ``module:class.name``. Repairs the step that was broken
+    before. Returns how often that step raised."""
     global raised
     before, raised = raised, 0
     while broken:

@@ -1,4 +1,4 @@
-"""HTTP functions, whose responses take every form."""
+"""HTTP functions with responses in every form."""
 
 import asyncio
 import threading

@@ -1,4 +1,4 @@
-"""Functions that last until their worker's end. ``GUARDED=no`` makes the same app without the guard."""
+"""Functions that run until their worker's end. ``GUARDED=no`` makes the same app without the guard."""
 
 import asyncio
 import os

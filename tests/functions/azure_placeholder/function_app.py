@@ -1,4 +1,4 @@
-"""What the placeholder loads."""
+"""The app that the placeholder loads."""
 
 from shared import app_of_it
 

@@ -1,4 +1,4 @@
-"""A guarded function that is imported before the worker is told which app it is to run."""
+"""A guarded function that is imported before the worker is assigned to an app."""
 
 import azure.functions as func
 

@@ -1,4 +1,4 @@
-"""Functions with the FastAPI extension, whose responses the worker sends itself, piece by piece."""
+"""Functions with the FastAPI extension, whose responses the worker streams itself."""
 
 import asyncio
 

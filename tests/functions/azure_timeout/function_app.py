@@ -1,4 +1,4 @@
-"""Functions that outlast the ``functionTimeout`` of host.json."""
+"""Functions that run longer than the ``functionTimeout`` of host.json."""
 
 import asyncio
 import time

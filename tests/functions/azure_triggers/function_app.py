@@ -228,7 +228,7 @@ async def generic_async(given: str):
     return report(given, given)
 
 
-# Where a guard can stand, and what it must leave alone
+# Positions of the guard, and functions that it must not change
 
 
 @guard_handler

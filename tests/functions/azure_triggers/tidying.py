@@ -1,4 +1,4 @@
-"""A blueprint, in a module of its own, whose annotations are strings."""
+"""A blueprint in a module of its own, whose annotations are strings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A WSGI application, all of which is one function to the host."""
+"""A WSGI application, which is a single function for the host."""
 
 import azure.functions as func
 

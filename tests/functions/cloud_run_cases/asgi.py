@@ -1,4 +1,4 @@
-"""The same for an event loop."""
+"""The same service for an event loop."""
 
 import asyncio
 import json
@@ -7,7 +7,7 @@ import os
 from background import counted, directory
 
 
-async def until_told(what):
+async def until_released(what):
     while not (directory / what).exists():
         await asyncio.sleep(0.002)
 
@@ -19,12 +19,12 @@ async def count(query):
 async def stream(query):
     for number in range(3):
         yield b"%d" % number
-        await until_told(f"{query}-{number}")
+        await until_released(f"{query}-{number}")
 
 
 async def wait(query):
     print("waiting", flush=True)
-    await until_told(query)
+    await until_released(query)
     yield b"told"
 
 

@@ -1,4 +1,4 @@
-"""A thread in every process that never rests and counts in a file, told by the process's id."""
+"""A thread in every process that always counts in a file named after the process's id."""
 
 import mmap
 import os
@@ -30,14 +30,14 @@ def start():
 
 
 def counted():
-    """The count, once it has gone on."""
+    """The count, as soon as it has increased."""
     (before,) = struct.unpack_from("Q", counter, 0)
     while (now := struct.unpack_from("Q", counter, 0)[0]) == before:
         time.sleep(0.001)
     return now
 
 
-def until_told(what):
+def until_released(what):
     """Wait for a file of this name."""
     while not (directory / what).exists():
         time.sleep(0.002)

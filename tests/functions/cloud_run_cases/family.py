@@ -1,4 +1,4 @@
-"""A server with a child. At its end it tells whether the child was told to end as well."""
+"""A server with a child process. At its end it writes whether the child got a signal too."""
 
 import http.server
 import os

@@ -1,4 +1,4 @@
-"""A server that is always at forking and starting threads, so that every instant to be stopped at is a bad one."""
+"""A server that always forks and starts threads, so that it is stopped at a bad moment."""
 
 import http.server
 import os
@@ -7,7 +7,7 @@ import threading
 import time
 
 LIVES_SECONDS = 0.01
-MEMORY = b"x" * (100 << 20)  # the pages of which a fork takes its time over
+MEMORY = b"x" * (100 << 20)  # many pages, which make a fork slow
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -25,6 +25,6 @@ def fork():
             os._exit(0)
 
 
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nobody has to wait for the children
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that the children need not be waited for
 threading.Thread(target=fork, daemon=True).start()
 http.server.ThreadingHTTPServer(("", int(os.environ["PORT"])), Handler).serve_forever()

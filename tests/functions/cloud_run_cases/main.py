@@ -1,4 +1,4 @@
-"""The same as a function."""
+"""The same service as a function."""
 
 import json
 import os

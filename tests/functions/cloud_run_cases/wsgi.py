@@ -3,11 +3,11 @@
 import json
 import os
 
-from background import counted, until_told
+from background import counted, until_released
 
 
 class Endless:
-    """A body without an end, which says when it is given up."""
+    """A body without an end, which reports when it is closed."""
 
     def __iter__(self):
         return self
@@ -36,12 +36,12 @@ def count(environ):
 def stream(environ):
     for number in range(3):
         yield b"%d" % number
-        until_told(f"{environ['QUERY_STRING']}-{number}")
+        until_released(f"{environ['QUERY_STRING']}-{number}")
 
 
 def wait(environ):
     print("waiting", flush=True)
-    until_told(environ["QUERY_STRING"])
+    until_released(environ["QUERY_STRING"])
     yield b"told"
 
 

@@ -1,4 +1,4 @@
-"""A function that runs what its event names of the contract's user code."""
+"""A function that runs the contract's user code that its event names."""
 
 from contract import user_code
 

@@ -1,4 +1,4 @@
-"""Durable functions, guarded above and below the decorator of the SDK; they do what their input says."""
+"""Durable functions, guarded above and below the SDK's decorator. Their input names what they do."""
 
 import braintrust
 from aws_durable_execution_sdk_python import durable_execution
@@ -14,7 +14,7 @@ def ask(question):
 
 
 def order(event, context):
-    """Two steps with a wait between them: the second invocation replays the first step."""
+    """Two steps with a wait between them. The second invocation replays the first step."""
     if event.get("raises"):
         raise ValueError(event["raises"])
     with braintrust.start_span("plan"):
@@ -32,12 +32,12 @@ def order(event, context):
 
 
 def patient(event, context):
-    """The same, in a later try."""
+    """A step that succeeds in a later attempt."""
     return order({**event, "try_again": False}, context)
 
 
 def make(way, client, guard=None, function=order):
-    """The function, guarded in one of the three ways that there are."""
+    """The function, guarded in one of three ways."""
     guarded = guard_handler(guard=guard, name="order", tags=["nightly"], metadata={"tenant": "acme"})
     if way in ("below", "both"):
         function = guarded(function)

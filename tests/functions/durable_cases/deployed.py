@@ -1,4 +1,4 @@
-"""The same functions as they are deployed; an event that is a word asks for that of the next invocation."""
+"""The same functions as deployed. An event that is a string asks for the event of the next invocation."""
 
 from app import make
 from durable_service import DurableService

@@ -1,4 +1,4 @@
-"""A function in a process where an extension is in for trouble, that tells how the delivery before this one went."""
+"""A function in a process whose extension has faults. It returns how the previous invocation was delivered."""
 
 import _thread
 import logging
@@ -11,7 +11,7 @@ LATEST = []
 
 
 def like_greenlets(plain):
-    """A thread that is started, and does not run while the runtime waits for its next event."""
+    """Start a thread that does not run while the runtime waits for its next event, as a greenlet would."""
 
     def start(function, *args, **keywords):
         thread = getattr(function, "__self__", None)

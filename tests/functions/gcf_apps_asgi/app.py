@@ -1,4 +1,4 @@
-"""A service with FastAPI, for a real server to serve."""
+"""A FastAPI service for a real server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A function whose module puts the middleware around the framework's own application, and traces at its import."""
+"""A function whose module puts the middleware around the framework's application and traces at import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An application that traces at its import."""
+"""An application that traces at import."""
 
 from __future__ import annotations
 

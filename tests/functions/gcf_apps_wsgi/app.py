@@ -1,4 +1,4 @@
-"""A service with Flask, and a part in plain WSGI, for a real server to serve."""
+"""A service in Flask and plain WSGI for a real server."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def healthz() -> Any:
 
 
 def plain(environ: dict[str, Any], start_response: Any) -> Any:
-    """What only WSGI by hand does."""
+    """Responses that are only possible in plain WSGI."""
     path = environ["PATH_INFO"]
     if path == "/plain/writes":
         write = start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "10")])

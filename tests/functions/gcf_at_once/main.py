@@ -1,4 +1,4 @@
-"""Functions that trace two steps for each request, named after it, with something else in between."""
+"""Functions that trace two steps for each request, named after it, with a pause between them."""
 
 import asyncio
 import time

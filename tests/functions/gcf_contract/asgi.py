@@ -1,4 +1,4 @@
-"""A service of ASGI that runs what it is told to of the contract's user code."""
+"""An ASGI service that runs the contract's user code on request."""
 
 from contract import user_code
 from main import reports

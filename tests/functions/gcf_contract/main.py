@@ -1,4 +1,4 @@
-"""Functions of each kind that run what they are told to of the contract's user code.
+"""Functions of each kind that run the contract's user code on request.
 
 What leaves the guard is written down before the framework turns it into a response.
 """

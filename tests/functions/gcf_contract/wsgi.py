@@ -1,4 +1,4 @@
-"""A service of WSGI that runs what it is told to of the contract's user code."""
+"""A WSGI service that runs the contract's user code on request."""
 
 import flask
 from contract import user_code

@@ -1,4 +1,4 @@
-"""A function that does what its event says."""
+"""A function that does what its event names."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""A function whose code knows nothing of trace-guard, and ends as its event says."""
+"""An unguarded function that ends as its event names."""
 
 import ctypes
 import hashlib
@@ -44,7 +44,7 @@ def spin(event):
 
 
 def digest(event):
-    # Without the interpreter's lock, for minutes.
+    # Takes minutes, without the interpreter's lock.
     hashlib.pbkdf2_hmac("sha256", b"word", b"salt", (1 << 31) - 1)
 
 
@@ -61,7 +61,7 @@ def too_much(event):
 
 
 def hold_the_lock(event):
-    # Of a PyDLL functions are called with the interpreter's lock held, and no signal ends the wait for a mutex.
+    # PyDLL calls functions with the interpreter's lock held, and no signal interrupts the wait for a mutex.
     library, mutex = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
     library.pthread_mutex_lock(mutex)
     library.pthread_mutex_lock(mutex)
@@ -80,7 +80,8 @@ def kill(event):
 
 
 def leave_children(event):
-    """Die, and leave a fork and a program behind, in groups of their own, for longer than anybody waits."""
+    """Die and leave a forked process and a program behind, in process groups of their own, which outlive the test's
+    waits."""
     subprocess.Popen(["sleep", "4"], start_new_session=True)
     if os.fork() == 0:
         os.setsid()
@@ -90,7 +91,7 @@ def leave_children(event):
 
 
 def leave_a_clone(event):
-    """Die, and leave a copy behind that Python knows nothing of, and that has all files open for a moment longer."""
+    """Die and leave a copy of the process behind, unknown to Python, which keeps all files open a moment longer."""
     parent = os.getpid()
     if ctypes.PyDLL(None).fork() == 0:
         os.setsid()
@@ -102,7 +103,7 @@ def leave_a_clone(event):
 
 
 def babble(event):
-    """Say nonsense to whoever listens in trace-guard's directory."""
+    """Send malformed messages to the listener in trace-guard's directory."""
     for words in (b"nonsense\n", b"[1]\n", b'{"kind": "hello"}\n', b'{"kind": "end", "journal": 5}\n', b"\xff\n", b""):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(os.path.join(os.environ["TRACE_GUARD_DIR"], "extension.sock"))
@@ -111,9 +112,9 @@ def babble(event):
 
 
 def intrude(event):
-    """Have another user, who can reach the extension's socket, say something there; whether it was cut off."""
+    """Connect to the extension's socket as another user who can reach it. Returns whether the connection was closed."""
     directory = os.environ["TRACE_GUARD_DIR"]
-    os.chdir(directory)  # what is above it is closed to the other user
+    os.chdir(directory)  # the parent directories are closed to the other user
     os.chmod(directory, 0o755)
     os.chmod("extension.sock", 0o666)
     child = os.fork()
@@ -149,11 +150,11 @@ def run_out_of_memory(event):
         while True:
             held.append(bytearray(1 << 20))
     except MemoryError:
-        os.abort()  # as native code does whose allocation fails
+        os.abort()  # like native code whose allocation fails
 
 
 def overwhelm(event):
-    # The kernel's killer takes this process first when the group is full.
+    # The kernel's OOM killer chooses this process first when the group is full.
     with open(event["group"] + "/cgroup.procs", "w") as procs:
         procs.write(str(os.getpid()))
     held = []

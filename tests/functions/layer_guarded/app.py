@@ -1,4 +1,4 @@
-"""A function that guards its handler itself, and tells how the invocation before was delivered."""
+"""A function that guards its handler itself and returns how the previous invocation was delivered."""
 
 import os
 import signal

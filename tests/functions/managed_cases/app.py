@@ -1,4 +1,4 @@
-"""A function that does what its event says, and tells which worker did it."""
+"""A function that does what its event names and returns which worker ran it."""
 
 import os
 import time

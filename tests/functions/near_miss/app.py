@@ -1,4 +1,4 @@
-"""A function that goes on after its watchdog has fired, until it is told to come to its end."""
+"""A function that continues after its watchdog has fired, until it is released."""
 
 import os
 import time
@@ -13,7 +13,7 @@ PLACE = Path(os.environ["TMPDIR"])
 
 
 def linger():
-    """Until the watchdog has fired, and what it has to say has arrived, if this is to be a near miss."""
+    """For a late return, wait until the watchdog has fired and its rows have arrived."""
     while (PLACE / "near").exists() and (current_invocation().outcome is None or not (PLACE / "arrived").exists()):
         time.sleep(0.001)
 

@@ -1,4 +1,4 @@
-"""A function with all of Powertools that needs no AWS: routes, a log, metrics, X-Ray, and idempotent answers."""
+"""A function with all of Powertools, without AWS: routes, a log, metrics, X-Ray, and idempotent answers."""
 
 import os
 import time

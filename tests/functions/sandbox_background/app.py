@@ -1,4 +1,4 @@
-"""A thread and a child process that never rest; the thread counts in a file."""
+"""A thread and a child process that always run. The thread counts in a file."""
 
 import mmap
 import os

@@ -1,4 +1,4 @@
-"""Does not get as far as its handler, in the way that WAY names."""
+"""Fails before it has a handler, in the way that WAY names."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Answers with what it was given and what it was told about itself."""
+"""Returns its event, context and environment."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""A function with an internal extension, which registers and behaves as the environment's variables say."""
+"""A function with an internal extension, which registers and behaves as the environment variables request."""
 
 import http.client
 import json
@@ -33,7 +33,7 @@ def extend(identifier):
 
 
 def exit_on_sigterm():
-    # Not in a handler, which would have to wait for the main thread.
+    # Not in a signal handler, which would have to wait for the main thread.
     theirs.setblocking(False)
     signal.set_wakeup_fd(theirs.fileno())
     signal.signal(signal.SIGTERM, lambda *_: None)

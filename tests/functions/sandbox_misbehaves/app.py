@@ -1,4 +1,4 @@
-"""Goes wrong in the way that the event names."""
+"""Fails in the way that the event names."""
 
 import os
 import signal
@@ -29,7 +29,7 @@ def answer_and_linger():
 
 
 def ignore_sigterm():
-    # As SIG_IGN, not as a Python handler: that would wait for the main thread, which is frozen in C.
+    # SIG_IGN, because a Python handler would wait for the main thread, which is blocked in C.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 

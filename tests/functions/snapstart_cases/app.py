@@ -1,4 +1,4 @@
-"""A function that logs a span while it is initialised, and is warmed up before its snapshot."""
+"""A function that logs a span during its init and is warmed up before its snapshot."""
 
 import os
 

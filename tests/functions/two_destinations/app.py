@@ -1,4 +1,4 @@
-"""A function with two guards, whose rows go to two accounts; it tells how the delivery before this one went."""
+"""A function with two guards, whose rows go to two accounts. It returns how the previous invocation was delivered."""
 
 from trace_guard import Guard, current_invocation
 from trace_guard_lambda import guard_handler

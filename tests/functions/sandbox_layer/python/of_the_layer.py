@@ -1,3 +1,3 @@
-"""Is imported by a function that has this layer."""
+"""A module that a function with this layer imports."""
 
 WORD = "from a layer"
