@@ -7,42 +7,32 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from ..backends.base import Backend, TakesAttachments
 from ..contain import contain, report
 from ..deadline import Deadline
-from ..errors import BackendError, BackendUnauthorized
+from ..errors import BackendError
 from ..journal.base import Journal
 from ..journal.format import Position
 from ..outcome import Delivery, Verdict
 from ..rows import Row
-from .breaker import RETRY_SECONDS, Breaker
+from .breaker import Breaker
 from .dead_letters import DeadLetters
 from .journals import Journals
-from .lanes import OTHER_PROCESS_PAUSE, OTHER_PROCESS_SECONDS, Request
+from .lanes import Request
 from .pool import WorkerPool
 from .schedule import Schedule
 from .sender import Sender
+from .waits import Waits
 
 if TYPE_CHECKING:
     from ..journal.spooled import Content, SpooledAttachment
     from .uploads import Uploads
 
 __all__ = ["Courier"]
-
-# A drain gives up after so many requests that were refused for their key.
-_MOST_UNAUTHORIZED = 3
-_LOSS = "another program has removed or changed files of the journal: rows that had not been delivered are lost"
-
-
-class _Waiter(NamedTuple):
-    """A caller that waits for its rows: what it sleeps on, and whether it can go on."""
-
-    condition: threading.Condition
-    is_over: Callable[[], bool]
 
 
 class Courier:
@@ -71,16 +61,13 @@ class Courier:
         """Start afresh, as a forked child must: no threads, no journals, no requests."""
         self._dead_letters.after_fork()
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._waiters: list[_Waiter] = []
         self._uploads: Uploads | None = None
         self._sender = Sender(self.backend, self._dead_letters, attempt_seconds=self._attempt_seconds)
         self._breaker = Breaker()
         self._journals = Journals()
         self._schedule = Schedule(self.backend, self._journals, self._breaker)
         self._pool: WorkerPool[Request] = WorkerPool(self, self._lock, "trace-guard-courier", keep=1)
-        # Counters that only rise: a waiting caller compares them with what they were when it began.
-        self._finished = self._failures = self._unauthorized = self._lasting = 0
+        self._waits = Waits(self._lock, self._pool, self._schedule, self._journals, self._sender, self._breaker)
 
     @property
     def last_error(self) -> str | None:
@@ -198,7 +185,7 @@ class Courier:
         """A journal may have waited only for this attachment."""
         with self._lock:
             self._close_finished()
-            self._changed.notify_all()
+            self._waits.notify()
 
     def _forget_attachments(self, journal: Journal) -> None:
         if self._uploads is not None:
@@ -229,7 +216,8 @@ class Courier:
             if they are only in memory, or REFUSED if one can never be delivered.
         """
         began, roots = time.monotonic(), list(roots)
-        delivery = self._deliver_rows(journal, upto, deadline, roots)
+        with self._lock:
+            delivery = self._waits.deliver(journal, upto, deadline, roots)
         if self._uploads is None or delivery.verdict not in (Verdict.DELIVERED, Verdict.REFUSED):
             return delivery
         left, error = self._uploads.wait(journal, roots, deadline)
@@ -253,7 +241,8 @@ class Courier:
             attachments: a deadline for attachments, which are then given up earlier if their backend is known to be
                 down. By default they are treated as rows are.
         """
-        rows = self._drain_rows(deadline, force=force)
+        with self._lock:
+            rows = self._waits.drain(deadline, force=force)
         if self._uploads is None:
             return rows
         if attachments is None:
@@ -282,90 +271,6 @@ class Courier:
             self._journals.clear()
         self.backend.close()
 
-    def _deliver_rows(self, journal: Journal, upto: Position, deadline: Deadline, roots: list[str]) -> Delivery:
-        began = time.monotonic()
-        with self._lock:
-            bound = self._breaker.bound(deadline)
-            if journal.acked < upto and not bound.expired:
-                self._wait_for_rows(journal, upto, bound)
-            seconds = time.monotonic() - began
-            if self._journals.may_have_lost(journal, upto, roots):
-                return Delivery(Verdict.LOST, seconds=seconds, error=_LOSS)
-            if journal.acked < upto:
-                verdict = Verdict.SPOOLED if journal.durable else Verdict.LOST
-                return Delivery(verdict, seconds=seconds, error=self._why_not(journal))
-            refusal = self._sender.refusal(roots)
-            return Delivery(Verdict.REFUSED if refusal else Verdict.DELIVERED, seconds=seconds, error=refusal)
-
-    def _wait_for_rows(self, journal: Journal, upto: Position, deadline: Deadline) -> None:
-        """Wait until rows are delivered or an attempt has failed: the time that is left is the caller's."""
-        began, finished, failures = time.monotonic(), self._finished, self._failures
-        cursor = self._journals.find(journal)
-        read_failures = cursor.read_failures if cursor is not None else 0
-
-        def is_over() -> bool:
-            return (
-                journal.acked >= upto or self._failures != failures
-                or (cursor is not None and cursor.read_failures != read_failures)
-            )
-
-        waiter = _Waiter(threading.Condition(self._lock), is_over)
-        self._waiters.append(waiter)
-        self._schedule.send_all()
-        self._pool.wake()
-        try:
-            self._pool.wait_for(waiter.condition, is_over, deadline)
-        finally:
-            self._waiters.remove(waiter)
-        if (
-            not is_over() and self._schedule.in_flight and self._finished == finished
-            and self._breaker.unanswered(time.monotonic() - began)
-        ):
-            for request in self._schedule.in_flight:
-                request.timed_out = True
-
-    def _why_not(self, journal: Journal) -> str:
-        """Why rows of a journal are not delivered yet."""
-        cursor = self._journals.find(journal)
-        read_error = cursor.read_error if cursor is not None else None
-        return read_error or self._breaker.last_error or "no answer in time"
-
-    def _drain_rows(self, deadline: Deadline, *, force: bool) -> bool:
-        unauthorized, lasting = self._unauthorized, self._lasting
-        patience = Deadline.after(OTHER_PROCESS_SECONDS)
-        with self._lock:
-            while not deadline.expired:
-                pending = [cursor for cursor in self._journals if not cursor.delivered]
-                if not pending:
-                    return True
-                # Another process delivers from all of them. It is done soon, unless it was stopped.
-                others = all(cursor.taken_elsewhere or cursor.read_error for cursor in pending)
-                patience = patience if others else Deadline.after(OTHER_PROCESS_SECONDS)
-                if patience.expired or (self._breaker.is_open and not force) or self._lasting != lasting:
-                    return False
-                if self._unauthorized - unauthorized >= _MOST_UNAUTHORIZED:
-                    return False
-                self._breaker.let_through()
-                if self._breaker.retry_at > deadline.at:
-                    return False  # the server asks for a longer pause
-                self._schedule.send_all()
-                self._pool.wake()
-                self._wait_for_progress(deadline.capped(OTHER_PROCESS_PAUSE if others else RETRY_SECONDS), deadline)
-            return all(cursor.delivered for cursor in self._journals)
-
-    def _wait_for_progress(self, until: Deadline, deadline: Deadline) -> None:
-        """Wait until a request has finished, and for another while if it has failed."""
-        finished, failures = self._finished, self._failures
-
-        def is_over() -> bool:
-            return (self._finished, self._failures) != (finished, failures) or all(
-                cursor.delivered for cursor in self._journals
-            )
-
-        self._pool.wait_for(self._changed, is_over, until)
-        if self._failures != failures:
-            self._changed.wait(min(deadline.remaining, RETRY_SECONDS))
-
     # For the pool
 
     def next_job(self) -> tuple[Request | None, float | None]:
@@ -375,11 +280,11 @@ class Courier:
             request = self._schedule.next_request()
         except Exception as fault:  # noqa: BLE001 - our own fault costs as much as a backend that is down, not more
             report("take rows from a journal", fault)
-            self._failures += 1
+            self._waits.results.failures += 1
             self._breaker.failed(f"rows can't be read from the journal: {fault!r}")
         if request is not None and request.batch.full:
             self._pool.wake(len(self._pool.in_flight) + 2)
-        self._notify()
+        self._waits.notify()
         return request, self._schedule.pause()
 
     def perform(self, request: Request, deadline: Deadline) -> BackendError | None:
@@ -388,11 +293,8 @@ class Courier:
 
     def finish(self, request: Request, error: BackendError | None) -> None:
         """Record the result of a request."""
-        self._finished += 1
+        self._waits.results.count(error)
         if error is not None:
-            self._failures += 1
-            self._unauthorized += isinstance(error, BackendUnauthorized)
-            self._lasting += getattr(error, "lasting", False)
             if not request.timed_out:
                 self._breaker.failed(str(error), getattr(error, "retry_after", None))
         elif request.batch.entries:  # an empty batch was not sent
@@ -408,12 +310,5 @@ class Courier:
     def _settle(self) -> None:
         with contain("close delivered journals"):
             self._close_finished()
-        self._notify()
+        self._waits.notify()
         self._pool.wake()  # rows may have waited for this request
-
-    def _notify(self) -> None:
-        """Wake the callers whose own rows are settled, and those that drain."""
-        for waiter in self._waiters:
-            if waiter.is_over():
-                waiter.condition.notify()
-        self._changed.notify_all()
