@@ -1,4 +1,4 @@
-"""What the courier needs of a backend."""
+"""The interface between the courier and a backend."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Backend(Protocol):
 
         Args:
             rows: each one JSON object, in the order in which they take effect; no two span rows of one span.
-            deadline: after it the call gives up.
+            deadline: when the call gives up.
 
         Raises:
             BackendUnavailable: nothing is known to be stored; send them again later.
@@ -40,7 +40,7 @@ class Backend(Protocol):
         ...
 
     def resolve_project(self, name: str, deadline: Deadline) -> str:
-        """The id of the project of that name, which is made if there is none.
+        """The id of the project of that name, which is created if it does not exist.
 
         Raises:
             BackendError: as in :meth:`send`.
@@ -48,13 +48,13 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back connections. The object may be used again afterwards."""
+        """Close connections. The object may be used again afterwards."""
         ...
 
 
 @runtime_checkable
 class TriesOnce(Protocol):
-    """What a backend has that repeats requests by itself. Whoever searches for the cause of a failure counts each."""
+    """A backend that repeats failed requests by itself, and can be asked not to."""
 
     def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> None:
         """:meth:`Backend.send` with a single attempt."""
@@ -63,7 +63,7 @@ class TriesOnce(Protocol):
 
 @runtime_checkable
 class TakesAttachments(Protocol):
-    """What a backend has that takes attachments too. Without it the SDK is left to upload them by itself."""
+    """A backend that takes attachments too. With any other the SDK uploads them by itself."""
 
     def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
         """Store an attachment, or, if it has an error, tell that its content can't be had. Doing it twice changes

@@ -1,7 +1,7 @@
-"""What goes into one request: rows from one or more journals, folded so that no span is named twice.
+"""The rows of one request, from one or more journals, folded so that no span occurs twice.
 
-Two rows of one span in one request get the same transaction id on the server, which then can't tell which
-came later. So rows of a span are merged here, by the server's own rules, and sent as one.
+The server gives all rows of a request the same transaction id, so it can't tell which of two rows of a span is later.
+Rows of a span are therefore merged here, by the server's own rules, and sent as one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ _MAX_ROWS = 1000
 
 
 class Batch:
-    """A run of entries of one or more journals, for one request.
+    """Entries of one or more journals, for one request.
+
+    Args:
+        max_bytes: the most bytes of rows, unless a single row has more.
 
     Attributes:
-        entries: the rows in it, parsed and as they were written.
-        ids: their row ids; no other batch with one of them may be under way.
+        entries: the rows, parsed, each with its journal entry.
+        ids: the ids of the rows. No other batch in flight may contain one of them.
         size: bytes of the rows.
-        full: more is waiting than could be taken.
+        full: there are more rows than could be added.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -40,23 +43,23 @@ class Batch:
         self._broken: list[tuple[Row, bytes, Exception]] = []
 
     def take(self, entry: Entry, busy: Callable[[str], bool]) -> bool:
-        """Add an entry; False if it has to wait for another batch.
+        """Add an entry. Returns False if it has to wait for another batch.
 
         Args:
-            busy: tells whether a row of that id is under way.
+            busy: whether a request in flight has a row of that id.
         """
         if entry.kind != Kind.ROW:
             return True
         try:
             row = parse_payload(entry.payload)
-        except Exception as fault:  # noqa: BLE001 - whatever is in a journal, it concerns that entry alone
+        except Exception as fault:  # noqa: BLE001 - a broken entry must not stop the others
             self._put_aside({}, entry.payload, fault)
             return True
         row_id = str(row.get("id"))
         too_much = self.entries and (
             self.size + len(entry.payload) > self.max_bytes or len(self.entries) >= _MAX_ROWS
         )
-        # A row that is sent as it is can't be folded with another of the same id: their order must show.
+        # A row that is sent verbatim can't be folded with another of its id, and their order matters.
         verbatim = bool(entry.flags & Flag.VERBATIM)
         clash = row_id in self._verbatim or (verbatim and row_id in self.ids)
         if too_much or clash or busy(row_id):
@@ -70,7 +73,7 @@ class Batch:
         return True
 
     def project_names(self) -> set[str]:
-        """The names of projects whose ids are yet to be looked up."""
+        """The names of projects whose ids are not known yet."""
         return {
             project_name(row["project_id"])
             for row, entry in self.entries
@@ -78,9 +81,9 @@ class Batch:
         }
 
     def fold(self, projects: Mapping[str, str]) -> list[bytes]:
-        """The rows to send: placeholders replaced, span rows as merges, one for each span.
+        """The encoded rows to send: placeholders are replaced, and there is one merge row for each span.
 
-        A row that is not a span row passes byte for byte, unless a placeholder had to be replaced in it.
+        Any other row stays as it is, byte for byte, unless it has a placeholder.
 
         Args:
             projects: the ids of :meth:`project_names`.
@@ -90,9 +93,9 @@ class Batch:
         for row, entry in self.entries:
             try:
                 _fold(row, entry, projects, spans, rows)
-            except Exception as fault:  # noqa: BLE001 - one row that can't be handled must not hold up the others
+            except Exception as fault:  # noqa: BLE001 - a row that can't be handled must not stop the others
                 self._put_aside(row, entry.payload, fault)
-                with contextlib.suppress(Exception):  # its start and end are likely to be in order
+                with contextlib.suppress(Exception):  # its start and end are probably in order
                     _fold(lifecycle(row), entry, projects, spans, rows)
         encoded = (row if isinstance(row, bytes) else self._encoded(row) for row in rows)
         return [row for row in encoded if row is not None]
@@ -106,11 +109,11 @@ class Batch:
 
     def _put_aside(self, row: Row, encoded: bytes, fault: Exception) -> None:
         if is_shortage(fault):
-            raise fault  # which says nothing about the row
+            raise fault  # the row is not the cause
         self._broken.append((row, encoded, fault))
 
     def take_broken(self) -> list[tuple[Row, bytes, Exception]]:
-        """The rows that can't be handled, as far as they could be read, as they were written, and why."""
+        """Remove and return the rows that can't be handled: as parsed, as written, and the fault."""
         broken, self._broken = self._broken, []
         return broken
 
@@ -131,4 +134,4 @@ def _fold(
         spans[key] = row
         rows.append(row)
     else:
-        folded.update(merge(dict(folded), row))  # a copy, which stays whole if that fails
+        folded.update(merge(dict(folded), row))  # merged into a copy, in case of a fault

@@ -1,4 +1,4 @@
-"""Rows and attachments that the backend refused for good: kept for a person to look at, never sent again."""
+"""Dead letters: rows and attachments that the backend refused for good. They are kept for inspection, never resent."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 __all__ = ["DeadLetters", "read_dead_letters"]
 
-# How many rows are known to be written already.
+# How many written rows are remembered, so that none is written twice.
 _REMEMBERED = 10_000
-# After so many letters the bytes of all are counted again, as other processes write there too.
+# After so many letters the size of the directory is measured again, since other processes write to it too.
 _RECOUNT_LETTERS = 256
 
 
 class DeadLetters:
     """Writes refused rows to a segment of their own, in the format of the journal.
 
-    Each entry's payload is ``{"row", "status", "error"}``, the row as it was before anything was cut; or, for an
-    attachment, ``{"attachment", "file", "status", "error"}``, with the name of the file beside it that has the
-    content, or None if there was no room for it.
+    The payload of an entry is ``{"row", "status", "error"}`` with the original row; or, for an attachment,
+    ``{"attachment", "file", "status", "error"}``, where ``file`` names the file in the same directory that has the
+    content, or is None if there was no room for it.
 
     Args:
-        directory: trace-guard's directory, or None without one: then they are only reported.
+        directory: trace-guard's directory; None if there is none, and dead letters are only reported.
         max_bytes: past this, refused rows are reported but not kept.
     """
 
@@ -52,14 +52,13 @@ class DeadLetters:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """In a forked child: a thread that held the lock is not there."""
+        """Replace the lock in a forked child: the thread that held it may not exist there."""
         self._lock = threading.Lock()
 
     def keep(self, row: bytes, status: int | None, error: str) -> None:
-        """Write one row that was given up; a row that comes again, as a part of a batch that is sent anew, is kept
-        once. One that is not JSON is kept as a text.
+        """Keep a refused row. A row that is refused again is kept once. A row that is not JSON is kept as a string.
 
-        Never raises for a disk that won't have it: what was given up must not hold up what follows.
+        A disk that can't be written is reported and never raises, so that delivery goes on.
 
         Args:
             status: the HTTP status, or None if there was none.
@@ -84,7 +83,7 @@ class DeadLetters:
                 warn_once("dead:unwritable", "refused rows can't be kept in %s: %s", self._directory, fault)
 
     def keep_attachment(self, one: SpooledAttachment, status: int | None, error: str) -> None:
-        """Write down one refused attachment, and keep its content. Never raises for a disk that won't have it."""
+        """Keep a refused attachment and its content. A disk that can't be written is reported and never raises."""
         error = printable(error)
         warn_once(
             f"dead:attachment:{status}", "an attachment was refused for good (%s); it is kept in %s", error,
@@ -114,7 +113,7 @@ class DeadLetters:
         return path.name
 
     def _bytes_of(self, directory: Path, pattern: str) -> int:
-        """Bytes of the files there, by whichever process. Thousands of them are not counted for every letter."""
+        """Bytes of the matching files, of all processes. Measured only now and then, as there may be thousands."""
         self._uncounted += 1
         if self._uncounted >= _RECOUNT_LETTERS:
             self._uncounted = 0
@@ -140,7 +139,7 @@ class DeadLetters:
 def _readable(row: bytes) -> object:
     try:
         found = json.loads(row)
-        json.dumps(found)  # it can be nested too deeply for that
+        json.dumps(found)  # raises if it is nested too deeply
     except (ValueError, RecursionError):
         return row.decode("utf-8", "replace")
     return found
@@ -150,7 +149,7 @@ def read_dead_letters(directory: Path, damaged: list[str] | None = None) -> Iter
     """The refused rows and attachments that are kept below trace-guard's ``directory``, oldest first.
 
     Args:
-        damaged: what can't be read is added to this list, in words.
+        damaged: a message is added to this list for each letter that can't be read.
     """
     damaged = [] if damaged is None else damaged
     kept = directory / DEAD_LETTERS

@@ -1,9 +1,9 @@
-"""Finds the rows over which requests fail although the server answers others, so that they hold up nothing else.
+"""Finds rows that make requests fail although the server answers others, so that they don't block other rows.
 
-A failed request says nothing about its rows: the server may be down for everybody. Only evidence condemns a row: it
-fails again and again on its own, and between its failures another request, the control, succeeds each time. The
-control is a row that was just delivered with the same batch, or the bare identity of the suspected span. Either may
-arrive twice without harm, as no other request carries rows of these spans meanwhile.
+A failed request alone says nothing about its rows, since the server may be down for everybody. A row is rejected only
+if it fails several times on its own while another request, the control, succeeds each time in between. The control is
+a row of the same batch that was just delivered, or the identity of the suspected span without a payload. Either may
+arrive twice without harm, because no other request carries rows of these spans at that time.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..rows import dump, identity, is_span_row
 __all__ = ["STRIKES", "Isolation", "SendsRows"]
 
 STRIKES = 4
-"""How often something must fail, each time beside a control that succeeds, before it is given up."""
+"""How many times a row or an attachment must fail, with a successful control in between, before it is rejected."""
 
-# The most rows to be condemned in a row with no evidence but that their spans' bare identities arrive: a server that
-# takes only small rows for a while is not to turn everything into dead letters.
+# The most rows in succession that are rejected when only an identity could serve as the control. Otherwise a server
+# that takes only small rows for a while would turn everything into dead letters.
 _MOST_BY_IDENTITY = 3
-# Two spans may be affected; a third that is picked at random as well is not to be expected.
+# How many identities are sent to find out whether the server answers at all. One of them may fail itself.
 _PROBES = 2
 # The longest that an attempt with many bytes may take, and the slowest connection that it allows for.
 _LONGEST_ATTEMPT_SECONDS = 8.0
@@ -38,7 +38,7 @@ _CONTROL_BYTES = 64 * 1024
 
 
 class SendsRows(Protocol):
-    """What carries requests. Both ways to send raise a :class:`BackendError` for whatever goes wrong."""
+    """Sends the requests of a search. Both ways to send raise only :class:`BackendError`."""
 
     def send_rows(self, rows: Sequence[bytes], deadline: Deadline) -> None:
         """Send these rows in one request, which is repeated as usual."""
@@ -49,17 +49,17 @@ class SendsRows(Protocol):
         ...
 
     def give_up(self, row: bytes, why: BackendUnavailable, deadline: Deadline) -> None:
-        """Take a row that is condemned, with the last error."""
+        """Take over a rejected row, with its last error."""
         ...
 
 
 class Isolation:
-    """Sends rows, and takes those out that the server fails over. Thread-safe.
+    """Sends rows, and rejects those that make the server fail. Thread-safe.
 
-    It keeps in mind which rows are suspected from one request to the next, since the time of one may not suffice.
+    It remembers suspected rows between requests, because the time of one request may not be enough for a search.
 
     Args:
-        sender: carries the requests, and takes the rows that are given up.
+        sender: sends the requests, and takes over the rows that are rejected.
         attempt_seconds: what one attempt may take, longer for many bytes.
     """
 
@@ -74,7 +74,7 @@ class Isolation:
         """Send rows.
 
         Raises:
-            BackendError: some rows are neither delivered nor condemned, and are to be sent again.
+            BackendError: some rows are neither delivered nor rejected. Send all of them again.
         """
         suspects = [row for row in rows if _digest(row) in self._strikes] if self._strikes else []
         others = [row for row in rows if row not in suspects] if suspects else rows
@@ -84,7 +84,7 @@ class Isolation:
                 self._sender.send_rows(others, deadline)
             except BackendUnavailable as error:
                 if error.suspect_rows and (error.retry_after is not None or deadline.expired):
-                    self.suspect(others)  # there is no time to search now
+                    self.suspect(others)  # there is no time for a search now
                 search.check(error)
                 search.probe(others, error)
                 search.narrow(others, error)
@@ -97,12 +97,12 @@ class Isolation:
                 search.narrow(suspects, search.error)
 
     def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> None:
-        """Make one attempt, which leaves time for others."""
+        """Make one attempt, of limited time."""
         seconds = min(_LONGEST_ATTEMPT_SECONDS, self._attempt_seconds + sum(map(len, rows)) / _SLOWEST_BYTES_PER_SECOND)
         self._sender.try_once(rows, deadline.capped(seconds))
 
     def suspect(self, rows: Sequence[bytes]) -> None:
-        """Keep in mind that these rows failed together."""
+        """Remember that these rows failed together."""
         with self._lock:
             for row in rows:
                 self._strikes.setdefault(_digest(row), 0)
@@ -110,7 +110,7 @@ class Isolation:
                 self._strikes.popitem(last=False)
 
     def clear(self, rows: Sequence[bytes]) -> None:
-        """These rows have arrived, whole."""
+        """Forget suspicions against these rows: they were delivered with their payloads."""
         self._by_identity = 0
         if self._strikes:
             with self._lock:
@@ -118,13 +118,13 @@ class Isolation:
                     self._strikes.pop(_digest(row), None)
 
     def strike(self, row: bytes) -> int:
-        """Count that a row failed on its own; how often it has by now."""
+        """Count that a row failed on its own. Returns the count."""
         with self._lock:
             self._strikes[_digest(row)] = strikes = self._strikes.get(_digest(row), 0) + 1
             return strikes
 
-    def condemn(self, row: bytes, error: BackendUnavailable, deadline: Deadline, *, by_identity: bool) -> None:
-        """Give a row up."""
+    def reject(self, row: bytes, error: BackendUnavailable, deadline: Deadline, *, by_identity: bool) -> None:
+        """Reject a row."""
         self._by_identity += by_identity
         with self._lock:
             self._strikes.pop(_digest(row), None)
@@ -132,15 +132,15 @@ class Isolation:
 
     @property
     def takes_identity(self) -> bool:
-        """False once too many rows were condemned since a whole one arrived."""
+        """False if too many rows were rejected since a row was last delivered with its payload."""
         return self._by_identity < _MOST_BY_IDENTITY
 
 
 class _Search:
-    """The search in the rows of one request.
+    """The search for the cause of a failure in the rows of one request.
 
     Attributes:
-        error: why the latest attempt failed.
+        error: why the last attempt failed.
     """
 
     def __init__(self, isolation: Isolation, deadline: Deadline) -> None:
@@ -150,14 +150,14 @@ class _Search:
         self.error: BackendUnavailable | None = None
 
     def check(self, error: BackendUnavailable) -> None:
-        """Raise an error that no row can be the cause of, or that leaves no time to find out."""
+        """Raise the error if no row can be its cause, or if there is no time to find out."""
         self.error = error
         if not error.suspect_rows or error.retry_after is not None or self._deadline.expired:
             raise error
 
     def probe(self, rows: Sequence[bytes], error: BackendUnavailable | None) -> None:
-        """Raise unless the server answers a request without what the rows carry. If they are no spans, and there are
-        several, only they themselves can tell."""
+        """Raise unless the server accepts an identity of one of the spans. Rows that are not spans have none: if there
+        are several of those, the search goes on without a probe."""
         probes = [bare for row in random.sample(rows, min(_PROBES, len(rows))) if (bare := _identity(row)) is not None]
         for bare in probes:
             if self.arrives([bare], whole=False):
@@ -167,23 +167,23 @@ class _Search:
             raise last
 
     def narrow(self, rows: Sequence[bytes], error: BackendUnavailable | None) -> None:
-        """Find out which of some rows that failed together is the cause."""
+        """Bisect rows that failed together until the cause is found."""
         self._isolation.suspect(rows)
         if len(rows) == 1:
             assert error is not None
-            self._convict(rows[0], error)
+            self._test_alone(rows[0], error)
             return
         middle = len(rows) // 2
-        # Both first: what arrives of one is the control for the other.
+        # Send both halves first: a row of one half is the control for the other.
         failed = [(half, self.error) for half in (rows[:middle], rows[middle:]) if not self.arrives(half)]
         for half, why in failed:
             self.narrow(half, why)
 
     def arrives(self, rows: Sequence[bytes], *, whole: bool = True) -> bool:
-        """Make one attempt; False if the rows may be why it failed.
+        """Make one attempt. Returns False if it failed and the rows may be the cause.
 
         Args:
-            whole: the rows are those that are to be delivered, and not made for this attempt.
+            whole: the rows have their payloads, so that they count as delivered.
         """
         try:
             self._isolation.try_once(rows, self._deadline)
@@ -200,16 +200,16 @@ class _Search:
         if len(smallest) <= _CONTROL_BYTES and (self._control is None or len(smallest) < len(self._control)):
             self._control = smallest
 
-    def _convict(self, row: bytes, error: BackendUnavailable) -> None:
-        """A row failed on its own: condemn it if it goes on to fail while the server answers."""
+    def _test_alone(self, row: bytes, error: BackendUnavailable) -> None:
+        """A row failed on its own. Reject it if it keeps failing while the server answers the control."""
         while self._isolation.strike(row) < STRIKES:
-            self._answers(row, error)
+            self._require_control(row, error)
             if self.arrives([row]):
                 return
             error = self.error or error
-        self._isolation.condemn(row, error, self._deadline, by_identity=self._control is None)
+        self._isolation.reject(row, error, self._deadline, by_identity=self._control is None)
 
-    def _answers(self, row: bytes, error: BackendUnavailable) -> None:
+    def _require_control(self, row: bytes, error: BackendUnavailable) -> None:
         """Raise ``error`` unless the server answers the control."""
         control = self._control
         if control is None and self._isolation.takes_identity:
@@ -219,7 +219,7 @@ class _Search:
 
 
 def _identity(encoded: bytes) -> bytes | None:
-    """What of a span row is known to the server anyway, or will be; None for a row that can't be merged."""
+    """A row with only the ids of a span, which changes nothing on the server; None for a row that is not of a span."""
     row = json.loads(encoded)
     return dump({**identity(row), "_is_merge": True}) if is_span_row(row) else None
 

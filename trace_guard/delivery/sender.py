@@ -1,4 +1,4 @@
-"""Sends batches. Rows that will never be taken are kept as dead letters, and hold up no others."""
+"""Sends batches. Rows that the backend never accepts become dead letters and don't block others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ _REMEMBERED = 10_000
 
 
 class Sender:
-    """Sends batches. Knows which rows were refused, and of which traces, the latest ten thousand of them."""
+    """Sends batches, and remembers the last ten thousand refused rows and their traces.
+
+    Args:
+        backend: where rows go.
+        dead_letters: keeps refused rows.
+        attempt_seconds: what one attempt may take while the cause of a failure is searched for.
+    """
 
     def __init__(self, backend: Backend, dead_letters: DeadLetters, *, attempt_seconds: float) -> None:
         self.backend = backend
@@ -34,17 +40,17 @@ class Sender:
         self._isolation = Isolation(self, attempt_seconds)
 
     def refusal(self, roots: Iterable[str]) -> str | None:
-        """Why a row of one of these traces was given up, or None."""
+        """Why a row of one of these traces was refused, or None."""
         return next((self._refused[root] for root in roots if root in self._refused), None)
 
     def send(self, batch: Batch, deadline: Deadline) -> BackendError | None:
-        """Send a batch; None if all of it is with the backend, or else with the dead letters."""
+        """Send a batch. Returns the error, or None if each row has arrived or become a dead letter."""
         try:
             projects = self._projects(batch, deadline)
             rows = batch.fold(projects)
             for row, encoded, fault in batch.take_broken():
                 self._refuse(row, encoded, None, f"trace-guard can't handle the row: {fault!r}")
-            # With many bad rows the time may not suffice to find all: those that are found don't come again.
+            # A search that ran out of time is repeated, without the bad rows that it has found.
             if self._settled:
                 rows = [row for row in rows if sha256(row).digest() not in self._settled]
             if rows:
@@ -55,14 +61,14 @@ class Sender:
             return error
         except BackendError as error:
             return error
-        except Exception as fault:  # noqa: BLE001 - a fault of ours must not end the courier's thread
+        except Exception as fault:  # noqa: BLE001 - our own fault must not end the courier's thread
             report("send rows", fault)
             return BackendError(f"rows could not be sent: {fault!r}")
         return None
 
     def _projects(self, batch: Batch, deadline: Deadline) -> dict[str, str]:
-        """The ids of the projects that the batch has only names of. Rows of a project that can't be are taken out
-        of the batch: they would hold up the others."""
+        """The ids of the projects that the batch has only the names of. If the backend refuses a project, its rows are
+        removed from the batch and become dead letters."""
         projects = {}
         for name in batch.project_names():
             try:
@@ -91,7 +97,7 @@ class Sender:
         """Send rows. If the backend refuses them, bisect until the bad rows are found, and deliver the others.
 
         Raises:
-            BackendError: for any other fault as well.
+            BackendError: for any other failure, also for one of our own code.
         """
         try:
             send(rows, deadline)
@@ -110,8 +116,8 @@ class Sender:
             raise BackendUnavailable(f"rows could not be sent: {fault!r}", suspect_rows=suspect) from fault
 
     def _send_without_payload(self, encoded: bytes, refusal: BackendRefused, deadline: Deadline) -> None:
-        """A single row was refused. What its user logged is the likely reason; its start and end must get
-        through all the same, or the trace stays open."""
+        """A single row was refused, probably for what the user logged. Send its start and end without that, so that the
+        trace does not stay open."""
         row = json.loads(encoded)
         error = str(refusal)
         if is_span_row(row):
@@ -127,8 +133,7 @@ class Sender:
         self._refuse(row, encoded, refusal.status, error)
 
     def give_up(self, encoded: bytes, why: BackendUnavailable, deadline: Deadline) -> None:
-        """The backend fails over this row whenever it is sent: keep it as a dead letter, and send less and less of
-        it, to end its span."""
+        """This row makes the backend fail. Keep it as a dead letter, and send less of it, so that its span ends."""
         row = json.loads(encoded)
         error = f"{why}; it fails over this row alone"
         if is_span_row(row):
