@@ -33,7 +33,7 @@ _MEMORY_BYTES = 16 * 1024 * 1024
 _ABOUT_BYTES = 64 * 1024
 # Without an explicit limit no process keeps a larger attachment. A larger file is a sparse one.
 _BODY_BYTES = 1024 * 1024 * 1024
-_CUT_SHORT = "the process ended before it had read this attachment"
+_INTERRUPTED = "the process ended before it had read this attachment"
 
 
 class Spool:
@@ -51,28 +51,30 @@ class Spool:
     @property
     def size(self) -> int:
         """Bytes of all contents."""
-        return sum(one.content.size for one in tuple(self._kept.values()) if one.content is not None)
+        contents = [attachment.content for attachment in tuple(self._kept.values())]
+        return sum(content.size for content in contents if content is not None)
 
     @property
     def waiting(self) -> list[SpooledAttachment]:
         """The attachments that can be delivered now, oldest first."""
-        return [one for one in tuple(self._kept.values()) if one.content is not None or one.error is not None]
+        kept = tuple(self._kept.values())
+        return [attachment for attachment in kept if attachment.content is not None or attachment.error is not None]
 
     @property
     def empty(self) -> bool:
         """True if there is no attachment, with or without content."""
         return not self._kept
 
-    def begin(self, one: SpooledAttachment) -> None:
+    def begin(self, attachment: SpooledAttachment) -> None:
         """The SDK is about to hand over an attachment.
 
         Raises:
             OSError: the disk doesn't take it.
         """
         with self._mutex:
-            self._kept[one.key] = one
+            self._kept[attachment.key] = attachment
 
-    def store(self, one: SpooledAttachment, body: object) -> bool:
+    def store(self, attachment: SpooledAttachment, body: object) -> bool:
         """Keep the content of an attachment. False if there is no room for it.
 
         Args:
@@ -88,23 +90,23 @@ class Spool:
             data = body if isinstance(body, bytes) else b"".join(pieces(body))
             if len(data) > left:
                 return False
-            self._kept.setdefault(one.key, one).content = Content(data)
+            self._kept.setdefault(attachment.key, attachment).content = Content(data)
             return True
 
-    def fail(self, one: SpooledAttachment, error: str) -> None:
+    def fail(self, attachment: SpooledAttachment, error: str) -> None:
         """There is no content. Only the error is delivered.
 
         Raises:
             OSError: as in :meth:`begin`.
         """
         with self._mutex:
-            one.content, one.error = None, printable(error)
-            self._kept[one.key] = one
+            attachment.content, attachment.error = None, printable(error)
+            self._kept[attachment.key] = attachment
 
-    def remove(self, one: SpooledAttachment) -> None:
+    def remove(self, attachment: SpooledAttachment) -> None:
         """An attachment has been delivered, or is kept elsewhere."""
         with self._mutex:
-            self._kept.pop(one.key, None)
+            self._kept.pop(attachment.key, None)
 
     def find(self, key: str) -> SpooledAttachment | None:
         """The attachment with this key, if it is kept."""
@@ -143,24 +145,24 @@ class FileSpool(Spool):
         self._sync = sync
         self._lock = FileLock(self.path / "lock")
         for path in sorted(self.path.glob("*.json"), key=_made_at) if has_directory(self.path) else ():
-            one = _read(path, max(most, _BODY_BYTES))
-            if one is not None:
-                if orphaned and one.content is None and one.error is None:
-                    one.error = _CUT_SHORT
-                self._kept[one.key] = one
+            attachment = _read(path, max(most, _BODY_BYTES))
+            if attachment is not None:
+                if orphaned and attachment.content is None and attachment.error is None:
+                    attachment.error = _INTERRUPTED
+                self._kept[attachment.key] = attachment
 
-    def begin(self, one: SpooledAttachment) -> None:
+    def begin(self, attachment: SpooledAttachment) -> None:
         with self._mutex:
             own_directory(self.path)
-            self._describe(one)
-            super().begin(one)
+            self._describe(attachment)
+            super().begin(attachment)
 
-    def store(self, one: SpooledAttachment, body: object) -> bool:
+    def store(self, attachment: SpooledAttachment, body: object) -> bool:
         with self._mutex:
             left = self.most - self.size - self._used()
             if known_size(body) > left:
                 return False
-            part, whole = self._file(one, ".part"), self._file(one, ".body")
+            part, whole = self._file(attachment, ".part"), self._file(attachment, ".body")
             part.unlink(missing_ok=True)
             try:
                 with open(create_file(part), "wb", buffering=0) as file:
@@ -176,21 +178,21 @@ class FileSpool(Spool):
                     sync_directory(self.path)
             finally:
                 part.unlink(missing_ok=True)
-            self._kept.setdefault(one.key, one).content = Content(whole)
+            self._kept.setdefault(attachment.key, attachment).content = Content(whole)
             return True
 
-    def fail(self, one: SpooledAttachment, error: str) -> None:
+    def fail(self, attachment: SpooledAttachment, error: str) -> None:
         with self._mutex:
-            super().fail(one, error)
-            self._describe(one)
-            self._file(one, ".body").unlink(missing_ok=True)
+            super().fail(attachment, error)
+            self._describe(attachment)
+            self._file(attachment, ".body").unlink(missing_ok=True)
 
-    def remove(self, one: SpooledAttachment) -> None:
+    def remove(self, attachment: SpooledAttachment) -> None:
         with self._mutex:
-            super().remove(one)
+            super().remove(attachment)
             for ending in (".json", ".body"):
                 with contextlib.suppress(OSError):  # the journal was removed, or its disk
-                    self._file(one, ending).unlink(missing_ok=True)
+                    self._file(attachment, ending).unlink(missing_ok=True)
 
     def take_delivery(self) -> bool:
         if self._lock.held:
@@ -201,9 +203,9 @@ class FileSpool(Spool):
         except (FileNotFoundError, UnsafeFile):
             return True  # another program has removed or replaced the lock, so no process can hold it
         with self._mutex:
-            for one in self.waiting:
-                if not self._file(one, ".json").exists():
-                    super().remove(one)  # delivered by another process meanwhile
+            for attachment in self.waiting:
+                if not self._file(attachment, ".json").exists():
+                    super().remove(attachment)  # delivered by another process meanwhile
         return True
 
     def leave_delivery(self) -> None:
@@ -213,14 +215,14 @@ class FileSpool(Spool):
         super().abandon()
         self._lock.release()
 
-    def _file(self, one: SpooledAttachment, ending: str) -> Path:
-        return self.path / (file_name(one.key) + ending)
+    def _file(self, attachment: SpooledAttachment, ending: str) -> Path:
+        return self.path / (file_name(attachment.key) + ending)
 
-    def _describe(self, one: SpooledAttachment) -> None:
-        part, whole = self._file(one, ".new"), self._file(one, ".json")
+    def _describe(self, attachment: SpooledAttachment) -> None:
+        part, whole = self._file(attachment, ".new"), self._file(attachment, ".json")
         part.unlink(missing_ok=True)
         with open(create_file(part), "wb", buffering=0) as file:
-            _write_whole(file.fileno(), dump(one.about))
+            _write_whole(file.fileno(), dump(attachment.about))
             if self._sync:
                 os.fsync(file.fileno())
         os.replace(part, whole)
@@ -232,24 +234,24 @@ def _read(path: Path, limit: int) -> SpooledAttachment | None:
         about = json.loads(read_file(path, _ABOUT_BYTES))
         if not all(isinstance(value, (str, type(None))) for value in about.values()):
             raise ValueError("its fields are not strings")
-        one = SpooledAttachment(**about)
+        attachment = SpooledAttachment(**about)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         warn_once(f"damaged:{path.parent}", "an attachment (%s) can't be read and is skipped: %s", path, error)
         return None
     body = path.with_suffix(".body")
-    if one.error is None and os.path.lexists(body):
+    if attachment.error is None and os.path.lexists(body):
         try:
             os.close(open_file(body, os.O_RDONLY))
-            one.content = Content(body)
-            if one.content.size > limit:
+            attachment.content = Content(body)
+            if attachment.content.size > limit:
                 raise UnsafeFile(body, f"has more than {limit} bytes")
         except FileNotFoundError:
             return None
         except OSError as error:
-            one.content, one.error = None, f"its content can't be read: {error}"
-    return one
+            attachment.content, attachment.error = None, f"its content can't be read: {error}"
+    return attachment
 
 
 def _made_at(path: Path) -> float:

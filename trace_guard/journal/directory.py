@@ -139,12 +139,12 @@ def _is_shared(directory: Path) -> bool:
     """True if other users make files in the directory. One of our own whose mode is too wide is not shared:
     :func:`prepare` narrows the mode."""
     try:
-        found = os.lstat(directory)
-        if not stat.S_ISDIR(found.st_mode) or not hasattr(os, "geteuid"):
+        status = os.lstat(directory)
+        if not stat.S_ISDIR(status.st_mode) or not hasattr(os, "geteuid"):
             return False
-        if not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        if not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             return False
-        if found.st_mode & stat.S_ISVTX or found.st_uid != os.geteuid():
+        if status.st_mode & stat.S_ISVTX or status.st_uid != os.geteuid():
             return True
         return any(not name.startswith((*NAMES, "extension.sock")) for name in os.listdir(directory))
     except OSError:

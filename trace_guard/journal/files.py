@@ -90,8 +90,8 @@ def _bytes_in(directory: str) -> int:
     return total
 
 
-def _size(found: os.stat_result) -> int:
-    if not stat.S_ISREG(found.st_mode):
+def _size(status: os.stat_result) -> int:
+    if not stat.S_ISREG(status.st_mode):
         return 0
-    blocks: int | None = getattr(found, "st_blocks", None)
-    return found.st_size if blocks is None else min(found.st_size, blocks * 512)
+    blocks: int | None = getattr(status, "st_blocks", None)
+    return status.st_size if blocks is None else min(status.st_size, blocks * 512)

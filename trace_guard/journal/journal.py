@@ -149,19 +149,11 @@ class FileJournal:
         return self._append_with(rows, record)
 
     def append(self, rows: Sequence[NewRow]) -> Position:
-        """Write rows in one write. Returns the position behind them.
-
-        Raises:
-            OSError, JournalError: as in :meth:`begin`.
-        """
+        """Write rows in one write, and return the position behind them. Raises as :meth:`begin` does."""
         return self._append_with(rows)
 
     def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position:
-        """Append the rows that ``make`` returns. No other row is written in between.
-
-        Raises:
-            OSError, JournalError: as in :meth:`begin`.
-        """
+        """Append the rows that ``make`` returns. No other row is written in between. Raises as :meth:`begin` does."""
         with self._mutex:
             self._check_writable()
             return self._append_with(make())
@@ -172,9 +164,10 @@ class FileJournal:
             if self.cap.is_near(rows, self._bytes()):
                 self._remove_delivered()
             fitting = self.cap.fit(rows, self._bytes())
-            if fitting:
-                entries = [self._encode(Kind.ROW, new.encoded, new.flags) for new in fitting]
-                self._write([*([] if record is None else [self._encode_record(record)]), *entries])
+            entries = [self._encode(Kind.ROW, new.encoded, new.flags) for new in fitting]
+            if record is not None and entries:
+                entries.insert(0, self._encode_record(record))
+            self._write(entries)
             if record is not None:
                 self.spans.begin(record, self.end)
             for new in fitting:
@@ -223,6 +216,8 @@ class FileJournal:
         return self._encode(Kind.INVOCATION, dump(record.to_row()))
 
     def _write(self, entries: Sequence[bytes]) -> None:
+        if not entries:
+            return
         data = b"".join(entries)
         self._segments.write(data)
         if self.last_sign_of_life is None:  # an adopted journal gets few rows, and none of them is dropped
@@ -310,8 +305,6 @@ class FileJournal:
             self._encode(Kind.IDENTITY, dump({**span.identity, "span_attributes": {"name": span.name}}))
             for span in spans
         ]
-        if not entries:
-            return
         self._write(entries)
         for record in records:
             self.spans.moved(record.root, self.end)

@@ -12,7 +12,7 @@ from .recent import RecentDict
 __all__ = ["Links"]
 
 _IDS = ("id", "span_id", "root_span_id", "experiment_id", "prompt_session_id")
-# Most links that stand on an invocation's root.
+# The most links in the metadata of a root.
 _MOST = 32
 
 
@@ -22,7 +22,7 @@ class Links:
     def __init__(self) -> None:
         # Roots whose first row has not been written yet: the row id of their invocation, by their own.
         self._expected: RecentDict[str] = RecentDict()
-        self._untold: list[tuple[Row, InvocationRecord]] = []
+        self._not_taken: list[tuple[Row, InvocationRecord]] = []
         self._links: dict[str, list[Row]] = {}
         self._counts: dict[str, int] = {}
 
@@ -43,7 +43,7 @@ class Links:
         span = identity(row)
         if all(span.get(key) == root.get(key) for key in OBJECT_KEYS):
             return
-        self._untold.append((span, invocation))
+        self._not_taken.append((span, invocation))
         self._counts[expected] = self._counts.get(expected, 0) + 1
         links = self._links.setdefault(expected, [])
         if len(links) < _MOST:
@@ -51,7 +51,7 @@ class Links:
 
     def take(self) -> list[tuple[Row, InvocationRecord]]:
         """The identities of linked spans, and their invocations. Each is returned once."""
-        taken, self._untold = self._untold, []
+        taken, self._not_taken = self._not_taken, []
         return taken
 
     def of(self, root: str) -> Row:

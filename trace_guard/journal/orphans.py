@@ -109,28 +109,28 @@ class OrphanSearch:
         """Adopt up to ``most`` orphans for this destination, and write the ends of their open spans. Sends nothing.
         What is left at the deadline is for the next call."""
         names = self._names = self._names or names_of_journals(self._state_dir, self._since)
-        found: list[Orphan] = []
+        adopted: list[Orphan] = []
         try:
-            while names and len(found) < most and not deadline.expired:
+            while names and len(adopted) < most and not deadline.expired:
                 path = self._state_dir.directory / JOURNALS / names.pop()
                 if path.name.startswith("."):
                     _remove_unfinished(path)
                 elif self._wanted(path):
                     orphan = self._take(path)
                     if orphan is not None:
-                        found.append(orphan)
+                        adopted.append(orphan)
         except _OutOfDescriptors:
             # Half of them are given up again: delivery and the user's code need descriptors too.
-            kept = (len(found) + 1) // 2
-            for orphan in found[kept:]:
+            kept = (len(adopted) + 1) // 2
+            for orphan in adopted[kept:]:
                 orphan.journal.abandon()
-            names += [path.name, *reversed([orphan.journal.path.name for orphan in found[kept:]])]
-            del found[kept:]
+            names += [path.name, *reversed([orphan.journal.path.name for orphan in adopted[kept:]])]
+            del adopted[kept:]
         except BaseException:
-            for orphan in found:
+            for orphan in adopted:
                 orphan.journal.abandon()
             raise
-        return found
+        return adopted
 
     def _take(self, path: Path) -> Orphan | None:
         try:

@@ -85,10 +85,10 @@ def read_file(path: Path, limit: int, *, private: bool = False) -> bytes:
     else:
         descriptor = open_file(path, os.O_RDONLY)
     with open(descriptor, "rb", buffering=0) as file:
-        found = os.fstat(file.fileno())
-        if private and _DIRECTORY and found.st_mode & _BY_OTHERS:
+        status = os.fstat(file.fileno())
+        if private and _DIRECTORY and status.st_mode & _BY_OTHERS:
             raise UnsafeFile(path, "can be written by others")
-        content = file.read(limit + 1) if found.st_size <= limit else None
+        content = file.read(limit + 1) if status.st_size <= limit else None
         if content is None or len(content) > limit:
             raise UnsafeFile(path, f"has more than {limit} bytes")
         return content
@@ -150,9 +150,9 @@ def check_directory(path: Path, *, closed: bool = False) -> None:
         UnsafeFile: it does not.
         OSError: there is none, or it can't be examined.
     """
-    found = os.lstat(path)
-    fault = _fault_of_directory(found)
-    if fault is None and closed and hasattr(os, "geteuid") and found.st_mode & stat.S_IWOTH:
+    status = os.lstat(path)
+    fault = _fault_of_directory(status)
+    if fault is None and closed and hasattr(os, "geteuid") and status.st_mode & stat.S_IWOTH:
         fault = "can be written by everybody"
     if fault is not None:
         raise UnsafeFile(path, fault)
@@ -203,26 +203,26 @@ def _open(
     return descriptor
 
 
-def _fault(found: os.stat_result) -> str | None:
+def _fault(status: os.stat_result) -> str | None:
     """Why a file is refused; None if it is not."""
-    if not stat.S_ISREG(found.st_mode):
-        return f"is {_kind(found)}, not a regular file"
-    if found.st_nlink > 1:
+    if not stat.S_ISREG(status.st_mode):
+        return f"is {_kind(status)}, not a regular file"
+    if status.st_nlink > 1:
         return "has another name elsewhere (it is a hard link)"
-    return _fault_of_owner(found)
+    return _fault_of_owner(status)
 
 
-def _fault_of_directory(found: os.stat_result) -> str | None:
-    if not stat.S_ISDIR(found.st_mode):
-        return f"is {_kind(found)}, not a directory"
-    return _fault_of_owner(found)
+def _fault_of_directory(status: os.stat_result) -> str | None:
+    if not stat.S_ISDIR(status.st_mode):
+        return f"is {_kind(status)}, not a directory"
+    return _fault_of_owner(status)
 
 
-def _fault_of_owner(found: os.stat_result) -> str | None:
-    if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
-        return f"belongs to user {found.st_uid}, not to this process's user {os.geteuid()}"
+def _fault_of_owner(status: os.stat_result) -> str | None:
+    if hasattr(os, "geteuid") and status.st_uid != os.geteuid():
+        return f"belongs to user {status.st_uid}, not to this process's user {os.geteuid()}"
     return None
 
 
-def _kind(found: os.stat_result) -> str:
-    return _KINDS.get(stat.S_IFMT(found.st_mode), "of an unknown kind")
+def _kind(status: os.stat_result) -> str:
+    return _KINDS.get(stat.S_IFMT(status.st_mode), "of an unknown kind")

@@ -198,7 +198,7 @@ class Segments:
 
     def before(self, number: int) -> list[int]:
         """The segments before this one and before the one that is appended to, in order."""
-        return [one for one in sorted(self._sizes) if one < min(number, self.end.segment)]
+        return [other for other in sorted(self._sizes) if other < min(number, self.end.segment)]
 
     def remove(self, number: int) -> None:
         """Remove a segment.

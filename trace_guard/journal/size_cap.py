@@ -90,7 +90,7 @@ class SizeCap:
                 if self._spans.was_dropped(row_id):
                     continue
                 if total > self._limit * _PAYLOAD_SHARE:
-                    begun = self._spans.is_open(row_id) or any(str(one.row.get("id")) == row_id for one in fitting)
+                    begun = self._spans.is_open(row_id) or any(str(other.row.get("id")) == row_id for other in fitting)
                     if not self._is_needed(new.row, row_id, begun=begun, full=total > self._limit * _SPANS_SHARE):
                         continue
                     warn_once("cap:payload", "the journal in %s is close to its size cap (%d bytes): inputs and "
