@@ -163,7 +163,8 @@ class _Suspension(dict):  # type: ignore[type-arg]
 
 
 def guarded_durably(function: Callable[..., Any], begin: Begin) -> Callable[..., Any]:
-    """Guard the handler of a durable function, or what its decorator wraps, as :func:`guarded` does."""
+    """Guard the handler of a durable function, or the function below ``@durable_execution``, as :func:`guarded`
+    does."""
     with contain("share the context with the threads of durable functions"):
         _share_context()
     with contain("tell waits from errors"):

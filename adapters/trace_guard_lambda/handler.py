@@ -186,7 +186,7 @@ def _durable() -> ModuleType | None:
 
 
 def _judge(described: Description, invocation: Invocation, result: Any) -> None:
-    """Note how the caller of the function interprets its result."""
+    """Record the meaning of the result for the function's caller."""
     judgement = judge(described, result)
     if judgement.metadata:
         invocation.note(judgement.metadata)
@@ -228,7 +228,7 @@ def _plain(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., An
 
 
 def _note_pending(loop: asyncio.AbstractEventLoop) -> None:
-    """Note tasks that outlive their handler: they are frozen at whatever point they have reached."""
+    """Record tasks that outlive their handler. The freeze stops them at any point."""
     pending = asyncio.all_tasks(loop)
     invocation = current_invocation()
     if pending and invocation is not None:

@@ -116,7 +116,7 @@ class LostNodeCloser:
             if not isinstance(backend, BraintrustBackend):
                 continue
             for span in traces:
-                with contain("close what was open on a lost node"):
+                with contain("close spans of a lost node"):
                     rows = self._closing(pipeline, backend, PROCESS.sdk.identity_of(span), deadline)
                     if rows:
                         pipeline.append(rows)

@@ -16,13 +16,14 @@ pytestmark = needs_runtime
 
 
 class Kind(NamedTuple):
-    """
+    """A kind of trigger.
+
     Attributes:
-        function: of the app ``azure_triggers``, which has an ``_async`` one beside it.
-        fire: what fires it, with a body.
-        value: what the function makes of that.
+        function: a function of the app ``azure_triggers``, which also has an ``_async`` variant.
+        fire: makes the trigger's data from a body.
+        value: the function's result.
         trigger: its ``faas.trigger``.
-        metadata: more of what is said of the message.
+        metadata: further metadata of the message.
     """
 
     function: str

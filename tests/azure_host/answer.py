@@ -16,7 +16,7 @@ class WorkerEnded(Exception):
     """The worker process has ended without an answer.
 
     Attributes:
-        status: what it ended with; negative: the signal.
+        status: its exit status; negative for a signal.
     """
 
     def __init__(self, status: int, log: str) -> None:
@@ -29,11 +29,11 @@ class Answer:
     """The worker's answer for an invocation.
 
     Attributes:
-        ok: the function succeeded.
-        value: what it returned: text, bytes or parsed JSON; of an HTTP response ``{"status", "headers", "body"}``.
-        outputs: of its output bindings, likewise.
-        error: what it raised, as ``Name: text``; empty if it did not.
-        stack: the traceback of that.
+        ok: True if the function succeeded.
+        value: the result as text, bytes or parsed JSON; ``{"status", "headers", "body"}`` for an HTTP response.
+        outputs: the values of its output bindings, in the same form.
+        error: the exception as ``Name: text``; empty without an exception.
+        stack: the traceback of the exception.
         invocation_id: of the invocation.
     """
 

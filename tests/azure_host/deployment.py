@@ -31,9 +31,9 @@ class Deployment:
     """An app in a worker.
 
     Attributes:
-        host: has the worker, which is started when something is asked of it.
-        server: has the app's traces.
-        directory: is the app's ``TRACE_GUARD_DIR``.
+        host: runs the worker, which starts with the first request.
+        server: receives the app's traces.
+        directory: the app's ``TRACE_GUARD_DIR``.
         settings: the app's variables.
     """
 
@@ -54,7 +54,7 @@ class Deployments:
     """Makes deployments and ends their workers. Use it with ``with``.
 
     Args:
-        directory: gets their directories.
+        directory: contains their directories.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -79,9 +79,9 @@ class Deployments:
 
         Args:
             app: a folder of ``tests/functions``.
-            folder: of an app that lies elsewhere.
-            is_placeholder: its worker starts without the app's settings.
-            breaks: faults of the guard are to be expected.
+            folder: of an app that is not in ``tests/functions``.
+            is_placeholder: True to start its worker without the app's settings.
+            breaks: True if the test causes faults of the guard.
         """
         key = (app, frozenset(env.items()))
         if key not in self._made:

@@ -29,14 +29,14 @@ class FunctionsHost:
     """A worker with an app. After the worker's end, :meth:`start` starts another, as the host does.
 
     Args:
-        app: the folder that has ``function_app.py``, or of the v1 model a folder with ``function.json`` for each
+        app: the folder with ``function_app.py``, or in the v1 model with a folder with ``function.json`` for each
             function.
-        env: more variables for the worker, beside a few of this process's.
-        path: more folders for the worker to import from.
+        env: variables for the worker, besides a few of this process's.
+        path: folders that the worker imports from, besides its own.
 
     Attributes:
-        functions: metadata of each function by its name, as the worker has indexed them.
-        capabilities: what the worker said that it can do.
+        functions: the metadata that the worker has indexed, by the functions' names.
+        capabilities: the capabilities that the worker has announced.
     """
 
     def __init__(self, app: Path, env: Mapping[str, str], *, path: tuple[Path, ...] = ()) -> None:

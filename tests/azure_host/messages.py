@@ -1,8 +1,8 @@
 """The messages between the Functions host and a Python worker, as real protobuf classes.
 
-Microsoft's proxy worker hands its generated protobuf classes to the runtime, which builds its answers of them. These
-are made from a table of their names, fields and types instead, so that they check what is put in as those do. What
-goes over the wire is JSON (:mod:`worker`): the numbers of the fields are of no account.
+Microsoft's proxy worker passes generated protobuf classes to the runtime, which builds its answers with them. These
+classes are made from a table of names, fields and types instead. They check their values like the generated classes.
+Messages are sent as JSON (:mod:`worker`), so the numbers of the fields do not matter.
 
 The names are those of the host's language worker protocol:
 https://github.com/Azure/azure-functions-language-worker-protobuf

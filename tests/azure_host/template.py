@@ -1,10 +1,11 @@
 """A process that has imported Microsoft's runtime and the Braintrust SDK, and forks workers.
 
-A worker that is started anew spends most of a second on imports that are the same each time, and the tests have many
-workers killed. None of what is under test is imported here: a worker's own life begins after the fork.
+A new process would spend most of a second on the same imports each time, and the tests kill many workers. The code
+under test is not imported here, but in each worker after the fork.
 
-Each connection to its socket is for one worker: the first message has its variables as JSON and, as file descriptors,
-its standard streams; it is answered by a line with its process id and, once it has ended, a line with its status.
+Each connection to the socket is for a single worker. The first message has the worker's variables as JSON and its
+standard streams as file descriptors. The answer is a line with the worker's process id and, after its end, a line with
+its status.
 """
 
 from __future__ import annotations

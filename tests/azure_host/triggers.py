@@ -1,7 +1,7 @@
 """The data and metadata of a binding that the host sends a worker when a trigger fires.
 
-Each function gives ``(data, metadata)`` in the form of the protocol's JSON (:mod:`messages`), with the fields that
-the host's extensions fill in.
+Each function returns ``(data, metadata)`` as the protocol's JSON (:mod:`messages`), with the fields that the host's
+extensions set.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The worker process: Microsoft's runtime for Python, run as by their proxy worker, but with another wire format.
 
-The proxy worker is not to be had from a package index: this program takes its place. As that does, it chooses the
-runtime by what lies in the app's folder (``function_app.py``: v2, else v1), runs it on an asyncio loop on the main
-thread, makes a task of each request, and installs no handler for signals. Requests and answers are lines of JSON over
-standard input and output, each a message of :mod:`messages`.
+No package index has the proxy worker, so this program replaces it. Like the proxy worker, it chooses the runtime by the
+files in the app's folder (v2 with ``function_app.py``, else v1), runs it on an asyncio loop on the main thread, makes a
+task of each request, and installs no signal handler. Requests and answers are lines of JSON over standard input and
+output. Each line is a message of :mod:`messages`.
 """
 
 from __future__ import annotations

@@ -26,13 +26,13 @@ class DurableService:
     """A single execution.
 
     Args:
-        input: what it was started with.
-        state: of an execution that was begun elsewhere, as :attr:`state` had it.
+        input: of the execution.
+        state: the :attr:`state` of an execution that another process has started.
 
     Attributes:
         arn: of the execution.
-        started: when it began, in whole milliseconds since the epoch.
-        operations: what it has come to, by id; the execution itself is the first of them.
+        started: its start, in whole milliseconds since the epoch.
+        operations: the operations by their ids. The first is the execution itself.
     """
 
     def __init__(self, input: Any = None, *, state: str | None = None) -> None:

@@ -1,8 +1,8 @@
 """AWS's own emulator of the Lambda service, ``aws-lambda-rie``, run without Docker.
 
-It ships inside the wheel of ``aws-sam-cli`` and shares its core with the service: registration, signals, SHUTDOWN
-events and the init after a death are AWS's, not ours. It does not freeze, and it holds an answer back until every
-extension has asked for its next event, so that it is no judge of latency.
+It ships in the wheel of ``aws-sam-cli`` and shares its core with the service. So registration, signals, SHUTDOWN events
+and the init after a death are AWS's, not ours. It does not freeze, and it delays an answer until every extension has
+asked for its next event, so it can't measure latency.
 
 https://github.com/aws/aws-lambda-runtime-interface-emulator
 """
@@ -98,8 +98,8 @@ class Answer:
     """The caller's answer.
 
     Attributes:
-        payload: what JSON the body is, else the text of the body.
-        request_id: by which the function knows the invocation.
+        payload: the body's JSON value, or its text.
+        request_id: of the invocation.
         seconds: how long the caller waited.
     """
 
@@ -114,11 +114,11 @@ class Emulator:
 
     Args:
         handler: as in the function's configuration, ``module.function``.
-        code: the directory that holds the module; also the working directory.
+        code: the module's directory, which is also the working directory.
         directory: for the log, ``TMPDIR`` and ``TRACE_GUARD_DIR``.
-        env: environment variables on top of Lambda's own; nothing else of this process's is handed on.
-        timeout: whole seconds that an invocation may take.
-        opt: a directory that is laid over ``/opt``; see :func:`needs_opt`.
+        env: environment variables besides Lambda's own. No others of this process are passed on.
+        timeout: the timeout of an invocation in whole seconds.
+        opt: a directory to mount over ``/opt``; see :func:`needs_opt`.
     """
 
     def __init__(

@@ -21,9 +21,9 @@ class Death(NamedTuple):
     """How a trace ends if its function dies in this way.
 
     Attributes:
-        status: what the caller gets.
-        alone: whether it is closed and delivered before the next invocation without the layer; with it, it is.
-        outcomes: what the root may say of it: without the layer and with it.
+        status: the caller's answer.
+        alone: True if the trace is closed and delivered before the next invocation even without the layer.
+        outcomes: the possible outcomes of the root, without and with the layer.
     """
 
     status: str

@@ -1,8 +1,8 @@
 """Compares the sandbox with AWS's own emulator: both must answer in the same words.
 
-What they don't share: the emulator tells a timeout, and a process that exits in its init, in words of its own front
-end, and hands no trace header to the runtime. Why an environment ends it calls by the names that its own code has for
-it, where the sandbox has those of the documentation:
+There are three differences. The emulator's front end has its own messages for a timeout and for a process that exits in
+its init. The emulator passes no trace header to the runtime. It uses internal names for the reasons of a shutdown, and
+the sandbox uses those of the documentation:
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html#runtimes-lifecycle-extensions-shutdown
 """
 

@@ -45,7 +45,8 @@ class Driver:
         return json.loads(line.partition(":")[2])
 
     def runs(self, name: str, *words: object, spans: int) -> tuple[Any, list[Row]]:
-        """The answer of a function there, and the spans of its trace, once there are this many and none is open."""
+        """The answer of a function in the driver, and the spans of its trace, once there are this many and none is
+        open."""
         self.program.tell(" ".join(map(str, [name, *words])))
         said = self.hears()
         until(lambda: self._closed(name, spans), seconds=40, what=f"{spans} closed spans of {name}")
