@@ -1,4 +1,4 @@
-"""The interface between the courier and a backend."""
+"""The interface of backends."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ __all__ = ["Backend", "TakesAttachments", "TriesOnce"]
 
 @runtime_checkable
 class Backend(Protocol):
-    """Takes rows and keeps them. Implementations are thread-safe, and safe to use after ``fork``.
+    """Stores rows. Implementations are thread-safe, and safe to use after ``fork``.
 
     Attributes:
-        name: ``braintrust``, ``local`` or ``memory``; stands in the journal's header.
-        max_bytes: the most bytes of rows that one :meth:`send` should carry.
+        name: ``braintrust``, ``local`` or ``memory``, as in the journal's header.
+        max_bytes: the most bytes of rows for one :meth:`send`.
     """
 
     name: str
     max_bytes: int
 
     def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
-        """Store rows by the merge rules of :mod:`trace_guard.rows`; sending them twice changes nothing.
+        """Store rows by the merge rules of :mod:`trace_guard.rows`. Sending them twice changes nothing.
 
         Args:
-            rows: each one JSON object, in the order in which they take effect; no two span rows of one span.
-            deadline: when the call gives up.
+            rows: JSON objects in the order in which they take effect, with at most one span row for each span.
+            deadline: the call gives up after it.
 
         Raises:
-            BackendUnavailable: nothing is known to be stored; send them again later.
-            BackendUnauthorized: the key was refused; send them again later.
+            BackendUnavailable: the rows may not be stored; send them again later.
+            BackendUnauthorized: the key was refused; send the rows again later.
             BackendRefused: the rows were refused for good; none of them is stored.
         """
         ...
 
     def resolve_project(self, name: str, deadline: Deadline) -> str:
-        """The id of the project of that name, which is created if it does not exist.
+        """The id of the project with this name, which is created if it does not exist.
 
         Raises:
             BackendError: as in :meth:`send`.
@@ -48,13 +48,14 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Close connections. The object may be used again afterwards."""
+        """Close connections. The backend may be used again afterwards."""
         ...
 
 
 @runtime_checkable
 class TriesOnce(Protocol):
-    """A backend that repeats failed requests by itself, and can be asked not to."""
+    """A backend that repeats requests by itself, and can also make single attempts. A search for the cause of a
+    failure needs single attempts."""
 
     def try_once(self, rows: Sequence[bytes], deadline: Deadline) -> None:
         """:meth:`Backend.send` with a single attempt."""
@@ -63,17 +64,17 @@ class TriesOnce(Protocol):
 
 @runtime_checkable
 class TakesAttachments(Protocol):
-    """A backend that takes attachments too. With any other the SDK uploads them by itself."""
+    """A backend that stores attachments. With other backends the SDK uploads attachments by itself."""
 
     def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
-        """Store an attachment, or, if it has an error, tell that its content can't be had. Doing it twice changes
-        nothing.
+        """Store an attachment, or report its error if its content can't be read. Doing this twice changes nothing.
 
         Raises:
-            BackendError: as in :meth:`Backend.send`; refused for good is only the content, which is told.
+            BackendError: as in :meth:`Backend.send`. Only the content can be refused for good, which is reported
+                too.
         """
         ...
 
     def find_attachment(self, key: str) -> Content | None:
-        """The content of an attachment, if it is at hand without a network; else None."""
+        """The content of an attachment if it is available without the network; else None."""
         ...

@@ -1,8 +1,8 @@
-"""HTTP answers that end: whatever a server sends, reading takes so many bytes and so much time, and no more.
+"""Bounds HTTP answers: whatever a server sends, reading takes a limited number of bytes and a limited time.
 
-``http.client`` bounds a single line and, with a socket's timeout, a single ``recv``. A server that sends one byte a
-second, ``100 Continue`` or chunks for ever stays within both. So the bound is put below all parsing, at the one
-place where bytes are read.
+``http.client`` limits the length of a line, and a socket's timeout limits one ``recv``. A server that sends one byte
+a second, or ``100 Continue`` or chunks for ever, stays within both. So the bound is applied below all parsing, where
+bytes are read.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 
 
 class AnswerTooLong(Exception):
-    """An answer has more bytes than are read.
+    """An answer has more bytes than the limit.
 
-    Not an ``HTTPException`` nor an ``OSError``, which urllib3 takes for a connection that broke.
+    It is neither an ``HTTPException`` nor an ``OSError``, which urllib3 would treat as a broken connection.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -31,12 +31,12 @@ class AnswerTooLong(Exception):
 
 
 class Bound:
-    """What one exchange may take.
+    """The limits of one exchange.
 
     Args:
-        deadline: when it must be over.
-        most_bytes: how much of the answer is read, status line and headers included.
-        once_begun: seconds that the answer may take from its first byte on.
+        deadline: when the exchange must be over.
+        most_bytes: the most bytes of the answer, including status line and headers.
+        once_begun: the most seconds from the first byte of the answer to the last.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class Bound:
 
     @property
     def timeout(self) -> float | None:
-        """The seconds left, for ``settimeout``; None without a deadline.
+        """The remaining seconds, for ``settimeout``; None without a deadline.
 
         Raises:
-            TimeoutError: none are left.
+            TimeoutError: no time is left.
         """
         left = self._deadline.remaining
         if left <= 0:
@@ -60,7 +60,7 @@ class Bound:
 
     @property
     def bytes_left(self) -> int:
-        """The bytes that may still be read.
+        """The number of bytes that may still be read.
 
         Raises:
             AnswerTooLong: none.
@@ -70,7 +70,7 @@ class Bound:
         return self._left
 
     def received(self, count: int) -> None:
-        """Count bytes of the answer."""
+        """Count received bytes."""
         self._left -= count
         if self._once_begun is not None:
             self._deadline = self._deadline.capped(self._once_begun)
@@ -78,21 +78,21 @@ class Bound:
 
 
 class BoundedAnswer(http.client.HTTPResponse):
-    """The response class of a connection: every byte of the answer is read within the bound."""
+    """The response class of bounded connections: every byte is read within the bound."""
 
     def __init__(self, sock: Any, *args: Any, bound: Bound, **keywords: Any) -> None:
         super().__init__(sock, *args, **keywords)
         self.fp: Any = io.BufferedReader(_Reader(self.fp.detach(), sock, bound))
 
     def begin(self) -> None:
-        """Read the head. urllib3 would log what of it is malformed as a warning, beside the URL with its signature."""
+        """Read the head. urllib3 would log malformed headers as a warning, together with the URL and its signature."""
         super().begin()
         self.msg.defects.clear()
         self.msg.set_payload("")
 
 
 class _Reader(io.RawIOBase):
-    """Reads from a socket's own reader, as long as the bound lasts."""
+    """Reads from a socket's reader within the bound."""
 
     def __init__(self, raw: io.RawIOBase, sock: Any, bound: Bound) -> None:
         self._raw = raw
@@ -116,13 +116,13 @@ class _Reader(io.RawIOBase):
 
 
 def inflated(body: bytes, encoding: str, most_bytes: int = MOST_BYTES) -> bytes:
-    """The content of a body that was compressed although nobody had asked for that.
+    """The content of a body that was compressed without being asked for.
 
     Args:
-        encoding: the ``Content-Encoding``. With another one than ``gzip`` or ``deflate`` the body is left as it is.
+        encoding: the ``Content-Encoding``. Encodings other than ``gzip`` and ``deflate`` are left as they are.
 
     Raises:
-        AnswerTooLong: it has more content than ``most_bytes``.
+        AnswerTooLong: the content is longer than ``most_bytes``.
     """
     if encoding.strip().lower() not in ("gzip", "x-gzip", "deflate"):
         return body

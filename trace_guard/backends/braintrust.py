@@ -1,4 +1,4 @@
-"""Braintrust over HTTP: ``POST /logs3``, and the look-ups of organisation and project."""
+"""Sends rows to Braintrust over HTTP (``POST /logs3``), and looks up organisations and projects."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _API_VERSION = 2
 _MAX_BYTES = 3 * 1024 * 1024
 _REFUSED = frozenset({400, 413, 422})
 _PAGE_ROWS = 1000
-# Of a page of a query's rows, which are not read in the courier's thread.
+# The most bytes of a page of query results. Pages are not read in the courier's thread.
 _PAGE_BYTES = 8 * 1024 * 1024
 _LONGEST_ID = 1024
 _MOST_NAMES = 20
-# What the transport sets itself, whatever the server says that a request needs.
+# Headers that the transport sets itself, even if the server asks for other values.
 _OWN_HEADERS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 _AZURE_BLOBS = "blob.core.windows.net"
 
 
 class BraintrustBackend:
-    """Rows go to Braintrust, at the URLs and with the key of the settings.
+    """Sends rows to Braintrust with the URLs and the key of the settings.
 
-    Safe to use from several threads, and after ``fork``.
+    Thread-safe, and safe to use after ``fork``.
     """
 
     name = "braintrust"
@@ -65,7 +65,7 @@ class BraintrustBackend:
         self._checked("POST", url, body, deadline, attempts)
 
     def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
-        """Ask for a signed URL, put the content there, and say how that went, as the SDK does."""
+        """Request a signed URL, upload the content, and report the result, as the SDK does."""
         organisation = one.org_id if one.org_id not in ("", ORG_PLACEHOLDER) else self.organisation(deadline).id
         url = f"{self._api_url(deadline)}/attachment"
         about = {"key": one.key, "org_id": organisation}
@@ -94,7 +94,7 @@ class BraintrustBackend:
         } if isinstance(headers, Mapping) else {}
         host = urllib.parse.urlsplit(strip_userinfo(url)).netloc
         if host.split(":")[0].endswith(_AZURE_BLOBS):
-            wanted["x-ms-blob-type"] = "BlockBlob"  # Azure takes no blob without it, and no URL can say it
+            wanted["x-ms-blob-type"] = "BlockBlob"  # Azure requires this header, which a URL can't contain
         wanted["Content-Length"] = str(content.size)
         answer = self.transport.request("PUT", url, content, wanted, deadline, follow=True)
         if 200 <= answer.status < 300:
@@ -102,7 +102,7 @@ class BraintrustBackend:
         said = f"the object store {host} answered {answer.status}: {answer.text}"
         if answer.status in _REFUSED:
             raise BackendRefused(said, status=answer.status)
-        # Signatures run out, and proxies answer in its place: the content may be the cause, and often is not.
+        # The content may be the cause, but more often a signature has expired or a proxy has answered.
         raise BackendUnavailable(said, status=answer.status, suspect_rows=True)
 
     def resolve_project(self, name: str, deadline: Deadline) -> str:
@@ -120,7 +120,7 @@ class BraintrustBackend:
         return project_id
 
     def organisation(self, deadline: Deadline) -> Organisation:
-        """The organisation of the key; with several, the one of ``BRAINTRUST_ORG_NAME``, else the first.
+        """The organisation of the key. If the key has several, the one of ``BRAINTRUST_ORG_NAME``, else the first.
 
         Raises:
             BackendError: as in :meth:`send`.
@@ -144,7 +144,7 @@ class BraintrustBackend:
             )
         organisation = Organisation(chosen.get("id", ""), chosen.get("name", ""), chosen.get("api_url") or None)
         if self._settings.api_url:
-            organisation = organisation._replace(api_url=None)  # rows don't go there
+            organisation = organisation._replace(api_url=None)  # rows are not sent there
         if not organisation.is_usable:
             raise BackendUnavailable(f"{url} answered without a usable id, name and API URL of the organisation")
         if organisation.api_url is not None and not keeps_encryption(url, organisation.api_url):
@@ -153,10 +153,10 @@ class BraintrustBackend:
         return organisation
 
     def query(self, text: str, deadline: Deadline) -> list[dict[str, Any]]:
-        """The rows that a query in SQL finds, page by page, the latest included.
+        """The rows that a SQL query finds, read page by page, including the most recent rows.
 
         Args:
-            text: without ``LIMIT``: https://www.braintrust.dev/docs/reference/sql
+            text: a query without ``LIMIT``: https://www.braintrust.dev/docs/reference/sql
 
         Raises:
             BackendError: as in :meth:`send`.
@@ -180,13 +180,13 @@ class BraintrustBackend:
         self.transport.close()
 
     def after_fork(self) -> None:
-        """In a forked child: leave the parent's connections and locks alone."""
+        """Abandon the parent's connections and locks. Called in a forked child."""
         self._looking_up = threading.RLock()
         self.transport.after_fork()
 
     @contextlib.contextmanager
     def _one_at_a_time(self, deadline: Deadline) -> Iterator[None]:
-        """The look-up that begins early and the first delivery often want to know the same."""
+        """Serialise look-ups, as the early look-up and the first delivery often need the same."""
         if not self._looking_up.acquire(timeout=min(deadline.remaining, threading.TIMEOUT_MAX)):
             raise BackendUnavailable("the organisation or project could not be looked up in time")
         try:
@@ -195,7 +195,7 @@ class BraintrustBackend:
             self._looking_up.release()
 
     def _api_url(self, deadline: Deadline) -> str:
-        """Where the API of the organisation is. With a data plane of its own only the login knows."""
+        """The URL of the organisation's API. For a separate data plane only the login knows it."""
         if self._settings.api_url:
             return self._settings.api_url.rstrip("/")
         return (self.organisation(deadline).api_url or DEFAULT_API_URL).rstrip("/")
@@ -207,7 +207,7 @@ class BraintrustBackend:
         if not is_web_url(url):
             raise BackendUnavailable("BRAINTRUST_API_URL or BRAINTRUST_APP_URL is not a URL of http or https")
         key = self._settings.api_key or ""
-        if not fits_header(key):  # a login at run time can bring any
+        if not fits_header(key):  # a login at run time can have any URL
             raise BackendUnauthorized(f"the API key is not accepted: it takes {ACCEPTED_KEY}")
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         answer = self.transport.request(
@@ -221,7 +221,7 @@ class BraintrustBackend:
             raise BackendUnauthorized(f"{said}; check BRAINTRUST_API_KEY and what it may write to")
         if answer.status in _REFUSED:
             raise BackendRefused(said, status=answer.status)
-        # A wrong URL, a proxy's page or a redirect concerns all rows; a firewall or a bug only some.
+        # A wrong URL, a proxy's page or a redirect affects all rows; a firewall or a bug may affect only some.
         raise BackendUnavailable(
             f"{said}; check BRAINTRUST_API_URL and BRAINTRUST_APP_URL", status=answer.status, suspect_rows=True
         )

@@ -1,7 +1,7 @@
-"""Pools of connections that keep to the bound of the exchange they serve, through proxies too.
+"""Connection pools that keep to the bound of each exchange, also through proxies.
 
-A socket's timeout bounds one operation. A whole exchange is bounded by giving each operation what time is left: each
-address that a name has, each piece of a request, and each read of the answer.
+A socket's timeout limits one operation. To limit a whole exchange, each operation gets the remaining time:
+connecting to each address of a host, sending each piece of a request, and each read of the answer.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-# Not later, in the courier's thread: a process that forks while another thread imports has a child in which that
-# import never ends.
+# Imported here, not later in the courier's thread: if a process forks while a thread imports a module, importing
+# it never ends in the child.
 from requests.adapters import HTTPAdapter
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_environ_proxies, prepend_scheme_if_needed, select_proxy
 from urllib3 import PoolManager
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 __all__ = ["CONNECT_SECONDS", "bounded_by", "pools_for", "proxy_for"]
 
 CONNECT_SECONDS = 3.0
-# Four at a time to a host is the most that the courier has in flight.
+# The courier has at most four requests to a host in flight.
 _POOL = 4
 _ADDRESSES = 8
-# One TLS record. Python writes a buffer record by record, and each may take the whole timeout.
+# The size of a TLS record. Python writes a buffer record by record, and each write may take the whole timeout.
 _PIECE = 16 * 1024
-# What requests looks at, see urllib.request.getproxies_environment.
+# The variables that requests reads, see urllib.request.getproxies_environment.
 _PROXY_VARIABLES = (
     *(f"{name}_proxy" for name in ("http", "https", "all", "no")),
     *(f"{name}_PROXY" for name in ("HTTP", "HTTPS", "ALL", "NO")), "REQUEST_METHOD",
@@ -49,7 +49,7 @@ _bound: ContextVar[Bound | None] = ContextVar("trace_guard_bound", default=None)
 
 @contextlib.contextmanager
 def bounded_by(bound: Bound) -> Iterator[None]:
-    """Connections that are used in the block keep to this bound."""
+    """Connections that are used within the block keep to this bound."""
     token = _bound.set(bound)
     try:
         yield
@@ -58,19 +58,19 @@ def bounded_by(bound: Bound) -> Iterator[None]:
 
 
 def proxy_for(root: str) -> str:
-    """The proxy to a server as the environment has it, empty for none."""
+    """The environment's proxy for a server; empty for none."""
     return _proxy(root, tuple(map(os.environ.get, _PROXY_VARIABLES)))
 
 
-@functools.lru_cache(maxsize=128)  # it goes through the whole environment several times over
+@functools.lru_cache(maxsize=128)  # it scans the whole environment several times
 def _proxy(root: str, environment: tuple[str | None, ...]) -> str:
     return select_proxy(root, get_environ_proxies(root)) or ""
 
 
 def pools_for(proxy: str) -> PoolManager:
-    """Pools of bounded connections, by a proxy if there is one."""
+    """Pools of bounded connections, through a proxy if there is one."""
     if proxy:
-        # Made by requests, which knows about credentials in the proxy's URL, and SOCKS.
+        # Created by requests, which supports credentials in the proxy's URL, and SOCKS.
         adapter = HTTPAdapter(pool_connections=_POOL, pool_maxsize=_POOL)
         proxy_url = prepend_scheme_if_needed(proxy, "http")  # type: ignore[no-untyped-call]
         manager: PoolManager = adapter.proxy_manager_for(proxy_url, **_certificates())
@@ -89,7 +89,7 @@ def _bounded_pool(plain: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
 
 
 class _Bounded:
-    """What is put before each of urllib3's classes of connections."""
+    """A mixin for urllib3's connection classes."""
 
     sock: Any
     host: str
@@ -98,7 +98,7 @@ class _Bounded:
     _dns_host: str
 
     def response_class(self, sock: Any, *args: Any, **keywords: Any) -> Any:
-        """Read answers, of a proxy's CONNECT too, within the bound."""
+        """Reads answers within the bound, including a proxy's answer to CONNECT."""
         bound = _bound.get()
         assert bound is not None, "a connection is used outside of bounded_by()"
         return BoundedAnswer(sock, *args, bound=bound, **keywords)
@@ -110,16 +110,16 @@ class _Bounded:
             return
         view = memoryview(data)
         for at in range(0, len(view), _PIECE):
-            if self.sock is not None:  # else it is connected now, within a bound of its own
+            if self.sock is not None:  # otherwise the connection is made now, with its own bound
                 self.sock.settimeout(bound.timeout)
             super().send(view[at : at + _PIECE])  # type: ignore[misc]
 
     def _new_conn(self) -> Any:
-        """Connect to one of the host's addresses, all of which share the time."""
+        """Connect to one of the host's addresses, which share the remaining time."""
         bound = _bound.get()
         plain = super()._new_conn  # type: ignore[misc]
         if bound is None or getattr(plain, "__func__", None) is not HTTPConnection._new_conn:
-            return plain()  # a SOCKS proxy may be the one who looks up names
+            return plain()  # a SOCKS proxy may resolve names itself
         host, timeout = self._dns_host, self.timeout
         try:
             addresses = _addresses(host, self.port, bound.timeout)
@@ -134,7 +134,7 @@ class _Bounded:
                     if waiting == 1:
                         raise
                     continue
-                connection.settimeout(_share(bound))  # for the handshake of TLS
+                connection.settimeout(_share(bound))  # for the TLS handshake
                 return connection
         except TimeoutError as error:
             raise ConnectTimeoutError(self, f"no connection to {self.host} in time: {error}") from error
@@ -146,20 +146,20 @@ class _Bounded:
 
 
 def _addresses(host: str, port: int, seconds: float | None) -> list[str]:
-    """The addresses of a host, the first few of them.
+    """The first few addresses of a host.
 
-    The resolver has no timeout that a caller could set, so a thread waits for it, and is left to itself when time is
-    up. At the interpreter's exit there are no new threads, and the caller waits.
+    The resolver has no timeout, so a thread waits for it and is abandoned when time is up. While the interpreter exits,
+    no thread can be started, and the caller waits.
 
     Raises:
-        OSError: there is none, or, as a TimeoutError, it is not known in time.
+        OSError: there is no address, or (as TimeoutError) none was found in time.
     """
     found: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def look() -> None:
         try:
             found.put(socket.getaddrinfo(host.strip("[]"), port, allowed_gai_family(), socket.SOCK_STREAM))
-        except Exception as error:  # noqa: BLE001 - it is the caller's
+        except Exception as error:  # noqa: BLE001 - raised in the caller's thread
             found.put(error)
 
     if _is_address(host):

@@ -1,8 +1,8 @@
-"""The local store: a SQLite file that takes rows when there is no Braintrust to send them to.
+"""The local store: a SQLite file that keeps rows when there is no Braintrust key.
 
-Layout, version 1: one table ``rows``, one record a span, the merged row as JSON in ``doc``; what is searched
-for stands beside it in columns. Any number of processes may write at once. SQLite is only imported when a
-store is used: a function that delivers to Braintrust never pays for it.
+Layout, version 1: one table ``rows`` with one record for each span. ``doc`` holds the merged row as JSON; searchable
+fields have columns. Any number of processes may write at once. SQLite is imported only when a store is used, so
+functions that deliver to Braintrust do not pay for it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ T = TypeVar("T")
 SCHEMA_VERSION = 1
 _SCHEMA = (
     "CREATE TABLE rows (key TEXT PRIMARY KEY, root_span_id TEXT, start REAL, project TEXT, doc TEXT NOT NULL)",
-    # Covers the search for the newest traces, which so never touches the documents.
+    # A covering index for the search for the newest traces, which then does not read the documents.
     "CREATE INDEX traces ON rows (root_span_id, start, project)",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
@@ -60,7 +60,7 @@ _NEWEST = (
 )
 _READ_SECONDS = 10.0
 _RETRY_SECONDS = 0.005
-# SQLite takes the wait as milliseconds in 32 bits.
+# SQLite stores the timeout as milliseconds in 32 bits.
 _MOST_WAIT = 3600.0
 
 
@@ -75,7 +75,7 @@ class _Handle:
         self.has_schema = False
 
     def close_soon(self) -> None:
-        """Close it, or have the thread close it that uses it just now: nobody waits for that one's turn."""
+        """Close the connection, or have the thread that is using it close it. The caller does not wait."""
         self.is_doomed = True
         if self.lock.acquire(blocking=False):
             try:
@@ -93,18 +93,18 @@ class _Handle:
 class LocalStore:
     """Keeps rows in a SQLite file, merged by the rules of :mod:`trace_guard.rows`.
 
-    Thread-safe, safe across processes and after ``fork``. The file is made, readable by its owner only, when
-    the first rows are sent; reading a store that is not there finds nothing and makes nothing.
+    Thread-safe, safe across processes and after ``fork``. The file is created when the first rows are sent, readable by
+    its owner only. Reading a missing store finds nothing and creates nothing.
 
-    Attachments are files in a directory beside it, each named by its key, with the ending of its file's name.
+    Attachments are files in a directory beside it, named by their keys and with the extensions of their file names.
 
     Args:
         path: the file, by convention ``traces.db`` in trace-guard's directory.
-        check: called before the file is opened or made; raises :class:`JournalUnavailable` if its directory is not to
-            be used. By default that must belong to this user, and not be everybody's to write to.
+        check: called before the file is opened or created; raises :class:`JournalUnavailable` if its directory must not
+            be used. By default the directory must belong to this user and must not be writable by everybody.
 
-    Every method but :meth:`close` raises :class:`BackendUnavailable` when the file can't be used; the message
-    says what to do about it.
+    Every method but :meth:`close` raises :class:`BackendUnavailable` if the file can't be used. The message says
+    what to do.
     """
 
     name = "local"
@@ -113,13 +113,13 @@ class LocalStore:
     def __init__(self, path: str | os.PathLike[str], check: Callable[[], object] | None = None) -> None:
         self.path = Path(path)
         self._check = check or self._check_directory
-        # By process id: a connection that came through a fork is neither used nor closed in the child, since
-        # SQLite would then give up locks that the parent relies on.
+        # By process id: a forked child neither uses nor closes an inherited connection, as SQLite would then release
+        # locks that the parent relies on.
         self._handles: dict[int, _Handle] = {}
         weakref.finalize(self, _close_own, self._handles)
 
     def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
-        """Store rows, all or none. See :meth:`trace_guard.backends.base.Backend.send`.
+        """Store all rows or none. See :meth:`trace_guard.backends.base.Backend.send`.
 
         Raises:
             BackendUnavailable: the file can't be written, or not before the deadline.
@@ -130,14 +130,14 @@ class LocalStore:
             self._use(lambda connection: _write(connection, parsed), None, deadline, write=True)
 
     def resolve_project(self, name: str, deadline: Deadline) -> str:
-        """The name itself: here a project needs no other id."""
+        """The name itself, which serves as the project's id here."""
         return name
 
     def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
-        """Keep an attachment as a file; one whose content can't be had is only missing.
+        """Keep an attachment as a file. An attachment whose content can't be read is skipped.
 
         Raises:
-            BackendUnavailable: it can't be written.
+            BackendUnavailable: the file can't be written.
         """
         from ..journal.spooled import file_name
 
@@ -164,14 +164,14 @@ class LocalStore:
         return None if path is None else Content(path)
 
     def attachment_path(self, key: str) -> Path | None:
-        """The file of the attachment to which rows refer by that key, or None."""
+        """The file of the attachment with this key; None if there is none."""
         from ..journal.spooled import file_name
 
         directory, name = self.path.parent / ATTACHMENTS, file_name(key)
         return next((path for path in directory.glob(f"{name}*") if path.stem == name and is_own_file(path)), None)
 
     def close(self) -> None:
-        """Close the file, at once or as soon as it is no longer in use. The store may be used again afterwards."""
+        """Close the file now, or as soon as it is no longer in use. The store may be used again afterwards."""
         _close_own(self._handles)
 
     def traces(self, limit: int | None = 50, project: str | None = None) -> list[TraceSummary]:
@@ -202,7 +202,7 @@ class LocalStore:
         return self._use(lambda connection: [json.loads(doc) for (doc,) in connection.execute(query)], [])
 
     def find_root(self, prefix: str) -> list[str]:
-        """The ids of the traces whose ``root_span_id`` begins so; one that is exactly the prefix stands alone."""
+        """The ids of the traces whose ``root_span_id`` starts with the prefix; only the exact match if there is one."""
 
         def read(connection: sqlite3.Connection) -> list[str]:
             found = connection.execute(
@@ -218,8 +218,8 @@ class LocalStore:
         self, work: Callable[[sqlite3.Connection], T], absent: T, deadline: Deadline | None = None, *,
         write: bool = False,
     ) -> T:
-        """``work`` on the connection; ``absent`` if it only reads and there is no store. Waits its turn until the
-        deadline."""
+        """Run ``work`` on the connection, and wait for the lock until the deadline. Returns ``absent`` if ``work``
+        only reads and there is no store."""
         deadline = (deadline or Deadline.never()).capped(_MOST_WAIT if write else _READ_SECONDS)
         handle = self._handles.setdefault(os.getpid(), _Handle())
         if not handle.lock.acquire(timeout=deadline.remaining):
@@ -251,8 +251,8 @@ class LocalStore:
         if not write:
             return work(connection) if self._has_schema(handle, connection) else absent
         if not handle.has_schema:
-            self._has_schema(handle, connection)  # first of all: another program's file is left as it is
-            # Has to stand outside of a transaction, and lasts: later openings find the file in this mode.
+            self._has_schema(handle, connection)  # checked first, so that another program's file is not changed
+            # Must run outside a transaction. The mode is stored in the file.
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -269,11 +269,11 @@ class LocalStore:
         return done
 
     def _connection(self, handle: _Handle, write: bool) -> sqlite3.Connection | None:
-        """The open file; None if there is none and nothing is to be written."""
+        """The open file; None if it does not exist and must not be created."""
         file = _file_id(self.path)
         if handle.connection is not None and file is not None and handle.file == file:
             return handle.connection
-        # Somebody has removed or replaced the file: writing on would write into nowhere.
+        # The file was removed or replaced, so further writes would be lost.
         handle.close()
         if file is None and not write:
             return None
@@ -285,15 +285,15 @@ class LocalStore:
         for beside in ("", "-wal", "-shm", "-journal"):
             with contextlib.suppress(FileNotFoundError):
                 os.close(open_file(Path(f"{self.path}{beside}"), os.O_RDONLY))
-        # SQLite would wait anew for every statement, and for the end of the program: see _use.
+        # SQLite's own timeout starts again for every statement, so _use waits instead.
         handle.connection = _sqlite3().connect(self.path, timeout=0, isolation_level=None, check_same_thread=False)
         handle.file = file
-        # In WAL mode this risks the last rows if the host dies, never the file; the same bargain as the journal's.
+        # In WAL mode this risks the last rows if the host dies, but never the file, as in the journal.
         handle.connection.execute("PRAGMA synchronous = NORMAL")
         return handle.connection
 
     def _make_directory(self) -> None:
-        """Make the directory if there is none; see ``check`` for which is not used."""
+        """Create the directory if it does not exist. ``check`` tells which directories must not be used."""
         self._check()
         if not os.path.lexists(self.path.parent):
             make_parents(self.path.parent)
@@ -304,10 +304,10 @@ class LocalStore:
             check_directory(self.path.parent, closed=True)
 
     def _has_schema(self, handle: _Handle, connection: sqlite3.Connection) -> bool:
-        """False for a file that is still empty.
+        """False for an empty file.
 
         Raises:
-            BackendUnavailable: it belongs to a newer release, or to something else.
+            BackendUnavailable: the file belongs to a newer release, or to another program.
         """
         if handle.has_schema:
             return True
@@ -328,7 +328,7 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _failures(self, handle: _Handle) -> Iterator[None]:
-        """Tell failures of SQLite and of the file system in the words of a backend."""
+        """Turn errors of SQLite and the file system into backend errors."""
         try:
             yield
         except JournalUnavailable as error:
@@ -362,9 +362,9 @@ def _parse(encoded: bytes) -> Row:
 
 def _write(connection: sqlite3.Connection, rows: Sequence[tuple[Row, bytes]]) -> None:
     for given, encoded in rows:
-        row = dict(given)  # in case that all of it has to be done again
+        row = dict(given)  # in case the whole batch must be repeated
         if row.get("id") is None:
-            # A row must have one name however often it is sent.
+            # A row must get the same id every time it is sent.
             row["id"] = hashlib.sha256(encoded).hexdigest()[:32]
         key = json.dumps(row_key(row))
         if row.get("_object_delete"):
@@ -386,7 +386,7 @@ def _of_trace(connection: sqlite3.Connection, root_span_id: str) -> list[Row]:
 
 
 def _column(value: str | None) -> str | None:
-    # JSON can hold half of a surrogate pair, SQLite's text can't.
+    # JSON may contain lone surrogates, SQLite's text may not.
     return None if value is None else value.encode("utf-8", "backslashreplace").decode()
 
 
@@ -430,6 +430,6 @@ def _advice(message: str) -> str:
 
 
 def _ending(filename: str) -> str:
-    """The ending of a file's name, so that what is kept opens with the right program."""
+    """The extension of a file's name, so that the attachment opens with the right program."""
     ending = Path(filename).suffix
     return ending if ending[1:].isalnum() and len(ending) <= 16 else ""

@@ -1,4 +1,4 @@
-"""A backend for tests: rows end up in a dictionary of this process."""
+"""A backend for tests that keeps rows in a dictionary."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class MemoryBackend:
         return None if found is None else Content(found)
 
     def close(self) -> None:
-        """Nothing to give back: the rows stay readable."""
+        """Nothing to close: the rows stay readable."""
 
     def rows(self) -> list[Row]:
-        """What is stored, oldest first."""
+        """The stored rows, oldest first."""
         with self._lock:
             return [dict(row) for row in self._rows.values()]

@@ -1,8 +1,8 @@
-"""Which organisation and project rows belong to, without ever waiting for the network to find out.
+"""Finds the organisation and project of rows without waiting for the network.
 
-The SDK wants a project id in every row, and the user usually gives a name. The answer comes, in order, from
-the settings, from a cache on disk, from a look-up that was started early, and last it is a *placeholder*
-with the name in it, which the courier replaces by the real id when it delivers.
+The SDK needs a project id in every row, but users usually give a name. The id comes from the settings, a cache on
+disk, or a look-up that was started early. Until then rows carry a *placeholder* with the name, which the courier
+replaces with the id when it delivers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LONGEST_NAME = 1024
 
 
 def placeholder(name: str) -> str:
-    """What stands in a row for the id of the project of that name."""
+    """The value that stands for the id of the project with this name."""
     return _PROJECT + name
 
 
@@ -51,7 +51,7 @@ class Organisation(NamedTuple):
 
     @property
     def is_usable(self) -> bool:
-        """False if something in it has not the type it must have, or its API is at no URL of http or https."""
+        """False if a field has the wrong type, or if the API URL is not an HTTP URL."""
         texts = all(isinstance(text, str) and 0 < len(text) <= _LONGEST_NAME for text in (self.id, self.name))
         return texts and (self.api_url is None or is_web_url(self.api_url))
 
@@ -85,7 +85,7 @@ class Identity:
         return next((name for name, known in self._projects.items() if known == project_id), None)
 
     def learn_organisation(self, organisation: Organisation) -> None:
-        """Note the organisation, unless its API has a URL that no key may be sent to."""
+        """Store the organisation, unless its API URL must not receive a key."""
         if organisation != self._organisation and organisation.is_usable:
             self._organisation = organisation
             self._learned()
@@ -101,11 +101,11 @@ class Identity:
             self._save()
 
     def after_fork(self) -> None:
-        """In a forked child: a thread that held the lock is not there."""
+        """Replace the lock, which a thread of the parent may have held. Called in a forked child."""
         self._lock = threading.Lock()
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` whenever something has been learned."""
+        """Call ``listener`` whenever an id or organisation becomes known."""
         self._listeners.append(listener)
 
     def _learned(self) -> None:
@@ -134,7 +134,7 @@ class Identity:
             logger.debug("the cache %s can't be read and is made anew: %s", self._path, error)
 
     def _save(self) -> None:
-        """Write the cache. It is only ever a short cut: a disk that won't have it costs a look-up, no more."""
+        """Write the cache. If the disk fails, the only cost is another look-up."""
         if self._path is None:
             return
         organisation = self._organisation._asdict() if self._organisation else None

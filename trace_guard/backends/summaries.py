@@ -1,7 +1,7 @@
-"""Stored rows, turned into what people read: one summary a trace, and the spans of a trace as a tree.
+"""Summarises stored rows for people: one summary for each trace, and the spans of a trace as a tree.
 
-Takes rows as a store keeps them: one dictionary a span, merged. They were written by whoever holds a key, so
-nothing about their shape is taken for granted: a field that is missing or of an odd type reads as unknown.
+The input is one merged dictionary for each span. Anyone with a key can write rows, so no shape is assumed: missing
+fields and fields of odd types count as unknown.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class TraceSummary:
     """One trace. Times are in seconds since the epoch.
 
     Attributes:
-        project: its project's or experiment's name where that is known, else the id.
-        end: when its last span ended; None while it is in progress.
-        in_progress: a span of it has not ended.
-        outcome: as tagged by the guard, else ``ok`` or ``error`` by the root span; None while that is open.
-        error: the root span's, in one line.
-        spans: how many spans are stored.
+        project: the name of the project or experiment if it is known, else the id.
+        end: when the last span ended; None while the trace is in progress.
+        in_progress: a span has not ended.
+        outcome: the guard's outcome, else ``ok`` or ``error`` by the root span; None while the root is open.
+        error: the root span's error in one line.
+        spans: the number of stored spans.
         open_spans: how many of them have not ended.
     """
 
@@ -50,14 +50,14 @@ class TraceSummary:
 
 @dataclass(frozen=True)
 class SpanSummary:
-    """One span. Times are in seconds since the epoch, the duration in seconds; None where not known.
+    """One span. Times are in seconds since the epoch, the duration in seconds; None if unknown.
 
     Attributes:
-        parent: the parent's ``span_id``, whether or not that span is stored.
-        error: in one line.
-        closed_by: who closed the span if it was not its own code; see :class:`trace_guard.outcome.ClosedBy`.
+        parent: the parent's ``span_id``, which may not be stored.
+        error: the error in one line.
+        closed_by: what closed the span if not its own code; see :class:`trace_guard.outcome.ClosedBy`.
         reason: why, in one word.
-        depth: how many stored spans it lies below.
+        depth: the number of stored ancestors.
     """
 
     id: str | None
@@ -83,10 +83,10 @@ class SpanSummary:
 def summarize(
     rows: Iterable[Mapping[str, Any]], project_names: Mapping[str, str] | None = None
 ) -> list[TraceSummary]:
-    """The traces that the rows belong to, newest first; those without a start come last.
+    """The traces of the rows, newest first. Traces without a start come last.
 
     Args:
-        rows: of any number of traces, in any order. Rows that are not of a span are left out.
+        rows: rows of any traces in any order. Rows that are not spans are ignored.
         project_names: names by project id.
     """
     traces: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
@@ -99,8 +99,7 @@ def summarize(
 
 
 def spans_of(rows: Iterable[Mapping[str, Any]], root_span_id: str) -> list[SpanSummary]:
-    """The spans of one trace, each below its parent, by their start; a span whose parent is not stored is at
-    depth 0."""
+    """The spans of one trace as a tree, siblings ordered by start. A span whose parent is not stored has depth 0."""
     spans = sorted((row for row in rows if root_id_of(row) == root_span_id), key=_start_order)
     stored = {str(row["span_id"]) for row in spans}
     children: dict[str | None, list[int]] = defaultdict(list)
@@ -112,7 +111,7 @@ def spans_of(rows: Iterable[Mapping[str, Any]], root_span_id: str) -> list[SpanS
     placed: set[int] = set()
 
     def place(tops: Iterable[int]) -> None:
-        # A stack of our own: a trace may be deeper than Python recurses.
+        # An explicit stack, as a trace may be deeper than Python's recursion limit.
         waiting = [(index, 0) for index in reversed(list(tops))]
         while waiting:
             index, depth = waiting.pop()
@@ -125,13 +124,13 @@ def spans_of(rows: Iterable[Mapping[str, Any]], root_span_id: str) -> list[SpanS
 
     place(children[None])
     for index in range(len(spans)):
-        # What is still missing hangs on a circle of parents, which has no top of its own.
+        # The remaining spans have parents in a cycle, so none of them is a root.
         place([index])
     return found
 
 
 def root_id_of(row: Mapping[str, Any]) -> str | None:
-    """The trace that a row belongs to; None for rows that are not of a span."""
+    """The id of the trace that a row belongs to; None for rows that are not spans."""
     span_id = _text(row.get("span_id"))
     return (_text(row.get("root_span_id")) or span_id) if span_id is not None else None
 
@@ -201,7 +200,7 @@ def _outcome(row: Mapping[str, Any]) -> str | None:
 
 
 def _one_line(error: object) -> str | None:
-    """The line of an error that says what went wrong: of a traceback the exception's own, else the first."""
+    """The most informative line of an error: the exception of a traceback, else the first line."""
     if not error:
         return None
     text = error if isinstance(error, str) else json.dumps(error, default=str)

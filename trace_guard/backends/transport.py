@@ -1,4 +1,4 @@
-"""HTTP with a bound: attempts, the pauses between them, and all that a server sends end with the deadline."""
+"""HTTP requests with a deadline, which bounds attempts, pauses between them, and answers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-# At import, see trace_guard.backends.connections.
+# Imported at start, see trace_guard.backends.connections.
 from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
 from urllib3.util.retry import Retry
@@ -53,10 +53,10 @@ class Answer(NamedTuple):
 
 
 class Transport:
-    """Requests over kept-alive connections. Thread-safe; a forked child makes connections of its own.
+    """Sends requests over kept-alive connections. Thread-safe; a forked child opens its own connections.
 
-    Proxies and certificates come from the environment, as ``requests`` reads it: ``HTTPS_PROXY``,
-    ``HTTP_PROXY``, ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``, ``CURL_CA_BUNDLE``, and ``SSL_CERT_FILE``.
+    Proxies and certificates come from the environment, as in ``requests``: ``HTTPS_PROXY``, ``HTTP_PROXY``,
+    ``NO_PROXY``, ``REQUESTS_CA_BUNDLE``, ``CURL_CA_BUNDLE``, and ``SSL_CERT_FILE``.
     """
 
     def __init__(self) -> None:
@@ -69,17 +69,18 @@ class Transport:
         self, method: str, url: str, body: bytes | Iterable[bytes], headers: Mapping[str, str], deadline: Deadline,
         *, follow: bool = False, attempts: int = ATTEMPTS, most_bytes: int = MOST_BYTES,
     ) -> Answer:
-        """Send a request that may safely arrive twice, again if need be.
+        """Send an idempotent request, and repeat it if necessary.
 
         Args:
-            body: if it comes in pieces they are iterated over for each attempt, and the headers have their length.
-            follow: go where a redirect leads; not for requests that carry a key.
-            attempts: how often it is sent at most.
-            most_bytes: how much of an answer is read, its headers included.
+            body: pieces are iterated over for each attempt; then the headers must have the length.
+            follow: follow redirects; not for requests that carry a key.
+            attempts: the most times that the request is sent.
+            most_bytes: the most bytes of an answer, including its headers.
 
         Raises:
-            BackendUnavailable: no whole answer before the deadline or within ``most_bytes``, or only answers that
-                mean "later" (408, 425, 429, 5xx); with the seconds to wait in ``retry_after`` if the server said so.
+            BackendUnavailable: no complete answer within the deadline and ``most_bytes``, or only answers that mean
+                "later"
+                (408, 425, 429, 5xx). ``retry_after`` has the seconds that the server asked to wait.
         """
         self._drop_idle()
         policy = Retry(total=attempts - 1, backoff_factor=_BACKOFF, allowed_methods=None)
@@ -97,14 +98,14 @@ class Transport:
                 trouble, suspect = f"{_host(url)} did not answer: {_plain(error)}", _was_sent(error)
                 status = None
                 if reconnects and _is_stale(error):
-                    # The other side closed the connection while the process was frozen, which is a fault of
+                    # The server closed the connection while the process was frozen, which is a fault of
                     # neither: connect anew, at once. Once only, as a server may also drop every request.
                     reconnects -= 1
                     continue
             except AnswerTooLong as error:
                 trouble, suspect = f"{_host(url)} did not answer: {error}", True
             except ValueError as error:
-                # What it says may show a header, and with that the key.
+                # The message may contain a header with the key.
                 raise BackendUnavailable(f"a request can't be sent: {type(error).__name__}") from None
             else:
                 target = _join(url, reply.headers.get("location", ""))
@@ -148,7 +149,7 @@ class Transport:
             content, trouble = b"", None
             try:
                 if response.status < 200:
-                    # The final answer is still to come, and would be taken for that to the next request.
+                    # The final answer is still to come and would be read as the answer to the next request.
                     response.close()
                 else:
                     content = b"".join(iter(lambda: response.read(_READ_BYTES), b""))
@@ -157,7 +158,7 @@ class Transport:
                 response.close()
                 trouble = _plain(error)
             except BaseException:
-                response.close()  # what is left of the answer would be taken for that to the next request
+                response.close()  # the rest of the answer would be read as the answer to the next request
                 raise
             response.release_conn()
             return _Reply(response.status, response.headers, content, trouble)
@@ -171,14 +172,14 @@ class Transport:
                 manager.clear()
 
     def after_fork(self) -> None:
-        """In a forked child: leave the parent's connections alone."""
+        """Abandon the parent's connections. Called in a forked child."""
         self._lock = threading.Lock()
         self._managers = {}
         self._pid = os.getpid()
 
     def _drop_idle(self) -> None:
-        """Middle boxes forget idle connections without a word, and what is sent over them then is never
-        answered. The wall clock also goes on while the process is frozen."""
+        """Close connections that were idle for long. Middleboxes drop them silently, and requests over them are
+        never answered. The wall clock also runs while the process is frozen."""
         if self._managers and not 0 <= time.time() - self._used_at < _IDLE_SECONDS:
             self.close()
 
@@ -193,7 +194,7 @@ class Transport:
 
 
 class _Reply(NamedTuple):
-    """One answer; ``trouble`` is why its body could not be read to the end."""
+    """One answer. ``trouble`` is why its body could not be read to the end."""
 
     status: int
     headers: Mapping[str, str]
@@ -206,8 +207,8 @@ class _Reply(NamedTuple):
 
 
 def retry_after_of(value: str | None) -> float | None:
-    """The seconds that a ``Retry-After`` header asks for, never negative; None if it asks for nothing that is
-    known."""
+    """The seconds that a ``Retry-After`` header asks for, never negative; None if the header is missing or
+    malformed."""
     value = (value or "").strip()
     if value.isascii() and value.isdigit():
         return float(value) if len(value) <= _MOST_DIGITS else math.inf
@@ -219,7 +220,7 @@ def retry_after_of(value: str | None) -> float | None:
 
 
 def _join(url: str, location: str) -> str:
-    """Where a redirect leads, empty if that is no URL."""
+    """The target of a redirect; empty if it is not a URL."""
     try:
         return urllib.parse.urljoin(url, location)
     except ValueError:
@@ -231,7 +232,7 @@ def _is_stale(error: BaseException) -> bool:
 
 
 def _was_sent(error: BaseException) -> bool:
-    """True if the other side may have had the request: it broke the connection off, or did not answer."""
+    """True if the server may have received the request: it closed the connection or did not answer."""
     return isinstance(getattr(error, "reason", None) or error, (ProtocolError, ReadTimeoutError))
 
 

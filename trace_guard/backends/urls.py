@@ -1,4 +1,4 @@
-"""Which URLs a request may be sent to."""
+"""Checks which URLs a request may be sent to."""
 
 from __future__ import annotations
 
@@ -21,5 +21,5 @@ def is_web_url(url: object) -> bool:
 
 
 def keeps_encryption(origin: str, target: str) -> bool:
-    """False if ``origin`` is encrypted and the URL that it leads to is not."""
+    """False if ``origin`` uses HTTPS and the URL that it leads to does not."""
     return urllib.parse.urlsplit(origin).scheme != "https" or urllib.parse.urlsplit(target).scheme == "https"
