@@ -22,7 +22,7 @@ from typing import Any
 
 from trace_guard import Deadline, Settings
 from trace_guard.backends.braintrust import BraintrustBackend
-from trace_guard.backends.project_ids import Identity
+from trace_guard.backends.project_ids import ProjectIds
 
 __all__ = ["BUDGET", "CASES", "Case", "MisbehavingServer", "by_name", "run"]
 
@@ -346,7 +346,7 @@ def deliver(case: Case, trap: int) -> dict[str, Any]:
         settings = Settings(
             api_key=KEY, backend="braintrust", app_url=server.url, api_url=server.url if case.asks == "send" else None
         )
-        backend = BraintrustBackend(settings, Identity())
+        backend = BraintrustBackend(settings, ProjectIds())
         began = time.monotonic()
         verdict = _verdict(case, backend)
         seconds = time.monotonic() - began

@@ -74,7 +74,8 @@ class Guard:
 
     @property
     def pipeline(self) -> Pipeline:
-        """The pipeline that journals and delivers the rows. It is created on first use."""
+        """The pipeline of the next invocation's rows: that of the settings, or of a login by the program. It is
+        created on first use."""
         if self._base is not None:
             return self._base.pipeline
         pipeline = self._pipeline
@@ -85,7 +86,7 @@ class Guard:
                     pipeline = self._pipeline = PROCESS.pipeline(
                         self.settings, self._backend, quick=self._defer_recovery
                     )
-        return pipeline
+        return PROCESS.logins.of(pipeline)
 
     @property
     def _origin(self) -> Guard:
@@ -124,12 +125,11 @@ class Guard:
         if not self.settings.disabled:
             with contain("start"):
                 # The pipeline first, because the installed gateway answers the SDK from it.
-                pipeline = self.pipeline
+                _ = self.pipeline
                 PROCESS.sdk.install()
-                if PROCESS.sdk.loggers.prepare(self.settings.project, self.settings.project_id):
-                    pipeline.look_up(None if self.settings.project_id else self.settings.project)
-                else:
-                    pipeline.look_up(None)
+                lookup, settings = self.pipeline.lookup, self.settings
+                is_ours = PROCESS.sdk.loggers.prepare(lookup, settings.project, settings.project_id)
+                lookup.start(settings.project if is_ours and not settings.project_id else None)
         return self
 
     def invocation(

@@ -250,7 +250,7 @@ class Settings:
             values["project"] = default_project(environ)
         return cls(**values)
 
-    def with_login(self, api_key: str, app_url: str, org_name: str | None) -> Settings:
+    def with_login(self, api_key: str | None, app_url: str, org_name: str | None) -> Settings:
         """The same settings for a login with another key that the program made."""
         return replace(self, api_key=api_key, app_url=app_url, org_name=org_name)
 

@@ -57,8 +57,8 @@ class AzureOptions:
             return None
         guard = without_keys(chosen.start(defer_recovery=True))
         with contain("recover the rest"):
-            if guard.pipeline.unrecovered:
+            if guard.pipeline.neighbours.unrecovered:
                 # On a thread, so that the first invocation does not wait. Workers are not frozen after a response.
-                rest = functools.partial(guard.pipeline.recover_rest, Deadline.after(_RECOVERY_SECONDS))
+                rest = functools.partial(guard.pipeline.neighbours.recover_rest, Deadline.after(_RECOVERY_SECONDS))
                 threading.Thread(target=rest, name="trace-guard-recovery", daemon=True).start()
         return guard

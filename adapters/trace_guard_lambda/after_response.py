@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from trace_guard import Deadline, Invocation
+from trace_guard import Deadline, Guard, Invocation
 from trace_guard.contain import contain, logger
 from trace_guard.outcome import Way
 
@@ -70,19 +70,17 @@ class AfterResponse:
 
         self._extension = register(address, self._run_deliveries)
 
-    def connect(self, pipeline: Pipeline) -> None:
+    def connect(self, guard: Guard) -> None:
         """Connect to the layer's extension if there is one. Call it after :meth:`prepare`."""
         if self._link is None:
             from .external.link import connect
 
-            self._link = connect(pipeline, holds_freeze=self._is_listening and self._extension is None)
+            self._link = connect(guard, holds_freeze=self._is_listening and self._extension is None)
 
     def begin(self, request_id: str | None, invocation: Invocation) -> None:
         """Remember the invocation, whose result the runtime may still refuse, and announce it to the extension."""
         self._request = (request_id, invocation)
         if self._link is not None:
-            # A login during the previous invocation takes effect now, and the extension needs it too.
-            self._link.pipeline.announce()
             self._link.begin(request_id, invocation.deadline.epoch)
         self._deadline = invocation.deadline.minus(_MARGIN_SECONDS)
 
@@ -90,7 +88,7 @@ class AfterResponse:
         """Schedule ``deliver`` after the response to the invocation. Returns how it will be delivered, or None."""
         if not self._is_listening:
             return None
-        pipeline = invocation.guard.pipeline
+        pipeline = invocation.state.pipeline
         with self._lock:
             self._deliveries.append((pipeline, deliver))
         if self._extension is not None and self._extension.will_deliver:

@@ -17,6 +17,7 @@ from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.wrap import guarded
+from trace_guard.runtime.state import PROCESS
 
 from .after_response import AfterResponse, is_managed_instance
 from .context import ColdStart, deadline_of, facts_of, initialization_type, name_of, request_id_of
@@ -114,7 +115,7 @@ def _guarded(
         context = args[1] if len(args) > 1 else keywords.get("context")
         with contain("record the freeze before this invocation"):
             if not managed:
-                ours.pipeline.courier.thawed()
+                PROCESS.thawed()
         run = durable and contained(
             "look for a durable execution",
             lambda: durable.run_of(
@@ -162,9 +163,9 @@ def _guarded(
         if puts_off:
             with contain("prepare the delivery after the response"):
                 _after_response.prepare()
-                _after_response.when_delivered = ours.pipeline.recover_rest
+                _after_response.when_delivered = ours.pipeline.neighbours.recover_rest
         with contain("connect with the external extension"):
-            _after_response.connect(ours.pipeline)
+            _after_response.connect(ours)
         with contain("prepare for the end of the environment"):
             prepare_for_shutdown()
         with contain("prepare for the snapshot"):

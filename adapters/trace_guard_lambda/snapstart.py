@@ -51,7 +51,7 @@ def _before_snapshot() -> None:
             deadline = Deadline.after(min(_MOST_SECONDS, guard.settings.exit_timeout))
             name = None if guard.settings.project_id else guard.settings.project
             # On a thread, as the look-up has a timeout of its own.
-            looking_up = threading.Thread(target=guard.pipeline.find_out, args=(name,), daemon=True)
+            looking_up = threading.Thread(target=guard.pipeline.lookup.find_out, args=(name,), daemon=True)
             looking_up.start()
             PROCESS.sdk.drain(deadline)
             looking_up.join(max(0.0, deadline.remaining))

@@ -127,7 +127,7 @@ class LostNodeCloser:
     ) -> list[Row]:
         project = trace.get("project_id")
         if project is not None and is_placeholder(project):
-            project = pipeline.project_id(project_name(project))
+            project = pipeline.lookup.project_id(project_name(project))
         if project is None:
             return []  # the trace of an experiment, or of an unknown project, to which nothing was delivered
         source = f"project_logs('{project}', shape => 'spans') WHERE root_span_id = '{trace['root_span_id']}'"

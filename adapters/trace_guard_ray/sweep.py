@@ -75,7 +75,7 @@ class OrphanSweeper:
             self._look_at = now + _LOOK_SECONDS
             with contain("close spans of dead workers"):
                 for pipeline in self._pipelines:
-                    pipeline.recover(Deadline.after(_LOCAL_SECONDS))
+                    pipeline.neighbours.recover(Deadline.after(_LOCAL_SECONDS))
         if prompted:
             with contain("close spans of dead workers on other nodes"):
                 _on_other_nodes(_REMOTE_SECONDS)

@@ -298,7 +298,9 @@ def test_each_step_may_fail_in_every_way(steps: list[str], tmp_path: Path) -> No
 
 # The SDK asks these once in the life of a process.
 ONCE = {
-    *(f"trace_guard.sdk.gateway:{name}" for name in ("Gateway.send", "Gateway._version", "_response")),
+    *(f"trace_guard.sdk.gateway:{name}" for name in (
+        "Gateway.send", "Gateway._version", "Gateway.logging_in", "Gateway.note_login", "_key_of", "_response",
+    )),
     "trace_guard.sdk.login:Login.__call__",
 }
 OF_EACH_WAY = tuple(f"trace_guard.{name}:" for name in ("beginning", "ending", "invocation", "wrap"))
@@ -309,6 +311,7 @@ def failures(names: list[str], ways: list[Way], places: Path) -> list[str]:
     failed = []
     for number, name in enumerate(names):
         directory = places / str(number)
+        PROCESS.watchdog.after_fork()  # so that it starts in each step, as in a process of its own
         guard = make(directory)
         handlers = [way(guard) for way in ways]
         with pytest.MonkeyPatch.context() as monkeypatch:
@@ -323,7 +326,7 @@ def failures(names: list[str], ways: list[Way], places: Path) -> list[str]:
         if not calls[0] and name not in ONCE:
             failed.append(f"{name}: was not called")
         failed += [f"{name}: {problem}" for problem in left_by(guard, directory)]
-        if not PROCESS._pipelines:
+        if PROCESS.logins.home is None:
             PROCESS._sdk = None  # one that came into being with no runtime would stay for the next step
         if current_invocation() is not None or braintrust.current_span() is not braintrust.NOOP_SPAN:
             failed.append(f"{name}: the invocation is still current")
@@ -442,6 +445,7 @@ def test_each_step_may_be_interrupted(tmp_path: Path) -> None:
     failed = []
     for number, name in enumerate(names):
         directory, interrupt = tmp_path / str(number), KeyboardInterrupt(name)
+        PROCESS.watchdog.after_fork()  # so that it starts in each step, as in a process of its own
         guard = make(directory)
         calls = [way(guard) for way in (handler_of, with_block)]
 

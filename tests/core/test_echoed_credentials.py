@@ -17,7 +17,7 @@ from support import Program, environment, settings_for
 
 from trace_guard import Deadline, Guard, Settings
 from trace_guard.backends.braintrust import BraintrustBackend
-from trace_guard.backends.project_ids import Identity
+from trace_guard.backends.project_ids import ProjectIds
 from trace_guard.cli import main
 from trace_guard.delivery.dead_letters import read_dead_letters
 from trace_guard.errors import BackendUnauthorized
@@ -115,7 +115,7 @@ def test_a_key_of_a_login_that_can_not_be_sent(key: str, directory: Path) -> Non
     settings = settings_for(None, directory).with_login(key, "http://127.0.0.1:9", None)
     assert len(str(settings.destination["key_fingerprint"])) == 16
     with pytest.raises(BackendUnauthorized, match="the API key is not accepted: it takes") as error:
-        BraintrustBackend(settings, Identity()).send([b"{}"], Deadline.after(1))
+        BraintrustBackend(settings, ProjectIds()).send([b"{}"], Deadline.after(1))
     assert "planted" not in repr(error.value)
 
 

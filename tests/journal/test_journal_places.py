@@ -184,7 +184,7 @@ def test_files_are_private(server: BraintrustServer, directory: Path) -> None:
         guard = Guard(project="named", linger=60)
         with guard.invocation("refused", input="bad"):
             pass
-        guard.pipeline.look_up("named")
+        guard.pipeline.lookup.start("named")
         with guard.invocation("open") as invocation:
             say(invocation.span.id)
             listen()
@@ -206,9 +206,9 @@ def test_files_are_private(server: BraintrustServer, directory: Path) -> None:
 
 
 MIDWAY = """
-    import braintrust, trace_guard.runtime.pipeline
+    import braintrust, trace_guard.runtime.current_journal
     from trace_guard import Deadline, Guard
-    trace_guard.runtime.pipeline._DISK_RETRY_SECONDS = float(os.environ.get("RETRY", "60"))
+    trace_guard.runtime.current_journal._DISK_RETRY_SECONDS = float(os.environ.get("RETRY", "60"))
     guard = Guard(linger=60)
     def handler():
         with braintrust.start_span("before"):

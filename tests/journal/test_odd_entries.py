@@ -13,7 +13,7 @@ import pytest
 from support import end_row, journals, settings_for, start_row
 
 from trace_guard import recover
-from trace_guard.backends.project_ids import Identity
+from trace_guard.backends.project_ids import ProjectIds
 from trace_guard.journal.attachments import FileSpool
 from trace_guard.journal.base import NewRow
 from trace_guard.journal.directory import StateDir
@@ -185,10 +185,10 @@ def test_an_invalid_cache_is_replaced(tmp_path: Path, cached: bytes) -> None:
     path.parent.mkdir(mode=0o700)
     path.write_bytes(cached)
     path.chmod(0o600)
-    identity = Identity(path)
+    identity = ProjectIds(path)
     assert (identity.organisation, identity.project_id("p")) == (None, None)
     identity.learn_project("p", "id")
-    assert Identity(path).project_id("p") == "id"
+    assert ProjectIds(path).project_id("p") == "id"
 
 
 def test_an_invalid_attachment_harms_no_other(state_dir: StateDir) -> None:

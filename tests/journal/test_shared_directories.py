@@ -17,7 +17,7 @@ import pytest
 from support import Program, environment, settings_for
 
 from trace_guard import Settings
-from trace_guard.backends.project_ids import Identity, Organisation
+from trace_guard.backends.project_ids import Organisation, ProjectIds
 from trace_guard.errors import JournalUnavailable
 from trace_guard.journal.directory import prepare
 from trace_guard.rows import dump
@@ -142,10 +142,10 @@ def test_a_cache_that_others_can_write_to_is_not_read(tmp_path: Path, loose: str
     path.write_text(json.dumps({"organisation": None, "projects": {"p": "theirs"}}))
     path.chmod(0o666 if loose == "file" else 0o600)
     path.parent.chmod(0o777 if loose == "directory" else 0o700)
-    identity = Identity(path)
+    identity = ProjectIds(path)
     assert identity.project_id("p") is None
     identity.learn_project("p", "ours")
-    assert Identity(path).project_id("p") == "ours"
+    assert ProjectIds(path).project_id("p") == "ours"
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 

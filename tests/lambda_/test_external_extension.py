@@ -315,7 +315,7 @@ def test_its_death_does_not_end_the_runtime(tmp_path: Path) -> None:
     from trace_guard import Guard
     from trace_guard_lambda.external.link import connect
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    link = connect(Guard().pipeline)
+    link = connect(Guard())
     say(link.is_open)
     listen()
     link.begin("request", None)

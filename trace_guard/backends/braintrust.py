@@ -15,7 +15,7 @@ from ..redaction.outside_text import printable
 from ..redaction.urls import strip_userinfo
 from ..settings import ACCEPTED_KEY, DEFAULT_API_URL, Settings, fits_header
 from .bounded_answer import MOST_BYTES
-from .project_ids import ORG_PLACEHOLDER, Identity, Organisation
+from .project_ids import ORG_PLACEHOLDER, Organisation, ProjectIds
 from .transport import ATTEMPTS, Answer, Transport
 from .urls import is_web_url, keeps_encryption
 
@@ -46,9 +46,9 @@ class BraintrustBackend:
 
     name = "braintrust"
 
-    def __init__(self, settings: Settings, identity: Identity, transport: Transport | None = None) -> None:
+    def __init__(self, settings: Settings, ids: ProjectIds, transport: Transport | None = None) -> None:
         self.max_bytes = _MAX_BYTES
-        self.identity = identity
+        self.ids = ids
         self.transport = transport or Transport()
         self._settings = settings
         self._looking_up = threading.RLock()
@@ -107,7 +107,7 @@ class BraintrustBackend:
 
     def resolve_project(self, name: str, deadline: Deadline) -> str:
         with self._one_at_a_time(deadline):
-            return self.identity.project_id(name) or self._find_project(name, deadline)
+            return self.ids.project_id(name) or self._find_project(name, deadline)
 
     def _find_project(self, name: str, deadline: Deadline) -> str:
         organisation = self.organisation(deadline)
@@ -116,7 +116,7 @@ class BraintrustBackend:
         project_id = _json(self._checked("POST", url, body, deadline), url).get("id")
         if not isinstance(project_id, str) or not 0 < len(project_id) <= _LONGEST_ID:
             raise BackendUnavailable(f"{url} answered without a project id")
-        self.identity.learn_project(name, project_id)
+        self.ids.learn_project(name, project_id)
         return project_id
 
     def organisation(self, deadline: Deadline) -> Organisation:
@@ -126,7 +126,7 @@ class BraintrustBackend:
             BackendError: as in :meth:`send`.
         """
         with self._one_at_a_time(deadline):
-            known = self.identity.organisation
+            known = self.ids.organisation
             if known is not None and self._settings.org_name in (None, known.name):
                 return known
             return self._find_organisation(deadline)
@@ -149,7 +149,7 @@ class BraintrustBackend:
             raise BackendUnavailable(f"{url} answered without a usable id, name and API URL of the organisation")
         if organisation.api_url is not None and not keeps_encryption(url, organisation.api_url):
             raise BackendUnavailable(f"{url} names an API URL without encryption: the key is not sent there")
-        self.identity.learn_organisation(organisation)
+        self.ids.learn_organisation(organisation)
         return organisation
 
     def query(self, text: str, deadline: Deadline) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from ..contain import contain, logger, warn_once
 from ..journal.owned import UnsafeFile, create_file, own_directory, read_file
 from .urls import is_web_url
 
-__all__ = ["Identity", "Organisation", "is_placeholder", "placeholder", "project_name"]
+__all__ = ["Organisation", "ProjectIds", "is_placeholder", "placeholder", "project_name"]
 
 _CACHE_BYTES = 1024 * 1024
 _PROJECT = "trace-guard:project:"
@@ -56,7 +56,7 @@ class Organisation(NamedTuple):
         return texts and (self.api_url is None or is_web_url(self.api_url))
 
 
-class Identity:
+class ProjectIds:
     """What is known of the organisation and its projects, kept on disk for the next process.
 
     Args:

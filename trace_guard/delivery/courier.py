@@ -79,7 +79,7 @@ class Courier:
     def add(
         self, journal: Journal, *, first: Iterable[Row] = (), orphan: bool = False, instead_of: Journal | None = None
     ) -> None:
-        """Deliver from this journal too.
+        """Deliver from this journal too, also after :meth:`close`.
 
         Args:
             first: rows to send before all others of the journal.
@@ -88,6 +88,7 @@ class Courier:
                 no open span needs it.
         """
         with self._lock:
+            self._pool.resume()
             cursor = self._journals.add(journal, first, orphan=orphan, instead_of=instead_of)
             if orphan or instead_of is not None:
                 # Its rows leave with the next delivery that somebody asks for, or after the linger.
@@ -269,6 +270,7 @@ class Courier:
                 if cursor.orphan:
                     cursor.journal.abandon()
             self._journals.clear()
+            self._uploads = None
         self.backend.close()
 
     # For the pool

@@ -111,6 +111,10 @@ class WorkerPool(Generic[J]):
             if thread is not threading.current_thread():
                 thread.join(_INTERRUPTED_SECONDS)
 
+    def resume(self) -> None:
+        """Let threads start again after :meth:`stop`."""
+        self._stopped = False
+
     def _abandon_interrupted(self) -> None:
         for job in self._interrupted.intersection(self.in_flight):
             thread = self.in_flight.pop(job)

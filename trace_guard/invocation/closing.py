@@ -55,7 +55,7 @@ class Closing:
 
     def close(self) -> None:
         """Close and deliver. Closes only the root if the rest can wait until after the response."""
-        state, pipeline = self._state, self._state.guard.pipeline
+        state, pipeline = self._state, self._state.pipeline
         if state.alarm is not None:
             pipeline.watchdog.disarm(state.alarm)
         pipeline.running.pop(state.span.id, None)
@@ -100,7 +100,7 @@ class Closing:
     def close_spans(self) -> tuple[Journal, Position, int]:
         """Write the ends of the open spans. Returns journal, position after them, and row count of the
         invocation."""
-        state, pipeline, outcome = self._state, self._state.guard.pipeline, self.outcome
+        state, pipeline, outcome = self._state, self._state.pipeline, self.outcome
         write_start(state)
         root_end, unwritten = self._root_end(), self._take_unwritten()
         if state.record is None:
@@ -128,7 +128,7 @@ class Closing:
 
     def _is_root_due(self, record: InvocationRecord) -> bool:
         """False if the root is closed already, by a forced close that stands or before the response."""
-        if self._state.guard.pipeline.spans.is_open(record.root):
+        if self._state.pipeline.spans.is_open(record.root):
             return True
         return not self._is_root_closed and self.outcome not in FORCED
 
@@ -136,7 +136,7 @@ class Closing:
         state = self._state
         # The row that goes through the SDK has the same text, so the order of the two does not matter.
         text = state.known_error_text(self._error)
-        has_error = state.guard.pipeline.spans.has_error(state.span.id)
+        has_error = state.pipeline.spans.has_error(state.span.id)
         return closing_row(
             identity(state.root), end=state.ended, outcome=self.outcome, error=None if has_error else text
         )
@@ -145,7 +145,7 @@ class Closing:
         self, record: InvocationRecord, journal: Journal, position: Position, rows: int, bound: Deadline, way: Way
     ) -> None:
         state = self._state
-        courier = state.guard.pipeline.courier
+        courier = state.pipeline.courier
         if not state.is_recorded:
             delivery = Delivery(Verdict.LOST, error="the journal is full: this trace was not recorded")
         elif way is Way.BEFORE_RESPONSE and state.guard.flush_policy is FlushPolicy.AFTER_RESPONSE:
@@ -176,7 +176,7 @@ class Closing:
 
 def corrected(state: InvocationState, error: str) -> Callable[[Deadline], object]:
     """Turn a successful end into an error. Returns a function that delivers the change within a deadline."""
-    pipeline, record = state.guard.pipeline, state.record
+    pipeline, record = state.pipeline, state.record
     assert record is not None
     journal, position = pipeline.append([closing_row(
         PROCESS.sdk.identity_of(state.span), end=state.ended, outcome=Outcome.ERROR, reason="result",

@@ -10,6 +10,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from ..outcome import Outcome
 from ..rows import closing_row, durable
+from ..runtime.pipeline import Pipeline
 from ..runtime.state import PROCESS
 from .state import NOTHING, GuardLike
 
@@ -56,7 +57,7 @@ class Execution:
         self._metadata = metadata
         self._tags = tags
         self._platform = dict(platform or {})
-        self._guard: GuardLike | None = None
+        self._opened: tuple[GuardLike, Pipeline] | None = None
         self._lock = threading.Lock()
         self._finished = False
 
@@ -69,10 +70,13 @@ class Execution:
         row = str(uuid5(NAMESPACE_URL, f"trace-guard:row:{self._key}"))
         return {"id": row, "span_id": derived("span")[:16], "root_span_id": derived("trace")}
 
-    def open(self, guard: GuardLike, parent: str | Mapping[str, str] | None = None) -> str:
+    def open(
+        self, guard: GuardLike, pipeline: Pipeline, parent: str | Mapping[str, str] | None = None
+    ) -> str:
         """Write the start of the root. Returns the parent for an invocation, as an exported span.
 
         Args:
+            pipeline: where the root goes, as the invocations do.
             parent: as in :meth:`Guard.invocation`. It must be the same in all invocations.
 
         Raises:
@@ -82,16 +86,16 @@ class Execution:
         started = self._started
         if started is None and self._first:
             started = time.time()
-        self._guard = guard
+        self._opened = guard, pipeline
         parent, foreign = sdk.adoptable(parent)
         self.span = sdk.loggers.start_root(
-            self.name, project=settings.project, project_id=settings.project_id, parent=parent,
+            self.name, pipeline.lookup, project=settings.project, project_id=settings.project_id, parent=parent,
             started=started or time.time(), ids=self.ids,
         )
         row = durable(sdk.start_row(self.span, self.name, started or 0.0, {**self._platform, **foreign}))
         if started is None:
             del row["metrics"], row["created"]
-        guard.pipeline.append([row])
+        pipeline.append([row])
         if self._first:
             self._log_start(guard)
         return str(self.span.export())
@@ -115,14 +119,14 @@ class Execution:
             output: logged on the root, redacted and cut.
             error: the error message. The SDK's masking function is applied to it.
         """
-        guard = self._guard
         with self._lock:
-            if self._finished or guard is None:
+            if self._finished or self._opened is None:
                 return
             self._finished = True
+        guard, pipeline = self._opened
         text = None if error is None else PROCESS.sdk.masked(error)
         if output is not NOTHING and guard.settings.capture_output:
             self.span.log(output=guard.payload.copy(output))
-        guard.pipeline.append([
+        pipeline.append([
             durable(closing_row(PROCESS.sdk.identity_of(self.span), end=time.time(), outcome=outcome, error=text))
         ])

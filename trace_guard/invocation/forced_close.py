@@ -54,7 +54,7 @@ class ForcedClose:
     ) -> None:
         state = self._state
         with contain("force an invocation to close"):
-            pipeline, record = state.guard.pipeline, state.record
+            pipeline, record = state.pipeline, state.record
             assert record is not None
             if self._is_over:
                 return
@@ -76,7 +76,7 @@ class ForcedClose:
     def _closing_rows(self, outcome: Outcome, closed_by: ClosedBy, reason: str, error: str) -> list[Row]:
         """The closing rows of the open spans, innermost first."""
         state, end = self._state, time.time()
-        pipeline, record = state.guard.pipeline, state.record
+        pipeline, record = state.pipeline, state.record
         assert record is not None
         links = pipeline.spans.links_of(record.root)
         # From here on, a start row that arrives is late and is closed on arrival.

@@ -137,7 +137,7 @@ class Invocation:
     def adopt(self, span: Any) -> None:
         """Close this span with the invocation, in whose code it has started, wherever its trace is."""
         if self.state.record is not None:
-            self.guard.pipeline.spans.adopt(span, self.state.record.root)
+            self.state.pipeline.spans.adopt(span, self.state.record.root)
 
     @property
     def latest(self) -> Deadline:
@@ -172,6 +172,7 @@ class Invocation:
     def _open(self) -> None:
         pipeline = self.guard.pipeline  # first, because the installed gateway answers the SDK from it
         PROCESS.sdk.install()
+        PROCESS.logins.let_go()
         pipeline.announce()
         self._outer = current_invocation()
         self.state.outer = self._outer.state if self._outer is not None else None
@@ -272,7 +273,7 @@ class Invocation:
         finally:
             # An internal fault or an exception from a signal handler may have left the root open.
             with contain("close the root span after a fault"):
-                if self.guard.pipeline.spans.is_open(self.span.id):
+                if state.pipeline.spans.is_open(self.span.id):
                     closing.close_spans()
 
     def _log_end(self, error: BaseException | None, output: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from ..contain import contain
 from ..journal.invocation_record import InvocationRecord
 from ..rows import identity
+from ..runtime.pipeline import Pipeline
 from ..runtime.state import PROCESS
 from .forced_close import ForcedClose
 from .state import NOTHING, InvocationState
@@ -23,25 +24,27 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
     Args:
         become_current: makes the invocation current in this context.
     """
-    sdk, pipeline, settings = PROCESS.sdk, state.guard.pipeline, state.guard.settings
+    sdk, pipeline, settings = PROCESS.sdk, _pipeline_of(state), state.guard.settings
     if state.execution is not None and state.outer is None:
         with contain("open the root of an execution"):
-            state.parent = state.execution.open(state.guard, state.parent)
+            state.parent = state.execution.open(state.guard, pipeline, state.parent)
     given = state.parent
     if given is None and state.outer is None and not sdk.is_in_span():
         given = settings.parent
     started = time.time()
     parent, foreign = sdk.adoptable(given)
     state.span = sdk.loggers.start_root(
-        state.name, project=settings.project, project_id=settings.project_id,
+        state.name, pipeline.lookup, project=settings.project, project_id=settings.project_id,
         parent=None if state.outer else parent, started=started,
     )
     state.root = sdk.start_row(state.span, state.name, started, {**state.platform, **foreign})
+    # Only now: a logger of the user's logs in with its first span.
+    state.pipeline = _pipeline_of(state)
     if state.outer is None:
         _begin(state, started)
     else:
         state.is_opened = True
-        pipeline.append([state.root])
+        state.pipeline.append([state.root])
         state.is_written = True
     state.span.set_current()
     if state.outer is None:
@@ -50,8 +53,12 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
     _log_input(state)
 
 
+def _pipeline_of(state: InvocationState) -> Pipeline:
+    return state.guard.pipeline if state.outer is None else state.outer.pipeline
+
+
 def _begin(state: InvocationState, started: float) -> None:
-    pipeline, row = state.guard.pipeline, state.root
+    pipeline, row = state.pipeline, state.root
     state.reserve = state.guard.settings.reserve_of(state.deadline.remaining)
     state.lost_before = PROCESS.sdk.lost
     state.record = InvocationRecord(
@@ -70,7 +77,7 @@ def _begin(state: InvocationState, started: float) -> None:
 def write_start(state: InvocationState) -> None:
     """Write the root's start row if a fault or a signal prevented that before. An end alone would have no name."""
     if not state.is_written:
-        pipeline = state.guard.pipeline
+        pipeline = state.pipeline
         state.journal, _ = pipeline.append([state.root])
         state.is_written, state.is_recorded = True, pipeline.spans.is_open(state.root["id"])
 
@@ -90,5 +97,5 @@ def _log_input(state: InvocationState) -> None:
             if row is None:
                 state.span.log(**event)
             else:
-                state.guard.pipeline.append([row])
+                state.pipeline.append([row])
     state.input = NOTHING

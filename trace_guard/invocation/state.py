@@ -61,7 +61,9 @@ class GuardLike(Protocol):
 class ExecutionRoot(Protocol):
     """The root that several invocations share. See :class:`~trace_guard.invocation.execution.Execution`."""
 
-    def open(self, guard: GuardLike, parent: str | Mapping[str, str] | None = None) -> str: ...
+    def open(
+        self, guard: GuardLike, pipeline: Pipeline, parent: str | Mapping[str, str] | None = None
+    ) -> str: ...
 
     def finish(self, outcome: Outcome, *, output: Any = NOTHING, error: str | None = None) -> None: ...
 
@@ -102,6 +104,8 @@ class InvocationState:
         ended: in seconds since the epoch.
         lock: held while the outcome, ``is_closed`` or the delivery changes.
         lost_before: how many rows the SDK had lost when it began.
+        pipeline: where its rows go. It is set when the invocation opens, so that a login in its code can't split its
+            trace.
         unwritten: rows that the end has logged but not yet appended to the journal.
     """
 
@@ -137,6 +141,7 @@ class InvocationState:
     ended: float = 0.0
     unwritten: list[Row] = field(default_factory=list)
     lost_before: int = 0
+    pipeline: Pipeline = field(init=False)
     lock: threading.Lock = field(default_factory=threading.Lock)
     _error_text: str | None = None
 

@@ -151,7 +151,7 @@ class Job:
         with contain("begin a job"):
             self._leave = current.enter(self)
             if self.invocation.is_live:
-                watchdog = self.invocation.guard.pipeline.watchdog
+                watchdog = self.invocation.state.pipeline.watchdog
                 self._heartbeat = Heartbeat(watchdog, self._report, self._heartbeat_seconds)
                 self._heartbeat.start()
         return self
@@ -251,8 +251,8 @@ class Job:
     def _report(self) -> None:
         """Write a heartbeat and the step counts."""
         invocation = self.invocation
-        if invocation.is_live and invocation.guard.pipeline.spans.is_open(invocation.span.id):
-            invocation.guard.pipeline.append([{
+        if invocation.is_live and invocation.state.pipeline.spans.is_open(invocation.span.id):
+            invocation.state.pipeline.append([{
                 **PROCESS.sdk.identity_of(invocation.span), "_is_merge": True,
                 "metadata": {"trace_guard": {"heartbeat": time.time()}, "job": self._facts()},
             }])

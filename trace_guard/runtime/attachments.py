@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..delivery.courier import Courier
     from ..journal.base import Journal, WritableJournal
 
-__all__ = ["AttachmentDesk", "Place"]
+__all__ = ["AttachmentIntake", "Place"]
 
 # A host that never resolves (RFC 6761), so that what is meant for the gateway alone can't leave the machine if
 # the SDK's adapter has been changed in between.
@@ -50,7 +50,7 @@ class _Given:
     settled: bool = False
 
 
-class AttachmentDesk:
+class AttachmentIntake:
     """What the gateway has for attachments.
 
     Args:

@@ -66,14 +66,14 @@ def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recov
         SettingsError: a variable has a value that is not accepted.
         JournalUnavailable: the directory can't be used.
     """
-    from ..backends.project_ids import Identity
+    from ..backends.make import make_backend
+    from ..backends.project_ids import ProjectIds
     from ..delivery.courier import Courier
-    from .pipeline import make_backend
 
     settings = settings or Settings.from_env()
     deadline = Deadline.after(timeout)
     state_dir = prepare(settings.dir, settings.max_journal_bytes)
-    courier = Courier(make_backend(settings, Identity()), DeadLetters(state_dir.directory, state_dir.byte_limit // 8))
+    courier = Courier(make_backend(settings, ProjectIds()), DeadLetters(state_dir.directory, state_dir.byte_limit // 8))
     try:
         return _Rounds(courier, state_dir, settings.destination, deadline).run()
     finally:

@@ -1,4 +1,4 @@
-"""The one thing of which a process has one: the SDK with the gateway in place, and the pipelines behind it."""
+"""Process-wide state: the SDK with the gateway in place, and the pipelines behind it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from ..backends.project_ids import Organisation
 from ..contain import contain
 from ..deadline import Deadline
 from ..rows import Row
-from ..settings import DEFAULT_API_URL, Settings
+from ..settings import Settings
 from .current import LIVE, current, only_live
+from .logins import Logins
+from .lookup import Lookup
 from .pipeline import Pipeline
+from .watchdog import Watchdog
 
 if TYPE_CHECKING:
     from ..delivery.courier import Courier
     from ..journal.base import Journal
     from ..sdk.sdk import Sdk
-    from .attachments import AttachmentDesk, Place
+    from .attachments import AttachmentIntake, Place
 
 __all__ = ["PROCESS"]
 
@@ -32,21 +35,26 @@ __all__ = ["PROCESS"]
 # longer than this.
 _FORK_SECONDS = 0.5
 _CHILD_EXIT_SECONDS = 1.0
+# Another state's flush() waits this long for its rows to be delivered, as it would without the guard. They are on disk.
+_OTHERS_SECONDS = 10.0
 
 
 class ProcessState:
-    """Hands what the SDK says to the right pipeline. Most processes have one pipeline: then that is it.
+    """Process-wide state: the patched SDK and one pipeline per destination.
 
     Attributes:
+        logins: the pipelines, by the credentials that rows come with.
+        watchdog: one for all pipelines.
         exit_by: up to when the exit may wait; None until the process exits.
     """
 
     def __init__(self) -> None:
+        self.watchdog = Watchdog(self._heartbeat)
+        self.logins = Logins(lambda settings, backend: self._make(settings, backend))
         self._lock = threading.RLock()
-        self._pipelines: list[Pipeline] = []
         self._sdk: Sdk | None = None
         self._hooked = False
-        self._desk: AttachmentDesk | None = None
+        self._attachments: AttachmentIntake | None = None
         self.exit_by: Deadline | None = None
         self._patience = math.inf
         self._waited_for = Deadline.after(0.0)
@@ -67,38 +75,62 @@ class ProcessState:
         return self._sdk
 
     def pipeline(self, settings: Settings, backend: Backend | None = None, *, quick: bool = False) -> Pipeline:
-        """The pipeline for these settings: an existing one if it goes to the same place by the same way.
+        """A guard's pipeline: an existing one if it goes to the same place by the same way.
 
         Args:
             quick: put off what would take long.
         """
         with self._lock:
             self._hook()
-            key = _key(settings)
-            for pipeline in self._pipelines:
-                if backend is None and pipeline.key == key:
-                    return pipeline
-            pipeline = Pipeline(settings, backend)
-            pipeline.key = key if backend is None else None
-            pipeline.on_resolved(lambda: self.sdk.loggers.resolved(pipeline.identity))
-            pipeline.on_moved(lambda: self.sdk.loggers.login_changed())
-            self._pipelines.append(pipeline)
-        with contain("start"):  # it is in use from here on: whoever asked for it must get it
-            pipeline.start(quick=quick)
+            pipeline, is_new = self.logins.of_guard(settings, backend)
+        if is_new:
+            with contain("start"):  # it is in use from here on: whoever asked for it must get it
+                pipeline.neighbours.start(quick=quick)
         return pipeline
 
+    def _make(self, settings: Settings, backend: Backend | None) -> Pipeline:
+        pipeline = Pipeline(settings, backend, watchdog=self.watchdog)
+        pipeline.ids.on_change(lambda: self._learned(pipeline))
+        return pipeline
+
+    def _learned(self, pipeline: Pipeline) -> None:
+        """An id or the organisation of a destination has been found out."""
+        if self._sdk is not None:
+            self._sdk.loggers.resolved(pipeline.lookup, is_login=pipeline is self.logins.current)
+
+    def _heartbeat(self) -> None:
+        for pipeline in self.logins.pipelines():
+            pipeline.heartbeat()
+
+    def thawed(self) -> None:
+        """The process was frozen: requests that were under way may never be answered."""
+        for pipeline in self.logins.pipelines():
+            pipeline.courier.thawed()
+
     def close(self, pipeline: Pipeline, deadline: Deadline) -> None:
-        """Drain the SDK, close a pipeline, and take the gateway out with the last one."""
+        """Drain the SDK and close a guard's pipeline. With the last one, close those of logins too, and take the
+        gateway out."""
         with self._lock:
-            if pipeline not in self._pipelines:
+            pipelines = self.logins.pipelines()
+            if pipeline not in pipelines:
                 return
-        self._settle(pipeline, deadline)
+        self._drain(deadline)
+        is_last = self.logins.guards == [pipeline]
+        for one in pipelines if is_last else [pipeline]:
+            with contain("close"):
+                one.close(deadline)
         with self._lock:
-            self._pipelines.remove(pipeline)
-            if not self._pipelines and self._sdk is not None:
+            self.logins.remove(pipeline)
+            if self.logins.home is None and self._sdk is not None:
                 with contain("take the gateway out"):
                     self._sdk.uninstall()
                 self._sdk = None
+
+    def _drain(self, deadline: Deadline) -> None:
+        with contain("empty the SDK's queue"):
+            if self._sdk is not None and self._sdk.installed:
+                # At most half of the time, so that what is in the journal can still be sent.
+                self._sdk.drain(deadline.capped(deadline.remaining / 2))
 
     def terminate(self, signal: str, deadline: Deadline, *, is_certain: bool = False) -> None:
         """A signal of this name ends the process: close what is open, and deliver what can be.
@@ -107,15 +139,13 @@ class ProcessState:
             is_certain: as in :meth:`Pipeline.terminate`.
         """
         if is_certain:
-            with contain("empty the SDK's queue"):
-                if self._sdk is not None and self._sdk.installed:
-                    self._sdk.drain(deadline.capped(_FORK_SECONDS))
-        for pipeline in list(self._pipelines):
+            self._drain(deadline.capped(_FORK_SECONDS))
+        for pipeline in self.logins.pipelines():
             with contain("close what a signal ends"):
                 pipeline.terminate(signal, deadline, is_certain=is_certain)
 
     def ends_by(self, deadline: Deadline) -> None:
-        """The process will be killed then: what its exit waits for is to be done before."""
+        """Note when the process will be killed: its exit is to be done before."""
         self._end = deadline
 
     @property
@@ -124,24 +154,23 @@ class ProcessState:
         return self._end
 
     def has_waited(self, seconds: float) -> None:
-        """So long a delivery was waited for in vain: an exit that comes at once need not wait as long once more."""
+        """Subtract the time already spent on a failed delivery from the exit timeout, if the exit comes at once."""
         self._waited_for = Deadline.after(seconds)
 
     @property
     def waited(self) -> float:
-        """Seconds that an exit has less, as they were waited in vain just now."""
+        """Seconds to subtract from the exit timeout."""
         return self._waited_for.remaining
 
     def exits_within(self, seconds: float) -> None:
-        """An exit is not to wait for longer than this, as somebody waits for it who has no use for what it does."""
+        """Wait for at most this long at exit: the platform bills for it, or somebody waits."""
         self._patience = seconds
 
     def flush(self, deadline: Deadline) -> None:
         """Deliver everything that is there."""
-        for pipeline in list(self._pipelines):
+        self._drain(deadline)
+        for pipeline in self.logins.pipelines():
             with contain("flush"):
-                if self._sdk is not None and self._sdk.installed:
-                    self._sdk.drain(deadline)
                 pipeline.flush(deadline)
 
     def _hook(self) -> None:
@@ -152,29 +181,24 @@ class ProcessState:
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(before=self._before_fork, after_in_child=self._after_fork)
 
-    def _settle(self, pipeline: Pipeline, deadline: Deadline, *, drains: bool = True) -> None:
-        with contain("empty the SDK's queue"):
-            if drains and self._sdk is not None and self._sdk.installed:
-                # At most half of the time, so that what is in the journal can still be sent.
-                self._sdk.drain(deadline.capped(deadline.remaining / 2))
-        with contain("close"):
-            pipeline.close(deadline)
-
     def _at_exit(self) -> None:
         # The gateway stays: what later exit handlers still log goes to a journal, for the next start.
         began = time.monotonic()
         patience = self._patience if self._end == Deadline.never() else math.inf
-        self.exit_by = self._end if not self._pipelines else Deadline(began)
-        for pipeline in list(self._pipelines):
+        pipelines, began = self.logins.pipelines(), time.monotonic()
+        self.exit_by = self._end if not pipelines else Deadline(began)
+        for pipeline in pipelines:
             # One bound for all pipelines, and for the SDK's own flush, which comes next.
             seconds = min(pipeline.settings.exit_timeout - self.waited, patience)
             deadline = min(Deadline(began + max(0.0, seconds)), self._end)
             self.exit_by = max(self.exit_by, deadline)
-            self._settle(pipeline, deadline, drains=not _is_exit_flush_disabled())
+            if not _is_exit_flush_disabled():
+                self._drain(deadline)
+            with contain("close"):
+                pipeline.close(deadline)
 
     def _before_fork(self) -> None:
-        # Nothing of the SDK's is under way when it is copied: a child has none of the threads that would let go of
-        # the locks that they hold.
+        # The child has none of the parent's threads, so a lock that one of them holds would stay held for ever.
         with contain("empty the SDK's queue before a fork"):
             if self._sdk is not None and self._sdk.installed and self._sdk.has_been_used:
                 self._sdk.drain(Deadline.after(_FORK_SECONDS))
@@ -186,57 +210,51 @@ class ProcessState:
         self._patience = min(self._patience, _CHILD_EXIT_SECONDS)
         containment.forget()
         with contain("begin anew after a fork"):
-            for pipeline in self._pipelines:
+            self.logins.after_fork()
+            for pipeline in self.logins.pipelines():
                 pipeline.after_fork()
             if self._sdk is not None:
                 self._sdk.after_fork()
 
-    # What the gateway asks (GatewayHost). The pipeline made last is the one that look-ups are for.
+    # What the gateway asks of its host
 
     def settings(self) -> Settings | None:
-        pipeline = self.latest()
-        return pipeline.settings if pipeline is not None else None
-
-    def latest(self) -> Pipeline | None:
-        """The one that look-ups are for."""
-        return self._pipelines[-1] if self._pipelines else None
-
-    def _owner(self, row: Row) -> Pipeline | None:
-        return next((one for one in self._pipelines if one.spans.knows(row)), self.latest())
+        home = self.logins.home
+        return home.settings if home is not None else None
 
     def ingest(self, rows: list[tuple[Row, bytes]]) -> None:
-        if len(self._pipelines) == 1:
-            self._pipelines[0].ingest(rows)
-            return
-        shares: dict[int, list[tuple[Row, bytes]]] = {}
+        shares: dict[Pipeline, list[tuple[Row, bytes]]] = {}
         for row, encoded in rows:
-            owner = self._owner(row)
+            owner = self.logins.owner(row)
             if owner is not None:
-                shares.setdefault(self._pipelines.index(owner), []).append((row, encoded))
-        for index, share in shares.items():
-            self._pipelines[index].ingest(share)
+                shares.setdefault(owner, []).append((row, encoded))
+        for owner, share in shares.items():
+            owner.ingest(share)
 
-    def key_given(self, api_key: str, app_url: str, org_name: str | None) -> None:
-        pipeline = self.latest()
+    def ingest_of(self, api_key: str, api_url: str, rows: list[tuple[Row, bytes]]) -> None:
+        pipeline = self.logins.of_request(api_key, api_url)
         if pipeline is not None:
-            pipeline.key_given(api_key, app_url, org_name)
+            journal, end = pipeline.ingest(rows)
+            pipeline.courier.deliver(journal, end, Deadline.after(_OTHERS_SECONDS))
 
-    def organisation_given(self, organisation: Organisation) -> None:
-        pipeline = self.latest()
-        if pipeline is not None:
-            pipeline.identity.learn_organisation(organisation)
+    def logged_in(self, api_key: str, app_url: str, org_name: str | None) -> None:
+        self.logins.log_in(api_key, app_url, org_name)
+
+    def learn_organisation(self, organisation: Organisation) -> None:
+        current = self.logins.current
+        if current is not None:
+            current.ids.learn_organisation(organisation)
 
     def flushed(self) -> None:
         if self.exit_by is not None:
             return  # an exit has waited as long as it may, when the SDK's own flush comes
-        for pipeline in list(self._pipelines):
-            # Of an invocation's project logs its end delivers. Code that writes to experiments and datasets reads back.
+        for pipeline in self.logins.pipelines():
+            # An invocation's end delivers its project logs. Code that writes to experiments and datasets reads back.
             if pipeline.has_object_rows or not (pipeline.spans.live() or current()):
                 pipeline.flush(self._patience_of(pipeline))
 
     def reads(self) -> None:
-        """The SDK is about to read rows: those that it has written are to be there."""
-        for pipeline in list(self._pipelines):
+        for pipeline in self.logins.pipelines():
             pipeline.flush(self._patience_of(pipeline))
 
     @staticmethod
@@ -247,66 +265,50 @@ class ProcessState:
         deadlines: list[Deadline] = [Deadline.after(pipeline.settings.exit_timeout), *(one.latest for one in live)]
         return min(deadlines)
 
-    def organisation(self) -> Organisation | None:
-        pipeline = self.latest()
-        return pipeline.organisation() if pipeline else None
-
-    def project_id(self, name: str) -> str | None:
-        pipeline = self.latest()
-        return pipeline.project_id(name) if pipeline else None
-
-    def project_name(self, project_id: str) -> str | None:
-        pipeline = self.latest()
-        return pipeline.project_name(project_id) if pipeline else None
-
     def span_started(self, span: Any) -> None:
         invocation = only_live()
         if invocation is not None:
             invocation.adopt(span)
 
-    def find_out(self, name: str | None) -> None:
-        pipeline = self.latest()
-        if pipeline is not None:
-            pipeline.find_out(name)
-
-    def api_url(self) -> str:
-        pipeline = self.latest()
-        return pipeline.api_url() if pipeline else DEFAULT_API_URL
-
-    def passes_through(self) -> bool:
-        pipeline = self.latest()
-        return pipeline is not None and pipeline.settings.backend_name == "braintrust"
+    def project_id(self, name: str) -> str | None:
+        lookup = self.lookup
+        return lookup.project_id(name) if lookup is not None else None
 
     @property
-    def attachments(self) -> AttachmentDesk:
-        if self._desk is None:
-            from .attachments import AttachmentDesk
+    def lookup(self) -> Lookup | None:
+        current = self.logins.current
+        return current.lookup if current is not None else None
+
+    def passes_through(self) -> bool:
+        current = self.logins.current
+        return current is not None and current.settings.backend_name == "braintrust"
+
+    @property
+    def attachments(self) -> AttachmentIntake:
+        if self._attachments is None:
+            from .attachments import AttachmentIntake
 
             with self._lock:
-                self._desk = self._desk or AttachmentDesk(self._place_of_attachment, self._places_of_attachments)
-        return self._desk
+                self._attachments = self._attachments or AttachmentIntake(
+                    self._place_of_attachment, self._places_of_attachments
+                )
+        return self._attachments
 
     def _place_of_attachment(self, row: Row | None) -> Place | None:
-        pipeline = self.latest() if row is None else self._owner(row)
+        pipeline = self.logins.current if row is None else self.logins.owner(row)
         if pipeline is None or not pipeline.courier.takes_attachments:
             return None
         return pipeline.journal(), pipeline.courier
 
     def _places_of_attachments(self) -> Iterable[tuple[Journal, Courier]]:
-        for pipeline in list(self._pipelines):
+        for pipeline in self.logins.pipelines():
             yield pipeline.journal(), pipeline.courier
-            for courier in pipeline.couriers():
-                yield from ((journal, courier) for journal in courier.journals())
+            yield from ((journal, pipeline.courier) for journal in pipeline.courier.journals())
 
 
 def _is_exit_flush_disabled() -> bool:
     """True if the user has switched off what the SDK does at the exit, so that its queue is left as it is."""
     return os.environ.get("BRAINTRUST_DISABLE_ATEXIT_FLUSH", "").strip().lower() in ("1", "true", "yes", "on")
-
-
-def _key(settings: Settings) -> Any:
-    return (settings.dir, *sorted(settings.destination.items()), settings.max_journal_bytes, settings.sync,
-            settings.linger)
 
 
 PROCESS = ProcessState()

@@ -9,13 +9,15 @@ the SDK: that is :mod:`trace_guard.sdk.sdk`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http
 import io
 import json
 import re
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 import requests
@@ -29,16 +31,18 @@ from ..backends.project_ids import (
     placeholder,
     project_name,
 )
-from ..contain import contain, report
+from ..contain import contain, contained, report
 from ..deadline import Deadline
 from ..rows import Row, split_rows
-from ..settings import Settings
+from ..settings import DEFAULT_API_URL, Settings
 
-__all__ = ["Gateway", "GatewayHost"]
+__all__ = ["Gateway", "GatewayHost", "ProjectLookup"]
 
 # (connect, read) seconds for what passes through: prompts, datasets, functions, attachments of old.
 PASS_THROUGH_TIMEOUT = (5.0, 30.0)
 LOCAL_KEY = "trace-guard-local"
+# The organisation that the login of the global state asks for, which its request does not say; None outside of one.
+_LOGIN_UNDER_WAY: ContextVar[tuple[str | None] | None] = ContextVar("trace_guard_login", default=None)
 # Marks the upload URLs that the SDK was given for attachments, and the rows that refer to them.
 _ATTACHMENTS = "/trace-guard/attachments/"
 # The last part of the paths under which the SDK reads rows: queries, and summaries of old and new.
@@ -66,19 +70,35 @@ class Attachments(Protocol):
 
     def refer(self, rows: Iterable[Row]) -> None: ...
 
-    def begin(self, told: Any) -> Any: ...
+    def begin(self, asked: Any) -> Any: ...
 
     def put(self, path: str, content: Any) -> bool: ...
 
-    def conclude(self, told: Any) -> bool: ...
+    def conclude(self, status: Any) -> bool: ...
 
     def find(self, key: str) -> Any: ...
 
     def get(self, path: str) -> bytes | None: ...
 
 
+class ProjectLookup(Protocol):
+    """What is known of an organisation and its projects; see :mod:`trace_guard.runtime.lookup`."""
+
+    @property
+    def organisation(self) -> Organisation | None: ...
+
+    @property
+    def api_url(self) -> str: ...
+
+    def project_id(self, name: str) -> str | None: ...
+
+    def project_name(self, project_id: str) -> str | None: ...
+
+    def find_out(self, name: str | None) -> None: ...
+
+
 class GatewayHost(Protocol):
-    """What the gateway needs of the guard.
+    """What the gateway needs of the guard. *The login* is that of the SDK's global state.
 
     Attributes:
         exit_by: up to when the exit may wait; None until the process exits.
@@ -86,17 +106,20 @@ class GatewayHost(Protocol):
 
     exit_by: Deadline | None
 
-    def ingest(self, rows: list[tuple[dict[str, Any], bytes]]) -> None:
-        """Put rows in the journal."""
+    def ingest(self, rows: list[tuple[Row, bytes]]) -> None:
+        """Put rows of the global state in the journal."""
+
+    def ingest_of(self, api_key: str, api_url: str, rows: list[tuple[Row, bytes]]) -> None:
+        """Put rows of another state in a journal, and wait for their delivery to this URL with this key."""
 
     def settings(self) -> Settings | None:
-        """The settings that look-ups are for; None without a guard."""
+        """The settings that the guard logs in with; None without a guard."""
 
-    def key_given(self, api_key: str, app_url: str, org_name: str | None) -> None:
-        """The SDK logs in with this key."""
+    def logged_in(self, api_key: str, app_url: str, org_name: str | None) -> None:
+        """The global state logs in with these credentials."""
 
-    def organisation_given(self, organisation: Organisation) -> None:
-        """The SDK has logged in by itself, and to this organisation."""
+    def learn_organisation(self, organisation: Organisation) -> None:
+        """The global state was logged in to this organisation before the guard was there."""
 
     def flushed(self) -> None:
         """The user has called the SDK's ``flush()``, and the rows are in the journal."""
@@ -104,48 +127,58 @@ class GatewayHost(Protocol):
     def reads(self) -> None:
         """The SDK is about to read rows back."""
 
-    def organisation(self) -> Organisation | None:
-        """The organisation, if it is known."""
-
-    def project_id(self, name: str) -> str | None:
-        """The id of a project, if it is known."""
-
-    def project_name(self, project_id: str) -> str | None:
-        """The name of a project, if it is known."""
-
     def span_started(self, span: Any) -> None:
         """The SDK has opened a span; its rows may be on their way."""
 
-    def find_out(self, name: str | None) -> None:
-        """Look up the organisation, and the project of that name; waits for the network."""
+    @property
+    def lookup(self) -> ProjectLookup | None:
+        """What is known of the login's organisation; None without a guard."""
 
-    def api_url(self) -> str:
-        """Where the SDK is to send what passes through."""
+    def project_id(self, name: str) -> str | None:
+        """The id of a project there, if it is known."""
 
     def passes_through(self) -> bool:
         """False where there is no server to pass anything to."""
 
     @property
     def attachments(self) -> Attachments:
-        """Where the SDK's attachments go; made with the first one."""
+        """Where the global state's attachments go; made with the first one."""
 
 
 class Gateway(HTTPAdapter):
     """Answers what it can and passes on the rest.
 
+    Requests with other credentials than the login's are another state's, or a call's of its own. They pass on, as
+    without the guard; only their rows go to a journal, that of their own destination.
+
     Args:
         host: where rows go and answers come from.
         inner: the adapter that a user had set, for what passes through.
-
-    Attributes:
-        wanted_organisation: the one that the login under way asks for, which its request does not say.
     """
 
     def __init__(self, host: GatewayHost, inner: HTTPAdapter | None = None) -> None:
         super().__init__()
         self.host = host
         self.inner = inner
-        self.wanted_organisation: str | None = None
+        self._login_token: str | None = None
+        # The SDK's background logger keeps the connection of its first login.
+        self._keys_so_far: set[str | None] = {LOCAL_KEY}
+
+    def note_login(self, key: str | None) -> None:
+        """The global state is logged in with this key."""
+        self._login_token = key
+        self._keys_so_far.add(key)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def logging_in(org_name: str | None) -> Iterator[None]:
+        """Within this block a login request is the global state's own, and asks for this organisation. The SDK may
+        make it on another thread, with a copy of the context."""
+        token = _LOGIN_UNDER_WAY.set((org_name,))
+        try:
+            yield
+        finally:
+            _LOGIN_UNDER_WAY.reset(token)
 
     def send(  # type: ignore[override]
         self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, **options: Any
@@ -158,7 +191,7 @@ class Gateway(HTTPAdapter):
                 except Exception as fault:  # noqa: BLE001 - the SDK must get an answer, or it sleeps and retries
                     report(f"answer the SDK's {method} {url.path}", fault)
                     # Better past the journal than not at all, if there is a server.
-                    reply = None if self.host.passes_through() else {}
+                    reply = None if contained("look for a server", self.host.passes_through, False) else {}
                 if isinstance(reply, requests.Response):
                     return reply
                 if reply is not None:
@@ -178,57 +211,89 @@ class Gateway(HTTPAdapter):
 
     def _rows(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         body = request.body or b""
-        self.take_rows(body.encode() if isinstance(body, str) else bytes(body))
+        encoded = body.encode() if isinstance(body, str) else bytes(body)
+        key = _key_of(request)
+        if self._is_own(key):
+            self.take_rows(encoded)
+        elif key is None:
+            return None
+        else:
+            self.host.ingest_of(key, _base(url, "/logs3"), list(split_rows(encoded)))
         return {}
 
     def take_rows(self, body: bytes) -> None:
-        """Put the rows of a request's body in the journal."""
+        """Put rows of the global state, in the form of a request's body, in the journal."""
         rows = list(split_rows(body))
         self.host.ingest(rows)
         if _REFERENCE in body:
             self.host.attachments.refer(row for row, _ in rows)
 
     def _login(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
-        # With a user in its URL the request has other credentials than the key.
-        scheme, _, key = str(request.headers.get("Authorization", "")).partition(" ")
-        key = key.strip() if scheme == "Bearer" else ""
+        key, under_way = _key_of(request), _LOGIN_UNDER_WAY.get()
+        if under_way is None:
+            if key != LOCAL_KEY:
+                return None  # it changes nothing for anybody but whoever asks
+            under_way = (None,)
+        wanted = under_way[0]
         if key and key != LOCAL_KEY:
-            app_url = f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.removesuffix('/api/apikey/login')}"
-            self.host.key_given(key, app_url, self.wanted_organisation)
-        wanted = self.wanted_organisation
-        found = self.host.organisation()
+            self.host.logged_in(key, _base(url, "/api/apikey/login"), wanted)
+        lookup = self.host.lookup
+        found = lookup.organisation if lookup is not None else None
         if found is None or wanted not in (None, found.name):
             found = Organisation(ORG_PLACEHOLDER, wanted or ORG_NAME_PLACEHOLDER)
-        api_url = self.host.api_url()
+        api_url = lookup.api_url if lookup is not None else DEFAULT_API_URL
         return {"org_info": [{
             "id": found.id, "name": found.name, "api_url": api_url, "proxy_url": api_url, "git_metadata": None,
         }]}
 
+    def _is_own(self, key: str | None) -> bool:
+        """True for a request with the credentials of the login in force."""
+        return key is not None and key in (LOCAL_KEY, self._login_token)
+
+    def _is_for_own_organisation(self, request: requests.PreparedRequest, wanted: Mapping[str, Any]) -> bool:
+        """False if the request has other credentials, or is for another organisation of the same key."""
+        organisation = self._organisation
+        names = (None, ORG_NAME_PLACEHOLDER, organisation.name if organisation else None)
+        return self._is_own(_key_of(request)) and wanted.get("org_name") in names
+
     def _project(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
-        name = str(json.loads(request.body or b"{}").get("name") or "Global")
+        wanted = json.loads(request.body or b"{}")
+        if not self._is_for_own_organisation(request, wanted):
+            return None
+        name = str(wanted.get("name") or "Global")
         return {"id": self.id_of(name), "name": name, "org_id": self._organisation_id()}
 
     def _old_project(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         wanted = json.loads(request.body or b"{}")
+        if not self._is_for_own_organisation(request, {}):
+            return None
         name = str(wanted.get("project_name") or "Global")
         return {"project": {"id": str(wanted.get("project_id") or self.id_of(name)), "name": name}}
 
     def _project_by_id(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
-        return self._named(urllib.parse.unquote(url.path.rsplit("/", 1)[1]))
+        return self._named(request, urllib.parse.unquote(url.path.rsplit("/", 1)[1]))
 
     def _old_project_by_id(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         wanted = urllib.parse.parse_qs(url.query).get("id")
-        return self._named(wanted[0]) if wanted else None
+        return self._named(request, wanted[0]) if wanted else None
 
-    def _named(self, project_id: str) -> dict[str, str]:
-        name = project_name(project_id) if is_placeholder(project_id) else self.host.project_name(project_id)
+    def _named(self, request: requests.PreparedRequest, project_id: str) -> dict[str, str] | None:
+        if not self._is_own(_key_of(request)):
+            return None
+        lookup = self.host.lookup
+        if is_placeholder(project_id):
+            name: str | None = project_name(project_id)
+        else:
+            name = lookup.project_name(project_id) if lookup is not None else None
         return {"id": project_id, "name": name or project_id, "org_id": self._organisation_id()}
 
     def _version(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         # Never a payload limit: above it the SDK would leave rows in an object store and log only their key.
-        return {}
+        return {} if _key_of(request) in self._keys_so_far else None
 
     def _attachment(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
+        if not self._is_own(_key_of(request)):
+            return None
         return self.host.attachments.begin(json.loads(request.body or b"{}"))
 
     def _attachment_content(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
@@ -248,10 +313,12 @@ class Gateway(HTTPAdapter):
 
     def _unless_passed(self, request: requests.PreparedRequest) -> requests.Response | None:
         """That there is no such thing, where there is no server to ask; else None."""
-        return None if self.host.passes_through() else _response(request, b'{"error":"not found"}', 404)
+        if self.host.passes_through() or not self._is_own(_key_of(request)):
+            return None
+        return _response(request, b'{"error":"not found"}', 404)
 
     def _ping(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
-        return None if self.host.passes_through() else {}
+        return None if self.host.passes_through() or not self._is_own(_key_of(request)) else {}
 
     _routes: tuple[tuple[str, Callable[[str], bool], Callable[..., Any]], ...] = (
         ("POST", lambda path: path.endswith("/logs3"), _rows),
@@ -270,8 +337,9 @@ class Gateway(HTTPAdapter):
     )
 
     def id_of(self, name: str) -> str:
-        """What the SDK is to memorise: a name that is its own id, as without a server, is none after a login."""
-        known = self.host.project_id(name)
+        """The project id that the SDK is to cache: a name that is its own id, as without a server, is none after a
+        login."""
+        known = self._project_id(name)
         return placeholder(name) if known in (None, name) else str(known)
 
     def _resolve(self, request: requests.PreparedRequest) -> None:
@@ -289,26 +357,39 @@ class Gateway(HTTPAdapter):
 
     def _real(self, text: str) -> str:
         """What a placeholder stands for; the placeholder itself if that can't be found out."""
+        lookup = self.host.lookup
+        if lookup is None:
+            return text
         if is_placeholder(text):
             name = project_name(text)
-            if self.host.project_id(name) is None:
-                self.host.find_out(name)
-            return self.host.project_id(name) or text
-        if self.host.organisation() is None:
-            self.host.find_out(None)
-        found = self.host.organisation()
+            if lookup.project_id(name) is None:
+                lookup.find_out(name)
+            return lookup.project_id(name) or text
+        if lookup.organisation is None:
+            lookup.find_out(None)
+        found = lookup.organisation
         if found is None:
             return text
         return found.name if text == ORG_NAME_PLACEHOLDER else found.id
 
+    def _project_id(self, name: str) -> str | None:
+        lookup = self.host.lookup
+        return lookup.project_id(name) if lookup is not None else None
+
+    @property
+    def _organisation(self) -> Organisation | None:
+        lookup = self.host.lookup
+        return lookup.organisation if lookup is not None else None
+
     def _organisation_id(self) -> str:
-        found = self.host.organisation()
+        found = self._organisation
         return found.id if found else ORG_PLACEHOLDER
 
     def _pass_on(
         self, request: requests.PreparedRequest, stream: bool, timeout: Any, options: dict[str, Any]
     ) -> requests.Response:
-        self._resolve(request)
+        if self._is_own(_key_of(request)):
+            self._resolve(request)
         if _READS.search(request.path_url.partition("?")[0]):
             with contain("deliver before a read"):
                 self.host.reads()
@@ -328,3 +409,14 @@ def _response(request: requests.PreparedRequest, body: bytes, status: int = 200)
     response.encoding = "utf-8"
     response.raw = io.BytesIO(body)
     return response
+
+
+def _key_of(request: requests.PreparedRequest) -> str | None:
+    """The key that a request is made with. With a user in its URL it has other credentials than a key."""
+    scheme, _, key = str(request.headers.get("Authorization", "")).partition(" ")
+    return key.strip() or None if scheme == "Bearer" else None
+
+
+def _base(url: urllib.parse.SplitResult, path: str) -> str:
+    """The URL of a server, without the path of a request to it and without credentials."""
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.removesuffix(path)}"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import braintrust
 import braintrust.logger as bt
 from braintrust.span_types import SpanTypeAttribute
 
-from ..backends.project_ids import ORG_PLACEHOLDER, Identity, is_placeholder, project_name
-from .gateway import Gateway
+from ..backends.project_ids import ORG_PLACEHOLDER, is_placeholder, placeholder, project_name
+from .gateway import Gateway, ProjectLookup
 from .own_spans import as_own, without_current_span
 from .spans import is_in_span
 
@@ -26,7 +27,8 @@ class Loggers:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._ours: dict[tuple[str | None, str | None], Any] = {}
+        # By destination, as projects of one name have another id in each.
+        self._ours: WeakKeyDictionary[ProjectLookup, dict[tuple[str | None, str | None], Any]] = WeakKeyDictionary()
         self._lock = threading.Lock()
         options = getattr(bt, "SpanInternalOptions", None)
         self._internal = frozenset(getattr(options, "__annotations__", ()))
@@ -40,6 +42,7 @@ class Loggers:
     def start_root(
         self,
         name: str,
+        lookup: ProjectLookup,
         *,
         project: str | None,
         project_id: str | None,
@@ -50,6 +53,7 @@ class Loggers:
         """Open the root span of an invocation: below ``parent``, else below the current span, else in the logger.
 
         Args:
+            lookup: knows the projects of the destination.
             started: in seconds since the epoch.
             ids: the ids of its row and span, and of its trace if it has no parent. A release of the SDK that takes no
                 ids for a child makes it a root.
@@ -57,11 +61,11 @@ class Loggers:
         Raises:
             Exception: whatever the SDK raises.
         """
-        return as_own(self._start_root(name, project, project_id, parent, started, ids))
+        return as_own(self._start_root(name, lookup, project, project_id, parent, started, ids))
 
     def _start_root(
-        self, name: str, project: str | None, project_id: str | None, parent: str | Mapping[str, str] | None,
-        started: float, ids: Mapping[str, str] | None,
+        self, name: str, lookup: ProjectLookup, project: str | None, project_id: str | None,
+        parent: str | Mapping[str, str] | None, started: float, ids: Mapping[str, str] | None,
     ) -> Any:
         if self._followed is None:
             # Once for all: one that a handler makes for its customer's data is not to have the next customer's.
@@ -81,7 +85,7 @@ class Loggers:
                 )
         if is_in_span() and ids is None:
             return braintrust.current_span().start_span(**options)
-        chosen = self._followed[0] or self._of(project, project_id)
+        chosen = self._followed[0] or self._of(lookup, project, project_id)
         called = getattr(chosen, "_called_start_span", None)
         span = chosen.start_span(**options, **(ids or {}))
         if called is not None:
@@ -108,63 +112,85 @@ class Loggers:
         parent = braintrust.current_span() if is_in_span() else root
         return as_own(parent.start_span(name=name, type=SpanTypeAttribute.TASK, **event))
 
-    def prepare(self, project: str | None, project_id: str | None) -> bool:
+    def prepare(self, lookup: ProjectLookup, project: str | None, project_id: str | None) -> bool:
         """Have the SDK look up the project now: with the first span it would need a thread, which can't start at the
         end of the interpreter. Returns False if the user has a logger, whose project is then used."""
         theirs = self._followed[0] if self._followed is not None else self._users_logger()
-        _ = (theirs or self._of(project, project_id)).id
+        _ = (theirs or self._of(lookup, project, project_id)).id
         return theirs is None
 
     @staticmethod
     def _users_logger() -> Any:
-        """The logger that the user has made with ``init_logger``, or None."""
+        """The logger that the user has made with ``init_logger`` for the global state, or None."""
         current = braintrust.current_logger()
-        return None if current is None or _MARK in current.__dict__ else current
+        if current is None or _MARK in current.__dict__ or getattr(current, "state", bt._state) is not bt._state:
+            return None
+        return current
 
-    def _of(self, project: str | None, project_id: str | None) -> Any:
+    def _of(self, lookup: ProjectLookup, project: str | None, project_id: str | None) -> Any:
         key = (project, project_id)
-        found = self._ours.get(key)
-        if found is None:
+        known = self._ours.get(lookup, {})
+        if key not in known:
             with self._lock:
-                found = self._ours.get(key)
-                if found is None:
+                known = self._ours.setdefault(lookup, {})
+                if key not in known:
                     before = braintrust.current_logger()
                     # With both there is nothing that the SDK would look up, and load a client for.
-                    found = braintrust.init_logger(
-                        project=project or project_id, project_id=project_id or self._gateway.id_of(str(project)),
+                    made = braintrust.init_logger(
+                        project=project or project_id, project_id=project_id or _id_of(lookup, str(project)),
                         set_current=before is None,
                     )
                     # Tells it from a user's own, also for a guard that comes after this one.
-                    found.__dict__[_MARK] = "by id" if project_id else "by name"
-                    self._ours[key] = found
-        return found
+                    made.__dict__[_MARK] = "by id" if project_id else "by name"
+                    known[key] = made
+        return known[key]
 
-    def resolved(self, identity: Identity) -> None:
-        """Put the real ids where the SDK has cached placeholders, so that links are right."""
-        state = bt._state
-        organisation = identity.organisation
-        if organisation is not None and state.org_id == ORG_PLACEHOLDER:
+    def resolved(self, lookup: ProjectLookup, *, is_login: bool) -> None:
+        """Put the real ids where the SDK has cached placeholders, so that links are right.
+
+        Args:
+            is_login: the destination is that of the global state's login, and so of the user's loggers.
+        """
+        state, organisation = bt._state, lookup.organisation
+        if is_login and organisation is not None and state.org_id == ORG_PLACEHOLDER:
             state.org_id, state.org_name = organisation.id, organisation.name
-        for logger in self._with_cached_id():
-            known = logger._lazy_metadata.get().project.id
-            real = identity.project_id(project_name(known)) if is_placeholder(known) else None
+        ours = tuple(self._ours.get(lookup, {}).values())
+        for logger in self._with_cached_id(ours + self._users_loggers() if is_login else ours):
+            cached = logger._lazy_metadata.get().project.id
+            real = lookup.project_id(project_name(cached)) if is_placeholder(cached) else None
             if real is not None:
                 _cache_id(logger, real)
 
     def login_changed(self) -> None:
-        """After a login of the user's, an id that was cached for a name may belong to another organisation."""
-        for logger in self._with_cached_id():
+        """After a login of the user's, an id that a logger of theirs has cached may be another organisation's. The
+        same holds for one of ours if it is the current logger."""
+        loggers, current, lookup = self._users_loggers(), braintrust.current_logger(), self._gateway.host.lookup
+        if current is not None and current.__dict__.get(_MARK) == "by name" and lookup is not None:
+            loggers += (current,)
+            for known in tuple(self._ours.values()):
+                for key in [key for key, logger in known.items() if logger is current]:
+                    self._ours.setdefault(lookup, {})[key] = known.pop(key)
+        for logger in self._with_cached_id(loggers):
             if logger.__dict__.get(_MARK) == "by name" or logger._compute_metadata_args.get("project_id") is None:
                 _cache_id(logger, self._gateway.id_of(logger._lazy_metadata.get().project.name))
 
-    def _with_cached_id(self) -> list[Any]:
-        """The loggers, ours and the user's, that have cached the id of their project."""
+    def _users_loggers(self) -> tuple[Any, ...]:
+        return (*(self._followed or ()), self._users_logger())
+
+    @staticmethod
+    def _with_cached_id(loggers: Iterable[Any]) -> list[Any]:
+        """Those of these loggers that have cached the id of their project."""
         state = bt._state
         with getattr(state, "_client_lock", contextlib.nullcontext()):
             getattr(state, "_project_metadata_cache", {}).clear()
-        known = (*self._ours.values(), *(self._followed or ()), braintrust.current_logger())
-        every = {id(logger): logger for logger in known if logger is not None}
+        every = {id(logger): logger for logger in loggers if logger is not None}
         return [logger for logger in every.values() if logger._lazy_metadata.has_succeeded]
+
+
+def _id_of(lookup: ProjectLookup, name: str) -> str:
+    """The project id that a logger is made with; see :meth:`.Gateway.id_of`."""
+    known = lookup.project_id(name)
+    return placeholder(name) if known in (None, name) else str(known)
 
 
 def _cache_id(logger: Any, project_id: str) -> None:

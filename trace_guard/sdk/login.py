@@ -92,16 +92,17 @@ class Login:
         if anew and api_key is None:
             api_key = self._keyword  # where the SDK would take the environment's
         plain = functools.partial(type(state).login, state, app_url=app_url, org_name=org_name)
-        self._gateway.wanted_organisation = org_name or os.environ.get("BRAINTRUST_ORG_NAME") or None
-        try:
-            plain(api_key=api_key, force_login=force_login)
-        except ValueError:
-            if api_key or was_logged_in:
+        with self._gateway.logging_in(org_name or os.environ.get("BRAINTRUST_ORG_NAME") or None):
+            try:
+                plain(api_key=api_key, force_login=force_login)
+            except ValueError:
+                if api_key or was_logged_in:
+                    raise
+                plain(api_key=LOCAL_KEY, force_login=force_login)
+            except RuntimeError as error:
+                self._end_pending(error)
                 raise
-            plain(api_key=LOCAL_KEY, force_login=force_login)
-        except RuntimeError as error:
-            self._end_pending(error)
-            raise
+        self._gateway.note_login(state.login_token)
         self.is_ours = self.is_ours and not anew
         if asked:
             with contain("forget projects of an earlier login"):
@@ -113,7 +114,6 @@ class Login:
             for pending in tuple(getattr(self._state, "_login_requests", ())):
                 if not pending.done():
                     pending.set_exception(error)
-
 
 
 def _key_of_environment() -> str | None:

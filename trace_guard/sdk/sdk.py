@@ -82,9 +82,10 @@ class Sdk:
 
     def _adopt_login(self, state: Any) -> None:
         """The user has logged in before the gateway was there: rows go where that login leads."""
-        self._host.key_given(state.login_token, state.app_url, os.environ.get("BRAINTRUST_ORG_NAME") or None)
+        self.gateway.note_login(state.login_token)
+        self._host.logged_in(state.login_token, state.app_url, os.environ.get("BRAINTRUST_ORG_NAME") or None)
         if state.org_id and state.org_name and state.org_id != ORG_PLACEHOLDER:
-            self._host.organisation_given(Organisation(state.org_id, state.org_name, state.api_url))
+            self._host.learn_organisation(Organisation(state.org_id, state.org_name, state.api_url))
 
     @property
     def installed(self) -> bool:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..backends.project_ids import Identity, Organisation
+from ..backends.project_ids import Organisation, ProjectIds
 from ..deadline import Deadline
 from ..settings import Settings
 
@@ -21,13 +21,13 @@ class LazyBackend:
     """Delegates to a :class:`trace_guard.backends.braintrust.BraintrustBackend` that it creates at the first use.
 
     Attributes:
-        identity: must be set before the first use.
+        ids: must be set before the first use.
     """
 
     name = "braintrust"
     # Less than the backend's own limit, which is unknown until the backend is imported.
     max_bytes = 1024 * 1024
-    identity: Identity
+    ids: ProjectIds
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -36,7 +36,7 @@ class LazyBackend:
     def _backend(self) -> BraintrustBackend:
         from ..backends.braintrust import BraintrustBackend
 
-        return BraintrustBackend(self._settings, self.identity)
+        return BraintrustBackend(self._settings, self.ids)
 
     def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
         self._backend.send(rows, deadline)

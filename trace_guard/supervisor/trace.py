@@ -61,14 +61,20 @@ class Trace:
         self, settings: Settings, name: str, command: Sequence[str], pid: int, platform: Platform
     ) -> None:
         self._began = time.time()
-        self._pipeline = pipeline = _Pipeline(settings)
+        lazy = LazyBackend(settings) if settings.backend_name == "braintrust" else None
+        self._dead = _Dead(settings)
+        self._pipeline = pipeline = Pipeline(settings, lazy, search=self._dead.search)
+        if lazy is not None:
+            lazy.ids = pipeline.ids
+        if pipeline.state_dir is not None:
+            self._dead.known = frozenset(names_of_journals(pipeline.state_dir))
         pipeline.announce()
         self.exit_timeout = settings.exit_timeout
         row_id, span_id, trace_id = str(uuid.uuid4()), os.urandom(8).hex(), os.urandom(16).hex()
         parent = self._parent(settings)
         span = parent.child(row_id, span_id, trace_id)
         self.exported = span.encode()
-        self._deaths = pipeline.deaths = ProcessExits(pid, str(span.root_span_id), self._began)
+        self._deaths = self._dead.deaths = ProcessExits(pid, str(span.root_span_id), self._began)
         self._identity: Row = {
             "id": row_id, "span_id": span_id, "root_span_id": span.root_span_id,
             "span_parents": [parent.span_id] if parent.span_id else None, **span.owner,
@@ -93,7 +99,7 @@ class Trace:
             except ValueError as error:
                 warn_once("parent", "%s: the command begins a trace of its own", error)
         project = settings.project or ""
-        return ExportedSpan.of_project(settings.project_id or self._pipeline.project_id(project), project)
+        return ExportedSpan.of_project(settings.project_id or self._pipeline.lookup.project_id(project), project)
 
     def start_background_work(self) -> None:
         """What the command need not wait for: signs of life, the look-up of the project, and the recovery of what
@@ -101,7 +107,7 @@ class Trace:
         self._pipeline.watchdog.arm(Deadline.never(), lambda: None)
         Heartbeat(self._pipeline.watchdog, self._beat, HEARTBEAT_SECONDS).start()
         settings = self._pipeline.settings
-        self._pipeline.look_up(None if settings.project_id else settings.project)
+        self._pipeline.lookup.start(None if settings.project_id else settings.project)
         threading.Thread(target=self._recover_others, name="trace-guard-recovery", daemon=True).start()
 
     def _beat(self) -> None:
@@ -113,7 +119,7 @@ class Trace:
 
     def _recover_others(self) -> None:
         with contain("recover what other processes left behind"):
-            self._pipeline.recover(Deadline.after(_RECOVERY_SECONDS))
+            self._pipeline.neighbours.recover(Deadline.after(_RECOVERY_SECONDS))
 
     def record_exit(self, pid: int, end: ExitStatus) -> None:
         """A process has ended whose end this one is told of, as its parent or for want of one."""
@@ -128,9 +134,9 @@ class Trace:
         """
         pipeline = self._pipeline
         with contain("close what the command left open"):
-            pipeline.end = end
-            pipeline.search_anew()
-            pipeline.recover(deadline)
+            self._dead.end = end
+            pipeline.neighbours.search_anew()
+            pipeline.neighbours.recover(deadline)
         error = f"{_KIND[outcome]}: {end.description}" if outcome in _KIND else None
         with contain("close the root span"):
             closing = closing_row(self._identity, end=max(end.at, self._began), outcome=outcome, error=error)
@@ -141,8 +147,8 @@ class Trace:
             pipeline.close(deadline)
 
 
-class _Pipeline(Pipeline):
-    """Knows how the command's processes have ended, and closes what they have left behind accordingly.
+class _Dead:
+    """Knows how the command's processes have ended, so that what they have left behind is closed accordingly.
 
     A process that has died below a shell is only told of by what the shell does then: so a journal that is found to
     be a dead one's is left alone until the command has ended, or it is found so once more.
@@ -150,26 +156,23 @@ class _Pipeline(Pipeline):
     Attributes:
         deaths: those that the supervisor has seen.
         end: that of the command; None while it runs.
+        known: the names of the journals that were there before the command.
     """
 
     deaths: ProcessExits
-    end: ExitStatus | None = None
 
     def __init__(self, settings: Settings) -> None:
-        later = LazyBackend(settings) if settings.backend_name == "braintrust" else None
-        super().__init__(settings, later)
-        if later is not None:
-            later.identity = self.identity
+        self.end: ExitStatus | None = None
+        self.known: frozenset[str] = frozenset()
+        self._destination = settings.destination
         self._seen_dead: dict[str, float] = {}
-        self._known = frozenset(() if self._state_dir is None else names_of_journals(self._state_dir))
 
-    def _new_search(self, state_dir: StateDir, since: str = "") -> OrphanSearch:
-        return OrphanSearch(
-            state_dir, self.settings.destination, witness=self._death, wanted=self._is_due, since=since
-        )
+    def search(self, state_dir: StateDir, since: str) -> OrphanSearch:
+        """A search for journals of dead processes."""
+        return OrphanSearch(state_dir, self._destination, witness=self._death, wanted=self._is_due, since=since)
 
     def _is_due(self, path: Path) -> bool:
-        if self.end is not None or path.name in self._known:
+        if self.end is not None or path.name in self.known:
             return True
         try:
             if path.name.startswith(".") or not self.deaths.is_settled(path) or _is_locked(path):
@@ -180,7 +183,7 @@ class _Pipeline(Pipeline):
         return now - self._seen_dead.setdefault(path.name, now) >= _CERTAIN_SECONDS
 
     def _death(self, path: Path) -> Death | None:
-        return None if path.name in self._known else self.deaths.death_of(path, self.end)
+        return None if path.name in self.known else self.deaths.death_of(path, self.end)
 
 
 def _is_locked(path: Path) -> bool:

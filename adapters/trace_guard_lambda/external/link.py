@@ -12,6 +12,7 @@ from trace_guard.contain import contain, logger, warn_once
 if TYPE_CHECKING:
     import socket
 
+    from trace_guard import Guard
     from trace_guard.runtime.pipeline import Pipeline
     from trace_guard.settings import Settings
 
@@ -22,16 +23,17 @@ _open: list[Link] = []
 _hooked = False
 
 
-def connect(pipeline: Pipeline, *, holds_freeze: bool = False) -> Link | None:
+def connect(guard: Guard, *, holds_freeze: bool = False) -> Link | None:
     """The link to the extension of this environment; None without an extension, which takes microseconds to find out.
 
     The link carries the API key, so it is only made on Lambda, to a process of the same user.
 
     Args:
-        pipeline: whose journal is shared with the extension. A pipeline with a backend in memory is not shared.
+        guard: whose journal is shared with the extension. A pipeline with a backend in memory is not shared.
         holds_freeze: True if the extension must delay the freeze after each event until :meth:`Link.end`.
     """
-    if pipeline.key is None or pipeline.settings.backend_name == "memory" or not _is_lambda():
+    pipeline = guard.pipeline
+    if not pipeline.is_shared or pipeline.settings.backend_name == "memory" or not _is_lambda():
         return None
     from .program import in_own_directory, socket_path
 
@@ -58,7 +60,7 @@ def connect(pipeline: Pipeline, *, holds_freeze: bool = False) -> Link | None:
         logger.debug("no extension listens at %s: %s", path, error)  # another environment left it on the same disk
         return None
     connection.setblocking(False)
-    link = Link(pipeline, connection, holds_freeze=holds_freeze)
+    link = Link(guard, connection, holds_freeze=holds_freeze)
     return link if link.is_open else None
 
 
@@ -97,11 +99,12 @@ class Link:
     A forked child closes its copy of the socket. Otherwise the extension would not notice the parent's death.
 
     Attributes:
-        pipeline: whose journal is shared.
+        pipeline: the one whose journal is shared: the guard's, which a login of the program's may change.
     """
 
-    def __init__(self, pipeline: Pipeline, connection: socket.socket, *, holds_freeze: bool) -> None:
-        self.pipeline = pipeline
+    def __init__(self, guard: Guard, connection: socket.socket, *, holds_freeze: bool) -> None:
+        self._guard = guard
+        self.pipeline: Pipeline = guard.pipeline
         self._connection: socket.socket | None = connection
         self._holds_freeze = holds_freeze
         self._sent_settings: Settings | None = None
@@ -154,6 +157,7 @@ class Link:
 
     def _send_hello(self) -> None:
         """Send the settings if they are new. A login in user code may change them."""
+        self.pipeline = self._guard.pipeline
         settings = self.pipeline.settings
         if settings is self._sent_settings:
             return

@@ -1,0 +1,176 @@
+"""Which journal rows are written to now: on disk if that can be, else in memory until the disk can be tried again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..contain import warn_once
+from ..delivery.courier import Courier
+from ..errors import JournalError
+from ..journal.base import NewRow, WritableJournal
+from ..journal.directory import JOURNALS, StateDir, prepare
+from ..journal.format import Position
+from ..journal.journal import FileJournal
+from ..journal.memory import MemoryJournal
+from ..journal.open_spans import OpenSpans
+from ..settings import Settings
+
+__all__ = ["CurrentJournal", "prepare_directory"]
+
+# How long a process stays with its memory after the disk failed, before it tries the disk again.
+_DISK_RETRY_SECONDS = 60.0
+
+
+def prepare_directory(settings: Settings) -> StateDir | None:
+    """The directory of the settings, ready for use; None, with a warning, if it can't be used."""
+    try:
+        return prepare(settings.dir, settings.max_journal_bytes)
+    except JournalError as error:
+        warn_once("memory", "%s. Tracing goes on in memory: what can't be delivered before the process ends "
+                  "is lost", error)
+        return None
+
+
+class CurrentJournal:
+    """The journal of a pipeline; made when it is first needed, and again after a fork or when its files are gone.
+
+    Args:
+        settings: say where journals are, and what their headers name as the destination.
+        spans: the pipeline's open spans, which the journal keeps up to date.
+        courier: delivers from each journal.
+        state_dir: the prepared directory of the settings; None if it can't be used.
+
+    Attributes:
+        state_dir: as given, or as prepared again after it was cleared away.
+    """
+
+    def __init__(self, settings: Settings, spans: OpenSpans, courier: Courier, state_dir: StateDir | None) -> None:
+        self.state_dir = state_dir
+        self._settings = settings
+        self._spans = spans
+        self._courier = courier
+        self._lock = threading.RLock()
+        self._journal: WritableJournal | None = None
+        self._disk_again_at = 0.0
+
+    @property
+    def known(self) -> WritableJournal | None:
+        """The journal if there is one already."""
+        return self._journal
+
+    def get(self) -> WritableJournal:
+        """The journal to write to."""
+        journal = self._journal
+        if journal is not None and (journal.durable or time.monotonic() < self._disk_again_at):
+            return journal
+        with self._lock:
+            if self._journal is None or time.monotonic() >= self._disk_again_at:
+                self._open()
+            assert self._journal is not None
+            return self._journal
+
+    def write(self, write: Callable[[WritableJournal], Position]) -> tuple[WritableJournal, Position]:
+        """Call ``write`` with the journal, and with another one if that can't be written.
+
+        Returns:
+            The journal that has the rows, and the position behind them.
+        """
+        journal, end = self.get(), None
+        for instead_of in (self._instead_of, self._memory_instead_of, None):
+            try:
+                end = write(journal)
+                break
+            except (OSError, JournalError) as error:
+                if instead_of is None:
+                    raise
+                journal = instead_of(journal, error)
+        assert end is not None
+        self._courier.rows_arrived(journal)
+        return journal, end
+
+    def reopen(self) -> None:
+        """Go on in a new journal, if there is one: the present one may be another process's too."""
+        with self._lock:
+            if self._journal is not None:
+                self._open(anew=True)
+
+    def close(self) -> None:
+        """Close the files. What is undelivered stays on disk; a later row makes another journal."""
+        with self._lock:
+            journal, self._journal = self._journal, None
+        if journal is not None:
+            journal.close()
+
+    def after_fork(self, spans: OpenSpans) -> None:
+        """In a forked child: the parent goes on with its journal."""
+        self._lock = threading.RLock()
+        self._journal = None
+        self._spans = spans
+
+    def _open(self, *, anew: bool = False) -> None:
+        if self._journal is not None and self._journal.durable and not anew:
+            return
+        state_dir = self.state_dir or prepare_directory(self._settings)
+        if state_dir is not None and not (state_dir.directory / JOURNALS).is_dir():
+            state_dir = prepare_directory(self._settings)  # a cleaner of temporary files may have been here
+        if state_dir is None:
+            self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
+            if self._journal is None or anew:
+                self._use(MemoryJournal(self._spans))
+            return
+        self.state_dir = state_dir
+        try:
+            self._use(FileJournal.create(state_dir, self._header(), self._spans, sync=self._settings.sync))
+        except (OSError, JournalError) as error:
+            self._to_memory(f"no journal can be made in {state_dir.directory}: {error}")
+
+    def _use(self, journal: WritableJournal) -> None:
+        self._courier.add(journal, instead_of=self._journal)
+        self._journal = journal
+
+    def _instead_of(self, journal: WritableJournal, error: Exception) -> WritableJournal:
+        """Another journal after one that can't be written: on disk if only its files were cleared away."""
+        with self._lock:
+            if self._journal is not journal:
+                return self.get()  # another thread was here first
+            if not isinstance(journal, FileJournal) or journal.intact:
+                return self._memory_instead_of(journal, error)
+            self._open(anew=True)
+            self._save_from(journal)
+            assert self._journal is not None
+            return self._journal
+
+    def _save_from(self, journal: FileJournal) -> None:
+        """Find out what of a journal that another program has changed can't be read back. The lost rows may hold the
+        start of open spans: that is written again."""
+        for _ in journal.read(journal.acked):
+            pass
+        if journal.lost is not None and self._journal is not None:
+            self._courier.note_loss(journal)
+            starts = [
+                {**span.identity, "_is_merge": True, "span_attributes": {"name": span.name}}
+                for span in self._spans.all_open()
+            ]
+            if starts:
+                self._journal.append([NewRow.of(row) for row in starts])
+
+    def _memory_instead_of(self, journal: WritableJournal, error: Exception) -> WritableJournal:
+        return self._to_memory(f"the journal can't be written: {error}")
+
+    def _to_memory(self, why: str) -> WritableJournal:
+        warn_once("memory", "%s. Tracing goes on in memory: what can't be delivered before the process ends is "
+                  "lost; set TRACE_GUARD_DIR to a directory that can be written", why)
+        with self._lock:
+            self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
+            if self._journal is None or self._journal.durable:
+                # The courier still delivers what the one on disk has.
+                self._use(MemoryJournal(self._spans))
+            assert self._journal is not None
+            return self._journal
+
+    def _header(self) -> dict[str, Any]:
+        settings = self._settings
+        return {**settings.destination, "project": settings.project, "project_id": settings.project_id}

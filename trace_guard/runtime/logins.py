@@ -1,0 +1,195 @@
+"""Which pipeline rows go to, by the credentials that they come with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from ..backends.base import Backend
+from ..contain import contain, warn_once
+from ..redaction.urls import strip_userinfo
+from ..rows import Row
+from ..settings import Settings
+from .pipeline import Pipeline
+
+__all__ = ["Credentials", "Logins"]
+
+# Programs that serve several customers log in to and fro. A pipeline of a login that has nothing left keeps its
+# connections for so long, as they are dear, and never more pipelines than this do.
+_IDLE_SECONDS = 10.0
+_MOST_IDLE = 3
+# So many pipelines of logins are remembered without threads, connections and files.
+_REMEMBERED = 1000
+
+
+class Credentials(NamedTuple):
+    """What a login of the SDK is made with."""
+
+    api_key: str | None
+    app_url: str
+    org_name: str | None
+
+    @classmethod
+    def of(cls, settings: Settings) -> Credentials:
+        """Those of a guard's settings."""
+        return cls(settings.api_key, settings.app_url.rstrip("/"), settings.org_name)
+
+
+class Logins:
+    """The pipelines of a process: those of its guards, and one for each other destination that rows come for.
+
+    The first guard's pipeline is the *home* of the SDK's global state, which the guard logs in with its own
+    credentials. A login of the user's takes the guards that share these credentials to another pipeline. Invocations
+    that have begun stay where they are.
+
+    Args:
+        make: makes a pipeline.
+    """
+
+    def __init__(self, make: Callable[[Settings, Backend | None], Pipeline]) -> None:
+        self._make = make
+        self._lock = threading.RLock()
+        self._guards: list[Pipeline] = []
+        # Those of other credentials, the one that was used last at the end.
+        self._others: dict[Any, Pipeline] = {}
+        self._used: dict[Pipeline, float] = {}
+        self._asleep: set[Pipeline] = set()
+        self._login: Credentials | None = None
+
+    def pipelines(self) -> list[Pipeline]:
+        """All of them."""
+        return [*self._guards, *list(self._others.values())]
+
+    def of_guard(self, settings: Settings, backend: Backend | None) -> tuple[Pipeline, bool]:
+        """The pipeline for a guard, and whether it is new.
+
+        Args:
+            backend: instead of the one that the settings name; no other guard shares it.
+        """
+        with self._lock:
+            key = _key(settings)
+            for pipeline in self._guards:
+                if backend is None and pipeline.is_shared and _key(pipeline.settings) == key:
+                    return pipeline, False
+            known = self._others.pop(key, None) if backend is None else None
+            pipeline = known or self._make(settings, backend)
+            self._guards.append(pipeline)
+            return pipeline, known is None
+
+    def remove(self, pipeline: Pipeline) -> None:
+        """Forget a guard's pipeline, which is closed."""
+        with self._lock:
+            self._guards.remove(pipeline)
+            if not self._guards:
+                self._login = None
+                self._others, self._used, self._asleep = {}, {}, set()
+
+    @property
+    def guards(self) -> list[Pipeline]:
+        """Those of the guards."""
+        return list(self._guards)
+
+    @property
+    def home(self) -> Pipeline | None:
+        """The pipeline whose credentials the guard logs the SDK in with."""
+        return next(iter(self._guards), None)
+
+    @property
+    def current(self) -> Pipeline | None:
+        """The pipeline of the global state's login."""
+        home = self.home
+        return None if home is None else self.of(home)
+
+    def log_in(self, api_key: str, app_url: str, org_name: str | None) -> None:
+        """The SDK's global state has these credentials from now on."""
+        home = self.home
+        if home is not None and _may_follow(home):
+            login = Credentials(api_key, strip_userinfo(app_url).rstrip("/"), org_name)
+            self._used[self.of(home)] = time.monotonic()
+            self._login = None if login == Credentials.of(home.settings) else login
+
+    def of(self, guards: Pipeline) -> Pipeline:
+        """Where the next invocation of a guard goes whose own pipeline this is."""
+        login, home = self._login, self.home
+        if login is not None and home is not None and _may_follow(guards):
+            own = Credentials.of(guards.settings)
+            if own.api_key is None or own == Credentials.of(home.settings):  # else it was given some of its own
+                return self._find(guards.settings.with_login(login.api_key, login.app_url, login.org_name))
+        self._asleep.discard(guards)
+        return guards
+
+    def of_request(self, api_key: str, api_url: str) -> Pipeline | None:
+        """Where rows go that another state of the SDK sends with this key to this URL."""
+        home = self.home
+        return None if home is None else self._find(replace(
+            home.settings, backend="braintrust", api_key=api_key, api_url=api_url, org_name=None,
+        ))
+
+    def owner(self, row: Row) -> Pipeline | None:
+        """Where a row of the global state goes: to the pipeline whose invocation it belongs to, else to that of the
+        login in force."""
+        return next((one for one in self.pipelines() if one.spans.knows(row)), None) or self.current
+
+    def let_go(self) -> None:
+        """Put pipelines to sleep that no login in force leads to: those that had nothing to do for a while, and the
+        oldest of too many. Their next row wakes them."""
+        if self._login is None and not self._others:
+            return
+        with self._lock:
+            now, in_force = time.monotonic(), {self.of(guard) for guard in self._guards}
+            awake = [
+                one for one in self.pipelines()
+                if one not in self._asleep and one not in in_force and not one.running and not one.spans.live()
+            ]
+            idle = {one for one in awake if one.is_idle}
+            closing = [one for one in awake if one in idle and now - self._used.get(one, now) >= _IDLE_SECONDS]
+            rest = [one for one in awake if one not in closing]
+            # The oldest first of those that lose nothing, or no more than time, by it.
+            rest.sort(key=lambda one: (one not in idle, not one.is_durable, self._used.get(one, 0.0)))
+            closing += rest[: max(0, len(rest) - _MOST_IDLE)]
+            self._asleep.update(closing)
+            for one in [one for one in self._others.values() if one in self._asleep][:-_REMEMBERED]:
+                self._asleep.discard(one)
+                self._used.pop(one, None)
+                self._others = {key: kept for key, kept in self._others.items() if kept is not one}
+        for one in closing:
+            with contain("let go of what an earlier login had"):
+                if one not in idle and not one.is_durable:
+                    warn_once("memory:login", "what could not be delivered with the key of an earlier login was in "
+                              "memory only, and is lost")
+                one.let_go()
+
+    def after_fork(self) -> None:
+        """In a forked child: no thread holds the lock."""
+        self._lock = threading.RLock()
+
+    def _find(self, settings: Settings) -> Pipeline:
+        key = _key(settings)
+        with self._lock:
+            shared = (one for one in self._guards if one.is_shared and _key(one.settings) == key)
+            found = next(shared, None) or self._others.pop(key, None)
+            is_new = found is None or found in self._asleep
+            found = found or self._make(settings, None)
+            if found not in self._guards:
+                self._others[key] = found
+            self._used[found] = time.monotonic()
+            self._asleep.discard(found)
+        if is_new:
+            self.let_go()
+            found.neighbours.look_around_at_once()  # an earlier process may have left something behind
+            found.lookup.start(None)
+        return found
+
+
+def _key(settings: Settings) -> Any:
+    """What two settings have in common that can share a pipeline."""
+    return (settings.dir, *sorted(settings.destination.items()), settings.max_journal_bytes, settings.sync,
+            settings.linger)
+
+
+def _may_follow(pipeline: Pipeline) -> bool:
+    """True if a login decides where the rows of this guard's pipeline go."""
+    return pipeline.is_shared and pipeline.settings.backend in ("auto", "braintrust")

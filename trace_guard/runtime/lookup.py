@@ -1,0 +1,89 @@
+"""Finds out the organisation and the project ids of one destination, early and without anybody waiting."""
+
+from __future__ import annotations
+
+import threading
+from hashlib import sha256
+from pathlib import Path
+
+from ..backends.base import Backend
+from ..backends.project_ids import Organisation, ProjectIds
+from ..contain import contain, logger
+from ..deadline import Deadline
+from ..errors import BackendError
+from ..journal.directory import CACHE, StateDir
+from ..rows import dump
+from ..settings import DEFAULT_API_URL, Settings
+
+__all__ = ["Lookup", "cache_path"]
+
+_LOOK_UP_SECONDS = 10.0
+
+
+def cache_path(settings: Settings, state_dir: StateDir | None) -> Path | None:
+    """The file that keeps the ids of a destination for the next process; None if they are kept in memory only."""
+    if state_dir is None or settings.backend_name != "braintrust":
+        return None
+    digest = sha256(dump(settings.destination)).hexdigest()[:16]
+    return state_dir.directory / CACHE / f"identity-{digest}.json"
+
+
+class Lookup:
+    """What is known of an organisation and its projects, from the settings, the cache or the server.
+
+    Args:
+        ids: what is known so far.
+        backend: asked for the rest, if it can be.
+    """
+
+    def __init__(self, settings: Settings, ids: ProjectIds, backend: Backend) -> None:
+        self._settings = settings
+        self._ids = ids
+        self._backend = backend
+
+    def start(self, name: str | None) -> None:
+        """Start to look up the organisation, and the project of that name, unless they are known. Nothing waits."""
+        if not hasattr(self._backend, "organisation"):
+            return
+        if self._ids.organisation is not None and (name is None or self._ids.project_id(name)):
+            return
+        looking_up = threading.Thread(target=self.find_out, args=(name,), name="trace-guard-look-up", daemon=True)
+        with contain("look the project up early"):  # without a thread, the first delivery does
+            looking_up.start()
+
+    def find_out(self, name: str | None) -> None:
+        """Look up the organisation, and the project of that name, and wait for the answers."""
+        backend, deadline = self._backend, Deadline.after(_LOOK_UP_SECONDS)
+        try:
+            if hasattr(backend, "organisation"):
+                backend.organisation(deadline)
+            if name is not None:
+                backend.resolve_project(name, deadline)
+        except BackendError as error:
+            # The courier meets it again when it delivers, and reports it there.
+            logger.debug("the look-up of the project failed: %s", error)
+
+    @property
+    def organisation(self) -> Organisation | None:
+        """The organisation, if it is known."""
+        return self._ids.organisation
+
+    def project_id(self, name: str) -> str | None:
+        """The id of a project, if it is known. Without a server a project's name is its id."""
+        if self._settings.project_id and name == self._settings.project:
+            return self._settings.project_id
+        if self._settings.backend_name != "braintrust":
+            return name
+        return self._ids.project_id(name)
+
+    def project_name(self, project_id: str) -> str | None:
+        """The name of a project, if it is known."""
+        if project_id == self._settings.project_id:
+            return self._settings.project
+        return self._ids.name_of(project_id)
+
+    @property
+    def api_url(self) -> str:
+        """Where the API of the organisation is, as far as it is known."""
+        found = self._ids.organisation
+        return self._settings.api_url or (found.api_url if found else None) or DEFAULT_API_URL

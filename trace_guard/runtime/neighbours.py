@@ -1,0 +1,198 @@
+"""Looks for processes that have died beside this one or before it, and recovers what they left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ..contain import contain
+from ..deadline import Deadline
+from ..delivery.courier import Courier
+from ..journal.directory import JOURNALS, StateDir
+from ..journal.files import is_small
+from ..journal.journal import FileJournal
+from .current_journal import CurrentJournal
+
+if TYPE_CHECKING:
+    from ..journal.orphans import OrphanSearch
+
+__all__ = ["Neighbours", "Search"]
+
+Search = Callable[[StateDir, str], "OrphanSearch"]
+"""Begins a search in a directory for what has died since a time, as in the names of journals; ``""`` is ever."""
+
+_RECOVERY_SECONDS = 0.5
+# How often a process that is at work looks whether one beside it has died: workers may share a directory for days.
+_LOOK_AROUND_SECONDS = 2.0
+# A look that takes long is made less often, so that it takes at most this share of the time.
+_LOOK_AROUND_SHARE = 0.05
+# At its end a process recovers what has died since it began, and for so long what is older.
+_LAST_ROUNDS_SECONDS = 2.0
+# Reading this much takes some milliseconds.
+_QUICK_BYTES = 512 * 1024
+_QUICK_JOURNALS = 32
+
+
+class Neighbours:
+    """The journals of other processes for the destination of a pipeline.
+
+    Args:
+        journal: the pipeline's own.
+        courier: delivers what is recovered.
+        search: begins a search for journals of dead processes.
+
+    Attributes:
+        unrecovered: True if other processes have left more behind than could be recovered so far.
+    """
+
+    def __init__(self, journal: CurrentJournal, courier: Courier, search: Search) -> None:
+        self.unrecovered = False
+        self._journal = journal
+        self._courier = courier
+        self._new_search = search
+        self._search: OrphanSearch | None = None
+        self._recovering = threading.Lock()
+        self._is_put_off = False
+        self._look_around_at = time.monotonic() + _LOOK_AROUND_SECONDS
+        self._looking: threading.Thread | None = None
+        # As in the names of journals.
+        self._began = str(time.time_ns() // 1_000_000)
+
+    @property
+    def _directory(self) -> StateDir | None:
+        return self._journal.state_dir
+
+    def start(self, *, quick: bool = False) -> None:
+        """Close what dead processes left open; ``quick``: only if that is quick, as it nearly always is."""
+        with contain("recover what other processes left behind"):
+            state_dir = self._directory
+            if quick and state_dir is not None and not is_small(
+                state_dir.directory / JOURNALS, most_bytes=_QUICK_BYTES, most_journals=_QUICK_JOURNALS
+            ):
+                self.unrecovered = self._is_put_off = True
+            else:
+                self.recover(Deadline.after(_RECOVERY_SECONDS))
+                self.unrecovered = self._is_more
+
+    def recover(self, deadline: Deadline) -> int:
+        """Close what is open in journals of dead processes, and give them to the courier; how many there were.
+
+        No more are taken than the courier may have at a time. The next call goes on where this one stopped.
+        """
+        state_dir, patience = self._directory, min(deadline.remaining, threading.TIMEOUT_MAX)
+        if state_dir is None or not self._recovering.acquire(timeout=patience):
+            return 0
+        try:
+            if self._search is None and os.listdir(state_dir.directory / JOURNALS):
+                self._search = self._new_search(state_dir, "")
+            return 0 if self._search is None else self._adopt(self._search, deadline)
+        finally:
+            self._recovering.release()
+
+    def recover_rest(self, deadline: Deadline) -> None:
+        """Recover and deliver what would have held up the start."""
+        if self.unrecovered:
+            self._is_put_off = False
+            with contain("recover what other processes left behind"):
+                self._recover_in_rounds(deadline)
+            self.unrecovered = self._is_more
+
+    def search_anew(self) -> None:
+        """Begin the next recovery with what has died since this process began."""
+        if self._directory is not None:
+            self._search = self._new_search(self._directory, self._began)
+
+    def look_around(self) -> None:
+        """Recover what has died meanwhile, if it is time to look again."""
+        if time.monotonic() >= self._look_around_at and not self._is_put_off:
+            self._look_around_at = time.monotonic() + _LOOK_AROUND_SECONDS
+            self.look_around_at_once()
+
+    def look_around_at_once(self) -> None:
+        """As :meth:`look_around`, now. A thread does it: the caller has alarms to give, or an invocation to begin."""
+        is_looking = self._looking is not None and self._looking.is_alive()
+        if not is_looking and self._are_there():
+            looking = threading.Thread(target=self._look_around, name="trace-guard-recovery", daemon=True)
+            with contain("look for what other processes left behind"):  # without a thread, another time
+                looking.start()
+                self._looking = looking
+
+    def wait_for_look(self, deadline: Deadline) -> None:
+        """Wait for a recovery that is under way. Whoever flushes may end the process, and wants it delivered too."""
+        looking = self._looking
+        if looking is not None and looking is not threading.current_thread():
+            looking.join(min(deadline.remaining, _RECOVERY_SECONDS))
+
+    def last_look(self, deadline: Deadline) -> bool:
+        """At the end of this process: recover once more. Children of a pool skip their exit handlers, and are over by
+        now. Returns whether there are others' journals at all."""
+        self.wait_for_look(deadline)
+        if not self._are_there():
+            return False
+        self.search_anew()
+        self._look_around()
+        return True
+
+    def last_rounds(self, deadline: Deadline) -> None:
+        """Recover and deliver what :meth:`last_look` has not come to."""
+        if self._is_more:
+            with contain("recover what other processes left behind"):
+                self._recover_in_rounds(deadline, _LAST_ROUNDS_SECONDS)
+
+    def after_fork(self) -> None:
+        """In a forked child: threads of the parent are not there."""
+        self._looking = None
+        self._recovering = threading.Lock()
+        self._search = None
+
+    def _adopt(self, search: OrphanSearch, deadline: Deadline) -> int:
+        from ..journal.orphans import MOST_ADOPTED
+
+        courier = self._courier
+        if len(courier.orphans()) >= MOST_ADOPTED:
+            # Where only attachments wait, others get their turn. Those are found again when all have had theirs.
+            courier.let_go([orphan for orphan in courier.orphans() if orphan.acked >= orphan.end])
+        found = search.adopt(MOST_ADOPTED - len(courier.orphans()), deadline)
+        for one in found:
+            courier.add(one.journal, first=one.closing, orphan=True)
+        return len(found)
+
+    @property
+    def _is_more(self) -> bool:
+        """True if a recovery has not come to its end yet."""
+        return self._search is not None and bool(self._search.unreached)
+
+    def _recover_in_rounds(self, deadline: Deadline, seconds_for_old: float = threading.TIMEOUT_MAX) -> None:
+        """Recover and deliver until nothing is left.
+
+        Args:
+            seconds_for_old: most seconds for what has not died since this process began.
+        """
+        patience = Deadline.after(seconds_for_old)
+        while True:
+            search = self._search
+            until = deadline if search is not None and search.is_at_recent else min(deadline, patience)
+            if not self.recover(until) or not self._courier.drain(until) or not self._is_more:
+                return
+
+    def _are_there(self) -> bool:
+        """True if there are journals that this process does not deliver from."""
+        if self._directory is None:
+            return False
+        ours = {one.path.name for one in self._courier.journals() if isinstance(one, FileJournal)}
+        with contextlib.suppress(OSError):
+            return any(not name.startswith(".") and name not in ours
+                       for name in os.listdir(self._directory.directory / JOURNALS))
+        return False
+
+    def _look_around(self) -> None:
+        began = time.monotonic()
+        with contain("recover what a process beside this one left behind"):
+            self.recover(Deadline.after(_RECOVERY_SECONDS))
+        now = time.monotonic()
+        pause = 0.0 if self._is_more else _LOOK_AROUND_SECONDS
+        self._look_around_at = now + max(pause, (now - began) / _LOOK_AROUND_SHARE)
