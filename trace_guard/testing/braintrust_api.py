@@ -46,12 +46,14 @@ class BraintrustApi(ObjectsApi):
     Args:
         url: where the API is reached, for the replies that say so.
         api_keys: the keys that are accepted; None accepts every bearer token.
-        organizations: names of the organisations that the key belongs to.
+        organizations: names of the organisations that every key belongs to; or a name for each key, and no other key
+            is accepted then. Projects of one name are then another one in each organisation.
         max_body_bytes: rows in a longer body are answered with 413.
 
     Attributes:
         attachments: what was uploaded, by key.
         attachment_statuses: what was told of attachments, by key; ``{"upload_status": "uploading"}`` until then.
+        project_organizations: the organisation's name by project id, where keys have an organisation each.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class BraintrustApi(ObjectsApi):
         store: RowStore,
         url: str,
         api_keys: Collection[str] | None,
-        organizations: Sequence[str],
+        organizations: Sequence[str] | Mapping[str, str],
         max_body_bytes: int,
     ) -> None:
         super().__init__(store)
@@ -68,8 +70,11 @@ class BraintrustApi(ObjectsApi):
         self._secret = uuid.uuid4().hex
         self.max_body_bytes = max_body_bytes
         self._url = url
-        self._api_keys = api_keys
-        self._organizations = {name: str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in organizations}
+        self._by_key = dict(organizations) if isinstance(organizations, Mapping) else {}
+        self._api_keys = set(self._by_key) if self._by_key else api_keys
+        names = self._by_key.values() if self._by_key else organizations
+        self._organizations = {name: str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in names}
+        self.project_organizations: dict[str, str] = {}
 
     def answer(self, request: Request) -> Response:
         """The reply to a request; a 4xx says in words what is wrong with it."""
@@ -97,16 +102,19 @@ class BraintrustApi(ObjectsApi):
 
     def login(self, request: Request) -> Response:
         common = {"api_url": self._url, "proxy_url": self._url, "git_metadata": None}
-        organizations = [{"id": id, "name": name, **common} for name, id in self._organizations.items()]
+        own = self._organization(request)
+        organizations = [
+            {"id": id, "name": name, **common} for name, id in self._organizations.items() if own in (None, name)
+        ]
         return Response.json({"org_info": organizations})
 
     def register_project(self, request: Request) -> Response:
         name = _text(_object(request), "project_name")
-        return Response.json({"project": {"id": self._store.add_project(name), "name": name}})
+        return Response.json({"project": {"id": self._add_project(request, name), "name": name}})
 
     def make_project(self, request: Request) -> Response:
         name = _text(_object(request), "name")
-        return Response.json(self._project(self._store.add_project(name), name))
+        return Response.json(self._project(self._add_project(request, name), name))
 
     def list_projects(self, request: Request) -> Response:
         wanted = parse_qs(request.query).get("project_name")
@@ -124,7 +132,11 @@ class BraintrustApi(ObjectsApi):
         body = _object(request)
         if not isinstance(body.get("api_version"), int):
             raise _Malformed("api_version must be a number")
-        return Response.json({"ids": self._store.write(_rows(body, "rows"))})
+        rows, own = _rows(body, "rows"), self._organization(request)
+        for row in rows:
+            if self.project_organizations.get(row.get("project_id", ""), own) != own:
+                raise RowsRefused(f"row {row.get('id')} is of a project that the key may not write to")
+        return Response.json({"ids": self._store.write(rows)})
 
     def insert(self, request: Request, id: str) -> Response:
         if len(request.body) > self.max_body_bytes:
@@ -180,6 +192,18 @@ class BraintrustApi(ObjectsApi):
             self.attachment_statuses[key] = status
             self._store.changed.notify_all()
         return Response.json({})
+
+    def _organization(self, request: Request) -> str | None:
+        """The organisation of a request's key, where keys have one each."""
+        return self._by_key.get(request.headers.get("authorization", "").removeprefix("Bearer "))
+
+    def _add_project(self, request: Request, name: str) -> str:
+        own = self._organization(request)
+        if own is None:
+            return self._store.add_project(name)
+        made = self._store.add_project(name, str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{own}/{name}")))
+        self.project_organizations[made] = own
+        return made
 
     def _signed(self, method: str, key: str) -> str:
         return f"{self._url}/attachment/upload/{key}?signature={self._signature(method, key)}"

@@ -56,7 +56,8 @@ class BraintrustServer(LoopbackServer):
     Args:
         api_keys: the keys that are accepted; None accepts every bearer token. Others get a 401.
         latency: seconds that every request takes on top, half before it is handled and half after.
-        organizations: names of the organisations that the key belongs to.
+        organizations: names of the organisations that every key belongs to; or the organisation's name by key, and
+            no other key is accepted then.
         max_body_bytes: rows in a longer body are answered with 413.
 
     ``latency`` and ``max_body_bytes`` can be set at any time. The address is :attr:`url`.
@@ -67,7 +68,7 @@ class BraintrustServer(LoopbackServer):
         api_keys: Collection[str] | None = None,
         *,
         latency: float = 0.0,
-        organizations: Sequence[str] = ("organization",),
+        organizations: Sequence[str] | Mapping[str, str] = ("organization",),
         max_body_bytes: int = 6 * 1024 * 1024,
     ) -> None:
         self.latency = latency
@@ -173,6 +174,11 @@ class BraintrustServer(LoopbackServer):
     def answer_functions(self, function: Callable[[Mapping[str, Any]], Any]) -> None:
         """Have ``invoke`` answer with what ``function`` returns for the request's body; by default its input."""
         self._api.functions = function
+
+    @property
+    def project_organizations(self) -> Mapping[str, str]:
+        """The organisation's name by project id, where keys have an organisation each."""
+        return dict(self._api.project_organizations)
 
     @property
     def attachments(self) -> dict[str, bytes]:
