@@ -301,7 +301,7 @@ ONCE = {
     *(f"trace_guard.sdk.gateway:{name}" for name in (
         "Gateway.send", "Gateway._version", "Gateway.logging_in", "Gateway.note_login", "_key_of", "_response",
     )),
-    "trace_guard.sdk.login:Login.__call__",
+    "trace_guard.sdk.login:Login.__call__", "trace_guard.sdk.login:Login._log_in",
 }
 OF_EACH_WAY = tuple(f"trace_guard.{name}:" for name in ("beginning", "ending", "invocation", "wrap"))
 
