@@ -1,4 +1,4 @@
-"""Attachments: kept on disk before anything waits for the network, uploaded beside the rows, told of when lost."""
+"""Attachments: spooled on disk, uploaded beside the rows, and reported when they are lost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def attachment(data: bytes | str, name: str = "a.bin") -> Attachment:
 
 
 def traced(guard: Guard, *attachments: Attachment, name: str = "root", readable: bool = True) -> Delivery:
-    """What came of an invocation that logs attachments."""
+    """The delivery of an invocation that logs attachments."""
     with guard.invocation(name) as invocation:
         invocation.span.log(input={"files": list(attachments)})
         if readable:  # else the SDK's own flush() raises
@@ -61,8 +61,8 @@ def uploads(server: BraintrustServer) -> list[str]:
 def test_delivered_means_with_its_attachments(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """An invocation that is delivered has its attachments in the object store, whole and told of as done, and nothing
-    of them is left on disk."""
+    """The attachments of a delivered invocation are complete in the object store, have the status "done", and leave
+    nothing on disk."""
     large, empty, text = os.urandom(3_000_000), b"", b"text"
     seen: dict[str, Any] = {}
 
@@ -88,7 +88,7 @@ def test_delivered_means_with_its_attachments(
 
 
 def test_a_redirect_of_the_object_store_is_followed(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """A store that sends the upload to another host gets it there, whole, and without the key."""
+    """An upload that the store redirects to another host arrives there complete, and without the key."""
     with BraintrustServer() as other:
         elsewhere = other._api._signed
 
@@ -111,8 +111,8 @@ def test_a_redirect_of_the_object_store_is_followed(server: BraintrustServer, ma
 def test_a_flush_does_not_wait_for_an_upload(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """With an object store that never answers flush() returns at once within an invocation, the invocation waits no
-    longer than its budget, and its rows are delivered all the same; once it answers, so are the attachments."""
+    """If the object store never answers, flush() inside an invocation returns at once, the invocation waits no longer
+    than its budget, and its rows are delivered. Once the store answers, the attachments are delivered too."""
     server.fail(UPLOAD, Fault.black_hole())
     guard = make_guard(flush_timeout=0.6, linger=0.01)
     one = attachment(b"content")
@@ -154,8 +154,7 @@ def test_an_upload_that_fails_is_tried_again(
 def test_an_object_store_that_is_down_costs_a_healthy_function_nothing(
     server: BraintrustServer, make_guard: MakeGuard
 ) -> None:
-    """Once uploads are known to fail no invocation waits for one; rows are delivered as ever, and what waits for an
-    upload is not in their way."""
+    """Once uploads are known to fail, no invocation waits for one, and rows are delivered without delay."""
     server.fail(UPLOAD, Fault.status(503))
     guard = make_guard(flush_timeout=5)
     for turn in range(4):
@@ -179,8 +178,8 @@ def test_an_object_store_that_is_down_costs_a_healthy_function_nothing(
 def test_a_refused_attachment_is_kept_as_a_dead_letter(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """An attachment that the object store refuses for good is told of as an error, kept with its content, and not sent
-    again; its trace says refused, and others are none the worse."""
+    """An attachment that the object store refuses for good gets the status "error", becomes a dead letter with its
+    content, and is not sent again. Its trace is REFUSED; others are not affected."""
     server.fail(UPLOAD, Fault.status(413), times=1)
     guard = make_guard()
     bad, good = attachment(b"too large", "bad.bin"), attachment(b"fine")
@@ -199,8 +198,8 @@ def test_a_refused_attachment_is_kept_as_a_dead_letter(
 def test_past_the_cap_an_attachment_is_dropped_and_says_so(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While nothing can be delivered attachments take half of the journal's cap at most; one that does not fit is
-    reported once and told of as an error, and no row is lost for it."""
+    """While nothing can be delivered, attachments take at most half of the journal's size limit. One that does not fit
+    is reported once, gets the status "error", and costs no row."""
     server.fail("*", Fault.status(503))
     guard = make_guard(flush_timeout=0.05, max_journal_bytes=400_000, linger=60)
     made = [attachment(os.urandom(60_000)) for _ in range(5)]
@@ -220,7 +219,7 @@ def test_past_the_cap_an_attachment_is_dropped_and_says_so(
 def test_what_is_too_large_for_the_disk_is_uploaded_at_once(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """An attachment for which there never is room on disk goes to the object store at once, as without a guard."""
+    """An attachment that is larger than its share of the disk is uploaded at once."""
     guard = make_guard(max_journal_bytes=100_000)
     content = os.urandom(80_000)
     one = attachment(content)
@@ -259,7 +258,7 @@ def test_a_disk_that_won_t_have_it_costs_no_attachment(
 
 
 def test_an_attachment_can_be_read_back_before_and_after(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """What waits to be uploaded is read from the disk, and what has been uploaded from the server."""
+    """An attachment can be read back: from the disk before its upload, from the server afterwards."""
     braintrust.logger._state.reset_login_info()  # another test of this process may have logged in elsewhere
     server.fail("/attachment", Fault.status(503))
     guard = make_guard(flush_timeout=0.1)
@@ -337,8 +336,7 @@ def test_those_who_use_none_pay_for_none(server: BraintrustServer, make_guard: M
 
 
 def test_an_upload_under_way_during_a_freeze_holds_up_nothing(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """An upload that was under way when the process was frozen is begun anew, instead of waiting for an answer that may
-    never come."""
+    """An upload that was in flight when the process was frozen is started again, because its answer may never come."""
     server.fail(UPLOAD, Fault.black_hole(), times=1)
     guard = make_guard(flush_timeout=0.1)
     one, two = attachment(b"one"), attachment(b"two")
@@ -350,7 +348,8 @@ def test_an_upload_under_way_during_a_freeze_holds_up_nothing(server: Braintrust
 
 
 def test_without_threads_whoever_waits_does_the_work(server: BraintrustServer, directory: Path) -> None:
-    """At the end of an interpreter, when no thread can be started any more, attachments are uploaded all the same."""
+    """When no thread can be started, as at the interpreter's exit, attachments are uploaded by the thread that
+    waits."""
     server.fail("/attachment", Fault.status(503))
     code = """
         import threading, braintrust
@@ -386,8 +385,8 @@ def test_without_threads_whoever_waits_does_the_work(server: BraintrustServer, d
 def test_an_attachment_that_always_fails_is_given_up(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path, failure: Fault
 ) -> None:
-    """An attachment over which the object store fails each time, while it takes others, is kept as a dead letter with
-    its content; its invocation is refused, and all other attachments arrive."""
+    """An attachment that makes the object store fail, while it accepts others, becomes a dead letter with its content.
+    Its invocation is REFUSED, and all other attachments arrive."""
     bad = attachment(b"poison", "bad.bin")
 
     def injure(exchange: Exchange) -> Response | None:
@@ -412,7 +411,7 @@ def test_an_attachment_that_always_fails_is_given_up(
 def test_a_store_that_is_down_costs_no_attachment(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """While the object store takes nothing no attachment is given up, though it took others before."""
+    """While the object store accepts nothing, no attachment becomes a dead letter."""
     guard = make_guard(linger=60)
     first, second = attachment(b"first"), attachment(b"second")
     assert traced(guard, first).verdict is Delivery.DELIVERED

@@ -1,4 +1,4 @@
-"""What goes over the wire: how many requests, which rows in each, in which order."""
+"""The requests: how many there are, and which rows they carry in which order."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_every_span_row_is_a_merge_and_no_span_is_named_twice(server: Braintrust
 
 
 def test_invocations_that_end_together_share_requests(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """Many invocations at once take a few requests, and each is told that its rows have arrived once they have."""
+    """Many simultaneous invocations share a few requests, and each is DELIVERED only when its rows have arrived."""
     server.latency = 0.1
     guard = make_guard()
     together = threading.Barrier(32)
@@ -91,7 +91,7 @@ def test_invocations_that_end_together_share_requests(server: BraintrustServer, 
 
 
 def test_a_long_run_is_visible_while_it_goes(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """Rows of a running invocation leave after the linger, together, without anybody asking."""
+    """Rows of a running invocation are sent together after the linger."""
     guard = make_guard(linger=0.2)
     with guard.invocation("root"):
         began = time.monotonic()
@@ -106,7 +106,7 @@ def test_a_long_run_is_visible_while_it_goes(server: BraintrustServer, make_guar
 
 
 def test_batches_respect_the_size_limit(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """No request carries more rows than fit, but for a single row that is larger by itself, and all rows arrive."""
+    """No request exceeds the size limit, unless a single row does, and all rows arrive."""
     guard = make_guard(linger=60)
     guard.pipeline.backend.max_bytes = 10_000
     sizes = [300, 3000, 700, 9000, 15_000, 100, 40] * 6
@@ -120,7 +120,7 @@ def test_batches_respect_the_size_limit(server: BraintrustServer, make_guard: Ma
 
 
 class Traffic:
-    """Injures requests at random, and watches which are under way at the same time."""
+    """Makes requests fail at random, and records which are in flight at the same time."""
 
     def __init__(self, seed: int, faults: list[Fault | None], seconds: float) -> None:
         self.most = 0
@@ -150,7 +150,7 @@ class Traffic:
 
 
 def log_many(guard: Any, spans: int, times: int) -> None:
-    """Rows of many spans, interleaved, each with a number that only ever rises."""
+    """Log interleaved rows of many spans, numbered in order for each span."""
     for count in range(times):
         for span in range(spans):
             row = start_row(f"s{span}") if count == 0 else {**end_row(f"s{span}"), "metrics": {}}
@@ -161,7 +161,7 @@ def log_many(guard: Any, spans: int, times: int) -> None:
 def test_requests_go_out_in_parallel_and_in_order_for_each_span(
     server: BraintrustServer, make_guard: MakeGuard
 ) -> None:
-    """Up to four requests are under way, no two of them about one span, and each span's rows arrive in order."""
+    """Up to four requests are in flight, no two of them with rows of one span, and each span's rows arrive in order."""
     traffic = Traffic(1, [None], 0.05)
     server.fail("/logs3", traffic.fault)
     guard = make_guard(linger=60)
@@ -198,8 +198,8 @@ def test_the_last_word_about_a_span_wins_whatever_happens(
 
 
 def test_an_older_row_never_lands_last(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """If rows that were delivered are sent again, as some before them have failed, those behind them are sent again as
-    well, so that the last one about a span stays the last."""
+    """When a request fails and its rows are sent again, all rows behind them are sent again too, so that the last row
+    of a span arrives last."""
     came: dict[tuple[str, int], threading.Event] = defaultdict(threading.Event)
     answered: dict[tuple[str, int], threading.Event] = defaultdict(threading.Event)
     times: Counter[str] = Counter()
@@ -240,8 +240,7 @@ def test_an_older_row_never_lands_last(server: BraintrustServer, make_guard: Mak
 
 
 def test_rows_that_are_no_spans_pass_byte_for_byte(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """Dataset, feedback and delete rows arrive with the very bytes that the SDK made, in order, never as merges of
-    ours."""
+    """Dataset, feedback and delete rows arrive byte for byte as the SDK made them, in order, and not as merges."""
     guard = make_guard(linger=60)
     rows = [
         '{"id":"a" , "dataset_id":"d","expected":1.50e3, "input":"\\u00e4\\ud83d"}',

@@ -1,4 +1,4 @@
-"""A row over which requests fail although the server answers others: it alone is given up, all else arrives."""
+"""A row that makes requests fail although the server answers others: it becomes a dead letter, the others arrive."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ FAILURES = {
 
 
 def over(fault: Fault, is_poison: Callable[[Row], bool] = lambda row: row.get("input") == POISON) -> Fault:
-    """The fault, only of requests that carry poison."""
+    """The fault, limited to requests that carry a poison row."""
     return Fault(f"{fault.name} over poison", fault.injure, lambda rows: any(map(is_poison, rows)))
 
 
@@ -67,7 +67,7 @@ def verdict(invocation: Invocation) -> object:
 def test_only_the_invocation_of_the_poison_is_refused(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path, failure: Fault
 ) -> None:
-    """An invocation with a row that the server always fails over is refused with the error, within its budget; its span
+    """An invocation with a row that always makes the server fail is REFUSED with the error, within its budget. Its span
     is closed, the row is a dead letter, and other invocations are delivered."""
     server.fail("/logs3", over(failure))
     guard = make_guard(linger=60)
@@ -88,8 +88,8 @@ def test_only_the_invocation_of_the_poison_is_refused(
 
 
 def test_a_poison_row_that_is_all_there_is(server: BraintrustServer, make_guard: MakeGuard, directory: Path) -> None:
-    """The very first row of a process can be the poison, and so can the next: each is given up once its span alone
-    arrives, but not a long line of them, as the server might take only small rows for a while."""
+    """A poison row can be the only row of a batch: it becomes a dead letter once the identity of its span arrives. Only
+    three in succession do, because the server might accept only small rows for a while."""
     server.fail("/logs3", over(Fault.status(500)))
     guard = make_guard(linger=60)
     found = []
@@ -106,7 +106,7 @@ def test_a_poison_row_that_is_all_there_is(server: BraintrustServer, make_guard:
 
 
 def test_no_form_of_the_poison_is_taken(server: BraintrustServer, make_guard: MakeGuard, directory: Path) -> None:
-    """A span of which the server takes nothing at all waits for company, which proves that the server works."""
+    """A span that the server rejects in any form is kept until another row proves that the server works."""
     server.fail("/logs3", over(Fault.status(500), lambda row: row["id"] == "id-bad"))
     guard = make_guard(linger=60)
     guard.pipeline.append([span("bad")])
@@ -135,7 +135,7 @@ def test_many_poison_rows_in_one_batch(
 
 
 def test_poison_before_thousands(server: BraintrustServer, make_guard: MakeGuard, directory: Path) -> None:
-    """A poison row that is the first of a journal holds up none of the 5,000 rows behind it."""
+    """A poison row at the start of a journal does not block the 5,000 rows behind it."""
     server.fail("/logs3", over(Fault.status(503)))
     guard = make_guard(linger=60)
     guard.pipeline.append([span("bad", input=POISON)])
@@ -149,7 +149,7 @@ def test_poison_before_thousands(server: BraintrustServer, make_guard: MakeGuard
 def test_rows_that_are_no_spans_can_be_poison(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """A row of a dataset that the server fails over is given up as well, and its neighbours arrive."""
+    """A dataset row that makes the server fail becomes a dead letter too, and the other rows arrive."""
     server.fail("/logs3", over(Fault.status(500)))
     guard = make_guard(linger=60)
     rows = [{"id": f"d{n}", "dataset_id": "set", "input": POISON if n == 2 else n} for n in range(5)]
@@ -160,7 +160,7 @@ def test_rows_that_are_no_spans_can_be_poison(
 
 
 def test_poison_in_a_dead_process_s_journal(server: BraintrustServer, directory: Path, make_guard: MakeGuard) -> None:
-    """A poison row that a dead process left behind keeps neither its other rows nor this process's from arriving."""
+    """A poison row of a dead process blocks neither that process's other rows nor those of this one."""
     code = """
         from trace_guard import Guard
         guard = Guard(flush_timeout=0.1)
@@ -187,7 +187,7 @@ def test_poison_in_a_dead_process_s_journal(server: BraintrustServer, directory:
 
 
 def test_recovery_gives_poison_up(server: BraintrustServer, directory: Path) -> None:
-    """``recover`` delivers all of a journal but its poison, and leaves nothing to be recovered."""
+    """``recover`` delivers everything but the poison rows of a journal, and removes the journal."""
     with Program("""
         from trace_guard import Guard
         guard = Guard(flush_timeout=0.1)
@@ -248,7 +248,7 @@ def test_a_server_that_is_down_for_everybody_costs_no_row(
 def test_a_server_that_goes_down_during_the_search_costs_no_row(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path, answered: int
 ) -> None:
-    """A server that comes and goes while the cause of a failure is looked for condemns nothing."""
+    """A server that fails from time to time during the search for a cause turns no row into a dead letter."""
     lock, left = threading.Lock(), [answered]
 
     def injure(exchange: Any) -> Any:
@@ -270,7 +270,7 @@ def test_a_server_that_goes_down_during_the_search_costs_no_row(
 def test_a_server_that_fails_at_random_costs_no_row(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """With two of three requests failing, whatever is in them, everything arrives in the end."""
+    """If most requests fail, whatever rows they carry, all rows arrive in the end."""
     chance = random.Random(7)
     fault = Fault.status(500)
     server.fail("/logs3", Fault("at random", fault.injure, lambda rows: chance.random() < 0.6))
@@ -324,7 +324,7 @@ def pending_in_is_empty(guard: Guard) -> bool:
 def test_rows_that_can_t_be_merged_still_end_their_span(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path, mocker: MockerFixture
 ) -> None:
-    """If what a span's rows say can't be merged, the later one is a dead letter, but for its end."""
+    """If the rows of a span can't be merged, the later one becomes a dead letter, but its end is sent."""
     def fragile(into: Row, row: Row) -> Row:
         if row.get("output") == POISON:
             raise RecursionError("too deep")
@@ -343,7 +343,7 @@ def test_rows_that_can_t_be_merged_still_end_their_span(
 
 
 class Fragile(MemoryBackend):
-    """A backend whose own code fails over some rows."""
+    """A backend whose own code raises for some rows."""
 
     def __init__(self, fault: Exception) -> None:
         super().__init__()
@@ -359,8 +359,8 @@ class Fragile(MemoryBackend):
 @pytest.mark.usefixtures("faults_are_expected")
 @pytest.mark.parametrize("fault", [TypeError("odd"), RecursionError("deep"), KeyError("k"), AssertionError()])
 def test_a_row_that_our_own_code_fails_over(directory: Path, fault: Exception) -> None:
-    """An exception of ours over one row concerns that row alone: it is a dead letter, and its neighbours arrive; if it
-    comes with every row, none is given up."""
+    """If our own code raises for one row, that row becomes a dead letter and the others arrive. If it raises for every
+    row, none becomes a dead letter."""
     backend = Fragile(fault)
     guard = Guard(settings_for(None, directory, backend="memory", linger=60.0), backend=backend)
     with guard.invocation("good"):

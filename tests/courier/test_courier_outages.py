@@ -1,4 +1,4 @@
-"""A server that is down, slow or gone: the result comes in time, and the rows come in the end, each as it should be."""
+"""A server that is down, slow or gone: the handler's result comes in time, and all rows arrive later, unchanged."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ HANDLER = """
 
 
 def invoke(program: Program) -> tuple[str, float]:
-    """Have the program invoke its handler, which must return its result; the verdict and the seconds it took."""
+    """Invoke the program's handler and check its result; return the verdict and the seconds that it took."""
     program.tell("invoke")
     result, verdict, seconds = program.hears().rsplit(" ", 2)
     assert result == "{'answer': 42}"
@@ -101,7 +101,7 @@ OUTAGES = {
 
 @pytest.fixture(params=OUTAGES.values(), ids=OUTAGES)
 def outage(request: pytest.FixtureRequest, server: BraintrustServer) -> Iterator[Callable[[], None]]:
-    """Puts the server out of order until it is called."""
+    """Breaks the server, and repairs it when it is called."""
     request.param(server)
 
     def over() -> None:
@@ -115,8 +115,9 @@ def outage(request: pytest.FixtureRequest, server: BraintrustServer) -> Iterator
 def test_an_outage_costs_neither_time_nor_rows(
     server: BraintrustServer, directory: Path, outage: Callable[[], None], healthy: list[Row]
 ) -> None:
-    """With three seconds left and a server out of order the result is there in time, and once the server works the next
-    invocations bring all rows, each as a healthy run brings it."""
+    """With three seconds left and a broken server, the result comes in time. Once the server works, the next
+    invocations
+    deliver all rows as a healthy run does."""
     with Program(HANDLER, environment(server, directory)) as program:
         verdict, seconds = invoke(program)
         assert (verdict, seconds < 2.6) == ("spooled", True)
@@ -138,8 +139,8 @@ def test_an_outage_costs_neither_time_nor_rows(
 def test_another_process_brings_the_rows_of_an_outage(
     server: BraintrustServer, directory: Path, outage: Callable[[], None], healthy: list[Row]
 ) -> None:
-    """What an outage has kept back is brought by ``recover`` in another process after the first was killed, and changes
-    nothing when it is brought again."""
+    """Rows that an outage kept back are delivered by ``recover`` in another process after the first was killed.
+    Delivering them twice changes nothing."""
     with Program(HANDLER, environment(server, directory)) as program:
         verdict, seconds = invoke(program)
         assert (verdict, seconds < 2.6) == ("spooled", True)
@@ -161,8 +162,8 @@ def test_another_process_brings_the_rows_of_an_outage(
 
 
 def test_names_are_resolved_when_the_server_is_there(server: BraintrustServer, directory: Path) -> None:
-    """With a project by name and the server down at the start nothing waits, and once it is up every row has the
-    project's real id."""
+    """If the server is down when a project is known only by name, nothing waits for it. Once it is up, every row is
+    delivered with the project's id."""
     env = environment(server, directory, TRACE_GUARD_PROJECT_ID="", TRACE_GUARD_PROJECT="by name")
     server.refuse_connections()
     with Program(HANDLER, env) as program:
@@ -185,7 +186,7 @@ def test_names_are_resolved_when_the_server_is_there(server: BraintrustServer, d
 
 
 def test_a_dead_process_s_names_are_resolved_by_another(server: BraintrustServer, directory: Path) -> None:
-    """Rows that were written while the project's id could not be found out are given it by whoever recovers them."""
+    """Rows that were written before the project's id was known get it from the process that recovers them."""
     env = environment(server, directory, TRACE_GUARD_PROJECT_ID="", TRACE_GUARD_PROJECT="by name")
     server.refuse_connections()
     with Program(HANDLER, env) as program:
@@ -201,8 +202,8 @@ def test_a_dead_process_s_names_are_resolved_by_another(server: BraintrustServer
 def test_a_dead_backend_costs_nothing_once_it_is_known(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """After three failed deliveries an invocation does not wait for the backend, and when that works again everything
-    arrives without anybody asking."""
+    """After three failed deliveries no invocation waits for the backend. Once it works again, everything is delivered
+    in the background."""
     guard = make_guard(linger=60)
     server.refuse_connections()
     waits = []
@@ -224,8 +225,8 @@ def test_a_dead_backend_costs_nothing_once_it_is_known(
 
 
 def test_a_probe_of_a_dead_backend_is_short(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """While a backend that swallows requests is known to be down, an invocation that probes it waits a quarter of a
-    second at most, and one that does not waits for nothing."""
+    """While a backend that never answers is known to be down, an invocation that probes it waits a quarter of a second
+    at most, and any other does not wait."""
     guard = make_guard(linger=60, flush_timeout=0.6)
     server.fail("/logs3", Fault.black_hole())
     waits = []
@@ -290,8 +291,8 @@ def test_a_connection_that_was_closed_during_a_freeze_is_no_failure(server: Brai
 def test_a_request_that_was_under_way_during_a_freeze_holds_up_nothing(
     server: BraintrustServer, directory: Path
 ) -> None:
-    """A request that is never answered, as the process was frozen in the middle of it, is given up at the next
-    invocation, whose rows and its own arrive at once."""
+    """A request that is never answered because of a freeze is abandoned at the next invocation, and the rows of both
+    arrive at once."""
     server.fail("/logs3", Fault.black_hole(), times=1)
     with Program(STALE, environment(server, directory)) as program:
         program.tell("after")
@@ -306,8 +307,8 @@ def test_a_request_that_was_under_way_during_a_freeze_holds_up_nothing(
 
 
 def test_the_next_process_delivers_what_a_normal_exit_could_not(server: BraintrustServer, directory: Path) -> None:
-    """A process that ends while the backend is down leaves its rows on disk, and the next one brings them with its own
-    first delivery, in one request."""
+    """A process that ends while the backend is down leaves its rows on disk. The next process delivers them with its
+    own first rows, in one request."""
     server.refuse_connections()
     with Program(HANDLER, environment(server, directory, TRACE_GUARD_EXIT_TIMEOUT="0.2")) as program:
         invoke(program)
@@ -342,7 +343,7 @@ def test_a_user_s_flush_waits_for_the_backend(server: BraintrustServer, make_gua
 
 
 def test_a_slow_server_does_not_hold_up_what_comes_after_it(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """An invocation whose delivery takes longer than its budget is spooled, and its rows arrive when they do, once."""
+    """An invocation whose delivery takes longer than its budget is SPOOLED, and its rows arrive later, once."""
     guard = make_guard(linger=60, flush_timeout=0.2)
     server.fail("/logs3", Fault.slow(0.6), times=1)
     with guard.invocation("slow") as invocation:

@@ -159,7 +159,7 @@ def test_no_proxy_is_heeded(
 def test_a_dead_proxy_costs_no_rows(
     server: BraintrustServer, make_guard: MakeGuard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the proxy is dead rows are kept, and they arrive once it is not in the way any longer."""
+    """While the proxy is down rows are kept, and they arrive once no proxy is set."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     guard = make_guard(linger=60)
     with guard.invocation("root") as invocation:
@@ -211,7 +211,7 @@ def test_a_directory_of_certificates_is_trusted(
 def test_a_certificate_that_nobody_vouches_for_is_not_trusted(
     server: BraintrustServer, secure: Relay, make_guard: MakeGuard
 ) -> None:
-    """Without that, the key is not sent to a server whose certificate nobody vouches for, and rows are kept."""
+    """The key is not sent to a server with an untrusted certificate, and rows are kept."""
     delivery = delivery_to(f"https://{secure.address}", make_guard)
     assert delivery.verdict is Delivery.SPOOLED
     assert "certificate verify failed" in str(delivery.error)

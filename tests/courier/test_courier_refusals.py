@@ -1,4 +1,4 @@
-"""What the server does not take: rows that it never will, keys, and requests that come too soon."""
+"""What the server refuses: bad rows, keys, and requests that come too early."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def by_name(server: BraintrustServer) -> dict[str, Any]:
 def test_a_bad_row_neither_blocks_nor_fails_others(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """A row that is refused for good is kept as a dead letter, its span is closed all the same, and the rows around it
-    arrive whole."""
+    """A row that is refused for good becomes a dead letter, its span is closed nevertheless, and the other rows arrive
+    complete."""
     server.fail("/logs3", Fault.refuse_rows(lambda row: row.get("input") == "bad"))
     guard = make_guard(linger=60)
     with guard.invocation("other", input="fine") as other:
@@ -69,7 +69,7 @@ def test_a_bad_row_neither_blocks_nor_fails_others(
 def test_a_span_is_closed_whatever_the_server_dislikes_in_it(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path, bad: dict[str, Any]
 ) -> None:
-    """Tags on a child, odd metrics or attributes: a refused end is sent in its plainest form, so that no span hangs."""
+    """If an end is refused for its tags, metrics or attributes, it is sent without them, so that the span is closed."""
     (field, value), = bad.items()
     unwanted = value if isinstance(value, list) else next(iter(value))
     server.fail("/logs3", Fault.refuse_rows(
@@ -108,7 +108,7 @@ def test_many_bad_rows_are_all_found_in_the_end(
 def test_a_disk_that_won_t_take_dead_letters_holds_up_nothing(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If refused rows can't be kept, that is said, and delivery goes on."""
+    """If refused rows can't be kept, that is reported once, and delivery goes on."""
     server.fail("/logs3", Fault.refuse_rows(lambda row: row.get("input") == "bad"))
     guard = make_guard(linger=60)
     guard.start()
@@ -138,7 +138,7 @@ def test_a_batch_that_is_too_large_is_halved(server: BraintrustServer, make_guar
 def test_a_row_that_is_too_large_arrives_without_its_payload(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path
 ) -> None:
-    """A single row that is too large is sent without its payload, marked so, and kept whole as a dead letter."""
+    """A single row that is too large is sent without its payload, with a mark, and kept whole as a dead letter."""
     server.max_body_bytes = 5000
     guard = make_guard(linger=60)
     row = {**start_row("s"), "input": "x" * 7000, "metrics": {"start": 1.0, "end": 2.0}}
@@ -178,7 +178,7 @@ def test_a_project_that_can_t_be_holds_up_no_other(
 def test_rows_are_kept_until_the_key_works_again(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A refused key costs no row: what was refused is said once, and all arrives when the key is accepted again."""
+    """A refused key costs no row: it is reported once, and all rows arrive when the key is accepted again."""
     server.fail("/logs3", Fault.status(status))
     guard = make_guard(linger=60)
     verdicts = []
@@ -219,7 +219,8 @@ def test_the_server_is_left_alone_as_long_as_it_asks(
 
 
 def test_a_long_wish_delays_no_invocation_and_is_heeded(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """Asked to come back later than there is time, invocations don't wait, and don't ask again before."""
+    """If Retry-After exceeds the time that is left, invocations don't wait, and no request is sent before it has
+    passed."""
     server.fail("/logs3", Fault.status(429, retry_after=3600))
     guard = make_guard(linger=0.0)
     waits = []
@@ -238,7 +239,7 @@ def test_a_long_wish_delays_no_invocation_and_is_heeded(server: BraintrustServer
 
 def test_the_breaker_waits_longer_each_time_but_never_too_long(mocker: MockerFixture) -> None:
     """The breaker opens at the third failure in a row, lets a probe through after 1, 2, 4 and then every 5 seconds, and
-    heeds Retry-After for a minute at most."""
+    respects Retry-After for a minute at most."""
     clock = mocker.patch("trace_guard.delivery.breaker.time.monotonic", return_value=1000.0)
     breaker = Breaker()
     pauses = []
@@ -261,7 +262,7 @@ def test_the_breaker_waits_longer_each_time_but_never_too_long(mocker: MockerFix
 def test_dead_letters_are_kept_once_and_not_without_bound(
     server: BraintrustServer, make_guard: MakeGuard, directory: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A refused row that comes again is kept once, and past their share of the directory refused rows are only told."""
+    """A row that is refused again is kept once. Beyond their size limit, dead letters are only reported."""
     server.fail("/logs3", Fault.refuse_rows(lambda row: "bad" in str(row.get("input"))))
     guard = make_guard(linger=60, max_journal_bytes=800_000)
     same = {**start_row("same"), "metrics": {"start": 1.0, "end": 2.0}, "input": "bad"}

@@ -1,4 +1,4 @@
-"""This machine runs short of descriptors or threads: that costs no more than a dead backend does, and passes."""
+"""A shortage of descriptors or threads costs no more than a backend that is down, and rows arrive after it."""
 
 from __future__ import annotations
 
@@ -40,8 +40,9 @@ PRELUDE = """
 
 
 def test_no_descriptors(server: BraintrustServer, directory: Path) -> None:
-    """Without descriptors an invocation waits at most its budget, a few do, and then none; its rows are on disk, and
-    arrive once there are descriptors again."""
+    """Without free descriptors the first invocations wait at most their budget and later ones not at all. Their rows
+    are
+    on disk, and arrive once there are descriptors."""
     with Program(PRELUDE + """
     say(invoke("before")[0])
     guard.pipeline.backend.close()
@@ -66,7 +67,7 @@ def test_no_descriptors(server: BraintrustServer, directory: Path) -> None:
 
 @pytest.mark.parametrize("holds", ["the lock", "the connection"])
 def test_descriptors_for_a_part_of_the_way(server: BraintrustServer, directory: Path, holds: str) -> None:
-    """With descriptors for the journal and none for a connection, or none at all, it is the same."""
+    """The same holds if there are descriptors for the journal but none for a connection, or none at all."""
     spare = 0 if holds == "the lock" else 2
     with Program(PRELUDE + f"""
     invoke("before")
@@ -86,7 +87,7 @@ def test_descriptors_for_a_part_of_the_way(server: BraintrustServer, directory: 
 
 @pytest.mark.parametrize("when", ["at first", "later"])
 def test_no_threads(server: BraintrustServer, directory: Path, when: str) -> None:
-    """Without threads no invocation waits longer than its budget, and what is traced arrives once there are some."""
+    """If no thread can be started, no invocation waits longer than its budget. Rows arrive once threads can start."""
     warm = "" if when == "at first" else 'invoke("before")'
     with Program(PRELUDE + f"""
     {warm}

@@ -1,4 +1,4 @@
-"""Whatever a server answers, a delivery ends in time and in little memory, says what came of it, and costs no row."""
+"""Whatever a server answers, a delivery ends in time with the right verdict, takes little memory and costs no row."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MOST_GROWTH = 64 << 20
 
 @pytest.fixture(scope="module")
 def outcomes() -> Any:
-    """What came of a delivery to each server, in a process of their own."""
+    """The results of a delivery to each server, made in another process."""
     program = Path(__file__).parents[1] / "misbehaving.py"
     # One arena: what threads allocate and free is not counted for each of them.
     environ = {**os.environ, "MALLOC_ARENA_MAX": "1"}
@@ -47,7 +47,7 @@ def outcomes() -> Any:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name[:60])
 def test_a_delivery_ends_in_time_with_the_right_verdict(outcomes: Any, case: Case) -> None:
-    """A server that misbehaves holds a delivery no longer than its deadline, and the next one arrives."""
+    """A server that misbehaves delays a delivery no longer than its deadline, and the next delivery arrives."""
     found = outcomes["cases"][case.name]
     assert found["verdict"] == case.verdict
     assert found["seconds"] < BUDGET + SLACK
@@ -55,7 +55,7 @@ def test_a_delivery_ends_in_time_with_the_right_verdict(outcomes: Any, case: Cas
 
 
 def test_no_answer_takes_memory(outcomes: Any) -> None:
-    """All of them together, eight at a time, take less memory than one large answer has."""
+    """Deliveries to all of them, eight at a time, take less memory than one large answer has."""
     assert outcomes["growth"] < MOST_GROWTH
 
 
@@ -69,7 +69,7 @@ def test_the_key_goes_nowhere_else(outcomes: Any) -> None:
     "endless 401", "301 elsewhere", "Retry-After b'1000000000'", "login 100,000 deep", "login to 'file:///etc/passwd'",
 ])
 def test_an_invocation_is_not_affected(name: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An invocation returns in time, its rows are kept, and once the server is well they arrive."""
+    """An invocation returns in time, its rows are kept, and they arrive once the server works."""
     monkeypatch.setattr("trace_guard.delivery.breaker.LONGEST_RETRY_AFTER", 0.5)
     with MisbehavingServer(by_name(name)) as server:
         variables = environment(None, directory, BRAINTRUST_APP_URL=server.url)
@@ -107,7 +107,7 @@ def test_malformed_headers_are_not_logged(mocker: MockerFixture) -> None:
 
 
 def test_a_resolver_that_hangs_holds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name that is not resolved in time is given up at the deadline, and the resolver is left to itself."""
+    """A look-up of a host name that takes too long fails at the deadline."""
     over = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: over.wait(20) and [])
     began = time.monotonic()
@@ -156,7 +156,7 @@ def test_addresses_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("Fri, 31 Dec 99999 23:59:59 GMT", None), ("," * 5000, None),
 ])
 def test_what_a_header_asks_for(header: str | None, seconds: float | None) -> None:
-    """Whatever stands in Retry-After is a number of seconds, not negative, or nothing."""
+    """Any value of Retry-After is read as a non-negative number of seconds or as None."""
     assert retry_after_of(header) == seconds
 
 
@@ -165,12 +165,12 @@ def test_what_a_header_asks_for(header: str | None, seconds: float | None) -> No
     (math.nan, 0.0),
 ])
 def test_a_wish_is_granted_for_a_minute_at_most(asked: float | None, granted: float) -> None:
-    """Rows and attachments are held back as a server asks, for a minute at most."""
+    """A pause that a server asks for is respected for a minute at most."""
     assert bounded_retry_after(asked) == granted
 
 
 def test_attachments_are_not_held_back_for_years(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
-    """An attachment for which a server asks to be left alone for years is uploaded when the longest wish is over."""
+    """An attachment with an absurd Retry-After is uploaded after the longest pause that is respected."""
     monkeypatch.setattr("trace_guard.delivery.breaker.LONGEST_RETRY_AFTER", 0.2)
 
     class Busy(MemoryBackend):
@@ -199,7 +199,7 @@ def test_attachments_are_not_held_back_for_years(monkeypatch: pytest.MonkeyPatch
     (307, "http://[", 307), (307, "", 307),
 ])
 def test_redirects_are_followed_without_credentials(status: int, location: str, status_after: int) -> None:
-    """An upload goes where an object store sends it, if that is on the web, and what opens one host stays there."""
+    """An upload follows redirects to http and https, and its credentials are not sent to another host."""
     with MisbehavingServer(by_name("401")) as store:
         store.healthy = True
         where = location.replace("{store}", store.url)
