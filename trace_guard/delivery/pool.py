@@ -138,7 +138,7 @@ class WorkerPool(Generic[J]):
         """Wait for the next job of a thread; None if the thread is to end."""
         with self._lock:
             while not self._stopped and thread in self._threads:
-                job, pause = self._owner.next_job()
+                job, pause = self._ask_owner()
                 if job is not None:
                     self.in_flight[job] = thread
                     return job
@@ -148,10 +148,15 @@ class WorkerPool(Generic[J]):
                 self._idle.wait(pause)
         return None
 
+    def _ask_owner(self) -> tuple[J | None, float | None]:
+        with contain("choose the next request"):
+            return self._owner.next_job()
+        return None, None
+
     def _work_here(
         self, condition: threading.Condition, is_over: Callable[[], bool], deadline: Deadline
     ) -> None:
-        job, pause = self._owner.next_job()
+        job, pause = self._ask_owner()
         if job is None:
             if not is_over():
                 condition.wait(min(deadline.remaining, _IDLE_SECONDS if pause is None else pause))
