@@ -1,12 +1,15 @@
-"""Helpers for testing code that is guarded, or that guards: real programs against stand-ins of both ends.
+"""Helpers that test guarded code: real programs run against simulated services.
 
 - :class:`BraintrustServer` keeps rows as Braintrust does, and fails in every way that a network can
   (:class:`Fault`).
-- :class:`LambdaSandbox` runs a handler under AWS's own runtime client, and Lambda extensions beside it, freezes
-  them between invocations, kills them at the timeout, and starts them again on the same disk. Linux;
+- :class:`LambdaSandbox` runs a handler under AWS's own runtime client, together with Lambda extensions. It freezes
+  them between invocations, kills them at the timeout, and restarts them on the same disk. Linux;
   ``pip install "trace-guard[testing]"``.
-- :class:`CloudRunSandbox` starts a server by its own command, stops it whenever no request is in flight, and ends
-  it as Cloud Run does. Linux.
+- :class:`CloudRunSandbox` runs a server with its own command, stops it while no request is in flight, and ends it as
+  Cloud Run does. Linux.
+
+A program or handler comes in. What its callers received, and the rows that reached the server, come out: the evidence
+for P1 to P8.
 """
 
 from .braintrust_server import BraintrustServer, RecordedRequest

@@ -1,4 +1,4 @@
-"""What Braintrust answers when nothing is wrong, as far as tracing needs it: one table of endpoints."""
+"""The endpoints of Braintrust that tracing needs, in one table, when nothing fails."""
 
 from __future__ import annotations
 
@@ -41,19 +41,17 @@ _WITHOUT_KEY = ("version", "upload", "download")
 
 
 class BraintrustApi(ObjectsApi):
-    """Answers requests from a :class:`RowStore`. Each method below is named in the table above.
+    """Answers requests from a :class:`RowStore`. The table above names each method below.
 
     Args:
-        url: where the API is reached, for the replies that say so.
-        api_keys: the keys that are accepted; None accepts every bearer token.
-        organizations: names of the organisations that every key belongs to; or a name for each key, and no other key
-            is accepted then. Projects of one name are then another one in each organisation.
+        url: the API's URL, for answers that contain it.
+        api_keys: the accepted keys; None accepts every bearer token.
+        organizations: names of the key's organisations.
         max_body_bytes: rows in a longer body are answered with 413.
 
     Attributes:
-        attachments: what was uploaded, by key.
-        attachment_statuses: what was told of attachments, by key; ``{"upload_status": "uploading"}`` until then.
-        project_organizations: the organisation's name by project id, where keys have an organisation each.
+        attachments: uploaded contents by key.
+        attachment_statuses: reported statuses by key; ``{"upload_status": "uploading"}`` before the first report.
     """
 
     def __init__(
@@ -77,7 +75,7 @@ class BraintrustApi(ObjectsApi):
         self.project_organizations: dict[str, str] = {}
 
     def answer(self, request: Request) -> Response:
-        """The reply to a request; a 4xx says in words what is wrong with it."""
+        """The response to a request. A 4xx explains what is wrong."""
         found = find_route(ROUTES, request)
         if found is None:
             return _error(404, f"no such endpoint: {request.method} {request.path}")
@@ -98,7 +96,7 @@ class BraintrustApi(ObjectsApi):
         return Response.json({})
 
     def version(self, request: Request) -> Response:
-        return Response.json({})  # With logs3_payload_max_bytes the SDK would send large bodies another way.
+        return Response.json({})  # without logs3_payload_max_bytes, which changes how the SDK sends large bodies
 
     def login(self, request: Request) -> Response:
         common = {"api_url": self._url, "proxy_url": self._url, "git_metadata": None}
@@ -169,7 +167,7 @@ class BraintrustApi(ObjectsApi):
         return Response.json({"downloadUrl": self._signed("GET", wanted), "status": status})
 
     def upload(self, request: Request, key: str) -> Response:
-        """The object store: it knows no API key, and goes by the signature in the URL."""
+        """The object store. It checks the signature in the URL, not an API key."""
         if not self._is_signed(request, key):
             return _error(403, "SignatureDoesNotMatch")
         with self._store.changed:
@@ -219,11 +217,11 @@ class BraintrustApi(ObjectsApi):
 
 
 class _Malformed(ValueError):
-    """The body is not what the endpoint takes."""
+    """The body does not match the endpoint."""
 
 
 def rows_in(body: bytes) -> list[Row]:
-    """The rows or events in a request's body; empty if it has none, or is malformed."""
+    """The rows or events in a request's body; empty if it has none or is malformed."""
     try:
         value = json.loads(body) if body else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""A stand-in for Braintrust on the loopback address: keeps rows as the service does, and fails on request.
+"""A simulated Braintrust on the loopback address: keeps rows as the service does, and fails on request.
 
 ::
 
@@ -9,8 +9,8 @@
         ...
         server.wait_for(lambda: server.span_rows() and not server.open_spans(), timeout=5)
 
-It plays the application and the API at once. What it answers is taken from the public API reference and from
-what the SDK sends; it was not compared with the live service.
+One server acts as both the application and the API. Its answers follow the public API reference and what the SDK
+sends. They were not compared with the live service.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ __all__ = ["BraintrustServer", "RecordedRequest"]
 
 @dataclass(frozen=True)
 class RecordedRequest:
-    """A request that arrived, whatever became of it.
+    """A request that arrived, answered or not.
 
     Attributes:
-        at: when it had arrived in full, in seconds since the epoch.
-        authorization: the header of that name, or None.
-        rows: the rows that it carries, as they were sent; empty if there are none.
+        at: when it had arrived completely, in seconds since the epoch.
+        authorization: the ``Authorization`` header, or None.
+        rows: the rows in the body as they were sent.
     """
 
     method: str
@@ -51,13 +51,12 @@ class RecordedRequest:
 
 
 class BraintrustServer(LoopbackServer):
-    """Listens as soon as it is made, until :meth:`close` or the end of the ``with`` block.
+    """Listens from its creation until :meth:`close` or the end of the ``with`` block.
 
     Args:
-        api_keys: the keys that are accepted; None accepts every bearer token. Others get a 401.
-        latency: seconds that every request takes on top, half before it is handled and half after.
-        organizations: names of the organisations that every key belongs to; or the organisation's name by key, and
-            no other key is accepted then.
+        api_keys: the accepted keys; None accepts every bearer token. Other keys get a 401.
+        latency: seconds that are added to every request, half before it is handled and half after.
+        organizations: names of the key's organisations.
         max_body_bytes: rows in a longer body are answered with 413.
 
     ``latency`` and ``max_body_bytes`` can be set at any time. The address is :attr:`url`.
@@ -95,16 +94,16 @@ class BraintrustServer(LoopbackServer):
     def max_body_bytes(self, value: int) -> None:
         self._api.max_body_bytes = value
 
-    # What goes wrong
+    # Faults
 
     def fail(self, endpoint: str, fault: Fault, times: int | None = None) -> None:
-        """Let the next ``times`` requests to an endpoint fail, or all of them until :meth:`heal`.
+        """Make the next ``times`` requests to an endpoint fail, or all of them until :meth:`heal`.
 
-        Several faults of one endpoint take their turns in the order of the calls.
+        Several faults of one endpoint apply in the order of the calls.
 
         Args:
             endpoint: a path as in :data:`.braintrust_api.ROUTES`, such as ``/logs3`` or ``/v1/project/{id}``;
-                ``*`` is every one.
+                ``*`` means every endpoint.
         """
         known = {route.path for route in ROUTES}
         if endpoint != "*" and endpoint not in known:
@@ -114,27 +113,27 @@ class BraintrustServer(LoopbackServer):
     def heal(self, endpoint: str | None = None) -> None:
         """End the faults of one endpoint, or all, and release the requests that wait in them.
 
-        Connections that are refused stay so until :meth:`accept_connections`.
+        Refused connections stay refused until :meth:`accept_connections`.
         """
         self._faults.heal(endpoint)
 
     def release_waiting(self) -> None:
         self._faults.release()
 
-    # What arrived
+    # Requests and rows
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """Every request so far, in the order of arrival."""
+        """Every request so far, in order of arrival."""
         with self._store.changed:
             return list(self._requests)
 
     def requests_to(self, path: str) -> list[RecordedRequest]:
-        """The requests to one path, as it stands in the URL."""
+        """The requests to one URL path."""
         return [request for request in self.requests if request.path == path]
 
     def rows(self) -> list[Row]:
-        """Every stored row, merged, without ``_is_merge``, in the order of their first arrival."""
+        """Every stored row, merged, without ``_is_merge``, in order of first arrival."""
         return [stored.row for stored in self._store.all()]
 
     def span_rows(self) -> list[Row]:
@@ -146,10 +145,10 @@ class BraintrustServer(LoopbackServer):
         return [row for row in self.span_rows() if not has_ended(row)]
 
     def wait_for(self, predicate: Callable[[], Any], timeout: float) -> bool:
-        """Wait until ``predicate`` is true; it is asked again whenever a request or its rows arrive.
+        """Wait until ``predicate`` is true. It is checked whenever a request or its rows arrive.
 
         Raises:
-            TimeoutError: it was not true within ``timeout`` seconds; says what has arrived.
+            TimeoutError: it was not true within ``timeout`` seconds; the message lists what arrived.
         """
         with self._store.changed:
             if self._store.changed.wait_for(predicate, timeout):
@@ -163,7 +162,7 @@ class BraintrustServer(LoopbackServer):
             )
 
     def add_project(self, name: str, id: str | None = None) -> str:
-        """Make a project known, and return its id; a random one unless given."""
+        """Create a project and return its id, which is random by default."""
         return self._store.add_project(name, id)
 
     @property
@@ -182,23 +181,23 @@ class BraintrustServer(LoopbackServer):
 
     @property
     def attachments(self) -> dict[str, bytes]:
-        """What was uploaded, by key."""
+        """Uploaded contents by key."""
         return dict(self._api.attachments)
 
     @property
     def attachment_statuses(self) -> dict[str, Mapping[str, Any]]:
-        """What was told of each attachment, by key: ``upload_status`` is ``uploading``, ``done`` or ``error``."""
+        """The reported status of each attachment by key: ``upload_status`` is ``uploading``, ``done`` or ``error``."""
         return dict(self._api.attachment_statuses)
 
     def clear(self) -> None:
-        """Forget requests, rows and attachments; projects and faults stay."""
+        """Forget requests, rows and attachments. Projects and faults stay."""
         with self._store.changed:
             self._requests.clear()
             self._api.attachments.clear()
             self._api.attachment_statuses.clear()
             self._store.clear()
 
-    # How it answers
+    # Answering
 
     def respond(self, request: Request) -> Response | None:
         rows = rows_in(request.body)

@@ -38,7 +38,7 @@ def run_query(text: str, stored: Sequence[StoredRow]) -> Page:
     """Answer a query from the rows of a store.
 
     Raises:
-        QueryRefused: it is not in the language above, or filters on nothing that is indexed.
+        QueryRefused: the query is not in the supported language, or has no filter on an indexed field.
     """
     query = parse_query(text)
     rows = [_with_computed(number, each) for number, each in enumerate(stored, 1)]

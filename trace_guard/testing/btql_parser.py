@@ -1,4 +1,4 @@
-"""Reads queries; the language is described in :mod:`trace_guard.testing.btql`."""
+"""Parses queries in the language that :mod:`trace_guard.testing.btql` describes."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ Condition: TypeAlias = Callable[[Row], bool]
 
 
 class QueryRefused(ValueError):
-    """The query can't be answered; says what was not understood."""
+    """The query can't be answered; the message says which part was not understood."""
 
 
 @dataclass
 class Query:
-    """What is asked for: rows whose field ``owner`` is ``id`` and that meet every condition."""
+    """A parsed query: rows whose field ``owner`` is ``id`` and that meet every condition."""
 
     owner: str = ""
     id: str = ""
@@ -51,16 +51,16 @@ class Query:
 
 
 def parse_query(text: str) -> Query:
-    """Read a query in either spelling.
+    """Parse a query in either spelling.
 
     Raises:
-        QueryRefused: it is not in the language, or filters on nothing that is indexed.
+        QueryRefused: the query is not in the supported language, or has no filter on an indexed field.
     """
     return _Parser(text).parse()
 
 
 class _Parser:
-    """Reads tokens from left to right; each method reads one part of the grammar."""
+    """Reads tokens from left to right. Each method reads one part of the grammar."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -166,7 +166,7 @@ class _Parser:
         return names
 
     def _value(self) -> Any:
-        """A string, a number, true, false, or ``now() [- interval N unit]``, which is a time in UTC."""
+        """A string, a number, true, false, or ``now() [- interval N unit]``, which is a UTC time."""
         token = self._next()
         if token.startswith("'"):
             return token[1:-1].replace("''", "'")
@@ -183,7 +183,7 @@ class _Parser:
             return now
         self._expect("interval")
         count, unit = str(self._value()), ""
-        if " " in count:  # interval '1 day' is the spelling of PostgreSQL, interval 1 day that of Braintrust.
+        if " " in count:  # PostgreSQL writes interval '1 day', Braintrust interval 1 day.
             count, unit = count.split(" ", 1)
         unit = (unit or self._next()).lower().rstrip("s")
         if unit not in _UNITS:

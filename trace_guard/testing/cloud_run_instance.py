@@ -1,4 +1,4 @@
-"""One life of a Cloud Run instance: its processes, the connections to it, and whether it has the CPU."""
+"""One Cloud Run instance: its processes, its connections, and its CPU allocation."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _LAST_WORDS = 4000
 
 
 class Instance:
-    """Starts the server at once; :meth:`await_readiness` tells when it serves.
+    """Starts the server at once. :meth:`await_readiness` waits until it serves.
 
     Args:
-        log: what the server writes is appended to this file.
+        log: the server's output is appended to this file.
 
     Raises:
-        FileNotFoundError: there is no such command; with the line that installs it.
+        FileNotFoundError: the command does not exist; the message has the line that installs it.
     """
 
     def __init__(self, service: Service, *, log: Path, throttle: bool) -> None:
@@ -45,13 +45,13 @@ class Instance:
         self._cpu = CpuAllocation(self.process, throttle=throttle)
 
     def await_readiness(self, timeout: float) -> None:
-        """Wait until a worker serves; from then on the instance has the CPU only for requests.
+        """Wait until a worker serves. From then on the instance has the CPU only for requests.
 
-        The service is content with an open port (https://cloud.google.com/run/docs/configuring/healthchecks), which
-        gunicorn opens before it has a worker. So a connection without a request must be taken and closed again.
+        The service only needs an open port (https://cloud.google.com/run/docs/configuring/healthchecks), which gunicorn
+        opens before it has a worker. So this waits until a connection without a request is accepted and closed.
 
         Raises:
-            RuntimeError: the server has ended, or took longer than ``timeout`` seconds; with what it wrote.
+            RuntimeError: the server ended, or took longer than ``timeout`` seconds; the message has its output.
         """
         deadline = time.monotonic() + timeout
         self._cpu.acquire()
@@ -66,10 +66,10 @@ class Instance:
     def stream(
         self, method: str, request: bytes, *, timeout: float, patience: float | None, read_at_most: int | None
     ) -> ResponseStream:
-        """Send a request, and wait for the head of the response, or for the failure.
+        """Send a request, and wait for the head of the response or for a failure.
 
         Raises:
-            RuntimeError: the instance takes no requests any more.
+            RuntimeError: the instance no longer takes requests.
         """
         if self.process.exit_status is not None:
             raise RuntimeError(self._failed(f"has ended with exit status {self.process.exit_status}; start it again"))
@@ -95,7 +95,7 @@ class Instance:
         """See :meth:`.CloudRunSandbox.terminate`."""
         self._retired = True
         self._cpu.keep()
-        # With requests at an end the proxy has no use for them, and gunicorn's threads would wait for the next.
+        # No more requests will come, and gunicorn's threads would wait for them on idle connections.
         self._pool.close()
         return self.process.terminate_politely(grace)
 

@@ -1,4 +1,4 @@
-"""Runs a server as Cloud Run does: given the CPU while a request is in flight, and ended by SIGTERM and SIGKILL.
+"""Runs a server as Cloud Run does: with the CPU only while a request is in flight, ended by SIGTERM and SIGKILL.
 
 ::
 
@@ -6,8 +6,8 @@
         response = sandbox.request("POST", "/ask", body=b"why?")
         assert (response.status, sandbox.frozen) == (200, True)
 
-The program is the server's own command; only the service around it is stood in for. Of the container it has the
-environment and the signals, not the file system.
+The program is started by its real command; only the surrounding service is simulated. Of the container the environment
+and the signals are simulated, not the file system.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class CloudRunSandbox:
         service: str = "service",
         cloud_trace: bool = True,
     ) -> None:
-        # Out of the server's sight: its log, whatever it may clean up in its own directory.
+        # Kept outside the server's own directory, so that the server can't delete its log.
         self._outside = Path(tempfile.mkdtemp(prefix="cloud-run-sandbox-"))
         self._log = self._outside / "log"
         self._log.touch()
@@ -113,12 +113,12 @@ class CloudRunSandbox:
 
     @property
     def pid(self) -> int | None:
-        """The id of the server's first process, which leads the group; None before the start and after its end."""
+        """The id of the server's first process, which leads the group; None if the server is not running."""
         return self._instance.process.pid if self._instance and self._instance.process.exit_status is None else None
 
     @property
     def pids(self) -> list[int]:
-        """The ids of all processes of the instance, the first one's first."""
+        """The ids of all processes of the instance, the first process first."""
         return self._instance.process.pids if self._instance else []
 
     @property
@@ -128,20 +128,20 @@ class CloudRunSandbox:
 
     @property
     def exit_status(self) -> int | None:
-        """What the first process ended with, negative for a signal; None while it lives, and before the start."""
+        """The exit status of the first process, negative for a signal; None before the start and while it runs."""
         return self._instance.process.exit_status if self._instance else None
 
     @property
     def log(self) -> str:
-        """Everything that the server wrote to stdout and stderr, in all of its lives."""
+        """Everything that the server wrote to stdout and stderr, including earlier instances."""
         return self._log.read_text(errors="replace")
 
     def start(self) -> None:
-        """Start the server, and wait until it serves. Does nothing while it lives; after its end, another instance.
+        """Start the server and wait until it serves. Does nothing while it runs; starts another instance after its end.
 
         Raises:
-            FileNotFoundError: there is no such command; with the line that installs it.
-            RuntimeError: it ended, or did not serve within ``startup_timeout``; with what it wrote.
+            FileNotFoundError: the command does not exist; the message has the line that installs it.
+            RuntimeError: the server ended, or did not serve within ``startup_timeout``; the message has its output.
         """
         if self.pid is not None:
             return
@@ -160,19 +160,19 @@ class CloudRunSandbox:
         give_up_after: float | None = None,
         timeout: float | None = None,
     ) -> HttpResponse:
-        """Send a request, and read the response to its end. From as many threads as wished, all at once.
+        """Send a request and read the whole response. Thread-safe; requests may run in parallel.
 
-        A server that fails is no error of this method: :attr:`.HttpResponse.end` tells.
+        A failing server does not raise: see :attr:`.HttpResponse.end`.
 
         Args:
-            path: with its query.
-            headers: on top of those that the front end adds.
-            read_at_most: the client goes away when it has so many bytes of the body.
-            give_up_after: the client goes away after so many seconds.
-            timeout: seconds that this request may take, if not the service's.
+            path: the path with its query.
+            headers: added to those of the front end.
+            read_at_most: the client disconnects after this many bytes of the body.
+            give_up_after: the client disconnects after this many seconds.
+            timeout: the request timeout in seconds; by default the service's.
 
         Raises:
-            RuntimeError: the instance has ended, or was told to.
+            RuntimeError: the instance has ended or is ending.
         """
         with self.stream(
             method,
@@ -199,9 +199,9 @@ class CloudRunSandbox:
         give_up_after: float | None = None,
         timeout: float | None = None,
     ) -> Iterator[ResponseStream]:
-        """Send a request, and hand out the response when its head is there, to be iterated chunk by chunk.
+        """Send a request, and return the response once its head has arrived, to be iterated chunk by chunk.
 
-        A client that leaves the block before the end has gone away. Arguments and errors are those of :meth:`request`.
+        Leaving the block before the end disconnects the client. Arguments and errors are those of :meth:`request`.
         """
         if self._instance is None:
             raise RuntimeError("the instance is not started: use `with`, or start()")
@@ -217,12 +217,12 @@ class CloudRunSandbox:
             yield stream
 
     def terminate(self, grace: float = 10.0) -> Termination:
-        """End the instance as the service does, and wait until all of it is gone.
+        """End the instance as the service does, and wait until all processes are gone.
 
-        It has the CPU again, gets SIGTERM, and after ``grace`` seconds SIGKILL; requests in flight go on meanwhile
-        (https://cloud.google.com/run/docs/container-contract#lifecycle). SIGTERM goes to the first process
-        alone. In a container that one has the id 1, and without a handler would not notice the signal at all; here it
-        ends.
+        The instance gets the CPU and SIGTERM, and after ``grace`` seconds SIGKILL; requests in flight continue
+        meanwhile
+        (https://cloud.google.com/run/docs/container-contract#lifecycle). Only the first process gets SIGTERM. In a
+        container it has the id 1 and without a handler would ignore the signal; here it ends.
 
         Raises:
             RuntimeError: there is no instance.

@@ -1,4 +1,4 @@
-"""What is configured of a Cloud Run service, and what its container and its requests are given."""
+"""The configuration of a Cloud Run service, and what its container and requests receive."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _INSTALL = (
 )
 _OPTIONS_OF_FUNCTIONS = {"--target": "FUNCTION_TARGET", "--signature-type": "FUNCTION_SIGNATURE_TYPE"}
 
-# Below the ports that Linux gives to outgoing connections, so that none of them can come first.
+# Below the ports that Linux uses for outgoing connections, so that none of them takes the port.
 _PORTS = range(20000, 32768)
 
 
 @dataclass(frozen=True)
 class Service:
-    """What is configured of a service; see :class:`.CloudRunSandbox`."""
+    """The configuration of a service; see :class:`.CloudRunSandbox`."""
 
     name: str
     command: str | Sequence[str]
@@ -40,7 +40,7 @@ class Service:
     env: Mapping[str, str]
 
     def variables(self, port: int) -> dict[str, str]:
-        """What the container finds in its environment.
+        """The container's environment variables.
 
         https://cloud.google.com/run/docs/container-contract, and for functions
         https://cloud.google.com/functions/docs/configuring/env-var
@@ -57,17 +57,17 @@ class Service:
             "CLOUD_RUN_TIMEOUT_SECONDS": str(self.timeout),
             "TMPDIR": str(self.tmp),
             "TRACE_GUARD_DIR": str(self.trace_guard_dir),
-            # As Google's own images have it; the log would come late otherwise.
+            # As in Google's own images. Without it the log is delayed.
             "PYTHONUNBUFFERED": "1",
             **self._function(),
             **self.env,
         }
 
     def words(self, variables: Mapping[str, str]) -> list[str]:
-        """The command with its variables filled in, which a shell would do, and without an ``exec`` for that shell.
+        """The command with its variables filled in, as a shell does, but without a shell process.
 
         Raises:
-            FileNotFoundError: there is no such program; with the line that installs it.
+            FileNotFoundError: the program does not exist; the message has the line that installs it.
         """
         words = [string.Template(word).safe_substitute(variables) for word in self._command()]
         program = shutil.which(words[0], path=variables.get("PATH"))
@@ -93,16 +93,16 @@ class Service:
         return found
 
     def _python_path(self) -> dict[str, str]:
-        # The server runs in another directory, where relative entries would mean something else.
+        # The server runs in another directory, so relative entries must become absolute.
         entries = [os.path.abspath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
         return {"PYTHONPATH": os.pathsep.join(entries)} if entries else {}
 
 
 def forwarded(headers: Mapping[str, str], host: str, *, cloud_trace: bool) -> dict[str, str]:
-    """The headers of a request as they reach the container.
+    """The headers of a request as the container receives them.
 
-    Google's front end begins a span of its own for every request and tells it in ``traceparent`` and
-    ``X-Cloud-Trace-Context``; of what the client has sent there it keeps the trace id only
+    Google's front end starts its own span for every request and sends it in ``traceparent`` and
+    ``X-Cloud-Trace-Context``. Of the client's headers it keeps only the trace id
     (https://cloud.google.com/run/docs/trace, https://cloud.google.com/trace/docs/trace-context).
     """
     given = {name.lower(): (name, value) for name, value in headers.items()}
@@ -130,7 +130,7 @@ def _trace_headers(traceparent: str, cloud_context: str) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on.
+    """A port that is not in use.
 
     Raises:
         OSError: there is none.
@@ -138,7 +138,7 @@ def free_port() -> int:
     for port in random.sample(_PORTS, 100):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
             try:
-                # On every address, as the server is going to. It does not listen: nobody can connect to it.
+                # On every address, as the server will. The socket does not listen, so no client can connect.
                 probe.bind(("0.0.0.0", port))
             except OSError:
                 continue

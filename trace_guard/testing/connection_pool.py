@@ -1,4 +1,4 @@
-"""Connections to a server that are kept between two requests."""
+"""Keeps connections to a server open between requests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ its end."""
 
 
 class ConnectionPool:
-    """Reuses the connections to a port as the service's proxy does. Safe to use from several threads."""
+    """Reuses connections to a port, as the service's proxy does. Thread-safe."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -23,10 +23,10 @@ class ConnectionPool:
         self._idle: list[HttpConnection] = []
 
     def take(self, deadline: float) -> HttpConnection:
-        """A connection, a new one if none is idle.
+        """An idle connection, or a new one.
 
         Raises:
-            OSError: nobody listens.
+            OSError: the port does not listen.
         """
         while True:
             with self._lock:
@@ -38,7 +38,7 @@ class ConnectionPool:
             connection.close()
 
     def park(self, connection: HttpConnection) -> None:
-        """Give a connection back whose response was read to its end."""
+        """Return a connection whose response was read completely."""
         with self._lock:
             self._idle.append(connection)
 

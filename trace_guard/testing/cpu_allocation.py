@@ -1,4 +1,4 @@
-"""Who has the CPU when: a server that runs while a request is in flight, and is stopped otherwise."""
+"""Allocates the CPU: a server runs while a request is in flight, and is stopped otherwise."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _LONGEST_STOP = 10.0
 
 
 class CpuAllocation:
-    """Counts the requests in flight, and stops the server with the last of them.
+    """Counts the requests in flight, and stops the server when the last one ends.
 
-    After the response the CPU is "disabled or severely limited", says the documentation
-    (https://cloud.google.com/run/docs/configuring/billing-settings). Here there is none at all, so that whatever is
-    done in time here is done in time there.
+    After the response the CPU is "disabled or severely limited"
+    (https://cloud.google.com/run/docs/configuring/billing-settings). Here it is disabled, so whatever finishes in time
+    here finishes in time there.
 
     Args:
-        throttle: False leaves the CPU to the server for all of its life.
+        throttle: False keeps the CPU allocated for the whole life of the server.
     """
 
     def __init__(self, process: ServerProcess, *, throttle: bool) -> None:
@@ -42,11 +42,7 @@ class CpuAllocation:
                 self._process.thaw()
 
     def release(self) -> None:
-        """A request has ended; returns when every thread is stopped, unless another one has begun.
-
-        Raises:
-            RuntimeError: the server does not stop.
-        """
+        """A request has ended. Returns when every thread is stopped, or when another request has begun."""
         with self._lock:
             self._in_flight -= 1
             if self._wanted:

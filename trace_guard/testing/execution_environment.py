@@ -1,4 +1,4 @@
-"""One life of a Lambda function: its processes, and the API that they talk to."""
+"""One Lambda execution environment: its processes and the API that they use."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from .lambda_function import Function, extension_variables, runtime_command, run
 
 __all__ = ["Environment"]
 
-# Seconds that the runtime may take to end, which the documentation gives for each kind of extension.
+# Seconds that the runtime may take to end, as documented for each kind of extension.
 _GRACE, _GRACE_WITH_INTERNAL = 0.3, 0.5
 
 
 class Environment:
-    """A runtime and its external extensions, frozen and thawed and ended together.
+    """A runtime and its external extensions, which are frozen, thawed and ended together.
 
-    https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html describes its course, and
-    aws-lambda-runtime-interface-emulator its end.
+    The life cycle follows https://docs.aws.amazon.com/lambda/latest/dg/lambda-runtime-environment.html, and its end
+    follows aws-lambda-runtime-interface-emulator.
 
     Args:
-        env: goes on top of the variables that Lambda sets.
-        log: what all of them write is appended to this file.
-        changed: notified when any of them has stopped or ended, or wants something of the API.
+        env: added to the variables that Lambda sets.
+        log: the output of all processes is appended to this file.
+        changed: notified when a process has stopped or ended, or has called the API.
 
     Attributes:
         runtime: None until :meth:`start_runtime`.
-        started_at: when the first process was started; as all points in time, on the monotonic clock.
+        started_at: when the first process was started. All points in time are on the monotonic clock.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class Environment:
             raise
 
     def start_runtime(self, timeout: float) -> None:
-        """Start the runtime as soon as every external extension has registered, unless that fails.
+        """Start the runtime once every external extension has registered, unless one fails.
 
         Args:
-            timeout: seconds that this may take from the start of the first process.
+            timeout: the most seconds since the start of the first process.
         """
         with self._changed:
             self._changed.wait_for(
@@ -80,7 +80,7 @@ class Environment:
         self.runtime = self._start(command, runtime_variables, self._function.code)
 
     def wait_idle(self, timeout: float, *, freeze: bool) -> bool:
-        """Wait for the end of the init, and for the freeze after it; False if that does not come."""
+        """Wait for the end of the init and the freeze after it; False if that does not happen."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self.first_dead or (self.api.ready_at is not None and (self.frozen or not freeze)), timeout
@@ -94,7 +94,7 @@ class Environment:
 
     @property
     def first_dead(self) -> tuple[str | None, FreezableProcess] | None:
-        """The process that ended first, which ends the environment, and the extension's name if it is one."""
+        """The process that ended first, and so ended the environment, and its name if it is an extension."""
         dead: list[tuple[float, str | None, FreezableProcess]] = []
         for name, process in ((None, self.runtime), *self.extensions.items()):
             if process is not None and process.ended_at is not None:
@@ -103,7 +103,7 @@ class Environment:
 
     @property
     def ended_at(self) -> float:
-        """When its end began: by the service, or by the death of a process."""
+        """When the environment began to end: by the service, or by the death of a process."""
         dead = self.first_dead
         ends = (self._reset_at, dead and dead[1].ended_at)
         return min((end for end in ends if end is not None), default=time.monotonic())
@@ -117,12 +117,12 @@ class Environment:
             process.thaw()
 
     def shut_down(self, reason: ShutdownReason, seconds: float) -> None:
-        """End all processes as the service does: at once, or if there are extensions, in order and politely.
+        """End all processes as the service does: at once without extensions, else gracefully and in order.
 
         Does nothing the second time.
 
         Args:
-            seconds: what everything may take together.
+            seconds: the time limit for everything.
         """
         if self._reset_at is not None:
             return

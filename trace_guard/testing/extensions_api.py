@@ -1,7 +1,7 @@
-"""The Lambda Extensions API, by which others than the runtime take part in an environment's life.
+"""The Lambda Extensions API, by which extensions take part in the environment's life cycle.
 
-https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html is the reference; who is refused, and in
-which words, follows aws-lambda-runtime-interface-emulator.
+The reference is https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html. Refusals and their texts
+follow aws-lambda-runtime-interface-emulator.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _MOST_EXTENSIONS = 10
 
 @dataclass
 class Extension:
-    """One extension; an external one is known before it registers.
+    """One extension. External ones are known before they register.
 
     Attributes:
-        external: True for a program of its own, False for a part of the runtime's process.
-        events: what it has subscribed to; None until it registers.
-        waits: True from when it asks for an event until one is there for it.
-        pending: what is there for it, until it is fetched.
-        error: why it gives up, if it said so.
+        external: True for a separate program, False for a part of the runtime's process.
+        events: the subscribed events; None until it registers.
+        waits: True while it waits for an event.
+        pending: the event that it has not fetched yet.
+        error: the error that it reported.
     """
 
     name: str
@@ -49,14 +49,15 @@ class Extension:
 
 
 class ExtensionsApi(RuntimeApi):
-    """The Runtime API with extensions: an init ends, and an invocation does, when they have asked for the next event.
+    """The Runtime API with extensions: an init or an invocation ends when all of them have asked for the next event.
 
-    One that has not subscribed to INVOKE has to ask once, during the init, and is left to wait from then on.
+    An extension that has not subscribed to INVOKE must ask once, during the init, and then waits.
 
     Args:
-        function: what is told to those who register: name, version and handler.
-        external: the names of the external extensions; who registers by another name is an internal one.
-        registration: ``open``; ``closed`` refuses everybody; ``managed`` knows no INVOKE, as managed instances do.
+        function: name, version and handler, which registering extensions receive.
+        external: the names of the external extensions. Other names belong to internal extensions.
+        registration: ``open``; ``closed`` refuses every registration; ``managed`` does not support INVOKE, as on
+            managed instances.
     """
 
     ROUTES: ClassVar[Sequence[Route]] = (
@@ -82,18 +83,18 @@ class ExtensionsApi(RuntimeApi):
 
     @property
     def extensions(self) -> list[Extension]:
-        """The external ones, and the internal ones that have registered."""
+        """The external extensions, and the internal ones that have registered."""
         return list(self._extensions.values())
 
     def everyone_waits(self) -> bool:
         return super().everyone_waits() and all(each.waits for each in self.extensions)
 
     def everyone_registered(self) -> bool:
-        """True if the runtime may start: no external extension is still to register."""
+        """True if every external extension has registered, so that the runtime may start."""
         return all(each.events is not None for each in self.extensions)
 
     def announce_shutdown(self, reason: ShutdownReason, deadline_ms: int) -> set[str]:
-        """Hand the last event to the external extensions that want it; their names."""
+        """Hand SHUTDOWN to the external extensions that subscribed to it, and return their names."""
         with self.changed:
             told = [each for each in self.extensions if each.external and _SHUTDOWN in (each.events or ())]
             for each in told:
@@ -146,7 +147,7 @@ class ExtensionsApi(RuntimeApi):
             if extension.waits:
                 of = f"extension {extension.identifier}"
                 return no_transition("Ready", "Ready", of=of, kind="Extension.InvalidExtensionState")
-            # One that was busy when its shutdown came finds that here.
+            # An extension that was busy at the shutdown fetches the event here.
             extension.waits = not extension.pending
         self.settle()
         with self.changed:
@@ -163,7 +164,7 @@ class ExtensionsApi(RuntimeApi):
         kind = request.headers.get("lambda-extension-function-error-type")
         if not kind:
             return _forbidden("MissingHeader", "Lambda-Extension-Function-Error-Type not found")
-        # Nothing follows from it by itself: the extension is expected to exit.
+        # The report has no effect by itself: the extension is expected to exit.
         extension.error = "Extension.InitError" if "/init/" in request.path else "Extension.ExitError"
         return Response.json({"status": "OK"}, 202)
 
@@ -203,7 +204,7 @@ def _invoke_event(invocation: Invocation) -> dict[str, Any]:
 
 
 def _events(body: bytes) -> list[str] | None:
-    """What a registration subscribes to; None if it is malformed."""
+    """The events that a registration subscribes to; None if it is malformed."""
     try:
         found = json.loads(body)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and Braintrust, for :meth:`BraintrustServer.fail`."""
+"""The faults between a client and Braintrust, for :meth:`BraintrustServer.fail`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Exchange", "Fault", "Faults"]
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request while it is being answered.
+    """A request that is being answered.
 
     Attributes:
-        rows: the rows in its body; empty if there are none.
-        answer: handles the request as if nothing were wrong: stores its rows, and returns the answer.
-        over: set when the fault is healed or the server closes; a fault that waits, waits on this.
+        rows: the rows in its body.
+        answer: handles the request without a fault: stores its rows and returns the answer.
+        over: set when the fault is healed or the server closes. Faults that wait, wait on this.
     """
 
     request: Request
@@ -32,12 +32,12 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Fault:
-    """One way to go wrong. Made by the class methods; another is ``Fault("name", injure)``.
+    """One kind of failure. Create it with a class method, or with ``Fault("name", injure)``.
 
     Attributes:
         name: for ``repr`` and messages.
-        injure: takes the :class:`Exchange`, returns what is answered; None ends the connection unanswered.
-        applies: which requests it befalls, by their rows; all by default.
+        injure: takes the :class:`Exchange` and returns the answer; None ends the connection without one.
+        applies: decides by their rows which requests fail; by default all do.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Fault:
 
     @classmethod
     def slow(cls, seconds: float) -> Fault:
-        """Wait, then answer as usual: the rows land late. Healing and closing end the wait."""
+        """Wait, then answer normally, so that the rows are stored late. Healing and closing end the wait."""
 
         def injure(exchange: Exchange) -> Response:
             exchange.over.wait(seconds)
@@ -70,7 +70,7 @@ class Fault:
 
     @classmethod
     def black_hole(cls) -> Fault:
-        """Take the request and never answer, nor store it. When healed, the connection ends unanswered."""
+        """Accept the request, but neither store nor answer it. When healed, the connection ends without an answer."""
 
         def injure(exchange: Exchange) -> None:
             exchange.over.wait()
@@ -88,7 +88,7 @@ class Fault:
 
     @classmethod
     def ingest_then_drop(cls) -> Fault:
-        """Store the rows, then end the connection: to the client this looks like a failure, and is none."""
+        """Store the rows, then end the connection. The client sees a failure although the rows are stored."""
 
         def injure(exchange: Exchange) -> None:
             exchange.answer()
@@ -97,7 +97,7 @@ class Fault:
 
     @classmethod
     def refuse_rows(cls, predicate: Callable[[Row], Any], status: int = 400) -> Fault:
-        """Answer with this status, and store nothing, if ``predicate`` is true of any row in the request."""
+        """Answer with this status and store nothing, if ``predicate`` is true for any row of the request."""
         refusal = cls.status(status)
         return cls(f"refuse rows with {status}", refusal.injure, lambda rows: any(map(predicate, rows)))
 
@@ -111,11 +111,11 @@ class _Planned:
 
 
 class Faults:
-    """The faults to come, each for one endpoint or for all (``*``), in the order of their planning."""
+    """The planned faults, each for one endpoint or for all (``*``), in order."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Those that are used up stay until healed: requests may still wait in them.
+        # Used-up faults stay until they are healed, as requests may still wait in them.
         self._planned: list[_Planned] = []
 
     def add(self, endpoint: str, fault: Fault, times: int | None) -> None:
@@ -125,7 +125,7 @@ class Faults:
             self._planned.append(_Planned(endpoint, fault, math.inf if times is None else times))
 
     def take(self, endpoint: str, rows: Sequence[Row]) -> tuple[Fault, threading.Event] | None:
-        """The fault that befalls this request, which counts as one of its times, and the event of its end."""
+        """The fault for this request, which uses up one of its times, and the event of its end."""
         with self._lock:
             for planned in self._planned:
                 if planned.left and planned.endpoint in (endpoint, "*") and planned.fault.applies(rows):
@@ -134,7 +134,7 @@ class Faults:
         return None
 
     def heal(self, endpoint: str | None = None) -> None:
-        """Forget the faults of one endpoint, or all, and release the requests that wait in them."""
+        """Remove the faults of one endpoint, or all, and release the requests that wait in them."""
         with self._lock:
             for planned in list(self._planned):
                 if endpoint in (None, planned.endpoint):
@@ -142,7 +142,7 @@ class Faults:
                     self._planned.remove(planned)
 
     def release(self) -> None:
-        """Release the requests that wait in a fault; it stays in force for those to come."""
+        """Release the requests that wait in a fault, which stays in force."""
         with self._lock:
             for planned in self._planned:
                 planned.over.set()

@@ -1,4 +1,4 @@
-"""A program in a process group of its own, which is stopped, continued and killed as a whole. Linux only."""
+"""A program in its own process group, which is stopped, continued and killed as a whole. Linux only."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ __all__ = ["FreezableProcess"]
 
 
 class FreezableProcess:
-    """Runs from the moment it is made.
+    """Runs from its creation.
 
     Args:
-        log: its output is appended to this file. A pipe would block a program whose reader is slow.
+        log: the output is appended to this file. A pipe would block the program if its reader is slow.
         changed: notified when the program has stopped or ended.
 
     Attributes:
-        frozen: True once *every* thread of the program has stopped, as the kernel reports it, until
-            :meth:`thaw`.
-        exit_status: what it ended with, negative for a signal as in :mod:`subprocess`; None while it lives.
-        ended_at: when it was seen to have ended, on the monotonic clock; None while it lives.
+        frozen: True once the kernel reports *every* thread as stopped, until :meth:`thaw`.
+        exit_status: the exit status, negative for a signal as in :mod:`subprocess`; None while it runs.
+        ended_at: when the end was noticed, on the monotonic clock; None while it runs.
     """
 
     def __init__(
@@ -41,7 +40,7 @@ class FreezableProcess:
         self.exit_status: int | None = None
         self.ended_at: float | None = None
         self._changed = changed
-        # Held while the id is given back to the system, so that no signal can hit a stranger.
+        # Held while the process is reaped, so that no signal hits another process with the same id.
         self._signalling = threading.Lock()
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -58,7 +57,7 @@ class FreezableProcess:
         self._watcher.start()
 
     def freeze(self) -> None:
-        """Stop the whole group. Returns at once; :attr:`frozen` tells when the last thread has stopped."""
+        """Stop the whole group. Returns at once; :attr:`frozen` is True when the last thread has stopped."""
         self.signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
@@ -73,12 +72,12 @@ class FreezableProcess:
                 os.killpg(self.pid, number)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end; False if that did not come within ``timeout`` seconds."""
+        """Wait for the end; False if it does not come within ``timeout`` seconds."""
         self._watcher.join(timeout)
         return not self._watcher.is_alive()
 
     def terminate(self, grace: float) -> None:
-        """Ask the whole group to end by SIGTERM, and :meth:`kill` it if that is ignored for ``grace`` seconds."""
+        """Send SIGTERM to the whole group, and :meth:`kill` it after ``grace`` seconds."""
         self.signal(signal.SIGTERM)
         self.wait(grace)
         self.kill()
@@ -90,10 +89,10 @@ class FreezableProcess:
 
     def _watch(self) -> None:
         while True:
-            # WNOWAIT looks without taking: an ended program keeps its id until the lock is held.
+            # WNOWAIT does not reap: an ended program keeps its id until the lock is held.
             seen = os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
             if seen is not None and seen.si_code == os.CLD_STOPPED:
-                # Nothing is there to take if it was continued in the meantime, and no child if it was killed.
+                # The program may have been continued or killed meanwhile, so that there is no status to take.
                 with self._changed, contextlib.suppress(ChildProcessError):
                     if os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WNOHANG) is not None:
                         self.frozen = True
@@ -101,7 +100,7 @@ class FreezableProcess:
                 continue
             with self._changed, self._signalling:
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self.pid, signal.SIGKILL)  # What it has started goes with it.
+                    os.killpg(self.pid, signal.SIGKILL)  # Its child processes end with it.
                 self.ended_at = time.monotonic()
                 self.exit_status = self._process.wait()
                 self.frozen = False

@@ -1,4 +1,4 @@
-"""The client's side of HTTP/1.1 on a socket, which knows when each byte of a response has arrived."""
+"""An HTTP/1.1 client on a socket that records when each byte of a response arrives."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["BrokenResponse", "Head", "HttpConnection", "request_bytes"]
 
 _AT_ONCE = 1 << 16
 _LONGEST_LINE = 1 << 16
-_SHORTEST_WAIT = 1e-6  # Zero would make a socket non-blocking, where a time limit of zero is meant.
+_SHORTEST_WAIT = 1e-6  # A timeout of zero would make the socket non-blocking.
 
 
 class BrokenResponse(ConnectionError):
-    """The connection ended inside a response, or what came is not one."""
+    """The connection ended within a response, or the response is not valid HTTP."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Head:
 
     @property
     def keeps_connection(self) -> bool:
-        """False if the server is going to close the connection after this response."""
+        """False if the server will close the connection after this response."""
         tokens = self.headers.get("connection", "").lower()
         return "close" not in tokens and (self.version == "HTTP/1.1" or "keep-alive" in tokens)
 
 
 def request_bytes(method: str, target: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """A request as it goes over the wire. A length is added where the body has one."""
+    """A request as it is sent. If there is a body, a length is added."""
     names = {name.lower() for name in headers}
     lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
     if (body or method in ("POST", "PUT", "PATCH")) and "content-length" not in names:
@@ -45,14 +45,14 @@ def request_bytes(method: str, target: str, headers: Mapping[str, str], body: by
 
 
 class HttpConnection:
-    """A connection to a port of this machine, for one exchange after the other.
+    """A connection to a local port, for one exchange after the other.
 
-    Every method that waits does so until ``deadline``, on the monotonic clock, and raises TimeoutError then. A
-    connection that has raised is of no further use.
+    Every method that waits raises TimeoutError at ``deadline``, on the monotonic clock. After an exception the
+    connection can't be used again.
 
     Attributes:
         received_at: when the latest bytes arrived, on the monotonic clock.
-        head_at: when the first bytes of the response did.
+        head_at: when the first bytes of the response arrived.
         complete: True once the last byte of the response is read.
     """
 
@@ -65,14 +65,14 @@ class HttpConnection:
         self.head_at = self.received_at
 
     def send(self, request: bytes, deadline: float) -> None:
-        """Send a request. That the server does not read it to its end is no error: it may have answered already."""
+        """Send a request. It is not an error if the server does not read all of it: it may have answered already."""
         self.complete, self.head_at = False, 0.0
         self._socket.settimeout(_until(deadline))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._socket.sendall(request)
 
     def head(self, deadline: float) -> Head:
-        """The head of the response; interim ones are passed over.
+        """The head of the final response; interim responses are skipped.
 
         Raises:
             BrokenResponse: there is none.
@@ -90,7 +90,7 @@ class HttpConnection:
                 return Head(words[0], int(words[1]), headers)
 
     def body(self, method: str, head: Head, deadline: float, at_most: int | None) -> Iterator[bytes]:
-        """The body: chunk by chunk if it is chunked, else as it arrives; no more than ``at_most`` bytes of it.
+        """Yield the body: chunk by chunk if it is chunked, else as it arrives, at most ``at_most`` bytes.
 
         Raises:
             BrokenResponse: the connection ended before the body.
@@ -104,7 +104,7 @@ class HttpConnection:
         return self._pieces(None if length is None else int(length), deadline, at_most)
 
     def stale(self) -> bool:
-        """True if the server has closed the connection, or has sent what nobody asked for."""
+        """True if the server has closed the connection or has sent unexpected bytes."""
         return bool(self._buffer or select.select([self._socket], [], [], 0)[0])
 
     def close(self) -> None:
@@ -129,7 +129,7 @@ class HttpConnection:
         self.complete = length == 0
         while length != 0 and at_most != 0:
             if not self._buffer and not self._receive(deadline):
-                if length is None:  # Its end is the connection's.
+                if length is None:  # The body ends with the connection.
                     self.complete = True
                     return
                 raise BrokenResponse(f"the connection ended {length} bytes before the body")

@@ -1,4 +1,4 @@
-"""What a client got from a server, and when."""
+"""A response as the client received it, with times."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ResponseEnd: TypeAlias = Literal["complete", "client_gone", "timed_out", "connec
 
 
 class Chunk(NamedTuple):
-    """A part of a body: a chunk of a chunked one, else what arrived at once.
+    """A part of a body: one chunk of a chunked body, else the bytes that arrived together.
 
     Attributes:
-        seconds: from the sending of the request to the arrival.
+        seconds: from sending the request to the arrival.
     """
 
     data: bytes

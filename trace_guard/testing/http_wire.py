@@ -1,4 +1,4 @@
-"""HTTP/1.1 as bytes on a socket: requests read from it, responses written to it."""
+"""HTTP/1.1 on a socket: reads requests and writes responses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Request:
-    """One request, read to its end. Header names are in lower case; ``path`` comes without its query."""
+    """A complete request. Header names are in lower case; ``path`` has no query."""
 
     method: str
     path: str
@@ -36,7 +36,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """One answer; its length is added when it is sent."""
+    """A response. Its length is added when it is sent."""
 
     status: int
     body: bytes = b""
@@ -49,12 +49,12 @@ class Response:
 
 
 class NotHttp(Exception):
-    """What arrived is not an HTTP request."""
+    """The received bytes are not an HTTP request."""
 
 
 def end(connection: socket.socket) -> None:
-    """Close a connection, for a forked process that has inherited it too; by a RST if that was asked for."""
-    # Shutting down would send a FIN where a RST is wanted.
+    """Close a connection, also for forked processes that inherited it; with a RST if that was requested."""
+    # A shutdown would send a FIN instead of a RST.
     if connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, len(_RESET_ON_CLOSE)) != _RESET_ON_CLOSE:
         with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)
@@ -62,10 +62,10 @@ def end(connection: socket.socket) -> None:
 
 
 def requests_on(reader: BinaryIO, connection: socket.socket) -> Iterator[Request]:
-    """The requests that come over a connection, until it ends.
+    """The requests on a connection, until it ends.
 
     Raises:
-        NotHttp: something else came, or the connection ended inside a body.
+        NotHttp: other bytes arrived, or the connection ended within a body.
     """
     while line := reader.readline(_LONGEST_LINE):
         words = line.decode("latin-1").split()
@@ -108,7 +108,7 @@ def _exactly(reader: BinaryIO, size: int) -> bytes:
 
 
 def encoded(response: Response) -> bytes:
-    """A response as it goes over the wire."""
+    """A response as it is sent."""
     try:
         phrase = http.HTTPStatus(response.status).phrase
     except ValueError:

@@ -1,4 +1,4 @@
-"""Watches an invocation until the environment is frozen again, or dead, and kills the function in time."""
+"""Watches an invocation until the environment is frozen or dead, and enforces its time limits."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _A_WHILE = 60.0
 
 @dataclass(frozen=True)
 class InvocationWatch:
-    """What is to happen when.
+    """The limits of one invocation.
 
     Args:
         init_timeout: seconds from the start of the first process.
-        reset: ends the environment, whose time is up.
-        kill_after: seconds from the handing over of the event until the runtime gets a SIGKILL.
-        kill_when: asked every millisecond from then on whether it is time for that.
+        reset: ends an environment whose time is up.
+        kill_after: seconds after handing over the event until the runtime gets SIGKILL.
+        kill_when: called every millisecond after handing over the event; SIGKILL is sent when it returns True.
     """
 
     environment: Environment
@@ -41,7 +41,7 @@ class InvocationWatch:
     kill_when: Callable[[], Any] | None = None
 
     def until_over(self) -> bool:
-        """Wait until everything is frozen, or something is dead; True if the time was up."""
+        """Wait until everything is frozen or a process is dead; True if the time was up."""
         environment, invocation, timed_out = self.environment, self.invocation, False
         while True:
             with self.changed:
@@ -64,7 +64,7 @@ class InvocationWatch:
                 environment.kill_runtime()
 
     def _limit(self) -> float:
-        """When the time is up, as things stand, on the monotonic clock."""
+        """When the time is up, on the monotonic clock."""
         if self.invocation.finished_at is not None:
             return math.inf
         if self.invocation.handed_at is not None:

@@ -1,4 +1,4 @@
-"""What came of an invocation, and in which words the service says so."""
+"""The result of an invocation, in the service's wording."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class InvokeResult:
 def result_of(
     invocation: Invocation, environment: Environment, *, cold: bool, timed_out: bool, log: str
 ) -> InvokeResult:
-    """The result of an invocation that has come to its end, as the function is frozen or dead.
+    """The result of an invocation that has ended, as the function is frozen or dead.
 
-    A function that has answered has succeeded or failed for its caller, even if it was killed afterwards.
+    An answered invocation has succeeded or failed for its caller, even if the function was killed afterwards.
     """
     api, runtime = environment.api, environment.runtime
     ended_at = environment.ended_at
@@ -113,7 +113,7 @@ def _end(exit_status: int) -> str:
 
 
 def _parsed(body: bytes) -> Any:
-    """The JSON that the function sent; a text if it is something else."""
+    """The JSON that the function sent; a string if it is not JSON."""
     try:
         return json.loads(body)
     except ValueError:

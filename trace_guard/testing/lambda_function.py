@@ -1,4 +1,4 @@
-"""What is configured of a Lambda function, and what its processes are started with."""
+"""The configuration of a Lambda function, and the environment of its processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OF_THE_RUNTIME_ONLY = (
 
 @dataclass(frozen=True)
 class Function:
-    """What is configured of a function; see :class:`.LambdaSandbox`."""
+    """The configuration of a function; see :class:`.LambdaSandbox`."""
 
     name: str
     handler: str
@@ -43,7 +43,7 @@ class Function:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What an extension is told when it registers."""
+        """What an extension receives when it registers."""
         return {"functionName": self.name, "functionVersion": "$LATEST", "handler": self.handler}
 
     def extensions(self) -> list[Path]:
@@ -55,7 +55,8 @@ class Function:
 
 
 def runtime_command(function: Function, env: Mapping[str, str]) -> list[str]:
-    """https://docs.aws.amazon.com/lambda/latest/dg/runtimes-modify.html describes the wrapper."""
+    """The command of the runtime, with the wrapper that
+    https://docs.aws.amazon.com/lambda/latest/dg/runtimes-modify.html describes."""
     command = [function.python, "-m", "awslambdaric", function.handler]
     wrapper = env.get("AWS_LAMBDA_EXEC_WRAPPER")
     if not wrapper:
@@ -82,7 +83,7 @@ def extension_variables(function: Function, runtime_api: str, env: Mapping[str, 
 
 def _python_path(env: Mapping[str, str]) -> list[str]:
     python_path = env.get("PYTHONPATH", os.environ.get("PYTHONPATH", ""))
-    # The function runs in another directory, where relative entries would mean something else.
+    # The function runs in another directory, so relative entries must become absolute.
     return [os.path.abspath(entry) for entry in python_path.split(os.pathsep) if entry]
 
 

@@ -85,7 +85,7 @@ class LambdaSandbox:
         registration: Registration = "open",
     ) -> None:
         self.timeout = timeout
-        # Out of the function's sight: its log, whatever it may clean up in its own directory.
+        # Kept outside the function's own directory, so that the function can't delete its log.
         self._outside = Path(tempfile.mkdtemp(prefix="lambda-sandbox-"))
         self._log = self._outside / "log"
         self._log.touch()
@@ -119,34 +119,34 @@ class LambdaSandbox:
 
     @property
     def pid(self) -> int | None:
-        """The process's id; None before the first invocation, and after a death that was noticed."""
+        """The runtime's process id; None before the first invocation and after a noticed death."""
         environment = self._environment
         return environment.runtime.pid if environment and environment.runtime and not environment.first_dead else None
 
     @property
     def frozen(self) -> bool:
-        """True while every thread of the function, and of its extensions, is stopped."""
+        """True while every thread of the function and its extensions is stopped."""
         return self._environment is not None and self._environment.frozen
 
     @property
     def exit_status(self) -> int | None:
-        """What the process ended with, negative for a signal; None while it lives, and before it was started."""
+        """The exit status of the process, negative for a signal; None before the start and while it runs."""
         runtime = self._environment and self._environment.runtime
         return runtime.exit_status if runtime else None
 
     @property
     def log(self) -> str:
-        """Everything that the function and its extensions wrote to stdout and stderr, in all of their lives."""
+        """Everything that the function and its extensions wrote to stdout and stderr, including earlier processes."""
         return self._log_since(0)
 
     def start(self) -> None:
-        """Init the function ahead of any event, and wait until it is frozen.
+        """Initialise the function before any event, and wait until it is frozen.
 
-        So it is done for provisioned concurrency, and before a snapshot, which the function is restored from with
-        its next event; ``AWS_LAMBDA_INITIALIZATION_TYPE`` in ``env`` says which it is.
+        This happens for provisioned concurrency, and before a snapshot from which the function is restored with its
+        next event. ``AWS_LAMBDA_INITIALIZATION_TYPE`` in ``env`` selects one.
 
         Raises:
-            RuntimeError: it did not come so far; with what it has written.
+            RuntimeError: the init failed; the message has the output.
         """
         with self._invoking:
             environment = self._anew()
@@ -163,16 +163,16 @@ class LambdaSandbox:
         deadline: float | None = None,
         client_context: Mapping[str, Any] | None = None,
     ) -> InvokeResult:
-        """Hand an event to the function, and wait until it is frozen again, or dead. One at a time.
+        """Hand an event to the function, and wait until it is frozen or dead. One call at a time.
 
-        The result tells when the caller would have had its answer, which extensions do not delay.
+        The result says when the caller got the answer, which extensions do not delay.
 
         Args:
-            event: anything that JSON can say.
-            kill_after: SIGKILL the function this many seconds after it got the event, if it is still at it.
-            kill_when: asked every millisecond while the function is at it; SIGKILL when it says true.
-            deadline: seconds that this invocation may take, if not ``timeout``.
-            client_context: what ``context.client_context`` is made from.
+            event: any JSON value.
+            kill_after: SIGKILL the function this many seconds after it got the event, if it is still running.
+            kill_when: called every millisecond while the function runs; SIGKILL when it returns True.
+            deadline: the time limit of this invocation in seconds; by default ``timeout``.
+            client_context: the content of ``context.client_context``.
 
         Raises:
             ModuleNotFoundError: ``python`` has no awslambdaric.
@@ -212,7 +212,7 @@ class LambdaSandbox:
         """Wait until every thread of the function and its extensions is stopped.
 
         Raises:
-            TimeoutError: that was not so within ``timeout`` seconds.
+            TimeoutError: they did not stop within ``timeout`` seconds.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: self.frozen, timeout):
@@ -224,12 +224,12 @@ class LambdaSandbox:
             self._environment.kill()
 
     def shutdown(self) -> None:
-        """End the environment as the service does in quiet times: thaw, SIGTERM, SHUTDOWN events, and soon SIGKILL."""
+        """End an idle environment as the service does: thaw, SIGTERM, SHUTDOWN events, then SIGKILL."""
         environment = self._environment
         if environment is None:
             return
         if environment.runtime is not None and not environment.api.extensions:
-            # More than the service does, which kills a function without extensions at once.
+            # The service is stricter: it kills a function without extensions at once.
             environment.thaw()
             environment.runtime.terminate(self.shutdown_seconds)
         environment.shut_down("spindown", self.shutdown_seconds)
@@ -241,7 +241,7 @@ class LambdaSandbox:
 
     def _anew(self) -> Environment:
         if self._environment is not None and self._environment.first_dead:
-            # It died when nobody was looking, and its extensions are still to be told.
+            # It died between invocations, so its extensions still need the shutdown event.
             self._environment.shut_down("failure", self.shutdown_seconds)
         self._end()
         self._environment = Environment(

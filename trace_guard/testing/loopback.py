@@ -1,8 +1,8 @@
-"""A small HTTP/1.1 server on the loopback address, over which a test has full power.
+"""A small HTTP/1.1 server on the loopback address with full control over its connections.
 
-The standard library's server can neither stop listening while its port stays its own, nor end its open
-connections, nor break one in the middle. All three are what a test of delivery is about, so the accept loop
-is written out here. Connections are kept alive and each has a thread.
+The standard library's server can't stop listening while it keeps its port, can't end its open connections, and can't
+break a connection in the middle. Delivery tests need all three, so this module has its own accept loop. Connections
+are kept alive, and each has a thread.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ __all__ = ["LoopbackServer", "Route", "find_route"]
 
 @dataclass(frozen=True)
 class Route:
-    """One line of a table of endpoints: a template like ``/v1/project/{id}``, and the name of a method."""
+    """One line of an endpoint table: a template such as ``/v1/project/{id}``, and the name of a method."""
 
     method: str
     path: str
     name: str
 
     def match(self, method: str, path: str) -> dict[str, str] | None:
-        """The values of the template's fields, or None if the request is for another route."""
+        """The values of the template's fields; None if the request is for another route."""
         if method != self.method:
             return None
         found = re.fullmatch(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", re.escape(self.path)), path)
@@ -39,7 +39,7 @@ class Route:
 
 
 def find_route(routes: Sequence[Route], request: Request) -> tuple[Route, dict[str, str]] | None:
-    """The first route that the request is for, with the values of its fields."""
+    """The first route that matches the request, with the values of its fields."""
     for route in routes:
         fields = route.match(request.method, request.path)
         if fields is not None:
@@ -48,19 +48,19 @@ def find_route(routes: Sequence[Route], request: Request) -> tuple[Route, dict[s
 
 
 class LoopbackServer:
-    """Answers on ``127.0.0.1`` by :meth:`respond`, which a subclass supplies. It listens once it is made.
+    """Answers on ``127.0.0.1`` with :meth:`respond`, which a subclass implements. It listens from its creation.
 
     Args:
-        start: False leaves the first :meth:`accept_connections` to the subclass, which has more to prepare.
+        start: False leaves the first :meth:`accept_connections` to the subclass.
 
     Attributes:
-        closing: set when the server closes; whatever blocks in :meth:`respond` waits on it too.
+        closing: set when the server closes. A :meth:`respond` that blocks must wait on it too.
     """
 
     def __init__(self, *, start: bool = True) -> None:
         self.closing = threading.Event()
-        # Bound as long as the server lives, and never listening: while connections are refused, nobody else
-        # can be given the port, nor can a client that dials it be connected to itself.
+        # Bound but never listening, for the life of the server: while connections are refused, no other process
+        # gets the port, and a client can't connect to itself.
         self._placeholder = _bound_socket(0)
         self._port = int(self._placeholder.getsockname()[1])
         self._listener: _Listener | None = None
@@ -79,14 +79,14 @@ class LoopbackServer:
         return f"http://{self.address}"
 
     def respond(self, request: Request) -> Response | None:
-        """Answer a request, on its connection's own thread; None ends the connection without an answer."""
+        """Answer a request on the connection's own thread; None ends the connection without an answer."""
         raise NotImplementedError
 
     def release_waiting(self) -> None:
-        """Make every :meth:`respond` that waits for something return, as its connection has ended."""
+        """Make every waiting :meth:`respond` return, as its connection has ended."""
 
     def accept_connections(self) -> None:
-        """Listen, on the same port as ever. Does nothing if the server listens already."""
+        """Listen on the same port as before. Does nothing if the server is listening."""
         if self._listener is None:
             self._listener = _Listener(self)
 
@@ -98,7 +98,7 @@ class LoopbackServer:
         self._end_connections()
 
     def close(self) -> None:
-        """Stop; when this returns, every thread has ended and every socket is closed."""
+        """Stop. When this returns, every thread has ended and every socket is closed."""
         self.closing.set()
         self.refuse_connections()
         self._placeholder.close()
@@ -113,7 +113,7 @@ class LoopbackServer:
         limit = time.monotonic() + 10
         for thread in open_now:
             while thread.is_alive():
-                # Again and again: a request that was read before its connection ended may begin to wait just now.
+                # Repeated, as a request that was already read may begin to wait now.
                 self.release_waiting()
                 thread.join(0.05)
                 if time.monotonic() > limit:
@@ -139,7 +139,7 @@ class LoopbackServer:
                     if request.headers.get("connection", "").lower() == "close":
                         return
         except (OSError, NotHttp):
-            return  # The client went away, or was not one: its own concern.
+            return  # The client disconnected, or did not speak HTTP.
         finally:
             with self._connections_lock:
                 end(connection)
@@ -167,7 +167,7 @@ class _Listener:
                     return
                 try:
                     connection, _ = self._socket.accept()
-                except OSError:  # It went away between the two calls.
+                except OSError:  # It closed between the two calls.
                     continue
                 connection.setblocking(True)
                 self._server._serve_in_thread(connection)
@@ -176,7 +176,7 @@ class _Listener:
         self._wake.close()
         self._thread.join()
         self._woken.close()
-        # A forked process may have inherited the socket: closing it would not end its listening.
+        # A forked process may have inherited the socket, so closing it would not stop the listening.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -185,7 +185,7 @@ class _Listener:
 def _bound_socket(port: int) -> socket.socket:
     made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if sys.platform != "linux":  # BSD shares a port between two sockets only so.
+    if sys.platform != "linux":  # BSD needs this option to share a port between two sockets.
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     made.bind(("127.0.0.1", port))
     return made

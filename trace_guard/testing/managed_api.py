@@ -17,7 +17,7 @@ __all__ = ["ManagedApi"]
 
 
 class ManagedApi(ExtensionsApi):
-    """Hands each event to whichever worker asks first. Nothing is ever frozen, and no time-out ends anything.
+    """Hands each event to the worker that asks first. Nothing is frozen, and timeouts end nothing.
 
     Attributes:
         asked: how often a worker has asked for an event.

@@ -36,12 +36,12 @@ _INIT_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class ManagedResult:
-    """What the caller of a function got.
+    """What a function's caller received.
 
     Attributes:
-        status: ``ok``, ``error``, or ``timed_out``, upon which the function goes on.
-        payload: the result, or the error that the runtime posted; None if the time was up.
-        seconds: from the handing over of the event to the answer.
+        status: ``ok``, ``error``, or ``timed_out``, after which the function continues.
+        payload: the result, or the error that the runtime posted; None after a timeout.
+        seconds: from handing over the event to the answer.
     """
 
     status: Literal["ok", "error", "timed_out"]
@@ -88,7 +88,7 @@ class ManagedSandbox:
         self._api = ManagedApi(self._changed, function=self._function.metadata)
         variables = {
             "AWS_LAMBDA_MAX_CONCURRENCY": str(workers), "AWS_LAMBDA_INITIALIZATION_TYPE": "lambda-managed-instances",
-            # By this the runtime asks for events on a thread; managed instances begin with Python 3.13.
+            # Makes the runtime ask for events on a thread. Managed instances need Python 3.13.
             "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13", **(env or {}),
         }
         self._process = FreezableProcess(
@@ -97,7 +97,7 @@ class ManagedSandbox:
             cwd=self._function.code, log=self._log, changed=self._changed,
         )
         with self._changed:
-            # The service is content with the first; but then a test would not know who is there.
+            # The service waits for the first worker only, but tests need to know that all are running.
             self._changed.wait_for(lambda: self._api.asked >= workers or self._process.ended_at, _INIT_SECONDS)
         if self._api.asked < workers:
             log = self.log
@@ -118,7 +118,7 @@ class ManagedSandbox:
         return self._log.read_text(errors="replace")
 
     def invoke(self, event: Any) -> ManagedResult:
-        """Hand an event to a worker, and wait for the answer, or for the end of its time. From any thread."""
+        """Hand an event to a worker, and wait for the answer or the timeout. Thread-safe."""
         invocation = Invocation(
             event=json.dumps(event).encode(), timeout=self.timeout, function_arn=self._function.arn,
         )
@@ -137,7 +137,7 @@ class ManagedSandbox:
             return ManagedResult(status, payload, invocation.returned_at - handed_at, invocation.request_id)
 
     def kill_worker(self, pid: int) -> None:
-        """End one worker by SIGKILL. The others go on, and nobody takes its place."""
+        """Kill one worker with SIGKILL. The others continue, and it is not replaced."""
         os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:

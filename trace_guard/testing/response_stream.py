@@ -1,4 +1,4 @@
-"""One exchange with a server, whose response is read as it arrives."""
+"""One HTTP exchange whose response is read as it arrives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .http_response import Chunk, HttpResponse, ResponseEnd
 
 __all__ = ["ResponseStream"]
 
-# What the service answers where the server has not: https://cloud.google.com/run/docs/troubleshooting
+# The service's answers if the server has not answered: https://cloud.google.com/run/docs/troubleshooting
 _IN_PLACE_OF_A_RESPONSE: Mapping[ResponseEnd, tuple[int, bytes]] = {
     "timed_out": (504, b"upstream request timeout"),
     "connection_lost": (503, b"malformed response or connection to the instance had an error"),
@@ -69,7 +69,7 @@ class ResponseStream:
         return self._head.headers if self._head else {}
 
     def begin(self, request: bytes) -> None:
-        """Send the request, and wait for the head of the response."""
+        """Send the request and wait for the head of the response."""
         try:
             self._connection = self._pool.take(self._deadline)
             self._connection.send(request, self._deadline)
@@ -109,12 +109,12 @@ class ResponseStream:
         return self._chunks[-1]
 
     def close(self) -> None:
-        """Go away. Does nothing after the end."""
+        """Disconnect. Does nothing after the end."""
         if self._end is None:
             self._finish("client_gone")
 
     def response(self) -> HttpResponse:
-        """What came of it.
+        """The result of the exchange.
 
         Raises:
             RuntimeError: it is not over.
@@ -146,7 +146,7 @@ class ResponseStream:
         ended = connection.received_at if connection is not None and received else time.monotonic()
         self._end = end
         self._last_byte_seconds = ended - self._started
-        # Before anything else is done, as the server must not get a moment longer than it gets from the service.
+        # Done first, as the server must not run longer than it does on the service.
         self._over()
         if connection is not None and received:
             if head is not None and head.keeps_connection:

@@ -1,4 +1,4 @@
-"""Rows as Braintrust keeps them, as far as its public documentation says."""
+"""Stores rows as Braintrust's public documentation describes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OWNERS = ("project_id", "experiment_id", "dataset_id", "prompt_session_id")
 
 
 class RowsRefused(ValueError):
-    """A row was not accepted, so none of the request's is stored; says which and why."""
+    """A row was not accepted, so no row of the request is stored; the message says which row and why."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class RowStore:
         self._stored: dict[RowKey, StoredRow] = {}
 
     def add_project(self, name: str, id: str | None = None) -> str:
-        """The id of the project of that name, which is made if there is none."""
+        """The id of the project with this name, which is created if it does not exist."""
         with self.changed:
             for known, known_name in self._projects.items():
                 if known_name == name and id in (None, known):
@@ -59,10 +59,10 @@ class RowStore:
             return dict(self._projects)
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Store rows in order, all or none, and return their ids.
+        """Store all rows in order, or none, and return their ids.
 
         Raises:
-            RowsRefused: one has no id, belongs to nothing, or to a project that is not known.
+            RowsRefused: a row has no id, no object, or an unknown project.
         """
         wanted = list(rows)
         with self.changed:
@@ -74,12 +74,12 @@ class RowStore:
         return [row["id"] for row in wanted]
 
     def all(self) -> list[StoredRow]:
-        """Copies of every stored row, in the order of their first arrival."""
+        """Copies of every stored row, in order of first arrival."""
         with self.changed:
             return [StoredRow(visible(copy.deepcopy(one.row)), one.arrived) for one in self._stored.values()]
 
     def clear(self) -> None:
-        """Forget all rows; projects stay."""
+        """Forget all rows. Projects stay."""
         with self.changed:
             self._stored.clear()
             self.changed.notify_all()

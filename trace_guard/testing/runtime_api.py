@@ -1,7 +1,7 @@
-"""The Lambda Runtime API, which a runtime asks for events and gives its results.
+"""The Lambda Runtime API, from which a runtime fetches events and to which it posts results.
 
-https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html is the reference; the forms of refusals and of
-errors made by the service are those of aws-lambda-runtime-interface-emulator.
+The reference is https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html. Refusals and the service's own
+errors follow aws-lambda-runtime-interface-emulator.
 """
 
 from __future__ import annotations
@@ -89,19 +89,19 @@ class RuntimeApi(LoopbackServer):
         self._retired = False
         self._pending: Invocation | None = None
         self._current: Invocation | None = None
-        # Several may find at the same moment that all is done, and the last of them must not freeze what the
-        # next event has thawed. A lock of its own, as it is short: meanwhile the function goes on running.
+        # Several threads may notice at once that all is done; the last must not freeze what the next event has
+        # thawed. A separate lock that is held briefly, as the function keeps running meanwhile.
         self._turn = threading.Lock()
         super().__init__()
 
     def offer(self, invocation: Invocation) -> None:
-        """Hand this over as soon as the runtime asks, which it may have done already."""
+        """Hand this event over when the runtime asks for one, or now if it already waits."""
         with self.changed:
             self._pending = invocation
             self.changed.notify_all()
 
     def everyone_waits(self) -> bool:
-        """True if all who would get an event have asked for one."""
+        """True if the runtime and all extensions have asked for the next event."""
         return self._runtime_waits
 
     def settle(self) -> None:
@@ -119,7 +119,7 @@ class RuntimeApi(LoopbackServer):
             self.changed.notify_all()
 
     def retire(self) -> None:
-        """Take no more answers and hand out no more events, as the environment is being ended."""
+        """Accept no more answers and hand out no more events, as the environment is ending."""
         with self.changed, self._turn:
             self._retired = True
             self._pending = self._current = None
@@ -142,7 +142,7 @@ class RuntimeApi(LoopbackServer):
 
     def next_event(self, request: Request) -> Response | None:
         if self._current is not None and self._current.returned_at is None:
-            return as_event(self._current)  # the same again, for a runtime that has lost it
+            return as_event(self._current)  # the same event again, for a runtime that lost it
         self.runtime_asked = True
         self._runtime_waits = True
         self.settle()
@@ -158,7 +158,7 @@ class RuntimeApi(LoopbackServer):
         return as_event(invocation)
 
     def _hand_over(self, invocation: Invocation) -> None:
-        """Note that this is the runtime's event from now on."""
+        """Record that the runtime now has this event."""
         self._runtime_waits = False
         self._current = invocation
         invocation.handed_at = time.monotonic()
@@ -185,7 +185,7 @@ class RuntimeApi(LoopbackServer):
 
     @property
     def _state(self) -> str:
-        """Of a runtime that has got an event, as the service calls it."""
+        """The service's name for the state of a runtime that has an event."""
         return "Running" if self._current and self._current.returned_at is None else "RuntimeResponseSentState"
 
     def _take_result(
@@ -205,7 +205,7 @@ class RuntimeApi(LoopbackServer):
 
 
 def as_event(invocation: Invocation) -> Response:
-    """What a runtime is answered that has asked for an event."""
+    """The response that hands an event to a runtime."""
     headers = {
         "Content-Type": "application/json",
         "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
@@ -224,13 +224,13 @@ def _trace_header() -> str:
 
 
 def refusal(status: int, kind: str, message: str) -> Response:
-    """An error as the service puts it."""
+    """An error in the service's format."""
     return Response.json({"errorType": kind, "errorMessage": message}, status)
 
 
 def no_transition(
     before: str, after: str, *, of: str = "runtime", kind: str = "InvalidStateTransition"
 ) -> Response:
-    """The refusal of what can't follow on what was before."""
+    """The refusal of a call that is not allowed in the current state."""
     why = "State transition is not allowed"
     return refusal(403, kind, f"State transition from {before} to {after} failed for {of}. Error: {why}")

@@ -1,4 +1,4 @@
-"""A server with all of its workers: which processes they are, and whether they run. Linux only."""
+"""A server with all of its workers: its processes and whether they run. Linux only."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _WHILE = 10.0
 
 @dataclass(frozen=True)
 class Termination:
-    """How a server has ended.
+    """How a server ended.
 
     Attributes:
         exit_status: of its first process, negative for a signal.
         seconds: from SIGTERM to the end.
-        killed: True if it took SIGKILL, as the grace was over.
+        killed: True if the grace was over and SIGKILL was needed.
     """
 
     exit_status: int
@@ -35,26 +35,26 @@ class Termination:
 
 
 class ServerProcess(FreezableProcess):
-    """A server whose first process leads a group: gunicorn's arbiter with its workers, or uvicorn alone.
+    """A server whose first process leads a process group: gunicorn's arbiter with its workers, or uvicorn alone.
 
-    A process that leaves the group is not seen.
+    A process that leaves the group is not tracked.
     """
 
     @property
     def pids(self) -> list[int]:
-        """The processes of the group that have not ended, the first one first."""
+        """The living processes of the group, the first process first."""
         return sorted(dict(_living_members(self.pid)), key=lambda pid: (pid != self.pid, pid))
 
     @property
     def stopped(self) -> bool:
         """True if every thread of every process of the group is stopped."""
-        # A fork or a new thread that a stop meets half-way is finished first, and what comes of it is a moment later
-        # to stop than its maker. So once all are stopped it takes a second look to see who has joined them.
+        # A fork or a new thread that is in progress at the stop still completes, and stops a moment later than its
+        # parent. So a second look is needed once all are stopped.
         members = dict(_living_members(self.pid))
         return bool(members) and _all_stopped(members) and dict(_living_members(self.pid)) == members
 
     def terminate_politely(self, grace: float) -> Termination:
-        """SIGTERM to the first process, which is how a container is told; SIGKILL to all after ``grace`` seconds."""
+        """Send SIGTERM to the first process, as for a container, and SIGKILL to all after ``grace`` seconds."""
         asked_at = time.monotonic()
         with self._signalling:
             if self.exit_status is None:
@@ -80,13 +80,13 @@ def _all_stopped(members: Mapping[int, Mapping[str, str]]) -> bool:
 
 
 def _living_members(group: int) -> Iterator[tuple[int, dict[str, str]]]:
-    """The processes of a group that have not ended, each with the states of its threads."""
+    """The living processes of a group, each with the states of its threads."""
     for name in os.listdir("/proc"):
         if name.isdigit():
-            with contextlib.suppress(ProcessLookupError):  # It has ended meanwhile.
+            with contextlib.suppress(ProcessLookupError):  # It has ended.
                 if os.getpgid(int(name)) == group:
                     threads = _threads(int(name))
-                    # Asked of every thread: the first one may have ended before the others.
+                    # Checked for every thread, as the first may end before the others.
                     if set(threads.values()) - _GONE:
                         yield int(name), threads
 
@@ -100,10 +100,10 @@ def _threads(pid: int) -> dict[str, str]:
 
 
 def _state(directory: str) -> str:
-    """A letter of https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html."""
+    """The state letter of https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html."""
     try:
         with open(f"{directory}/stat") as stat:
-            # The name before it may itself contain spaces and brackets.
+            # The name before the state may contain spaces and brackets.
             return stat.read().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return "X"

@@ -1,10 +1,9 @@
-"""The part of the Runtime API by which a function is restored from a snapshot.
+"""The part of the Runtime API that restores a function from a snapshot.
 
-The runtime asks to be restored when its init is over: then the snapshot is taken, and the answer comes in each
-environment that is made from it. Here there is one, the process itself, which is frozen meanwhile.
+The runtime asks to be restored when its init is over. The service then takes the snapshot, and answers in each
+environment that is created from it. Here the only environment is the process itself, which is frozen meanwhile.
 
-https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks.html; the paths are those that awslambdaric asks
-for.
+https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks.html; the paths are those of awslambdaric.
 """
 
 from __future__ import annotations
