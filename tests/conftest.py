@@ -60,9 +60,11 @@ def sandboxes_are_searched() -> Iterator[None]:
 
     def searching(close: Callable[[Any], None]) -> Callable[[Any], None]:
         def search_and_close(sandbox: Any) -> None:
+            found: list[str] = []
             try:
-                found = ["its log"] if holds_key(sandbox.log.encode()) else []
-                found += map(str, finds_in(sandbox.tmp))
+                if sandbox.tmp.exists():  # else it is closed already
+                    found += ["its log"] if holds_key(sandbox.log.encode()) else []
+                    found += map(str, finds_in(sandbox.tmp))
             finally:
                 close(sandbox)
             assert not found, f"an API key was left in {', '.join(found)}"
