@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Iterator[LocalStore]:
 
 
 def test_merges(store: LocalStore) -> None:
-    """A row that is sent as a merge keeps what an earlier one said, and is stored without the flag."""
+    """A merge keeps the fields of the stored row, and is stored without the flag."""
     send(store, row("a", metadata={"tenant": "acme"}))
     send(store, row("a", _is_merge=True, metrics={"end": 12.0}, metadata={"trace_guard": {"outcome": "ok"}}))
     assert store.all_rows() == [
@@ -55,7 +55,7 @@ def test_merges(store: LocalStore) -> None:
 
 
 def test_sending_twice(store: LocalStore) -> None:
-    """What arrives twice, and late, changes nothing."""
+    """Rows that arrive twice or late change nothing."""
     start, end = row("a", _is_merge=True), row("a", _is_merge=True, metrics={"end": 12.0})
     send(store, start, end)
     once = store.all_rows()
@@ -64,14 +64,14 @@ def test_sending_twice(store: LocalStore) -> None:
 
 
 def test_replaces(store: LocalStore) -> None:
-    """A row that is not sent as a merge takes the place of the stored one."""
+    """A row that is not a merge replaces the stored one."""
     send(store, row("a", input="first"))
     send(store, row("a", output="second"))
     assert store.all_rows() == [row("a", output="second")]
 
 
 def test_deletes(store: LocalStore) -> None:
-    """A row that is a delete removes the stored one."""
+    """A delete removes the stored row."""
     send(store, row("a"), row("b"))
     send(store, row("a", _object_delete=True))
     assert store.all_rows() == [row("b")]
@@ -87,14 +87,14 @@ def test_row_without_an_id(store: LocalStore) -> None:
 
 @pytest.mark.parametrize("bad", [b"{", b"[1]", b"\xff"])
 def test_refused(store: LocalStore, bad: bytes) -> None:
-    """A batch with a row that is no JSON object is refused, and none of it is stored."""
+    """A batch with a row that is not a JSON object is refused as a whole."""
     with pytest.raises(BackendRefused) as refused:
         store.send([json.dumps(row("a")).encode(), bad], Deadline.after(10))
     assert (refused.value.status, store.all_rows()) == (400, [])
 
 
 def test_half_a_surrogate(store: LocalStore) -> None:
-    """Ids and texts that JSON can say and UTF-8 can't are stored and found again."""
+    """Ids and texts with lone surrogates are stored and found again."""
     odd = row("a", root="\ud800", input="\udfff")
     send(store, odd)
     assert store.rows("\ud800") == [odd]
@@ -104,7 +104,7 @@ def test_half_a_surrogate(store: LocalStore) -> None:
 
 
 def test_traces(store: LocalStore) -> None:
-    """Traces are listed newest first, by project if asked for, as many as are wanted."""
+    """Traces are listed newest first, optionally limited and filtered by project."""
     for number in range(4):
         send(store, row(f"s{number}", root=f"r{number}", start=float(number), project_id=f"p{number % 2}"))
     assert [one.root_span_id for one in store.traces()] == ["r3", "r2", "r1", "r0"]
@@ -114,13 +114,13 @@ def test_traces(store: LocalStore) -> None:
 
 
 def test_spans(store: LocalStore) -> None:
-    """The spans of a trace come as a tree."""
+    """The spans of a trace are returned as a tree."""
     send(store, row("child", start=11.0, span_parents=["root"]), row("root"), row("other", root="elsewhere"))
     assert [(span.span_id, span.depth) for span in store.spans("r")] == [("root", 0), ("child", 1)]
 
 
 def test_find_root(store: LocalStore) -> None:
-    """A trace is found by the first characters of its root's id, taken literally, and by all of them alone."""
+    """A trace is found by a literal prefix of its root's id, and by the complete id alone."""
     ids = ("abc", "abc1", "abc2", "ab%", "b")
     send(store, *(row(f"s{root}", root=root) for root in ids), row("more", root="abc1"))
     assert sorted(store.find_root("ab")) == ["ab%", "abc", "abc1", "abc2"]
@@ -139,20 +139,20 @@ def test_project_id(store: LocalStore) -> None:
 
 
 def test_missing_file(store: LocalStore) -> None:
-    """A store that is not there reads as empty, and reading makes nothing."""
+    """A missing store reads as empty, and reading does not create it."""
     assert store.traces() == []
     assert (store.spans("r"), store.rows("r"), store.all_rows(), store.find_root("")) == ([], [], [], [])
     assert not store.path.parent.exists()
 
 
 def test_nothing_to_send(store: LocalStore) -> None:
-    """Sending no rows makes no file."""
+    """Sending no rows creates no file."""
     store.send([], Deadline.after(1))
     assert not store.path.parent.exists()
 
 
 def test_empty_file(store: LocalStore) -> None:
-    """An empty file is a store without rows, and can be written."""
+    """An empty file is a store without rows, and is writable."""
     store.path.parent.mkdir()
     store.path.touch()
     assert store.traces() == []
@@ -169,7 +169,7 @@ def test_private(store: LocalStore) -> None:
 
 
 def test_removed_file(store: LocalStore) -> None:
-    """A store whose file is removed while it is open begins anew at the next row."""
+    """A store whose file is removed while it is open starts again with the next row."""
     send(store, row("a"))
     for path in store.path.parent.iterdir():
         path.unlink()
@@ -187,7 +187,7 @@ def test_closed_store(store: LocalStore) -> None:
 
 
 def test_damaged_file(store: LocalStore) -> None:
-    """A file that is no database is left alone, and the error says to move it away."""
+    """A file that is not a database is left alone, and the error says to move it away."""
     store.path.parent.mkdir()
     store.path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
     before = store.path.read_bytes()
@@ -198,14 +198,14 @@ def test_damaged_file(store: LocalStore) -> None:
 
 
 def test_torn_file(store: LocalStore) -> None:
-    """A database with pages missing raises an error of ours, whichever page is missed."""
+    """A database with missing pages raises a BackendError, whichever pages are missing."""
     send(store, *(row(f"s{number}", root=f"r{number}", input="x" * 2000) for number in range(20)))
     store.close()
     whole = store.path.read_bytes()
     for size in range(4096, len(whole), 4096):
         store.path.write_bytes(whole[:size])
         for use in (store.all_rows, lambda: send(store, row("new"))):
-            # It may also find all it needs on the pages that are left.
+            # The remaining pages may also be sufficient.
             with contextlib.suppress(BackendUnavailable):
                 use()
         store.close()
@@ -214,7 +214,7 @@ def test_torn_file(store: LocalStore) -> None:
 
 
 def test_newer_version(store: LocalStore) -> None:
-    """The store of a newer release is left alone, and the error says to upgrade."""
+    """A store of a newer release is left alone, and the error says to upgrade."""
     send(store, row("a"))
     store.close()
     _execute(store.path, "PRAGMA user_version = 2")
@@ -236,13 +236,13 @@ def test_somebody_elses_database(store: LocalStore) -> None:
 
 
 def test_directory_in_its_place(store: LocalStore) -> None:
-    """A path that can't be a file raises an error of ours."""
+    """A path that can't be a file raises a BackendError."""
     store.path.mkdir(parents=True)
     with pytest.raises(BackendUnavailable, match="TRACE_GUARD_DIR"):
         send(store, row("a"))
 
 
-# Permissions bind nobody but the unprivileged, and tests are often run as root in a container.
+# Permissions don't apply to root, and tests often run as root in a container.
 READ_ONLY = """
 import json, os, sqlite3, sys
 from trace_guard import BackendUnavailable, Deadline, LocalStore
@@ -257,7 +257,7 @@ except BackendUnavailable as error:
 
 @pytest.mark.parametrize("exists", [True, False])
 def test_read_only(exists: bool) -> None:
-    """A store that can't be written says so, and how to help it, whether or not there is a file already."""
+    """An unwritable store raises an error that says what to do, whether the file exists or not."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, "traces.db")
         if exists:
@@ -291,7 +291,7 @@ for number in range(merges):
 
 
 def test_many_processes(store: LocalStore) -> None:
-    """Processes that make and write one store at the same time lose no update of each other's."""
+    """Processes that create and write one store at the same time lose no update."""
     writers = [
         subprocess.Popen(
             [sys.executable, "-c", WRITER, str(store.path), f"w{number}", str(MERGES)],
@@ -349,14 +349,14 @@ send("last")
 
 
 def test_fork(store: LocalStore) -> None:
-    """A child of fork and its parent both go on writing a store that was open before."""
+    """Parent and child of a fork both continue to write a store that was open before."""
     _python(FORK, str(store.path))
     assert [one["id"] for one in store.all_rows()] == ["before", "child", "parent", "last"]
     assert _execute(store.path, "PRAGMA integrity_check") == [("ok",)]
 
 
 def test_deadline(store: LocalStore) -> None:
-    """A store that another process keeps locked gives up at the deadline, and takes the rows later."""
+    """Writing to a locked store gives up at the deadline, and succeeds later."""
     send(store, row("a"))
     other = sqlite3.connect(store.path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -405,7 +405,7 @@ print(time.monotonic() - began, flush=True)
 
 
 def test_the_exit_does_not_wait_for_another_s_lock(store: LocalStore) -> None:
-    """While a thread waits for its turn, closing the store and the end of the program wait for nobody."""
+    """While a thread waits for a locked store, neither closing the store nor the exit of the program waits."""
     began = time.monotonic()
     assert float(_python(LOCKED, str(store.path))) < 0.5
     assert time.monotonic() - began < 15
@@ -414,7 +414,7 @@ def test_the_exit_does_not_wait_for_another_s_lock(store: LocalStore) -> None:
 @pytest.mark.parametrize("seconds", [0.05, 1.0])
 @pytest.mark.parametrize("locking", ["NORMAL", "EXCLUSIVE"])
 def test_every_wait_ends_at_the_deadline(store: LocalStore, seconds: float, locking: str) -> None:
-    """However a file is locked, and whether it was open before or not, nothing waits longer than the deadline."""
+    """No call waits beyond its deadline, however the file is locked."""
     send(store, row("a"))
     if locking == "EXCLUSIVE":
         store.close()
@@ -430,7 +430,7 @@ def test_every_wait_ends_at_the_deadline(store: LocalStore, seconds: float, lock
 
 
 def test_no_time_left(store: LocalStore) -> None:
-    """With no time left nothing is written."""
+    """With an expired deadline nothing is written."""
     with pytest.raises(BackendUnavailable, match="no time was left"):
         send(store, row("a"), deadline=Deadline.after(0))
     assert not store.path.exists()

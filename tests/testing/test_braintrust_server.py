@@ -1,4 +1,4 @@
-"""The stand-in for Braintrust: what it keeps, what it refuses, and how it fails."""
+"""The simulated Braintrust: what it stores, what it refuses, and how it fails."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_deleted_row_is_gone(server: BraintrustServer, client: Client) -> None
 
 
 def test_inserted_events_are_stored_as_project_logs(server: BraintrustServer, client: Client) -> None:
-    """Events that are inserted become rows of the project's logs."""
+    """Inserted events become rows of the project's logs."""
     reply = client.call("POST", "/v1/project_logs/P/insert", {"events": [{"id": "a", "input": 1}, {"input": 2}]})
     (first, second) = server.rows()
     assert (reply.status, reply.body) == (200, {"row_ids": ["a", second["id"]]})
@@ -133,7 +133,7 @@ def test_inserted_events_are_stored_as_project_logs(server: BraintrustServer, cl
 
 
 def test_attachments_are_kept(server: BraintrustServer, client: Client) -> None:
-    """An attachment goes through a signed URL of the server's own, and is kept."""
+    """An attachment is uploaded through a signed URL of the server, and is kept."""
     url = client.call("POST", "/attachment", {"key": "k1", "filename": "f"}).body["signedUrl"]
     assert client.call("PUT", url.removeprefix(server.url), b"\x00bytes").status == 200
     assert client.call("POST", "/attachment/status", {"key": "k1", "status": {}}).status == 200
@@ -152,7 +152,7 @@ def test_clear_forgets_rows_and_requests_but_not_projects(server: BraintrustServ
 
 
 def test_a_project_is_made_by_name_once_and_found_by_name_and_id(server: BraintrustServer, client: Client) -> None:
-    """A project is made by name once, by either endpoint, and is then found by name and by id."""
+    """Either endpoint creates a project once by name; it is then found by name and by id."""
     made = client.call("POST", "/v1/project", {"name": "new", "org_name": "organization"}).body
     assert client.call("POST", "/api/project/register", {"project_name": "new"}).body == {
         "project": {"id": made["id"], "name": "new"}
@@ -164,7 +164,7 @@ def test_a_project_is_made_by_name_once_and_found_by_name_and_id(server: Braintr
 
 
 def test_login_names_every_organization_and_the_way_to_it() -> None:
-    """Logging in gives every organisation, and the server's own URL as its API."""
+    """The login returns every organisation, with the server's URL as its API URL."""
     with BraintrustServer(organizations=("one", "two")) as server, Client(server) as client:
         body = client.call("POST", "/api/apikey/login").body
         assert [(info["name"], info["api_url"], info["git_metadata"]) for info in body["org_info"]] == [
@@ -213,7 +213,7 @@ def test_a_body_that_is_too_large_is_refused(server: BraintrustServer, client: C
 
 
 def test_an_unknown_endpoint_is_not_found(client: Client) -> None:
-    """An endpoint that is not imitated is answered with 404."""
+    """An unsupported endpoint is answered with 404."""
     assert client.call("GET", "/v2/project").status == 404
 
 
@@ -313,7 +313,7 @@ def test_a_query_that_is_not_understood_is_refused(client: Client, query: str) -
 
 
 def test_a_status_is_answered_so_often_and_then_no_more(server: BraintrustServer, client: Client) -> None:
-    """An injected status comes as often as was asked, with its Retry-After, and stores nothing."""
+    """An injected status is answered the requested number of times, with its Retry-After, and stores nothing."""
     server.fail("/logs3", Fault.status(429, retry_after=7), times=2)
     server.fail("/logs3", Fault.status(500), times=1)
     replies = [client.log(row()) for _ in range(4)]
@@ -323,7 +323,7 @@ def test_a_status_is_answered_so_often_and_then_no_more(server: BraintrustServer
 
 
 def test_a_fault_for_all_endpoints_lasts_until_healed(server: BraintrustServer, client: Client) -> None:
-    """A fault without a number of times lasts until it is healed, on every endpoint if that was asked."""
+    """A fault without a count lasts until it is healed, on every endpoint if requested."""
     server.fail("*", Fault.status(503))
     assert [client.log(row()).status, client.call("GET", "/ping").status, client.log(row()).status] == [503] * 3
     server.heal()
@@ -331,7 +331,7 @@ def test_a_fault_for_all_endpoints_lasts_until_healed(server: BraintrustServer, 
 
 
 def test_faults_are_counted_exactly_under_concurrency(server: BraintrustServer) -> None:
-    """Of many requests at once, exactly as many fail as was asked."""
+    """Of many concurrent requests exactly the requested number fails."""
     server.fail("/logs3", Fault.status(500), times=30)
 
     def send(name: int) -> list[int]:
@@ -344,7 +344,7 @@ def test_faults_are_counted_exactly_under_concurrency(server: BraintrustServer) 
 
 
 def test_a_slow_request_lands_late(server: BraintrustServer, client: Client) -> None:
-    """A slow request is stored only after its time, and answered as usual."""
+    """A slow request is stored after its delay and answered normally."""
     server.fail("/logs3", Fault.slow(0.15), times=1)
     before = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
@@ -400,14 +400,14 @@ def test_rows_can_be_stored_without_an_answer(server: BraintrustServer, client: 
 
 
 def test_requests_are_refused_by_their_rows(server: BraintrustServer, client: Client) -> None:
-    """A request is refused, whole, if any of its rows is one of those that are to be refused."""
+    """A request is refused as a whole if any of its rows matches the predicate."""
     server.fail("/logs3", Fault.refuse_rows(lambda row: row["id"] == "bad", status=422))
     assert [client.log(row("a"), row("bad")).status, client.log(row("b")).status] == [422, 200]
     assert server.rows() == [row("b")]
 
 
 def test_a_fault_of_an_endpoint_that_does_not_exist_is_an_error(server: BraintrustServer) -> None:
-    """Planning a fault for an endpoint that does not exist says which there are."""
+    """A fault for an unknown endpoint raises an error that lists the endpoints."""
     with pytest.raises(ValueError, match="/logs3"):
         server.fail("/log3", Fault.status(500))
 
@@ -457,7 +457,7 @@ def test_waiting_ends_when_the_rows_arrive(server: BraintrustServer, client: Cli
 
 
 def test_waiting_in_vain_says_what_has_arrived(server: BraintrustServer, client: Client) -> None:
-    """Waiting in vain raises a TimeoutError that says what has arrived instead."""
+    """A wait that times out raises a TimeoutError that lists what arrived."""
     client.log(row("a"), row("b", metrics={"end": 1.0}))
     with pytest.raises(TimeoutError, match=r"2 spans, 1 of them open.*1 x POST /logs3"):
         server.wait_for(lambda: len(server.rows()) == 3, timeout=0.01)

@@ -1,4 +1,4 @@
-"""The stand-in for Cloud Run: how it starts, freezes, asks and ends a server."""
+"""The simulated Cloud Run: how it starts, freezes, calls and ends a server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in for the Lambda Extensions API: who may register, who is waited for, and how an environment ends."""
+"""The simulated Lambda Extensions API: registration, waiting, and the end of an environment."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def with_watcher(way: str = "", **keywords: Any) -> LambdaSandbox:
 
 
 def watched(sandbox: LambdaSandbox) -> list[Any]:
-    """What the external extension noted: who it is, then its events."""
+    """What the external extension recorded: its identity, then its events."""
     return [json.loads(line) for line in (sandbox.tmp / "watched").read_text().splitlines()]
 
 

@@ -1,4 +1,4 @@
-"""The stand-in for the Lambda service: how it runs, freezes, kills and restarts a function."""
+"""The simulated Lambda service: how it runs, freezes, kills and restarts a function."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
 
 
 def message(result: Any) -> str:
-    """What the caller was told, without the request's id."""
+    """The caller's error message, without the request's id."""
     return str(result.payload["errorMessage"]).replace(result.request_id, "ID")
 
 
@@ -271,7 +271,7 @@ def test_a_shutdown_is_polite_first(way: str, exit_status: int) -> None:
     ],
 )
 def test_a_failed_init_is_told(way: str, status: str, kind: str, words: str) -> None:
-    """An init that fails, ends the process or does not end gives a result that says so, again and again."""
+    """An init that fails, ends the process or hangs is reported by every invocation."""
     with sandbox_of("bad_init", env={"WAY": way}) as sandbox:
         sandbox.init_timeout = 1.0 if way == "hang" else 10.0
         for _ in range(2):
@@ -284,7 +284,7 @@ def test_a_failed_init_is_told(way: str, status: str, kind: str, words: str) -> 
 
 
 def test_a_missing_runtime_is_told_with_the_way_to_get_it(tmp_path: Path) -> None:
-    """An interpreter without awslambdaric is an import error with the line that installs it."""
+    """A Python without awslambdaric raises an import error with the line that installs it."""
     bare = tmp_path / "python"
     bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
     bare.chmod(0o700)

@@ -27,7 +27,7 @@ PLACES = (
 
 
 def run(place: Path, lines: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    """A run of pytest with tests of one line each."""
+    """Run pytest with one-line tests."""
     code = ["import logging, os", "KEY = '-'.join(['sk', 'planted', '1'])"]
     for name, line in lines.items():
         code += [f"def {name}(tmp_path, tmp_path_factory):", f"    {line}"]
@@ -51,7 +51,7 @@ def run(place: Path, lines: dict[str, str], *options: str) -> subprocess.Complet
 
 @pytest.mark.parametrize("options", [(), ("-p", "xdist", "-n", "1")], ids=["one process", "workers"])
 def test_a_key_that_is_left_behind_fails_the_run(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """A key in a file, or in what is captured of a test, fails a run whose tests have passed, and its place is told."""
+    """A key in a file or in captured output fails a run whose tests passed, and the message says where it is."""
     done = run(tmp_path, LINES, *options)
     assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
     assert f"{len(LINES)} passed" in done.stdout
@@ -61,7 +61,7 @@ def test_a_key_that_is_left_behind_fails_the_run(tmp_path: Path, options: tuple[
 
 
 def test_a_run_that_leaves_nothing_passes(tmp_path: Path) -> None:
-    """A run passes whose tests leave no key behind, or hand it to a program in a file that is named so."""
+    """A run passes if its tests leave no key, or leave it only in a file that is named for it."""
     lines = {"test_it": "tmp_path.joinpath('settings.given').write_text(KEY)"}
     assert run(tmp_path, lines).returncode == 0
 
@@ -78,7 +78,7 @@ def test_keys_are_found_in_other_spellings(tmp_path: Path, data: bytes) -> None:
 
 
 def test_what_is_no_file_does_no_harm(tmp_path: Path) -> None:
-    """Named pipes, links and files of many gigabytes without data are passed over."""
+    """Named pipes, links and huge sparse files are skipped."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to("/dev/zero")
     with (tmp_path / "sparse").open("wb") as file:

@@ -1,5 +1,5 @@
-"""The trace around a command: its root is on disk before the command runs, and whatever the command's processes have
-left open is closed when they are dead."""
+"""The trace around a command. Its root is on disk before the command runs, and spans that the command's processes
+left open are closed once these processes are dead."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from .redact_command import redact_command
 
 __all__ = ["Trace"]
 
-# As much as an exit of the command may have to wait for it; the rest is found later, by and by.
+# The time limit of the recovery at the start, which may delay the command's exit. Later searches find the rest.
 _RECOVERY_SECONDS = 0.5
-# How long the process of a journal must have been dead before it is closed while the command goes on.
+# How long a journal must be abandoned before it is closed while the command runs.
 _CERTAIN_SECONDS = 1.5
 _KIND = {Outcome.ERROR: "Error", Outcome.TERMINATED: "Terminated"}
 
@@ -45,16 +45,16 @@ class Trace:
     """The root span of a command, and the journals of the command's processes.
 
     Args:
-        name: of the root.
-        command: the words of the command line, which are logged without secrets, unless inputs are not captured.
-        pid: of the command.
+        name: the name of the root span.
+        command: the command line. It is logged without secrets, unless inputs are not captured.
+        pid: the command's process id.
 
     Attributes:
-        exported: the root as another process is told of it.
-        exit_timeout: most seconds that the delivery at the end may take.
+        exported: the exported root span, for other processes.
+        exit_timeout: the most seconds that the final delivery may take.
 
     Raises:
-        Exception: whatever is wrong with settings, disk or network libraries; the command is to run without a trace.
+        Exception: settings, disk or network libraries failed. The command must then run without a trace.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Trace:
     ) -> None:
         self._began = time.time()
         lazy = LazyBackend(settings) if settings.backend_name == "braintrust" else None
-        self._dead = _Dead(settings)
+        self._dead = _DeadProcesses(settings)
         self._pipeline = pipeline = Pipeline(settings, lazy, search=self._dead.search)
         if lazy is not None:
             lazy.ids = pipeline.ids
@@ -97,13 +97,13 @@ class Trace:
             try:
                 return ExportedSpan.decode(settings.parent)
             except ValueError as error:
-                warn_once("parent", "%s: the command begins a trace of its own", error)
+                warn_once("parent", "%s: the command starts a separate trace", error)
         project = settings.project or ""
         return ExportedSpan.of_project(settings.project_id or self._pipeline.lookup.project_id(project), project)
 
     def start_background_work(self) -> None:
-        """What the command need not wait for: signs of life, the look-up of the project, and the recovery of what
-        other processes have left behind."""
+        """Start what the command need not wait for: heartbeats, the project look-up, and the recovery of what other
+        processes left behind."""
         self._pipeline.watchdog.arm(Deadline.never(), lambda: None)
         Heartbeat(self._pipeline.watchdog, self._beat, HEARTBEAT_SECONDS).start()
         settings = self._pipeline.settings
@@ -111,7 +111,7 @@ class Trace:
         threading.Thread(target=self._recover_others, name="trace-guard-recovery", daemon=True).start()
 
     def _beat(self) -> None:
-        """Tell whoever looks for traces that are stuck that this one is not."""
+        """Append a heartbeat, so that a search for stale traces leaves this one alone."""
         if self._pipeline.spans.live():
             self._pipeline.append([
                 {**self._identity, "_is_merge": True, "metadata": {"trace_guard": {"heartbeat": time.time()}}}
@@ -122,12 +122,12 @@ class Trace:
             self._pipeline.neighbours.recover(Deadline.after(_RECOVERY_SECONDS))
 
     def record_exit(self, pid: int, end: ExitStatus) -> None:
-        """A process has ended whose end this one is told of, as its parent or for want of one."""
+        """Record how a child of the supervisor ended."""
         self._deaths.record(pid, end)
 
     def finish(self, end: ExitStatus, outcome: Outcome, facts: Mapping[str, Any], deadline: Deadline) -> None:
-        """Close what the command's processes have left open, and the root, and deliver all. What is left at the
-        deadline is on disk, for the next start.
+        """Close the root and all spans that the command's processes left open, and deliver. What is not delivered by
+        the deadline stays on disk for the next start.
 
         Args:
             facts: metadata for the root.
@@ -147,16 +147,16 @@ class Trace:
             pipeline.close(deadline)
 
 
-class _Dead:
-    """Knows how the command's processes have ended, so that what they have left behind is closed accordingly.
+class _DeadProcesses:
+    """Selects the journals of the command's dead processes, and tells how each process ended.
 
-    A process that has died below a shell is only told of by what the shell does then: so a journal that is found to
-    be a dead one's is left alone until the command has ended, or it is found so once more.
+    A child of a shell is reaped by the shell, and only the shell's own exit status may tell how the child died. So its
+    journal is left alone until the command has ended, or until it was found abandoned twice.
 
     Attributes:
-        deaths: those that the supervisor has seen.
-        end: that of the command; None while it runs.
-        known: the names of the journals that were there before the command.
+        deaths: the exits that the supervisor has seen.
+        end: how the command ended; None while it runs.
+        known: the names of the journals that existed before the command.
     """
 
     deaths: ProcessExits
@@ -178,7 +178,7 @@ class _Dead:
             if path.name.startswith(".") or not self.deaths.is_settled(path) or _is_locked(path):
                 return False
         except (OSError, JournalError):
-            return False  # it is being made, or removed
+            return False  # the journal is being created or removed
         now = time.monotonic()
         return now - self._seen_dead.setdefault(path.name, now) >= _CERTAIN_SECONDS
 
