@@ -175,7 +175,7 @@ class Runtime:
         self.service = service
         self.done: list[tuple[str, str]] = []
         self.after = AfterResponse()
-        self.invocation: Any = types.SimpleNamespace(guard=types.SimpleNamespace(pipeline=None))
+        self.invocation: Any = types.SimpleNamespace(state=types.SimpleNamespace(pipeline=None))
         self.after._is_listening = True
         self.extension = self.after._extension = kind(service.address, self.after._run_deliveries)
         self.extension.begin("identifier")
