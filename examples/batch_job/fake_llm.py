@@ -1,10 +1,10 @@
-"""Stands in for a model provider, so that the example runs without a key: the answers are canned, the wait is real."""
+"""Stands in for a model provider, so the example runs without a key. The answers are fixed, the latency is real."""
 
 import time
 
 
 class Overloaded(Exception):
-    """What a provider says when it has too much to do."""
+    """Raised when the provider is overloaded."""
 
 
 class FakeLLM:
@@ -12,7 +12,7 @@ class FakeLLM:
         self.seconds = seconds
 
     def complete(self, prompt: str) -> str:
-        """The sum that the prompt asks for: as a model does it, wrong now and then."""
+        """Return the requested sum. Like a model, it is sometimes wrong and sometimes fails."""
         time.sleep(self.seconds)
         left, right = (int(word) for word in prompt.rstrip("?").split() if word.isdecimal())
         if left % 50 == 13:

@@ -1,7 +1,7 @@
 """A nightly evaluation: it asks a model 1,000 questions, sixteen at a time, and scores the answers.
 
-It is a user's code as any other: ``@guard_job`` is what closes and delivers its trace, and ``process`` makes a step of
-each question. Some have no known answer and are skipped, and for some the model fails, as models do.
+``@guard_job`` closes and delivers the trace, and ``process`` makes each question a step. Questions without a known
+answer are skipped, and the model fails for some questions.
 """
 
 import sys
@@ -25,7 +25,7 @@ def main(questions=1000):
     current_job().count("right", right)
     print(f"{right} of {questions} right")
     if right < questions * 0.9:
-        sys.exit(3)  # so that whatever runs the job knows; its trace is closed, and says so
+        sys.exit(3)  # the scheduler sees a failed job, and the root has the error
     return right
 
 
@@ -36,7 +36,7 @@ def prompts(count):
 
 def evaluate(case):
     if case["expected"] is None:
-        current_step().skip("nobody knows the answer")
+        current_step().skip("no known answer")
         return False
     answer = ask(case["prompt"])
     score = answer == case["expected"]

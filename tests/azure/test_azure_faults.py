@@ -8,19 +8,12 @@ from azure_host.deployment import Deployments
 from azure_host.installation import needs_runtime
 from support import until
 
+from trace_guard.testing.steps import AZURE
+
 pytestmark = needs_runtime
-STEPS = [
-    "trace_guard_azure.call:GuardedCall.__init__", "trace_guard_azure.call:context_in",
-    "trace_guard_azure.call:trigger_of", "trace_guard_azure.call:parentage", "trace_guard_azure.call:retry_facts_of",
-    "trace_guard_azure.call:streams", "trace_guard_azure.call:invocation_id_of", "trace_guard_azure.environment:facts",
-    "trace_guard_azure.responses:judge", "trace_guard_azure.responses:answer_in",
-    "trace_guard_azure.timeouts:_host_seconds", "trace_guard_azure.triggers.http:Http.describe",
-    "trace_guard.invocation.invocation:Invocation._open",
-    "trace_guard.invocation.closing:Closing.__init__", "trace_guard.runtime.pipeline:Pipeline.announce",
-]
 
 
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", AZURE)
 def test_a_fault_of_ours_stays_ours(deploy: Deployments, step: str) -> None:
     """If any step of the guard raises, functions get their arguments, return and raise as usual, and the fault is
     logged."""

@@ -21,7 +21,7 @@ pytest.register_assert_rewrite("contract.suite")
 def guard(
     server: BraintrustServer, directory: Path, make_guard: MakeGuard, monkeypatch: pytest.MonkeyPatch  # noqa: F405
 ) -> Iterator[Guard]:
-    """The guard of these tests, which is the process's own as well, and the SDK as it was before afterwards."""
+    """The guard of these tests, also the default guard. Restores the SDK afterwards."""
     server.add_project("project", PROJECT_ID)
     monkeypatch.setenv("TRACE_GUARD_DIR", str(directory))
     guard = make_guard()

@@ -1,7 +1,7 @@
-"""What every way of guarding promises, whatever the platform.
+"""The promises that every way of guarding keeps, on every platform.
 
-An adapter is tested by a subclass of :class:`Contract` with a fixture ``subject``, see :class:`Subject`; one
-that can be called in the test's own process takes :class:`ContractInProcess`.
+To test an adapter, subclass :class:`Contract` with a fixture ``subject``, see :class:`Subject`. If it can be called
+within the test's process, subclass :class:`ContractInProcess`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ __all__ = ["Contract", "ContractInProcess", "Seen", "Subject", "outcomes", "pare
 
 @dataclass
 class Seen:
-    """What came of one guarded call.
+    """The result of one guarded call.
 
     Attributes:
-        value: what the caller got.
-        error: what the caller got instead, or None.
-        rows: the spans that the server has afterwards.
+        value: the result that the caller got.
+        error: the name of the error that the caller got, or None.
+        rows: the spans that the server has after the call.
     """
 
     value: Any = None
@@ -36,25 +36,21 @@ class Seen:
 
 
 class Subject(Protocol):
-    """One way to guard a function.
-
-    Attributes:
-        captures_output: False where there is no one result.
-    """
+    """One way to guard a function. ``captures_output`` is False for kinds without a single result."""
 
     captures_output: bool
 
     def run(self, code: Callable[[], Any]) -> Seen:
-        """Run a function of :mod:`contract.user_code` under guard, its root span called ``root``."""
+        """Run a function of :mod:`contract.user_code` under guard, with a root span called ``root``."""
         ...
 
     def tells(self, error: type[BaseException]) -> str:
-        """The name of what the caller gets to see when user code raises this."""
+        """The name of the error that the caller sees when user code raises this error."""
         ...
 
 
 def outcomes(rows: list[Row]) -> dict[str, dict[str, Any] | None]:
-    """What is said of each span's end, by its name. Each of them has one."""
+    """The guard's metadata of each span, by name. Each span must be closed."""
     assert [row for row in rows if not row["metrics"].get("end", 0) >= row["metrics"]["start"] > 0] == []
     return {
         row["span_attributes"]["name"]: (row.get("metadata") or {}).get("trace_guard") for row in rows
@@ -62,7 +58,7 @@ def outcomes(rows: list[Row]) -> dict[str, dict[str, Any] | None]:
 
 
 def parents(rows: list[Row]) -> dict[str, str | None]:
-    """The name of each span's parent, by its own name."""
+    """The name of each span's parent, by the span's name."""
     names = {row["span_id"]: row["span_attributes"]["name"] for row in rows}
     assert len({row["root_span_id"] for row in rows}) == 1
     return {
@@ -83,11 +79,11 @@ ERRORS = {
 
 
 class Contract:
-    """What the caller and the server see."""
+    """The promises that the caller and the server can see."""
 
     @pytest.mark.parametrize("code", ["returns", "returns_nothing"])
     def test_a_result_is_returned(self, subject: Subject, code: str) -> None:
-        """A result reaches the caller, and the one root is closed and says so."""
+        """A result reaches the caller, and the only root is closed with the outcome ok."""
         seen = subject.run(getattr(user_code, code))
         expected = getattr(user_code, code)()
         assert (seen.value, seen.error) == (expected, None)
@@ -118,11 +114,11 @@ class Contract:
         assert "Silent" in seen.rows[0]["error"]
 
     def test_the_root_is_on_disk_before_user_code_runs(self, subject: Subject) -> None:
-        """When user code runs, the journal on disk has the invocation and one open span, which is its root."""
+        """When user code runs, the journal on disk has the invocation and one open span, its root."""
         assert subject.run(user_code.reads_the_journal).value == {"invocations": 1, "open": ["root"]}
 
     def test_spans_of_user_code_lie_below_the_root(self, subject: Subject) -> None:
-        """What user code traces nests below the root, and is left as it is."""
+        """Spans of user code are below the root and are unchanged."""
         seen = subject.run(user_code.traces_steps)
         assert seen.value == "CBA"
         assert parents(seen.rows) == {"root": None, "by hand": "root", "step": "root", "step_within": "step"}
@@ -131,14 +127,14 @@ class Contract:
         }
 
     def test_a_span_that_raised_keeps_its_error(self, subject: Subject) -> None:
-        """A span that the error went through has it as the SDK wrote it, and so has the root."""
+        """A span that an exception passes has the error as the SDK wrote it, and so has the root."""
         seen = subject.run(user_code.raises_within_a_step)
         errors = {row["span_attributes"]["name"]: row["error"] for row in seen.rows}
         assert set(errors) == {"root", "by hand"}
         assert all("ValueError" in error and "no such order" in error for error in errors.values())
 
     def test_spans_left_open_are_closed(self, subject: Subject) -> None:
-        """Spans that user code left open are closed with the invocation, say so, and have no error."""
+        """Spans that user code leaves open are closed with the invocation, are marked, and have no error."""
         seen = subject.run(user_code.leaves_spans_open)
         assert seen.value == user_code.RESULT
         assert outcomes(seen.rows) == {
@@ -155,7 +151,7 @@ class Contract:
         assert [row["span_attributes"]["name"] for row in seen.rows if "error" in row] == ["root"]
 
     def test_spans_left_open_in_threads_are_closed(self, subject: Subject) -> None:
-        """Spans that threads of the invocation left open are closed with it."""
+        """Spans that threads of the invocation leave open are closed with it."""
         seen = subject.run(user_code.leaves_spans_open_in_threads)
         assert outcomes(seen.rows) == {
             "root": {"outcome": "ok"}, "one": FORCED, "below one": FORCED, "two": FORCED, "below two": FORCED,
@@ -165,12 +161,12 @@ class Contract:
         }
 
     def test_flush_within_is_harmless(self, subject: Subject) -> None:
-        """A user's braintrust.flush() in the middle changes nothing of what arrives."""
+        """``braintrust.flush()`` within an invocation does not change the delivered rows."""
         seen = subject.run(user_code.flushes_and_goes_on)
         assert outcomes(seen.rows) == {"root": {"outcome": "ok"}, "flushed": None}
 
     def test_a_nested_invocation_is_a_span(self, subject: Subject) -> None:
-        """An invocation within an invocation is a span of the same trace, with an outcome of its own."""
+        """An invocation within an invocation is a span of the same trace with its own outcome."""
         seen = subject.run(user_code.nests_an_invocation)
         assert parents(seen.rows) == {"root": None, "nested": "root", "below nested": "nested"}
         assert outcomes(seen.rows) == {
@@ -179,8 +175,8 @@ class Contract:
         (nested,) = [row for row in seen.rows if row["span_attributes"]["name"] == "nested"]
         assert (nested["input"], nested["output"]) == (1, 2)
 
-    def test_a_nested_error_is_told_in_full(self, subject: Subject) -> None:
-        """An error that a nested invocation was left by stands on it with its traceback, and on it alone."""
+    def test_a_nested_error_has_its_traceback(self, subject: Subject) -> None:
+        """An error of a nested invocation is on that invocation only, with its traceback."""
         seen = subject.run(user_code.fails_in_a_nested_invocation)
         assert outcomes(seen.rows) == {"root": {"outcome": "ok"}, "nested": {"outcome": "error"}}
         errors = {row["span_attributes"]["name"]: row["error"] for row in seen.rows if "error" in row}
@@ -188,14 +184,14 @@ class Contract:
         assert errors["nested"].startswith("Traceback")
         assert errors["nested"].rstrip().endswith("LookupError: nothing there")
 
-    def test_a_guarded_function_within_belongs_to_it(self, subject: Subject) -> None:
-        """A guarded function that a guarded one calls opens no root of its own."""
+    def test_a_nested_guarded_function_opens_no_root(self, subject: Subject) -> None:
+        """A guarded function that is called by a guarded function opens no root."""
         seen = subject.run(user_code.calls_a_guarded_function)
         assert seen.value == "CBA"
         assert parents(seen.rows) == {"root": None, "step": "root", "step_within": "step"}
 
     def test_one_invocation_leaves_nothing_for_the_next(self, subject: Subject) -> None:
-        """Each invocation has a trace of its own, whatever the one before has left behind."""
+        """Each invocation has its own trace, whatever the previous one left behind."""
         first = subject.run(user_code.leaves_spans_open)
         second = subject.run(user_code.traces_steps)
         assert parents(second.rows) == {"root": None, "by hand": "root", "step": "root", "step_within": "step"}
@@ -203,10 +199,10 @@ class Contract:
 
 
 class ContractInProcess(Contract):
-    """What only a caller in the same process can see."""
+    """The promises that only a caller in the same process can see."""
 
     def test_the_result_is_the_same_object(self, subject: Subject) -> None:
-        """The caller gets the very object that user code returned."""
+        """The caller gets the same object that user code returned."""
         assert subject.run(user_code.returns).value is user_code.RESULT
 
     @pytest.mark.parametrize(
@@ -214,14 +210,14 @@ class ContractInProcess(Contract):
         ["raises_exception", "raises_from_another", "raises_while_handling", "exits", "is_interrupted", "is_cancelled"],
     )
     def test_the_error_is_the_same_object(self, subject: Subject, code: str) -> None:
-        """The caller gets the very exception that user code raised, with its frames, cause and context."""
+        """The caller gets the same exception that user code raised, with its frames, cause and context."""
         function = getattr(user_code, code)
         with pytest.raises(BaseException) as plain:  # noqa: PT011 - what it is without a guard
             function()
         expected = _shape(plain.value)
         error = subject.run(function).error
         if code == "is_cancelled" and sys.version_info < (3, 11):
-            return  # there a cancelled task gives its waiters another CancelledError, guarded or not
+            return  # there a cancelled task raises a new CancelledError in its waiters, guarded or not
         assert error is user_code.raised[0]
         assert _shape(error) == expected
         if len(user_code.raised) > 1:
@@ -229,14 +225,14 @@ class ContractInProcess(Contract):
             assert (error.__cause__ is user_code.raised[1]) == (code == "raises_from_another")
 
     def test_cancellation_is_an_error_that_is_raised_on(self, subject: Subject) -> None:
-        """A CancelledError of user code ends the invocation as an error does."""
+        """A CancelledError of user code ends the invocation as an error and is re-raised."""
         seen = subject.run(user_code.is_cancelled)
         assert outcomes(seen.rows) == {"root": {"outcome": "error"}}
         assert "CancelledError" in seen.rows[0]["error"].splitlines()[-1]
 
 
 def _shape(error: BaseException | None) -> Any:
-    """The frames of user code that an exception went through, and the same of those behind it."""
+    """The frames of user code that an exception passed, and those of its causes."""
     if error is None:
         return None
     frames = [

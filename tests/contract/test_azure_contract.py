@@ -1,7 +1,7 @@
-"""The contract, kept by Azure functions under Microsoft's own runtime.
+"""The contract for Azure functions under Microsoft's own runtime.
 
-Both programming models run on Python 3.13, of which alone there are packages of the runtime. (The last worker that
-was published whole, 1.1.9, needs Python 3.9 at most.)
+Both programming models run on Python 3.13, the only version with packages of the runtime. (The last complete worker
+package, 1.1.9, needs Python 3.9 or older.)
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ FUNCTIONS = [
     ("azure_contract", "queue_async"), ("azure_contract_app", "root"), ("azure_contract_v1", "http_sync"),
     ("azure_contract_v1", "queue_async"),
 ]
-# What a worker ends with that an exception has left: the host then starts another.
+# The exit status of a worker that an exception ended. The host then starts another.
 DEATHS = {3: "SystemExit", -2: "KeyboardInterrupt"}
 
 pytestmark = needs_runtime
 
 
 class InRuntime:
-    """Has the host invoke a function; what an HTTP function returns is read off its response."""
+    """Makes the host invoke a function. The result of an HTTP function is read from its response."""
 
     def __init__(self, app: Deployment, function: str) -> None:
         self._app = app
@@ -61,7 +61,7 @@ class InRuntime:
 
     def _read(self, answer: Answer, seen: Seen) -> None:
         if not answer.ok:
-            # The message lacks the kind of an error that can't be told.
+            # The message lacks the type of an error that can't be formatted.
             seen.error = _error(answer.stack.strip().splitlines()[-1].partition(":")[0].rpartition(".")[2])
         elif self._is_http:
             assert answer.value["status"] == 200

@@ -1,4 +1,4 @@
-"""What goes on at the edges of an invocation: spans that come late, other invocations, interruptions, busy loops."""
+"""Edge cases of an invocation: late spans, other invocations, interrupts, busy loops."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from trace_guard import Deadline, Delivery, Guard
 from trace_guard.journal.reader import read_entries
 from trace_guard.rows import Row, has_ended
 from trace_guard.testing import BraintrustServer, Fault
+from trace_guard.testing.steps import INVOCATION, replaced
 
 
 def spans(server: BraintrustServer) -> dict[str, Row]:
@@ -31,7 +32,7 @@ def spans(server: BraintrustServer) -> dict[str, Row]:
 
 
 def test_open_spans_are_closed_innermost_first(guard: Guard, server: BraintrustServer, directory: Path) -> None:
-    """Ends are written from the innermost open span to the outermost, and the root's comes last."""
+    """Open spans are closed from the innermost to the outermost, the root last."""
     with guard.invocation("root"):
         outer = braintrust.start_span("outer")
         outer.start_span("inner").start_span("innermost")
@@ -43,9 +44,9 @@ def test_open_spans_are_closed_innermost_first(guard: Guard, server: BraintrustS
     assert sorted(ends) == ["beside", "inner", "innermost", "outer"]
 
 
-def test_a_span_that_comes_late_is_closed_as_it_comes(guard: Guard, server: BraintrustServer) -> None:
-    """A span that a thread begins below an invocation that is over is closed as it arrives, and says so; if the
-    thread ends it after all, that end holds."""
+def test_a_late_span_is_closed_on_arrival(guard: Guard, server: BraintrustServer) -> None:
+    """A span that a thread starts after its invocation ended is closed on arrival and marked late; if the thread ends
+    it later, that end is kept."""
     over, begun, go_on = threading.Event(), threading.Event(), threading.Event()
 
     def outlives(here: Any) -> None:
@@ -76,8 +77,7 @@ def test_a_span_that_comes_late_is_closed_as_it_comes(guard: Guard, server: Brai
 
 @pytest.mark.parametrize("shared", [False, True], ids=["own traces", "one trace"])
 def test_only_its_own_spans_are_closed(guard: Guard, server: BraintrustServer, shared: bool) -> None:
-    """Of two invocations at once, in threads, the one that ends closes its own descendants only, even if both
-    are below one adopted parent."""
+    """Of two concurrent invocations in threads, each closes only its own descendants, even below one shared parent."""
     parent = None
     if shared:
         with guard.invocation("parent") as invocation:
@@ -97,7 +97,7 @@ def test_only_its_own_spans_are_closed(guard: Guard, server: BraintrustServer, s
     with ThreadPoolExecutor() as pool:
         second = pool.submit(work, "two")
         pool.submit(work, "one").result(10)
-        # What is open now is what the second has not ended yet.
+        # Only spans of the second invocation are open now.
         assert {row["span_attributes"]["name"] for row in server.open_spans()} <= {"two", "left by two"}
         assert outcomes([spans(server)["one"], spans(server)["left by one"]]) == {
             "one": {"outcome": "ok"}, "left by one": {"outcome": "ok", "closed_by": "guard", "reason": "left_open"},
@@ -111,7 +111,7 @@ def test_only_its_own_spans_are_closed(guard: Guard, server: BraintrustServer, s
 
 
 def test_of_two_tasks_only_its_own_spans_are_closed(guard: Guard, server: BraintrustServer) -> None:
-    """Of two invocations at once, in tasks of one loop, the one that ends first leaves the other's spans open."""
+    """Of two concurrent invocations in tasks, the first to end leaves the other's spans open."""
 
     async def work(name: str, may_end: asyncio.Event) -> None:
         braintrust.start_span(f"left by {name}")
@@ -139,7 +139,7 @@ def test_of_two_tasks_only_its_own_spans_are_closed(guard: Guard, server: Braint
 
 
 def test_masking_covers_all_that_is_logged(guard: Guard, server: BraintrustServer) -> None:
-    """The SDK's masking function sees input, output and error before any of them reaches the disk."""
+    """The SDK's masking function is applied to input, output and error before they reach the disk."""
 
     def mask(value: Any) -> Any:
         return json.loads(json.dumps(value).replace("4111", "****"))
@@ -163,8 +163,8 @@ def test_masking_covers_all_that_is_logged(guard: Guard, server: BraintrustServe
     assert not any(b"4111" in path.read_bytes() for path in guard.settings.dir.rglob("*") if path.is_file())
 
 
-def test_an_error_that_cant_be_masked_is_not_told(guard: Guard, server: BraintrustServer) -> None:
-    """If the masking function raises, the root says what kind of error it was, and not a word of its text."""
+def test_an_error_that_cant_be_masked_is_not_logged(guard: Guard, server: BraintrustServer) -> None:
+    """If the masking function raises, the root has the type of the error and none of its text."""
 
     def broken(value: Any) -> Any:
         raise RuntimeError("masking is broken")
@@ -183,7 +183,7 @@ def test_an_error_that_cant_be_masked_is_not_told(guard: Guard, server: Braintru
 
 
 def test_a_logger_of_the_users_own_is_used(server: BraintrustServer, directory: Path) -> None:
-    """Where the user has called init_logger the root goes to that logger's project, whatever the guard's is."""
+    """After ``init_logger`` by user code, the root goes to that logger's project."""
     server.add_project("mine", "22222222-2222-3333-4444-555555555555")
     code = """
     import braintrust
@@ -198,8 +198,8 @@ def test_a_logger_of_the_users_own_is_used(server: BraintrustServer, directory: 
     assert {row["project_id"] for row in server.span_rows()} == {"22222222-2222-3333-4444-555555555555"}
 
 
-def test_what_was_current_is_so_again(guard: Guard, server: BraintrustServer) -> None:
-    """After an invocation, however it ends, the user's own span around it is current again."""
+def test_the_current_span_is_restored(guard: Guard, server: BraintrustServer) -> None:
+    """After an invocation, however it ends, the span around it is current again."""
     with guard.invocation("outside"), braintrust.start_span("around") as around:
         with guard.invocation("inside"):
             assert braintrust.current_span() is not around
@@ -212,11 +212,10 @@ def test_what_was_current_is_so_again(guard: Guard, server: BraintrustServer) ->
     }
 
 
-def test_a_root_whose_start_came_to_grief_is_whole(
+def test_a_root_without_its_start_row_is_complete(
     guard: Guard, server: BraintrustServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a signal strikes before the root's start is written, the root that arrives has name and start all the
-    same."""
+    """If a signal arrives before the root's start is written, the delivered root still has its name and start."""
     begin = guard.pipeline.begin
 
     def strikes(*args: Any) -> Any:
@@ -231,7 +230,7 @@ def test_a_root_whose_start_came_to_grief_is_whole(
 
 
 def test_a_busy_executor_does_not_hold_up_the_end(guard: Guard, server: BraintrustServer) -> None:
-    """A coroutine whose loop's threads are all taken by work of its own that hangs still ends, and is delivered."""
+    """A coroutine ends and is delivered even if user code keeps all threads of the loop's executor busy."""
     go_on = threading.Event()
 
     async def work() -> str:
@@ -251,7 +250,7 @@ def test_a_busy_executor_does_not_hold_up_the_end(guard: Guard, server: Braintru
 
 
 def test_a_task_may_be_cancelled_again_and_again(guard: Guard, server: BraintrustServer) -> None:
-    """A task that is cancelled, and again while its end is being delivered, ends at once; its trace arrives."""
+    """A task that is cancelled again during delivery ends at once, and its trace arrives."""
     server.fail("/logs3", Fault.black_hole())
 
     async def work() -> None:
@@ -278,7 +277,7 @@ def test_a_task_may_be_cancelled_again_and_again(guard: Guard, server: Braintrus
 
 
 def test_without_asyncio_a_coroutine_is_guarded_too(guard: Guard, server: BraintrustServer) -> None:
-    """A coroutine that something other than asyncio drives keeps its result, and its trace is delivered."""
+    """A coroutine without asyncio keeps its result, and its trace is delivered."""
 
     class Pause:
         def __await__(self) -> Iterator[str]:
@@ -297,7 +296,7 @@ def test_without_asyncio_a_coroutine_is_guarded_too(guard: Guard, server: Braint
 
 
 def test_an_invocation_is_opened_once(guard: Guard, server: BraintrustServer) -> None:
-    """An invocation that is used a second time does no harm, and opens nothing."""
+    """Using an invocation a second time opens nothing and is harmless."""
     invocation = guard.invocation("root")
     with invocation, invocation:
         span = invocation.span
@@ -311,8 +310,8 @@ NEWER = sys.executable if sys.version_info >= (3, 13) else azure_python()
 
 
 @pytest.mark.skipif(NEWER is None, reason=f"close() returns nothing before Python 3.13. {MISSING}")
-def test_closing_a_generator_returns_what_it_returns(server: BraintrustServer, directory: Path) -> None:
-    """What a generator returns when it is closed comes out of close(), as without the guard."""
+def test_close_returns_the_generators_value(server: BraintrustServer, directory: Path) -> None:
+    """``close()`` of a guarded generator returns the same value as without the guard."""
     code = """
         from trace_guard import default_guard
 
@@ -334,63 +333,47 @@ def test_closing_a_generator_returns_what_it_returns(server: BraintrustServer, d
 
 
 class Interrupted(BaseException):
-    """What a signal's handler of the program raises."""
+    """Raised by the program's signal handler."""
 
 
-STEPS = [
-    "trace_guard.sdk.spans.identity_of", "trace_guard.journal.journal.FileJournal.begin",
-    "trace_guard.runtime.watchdog.Watchdog.arm", "trace_guard.payload.Payload.copy",
-    "trace_guard.runtime.watchdog.Watchdog.disarm",
-    "trace_guard.invocation.invocation.Invocation._leave",
-    "trace_guard.invocation.invocation.Invocation._log_end", "trace_guard.sdk.sdk.Sdk.drain",
-    "trace_guard.runtime.pipeline.Pipeline.close_spans", "trace_guard.delivery.courier.Courier.deliver",
-]
-
-
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", INVOCATION)
 def test_a_signal_in_our_code_reaches_the_program(
-    guard: Guard, server: BraintrustServer, step: str, monkeypatch: pytest.MonkeyPatch
+    guard: Guard, server: BraintrustServer, step: str
 ) -> None:
-    """An exception that a signal's handler raises within our code is raised on, and the trace is closed all the
-    same."""
+    """An exception that a signal handler raises within our code reaches the program, and the trace is still closed."""
 
     def interrupt(number: int, frame: object) -> None:
         raise Interrupted
 
     before = signal.signal(signal.SIGUSR1, interrupt)
-    module, _, path = step.rpartition(".")[0].rpartition(".")
-    original: Callable[..., Any] = getattr(getattr(sys.modules[module], path), step.rpartition(".")[2])
     struck = []
 
-    def strikes(*args: Any, **keywords: Any) -> Any:
-        result = original(*args, **keywords)
+    def strike(function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
+        result = function(*args, **keywords)
         if not struck and threading.current_thread() is threading.main_thread():
             struck.append(step)
             signal.raise_signal(signal.SIGUSR1)
         return result
-
-    monkeypatch.setattr(step, strikes)
 
     def work() -> None:
         braintrust.start_span("left open")
         raise ValueError("no such order")
 
     try:
-        with pytest.raises(Interrupted):
+        with replaced(step, strike), pytest.raises(Interrupted):
             guard.wrap(lambda word: work(), name="root")("input")
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert struck == [step]
-    monkeypatch.undo()
-    # What was still in the SDK's queue comes late, and is closed as it comes.
+    # Rows that were still in the SDK's queue are late, and are closed on arrival.
     assert guard.flush(10)
     assert guard.pipeline.spans.all_open() == []
     assert guard.pipeline.spans.live() == []
     assert server.open_spans() == []
 
 
-def test_what_is_under_way_at_exit_ends_with_the_process(server: BraintrustServer, directory: Path) -> None:
-    """An invocation in a daemon thread is closed when the process exits under it, and says so."""
+def test_an_invocation_in_a_daemon_thread_ends_at_exit(server: BraintrustServer, directory: Path) -> None:
+    """An invocation in a daemon thread is closed when the process exits, with the reason exit."""
     code = """
     import threading
     import braintrust
@@ -411,8 +394,7 @@ def test_what_is_under_way_at_exit_ends_with_the_process(server: BraintrustServe
 
 
 def test_all_of_closing_is_bounded(server: BraintrustServer, directory: Path) -> None:
-    """An SDK that hangs when it flushes, in an upload, and a backend that hangs as well, cost one flush timeout
-    together, not one each."""
+    """A hanging flush and upload of the SDK and a hanging backend cost one flush timeout together."""
     server.fail("*", Fault.black_hole())
     code = """
     import braintrust
@@ -433,7 +415,7 @@ def test_all_of_closing_is_bounded(server: BraintrustServer, directory: Path) ->
 
 
 def test_little_time_left_is_not_used_up(guard: Guard, server: BraintrustServer) -> None:
-    """With a dead backend an invocation ends before its deadline, by the reserve."""
+    """With a dead backend, an invocation ends before its deadline minus the reserve."""
     server.fail("/logs3", Fault.black_hole())
     deadline = Deadline.after(1.0)
     with guard.invocation("root", deadline=deadline) as invocation:
@@ -447,7 +429,7 @@ def test_little_time_left_is_not_used_up(guard: Guard, server: BraintrustServer)
 
 @pytest.mark.parametrize("how", ["sys.stderr.close()", "sys.stderr = None", "os.close(2)"])
 def test_a_closed_stderr_does_no_harm(directory: Path, how: str) -> None:
-    """Where stderr is closed the first invocation, which has something to say there, is traced all the same."""
+    """With a closed stderr, the first invocation, which logs a message, is still traced."""
     code = f"""
     import logging
     import braintrust
@@ -464,7 +446,7 @@ def test_a_closed_stderr_does_no_harm(directory: Path, how: str) -> None:
 
 
 def test_the_watchdog_marks_many_at_once(make_guard: MakeGuard, server: BraintrustServer) -> None:
-    """Many invocations that time out together are each closed in time, with the span that was running."""
+    """Many invocations that time out together are each closed in time, with the running span named."""
     guard, go_on = make_guard(reserve=0.6), threading.Event()
 
     def work(number: int) -> None:

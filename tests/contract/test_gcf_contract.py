@@ -1,4 +1,4 @@
-"""The contract, kept by functions of every kind under the Functions Framework and its real servers."""
+"""The contract for functions of every kind under the Functions Framework and its real servers."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox nee
 
 
 class Function(NamedTuple):
-    """A function of ``functions/gcf_contract``, or a service there.
+    """A function or a service of ``functions/gcf_contract``.
 
     Attributes:
-        request: what has it run a piece of user code: path, headers, body.
-        input: what is then logged of that.
-        server: of a service, which sees responses go by, and no results.
+        request: the path, headers and body that make it run a piece of user code.
+        input: the logged input of that request.
+        server: the server of a service, whose middleware sees responses and no results.
     """
 
     target: str
@@ -86,7 +86,8 @@ FUNCTIONS = [
 
 
 class InFramework:
-    """Calls the function over HTTP. What left the guard is in a file, as the framework makes a response of it."""
+    """Calls the function over HTTP. The exception that left the guard is in a file, because the framework answers it
+    with a response."""
 
     def __init__(self, function: Function, sandbox: CloudRunSandbox, server: BraintrustServer, report: Path) -> None:
         self.captures_output = not function.server
@@ -117,11 +118,11 @@ class InFramework:
         return seen
 
     def _ask(self, code: str) -> bool:
-        """True once the function has run. A worker that has ended takes the request with it that comes next, which
-        nobody has read by then; with exit status 3, the one for "failed to boot", gunicorn ends as well."""
+        """True once the function has run. A request may be lost with a worker that has ended, and gunicorn itself ends
+        if a worker exits with status 3, "failed to boot"."""
         path, headers, body = self._function.request(code)
         self._sandbox.start()
-        with contextlib.suppress(RuntimeError):  # it has just ended
+        with contextlib.suppress(RuntimeError):  # the worker has just ended
             self._status = self._sandbox.request(
                 "POST", path, headers={"content-type": "application/json", **headers},
                 body=b"" if body is None else json.dumps(body).encode(),
@@ -154,4 +155,4 @@ def subject(in_framework: InFramework) -> InFramework:
 
 
 class TestFunctionsFramework(Contract):
-    """Functions and services that are given no CPU between two requests."""
+    """Functions and services that have no CPU between two requests."""

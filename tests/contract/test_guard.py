@@ -1,4 +1,4 @@
-"""The contract, kept by everything that a guard can wrap in this process."""
+"""The contract for everything that a guard can wrap in this process."""
 
 from __future__ import annotations
 

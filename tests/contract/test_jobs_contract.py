@@ -1,4 +1,4 @@
-"""The contract, kept by jobs, plain and async."""
+"""The contract for jobs, plain and async."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract, kept by a handler under AWS's own runtime client."""
+"""The contract for a handler under AWS's own runtime client."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox nee
 
 
 class InSandbox:
-    """Invokes the function; what its caller gets of an error is a name and a text."""
+    """Invokes the function. Its caller gets the name and the text of an error."""
 
     captures_output = True
 

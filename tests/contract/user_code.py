@@ -1,4 +1,4 @@
-"""What users write: code that ends in each way that code can end. None of it knows of trace-guard."""
+"""User code that ends in every way that code can end. It does not use trace-guard."""
 
 from __future__ import annotations
 
@@ -130,7 +130,8 @@ def flushes_and_goes_on() -> Any:
 
 
 def reads_the_journal() -> Any:
-    """What the journals on disk say is open: how many invocations have this root, and which spans."""
+    """The open invocations and spans in the journals on disk: the number of invocations with this root, and the
+    spans."""
     from trace_guard.journal.format import Kind
     from trace_guard.journal.reader import read_entries
 

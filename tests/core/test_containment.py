@@ -1,11 +1,10 @@
-"""Promise P7: whatever of ours fails, the user's function does not notice."""
+"""Faults of trace-guard never reach the user's function (P7)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import contextvars
-import functools
 import inspect
 import logging
 import sys
@@ -27,30 +26,33 @@ from trace_guard import Deadline, Guard, current_invocation
 from trace_guard.backends.memory import MemoryBackend
 from trace_guard.runtime import current
 from trace_guard.runtime.state import PROCESS
-from trace_guard.sdk.gateway import Gateway
 from trace_guard.sdk.sdk import Sdk
+from trace_guard.testing import steps as declared
+from trace_guard.testing.steps import OUTERMOST, OUTERMOST_OF_BLOCKS, replaced
 from trace_guard_lambda import guard_handler
 
 OURS = tuple(str(Path(place).parent) for place in (trace_guard.__file__, sys.modules["trace_guard_lambda"].__file__))
 FLUSH_SECONDS = 0.1
 SLACK = 1.0
 ERROR = LookupError("the user's own")
+ARM = "trace_guard.runtime.watchdog:Watchdog.arm"
+BEGIN = "trace_guard.runtime.pipeline:Pipeline.begin"
 
 
 class Fault(Exception):
-    """What our steps raise here."""
+    """Raised by broken steps."""
 
 
 @pytest.fixture(autouse=True)
 def no_faults() -> None:
-    """In place of the fixture of that name: here faults are made on purpose."""
+    """Replace the fixture of this name, because these tests cause faults."""
 
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK sleeps for seconds before it tries again what a fault of ours has refused; here a hundredth of that."""
-    hasty = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(seconds / 100)})
-    monkeypatch.setattr("braintrust.logger.time", hasty)
+    """Shorten the SDK's sleep before a retry to a hundredth."""
+    fast = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: time.sleep(seconds / 100)})
+    monkeypatch.setattr("braintrust.logger.time", fast)
 
 
 Way = Callable[[Guard], Callable[[Any, Any], Any]]
@@ -143,20 +145,20 @@ def async_generator(guard: Guard) -> Callable[..., Any]:
 WAYS: list[Way] = [wrapped, with_block, nested, async_with_block, coroutine, generator, async_generator]
 
 
-def make(directory: Path) -> Guard:
+def make(directory: Path, backend: MemoryBackend | None = None) -> Guard:
     return Guard(
-        backend=MemoryBackend(), dir=directory, project="p", flush_timeout=FLUSH_SECONDS, reserve=0.01,
+        backend=backend or MemoryBackend(), dir=directory, project="p", flush_timeout=FLUSH_SECONDS, reserve=0.01,
         exit_timeout=0.05,
     )
 
 
 def steps_of_a_healthy_run(directory: Path) -> list[str]:
-    """Every function of ours that runs while a guarded handler is called, on whatever thread, by its full name."""
+    """The names of all our functions that run during calls of a guarded handler, on any thread."""
     return steps_of(directory, [handler_of], everywhere=True)
 
 
 def steps_of(directory: Path, ways: list[Way], *, everywhere: bool) -> list[str]:
-    """Every function of ours that runs while guarded code is called in these ways, on this thread or on any."""
+    """The names of all our functions that run while code is called in these ways, on this thread or on any."""
     seen: set[CodeType] = set()
 
     def note(frame: FrameType, event: str, argument: object) -> None:
@@ -165,7 +167,7 @@ def steps_of(directory: Path, ways: list[Way], *, everywhere: bool) -> list[str]
 
     guard = make(directory)
     handlers = [way(guard) for way in ways]
-    # Only threads that begin from here on are watched: the SDK's own would otherwise do its part unseen.
+    # Only new threads are profiled, so restart the SDK's thread.
     Sdk(PROCESS).after_fork()
     if everywhere:
         threading.setprofile(note)
@@ -179,90 +181,34 @@ def steps_of(directory: Path, ways: list[Way], *, everywhere: bool) -> list[str]
         sys.setprofile(None)
         threading.setprofile(None)  # type: ignore[arg-type]
     guard.close()
-    # A copy: threads that were started meanwhile are still looked at.
+    # A copy, because running threads may still add to the set.
     return sorted(name for name in map(name_of, seen.copy()) if name)
 
 
 def name_of(code: CodeType) -> str | None:
-    """``module:qualified.name`` of a function that can be replaced: not a local one, and not a comprehension."""
+    """``module:qualified.name`` of a function; None for local functions and comprehensions."""
     name = code.co_qualname if sys.version_info >= (3, 11) else _qualname(code)
     if name is None or "<" in name:
         return None
     module = next(
-        one.__name__ for one in list(sys.modules.values())
-        if getattr(one, "__file__", None) == code.co_filename and one.__name__.startswith("trace_guard")
+        module.__name__ for module in list(sys.modules.values())
+        if getattr(module, "__file__", None) == code.co_filename and module.__name__.startswith("trace_guard")
     )
     return f"{module}:{name}"
 
 
 def _qualname(code: CodeType) -> str | None:
-    module = next(one for one in list(sys.modules.values()) if getattr(one, "__file__", None) == code.co_filename)
-    for owner in (module, *(one for one in vars(module).values() if inspect.isclass(one))):
-        for one in vars(owner).values():
-            function = one.fget if isinstance(one, property) else getattr(one, "__func__", one)
+    module = next(each for each in list(sys.modules.values()) if getattr(each, "__file__", None) == code.co_filename)
+    for owner in (module, *(value for value in vars(module).values() if inspect.isclass(value))):
+        for value in vars(owner).values():
+            function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
             if getattr(function, "__code__", None) is code:
                 return str(function.__qualname__)
     return None
 
 
-# The outermost layer: it calls the user's function, and has nothing around it that could contain it. Each of these
-# is a line or two that can't fail by itself.
-OUTERMOST = {
-    "trace_guard.contain:contain.__init__",
-    "trace_guard.contain:contain.__enter__",
-    "trace_guard.contain:contain.__exit__",
-    "trace_guard.invocation.wrap:opened",
-    "trace_guard.invocation.invocation:Invocation.close",
-}
-# The same of those ways that a handler is not guarded in.
-OUTERMOST_OF_WAYS = OUTERMOST | {
-    "trace_guard.deadline:Deadline.never",
-    "trace_guard.guard:Guard.invocation",
-    *(
-        f"trace_guard.invocation.invocation:Invocation.{name}"
-        for name in ("__init__", "__enter__", "__exit__", "__aenter__", "__aexit__", "open", "aclose", "set_output")
-    ),
-    "trace_guard.invocation.wrap:_closed",
-    "trace_guard.invocation.wrap:InContext.__init__",
-    "trace_guard.invocation.wrap:InContext.__await__",
-}
-
-
 def fail(function: Callable[..., Any], *args: Any, **keywords: Any) -> Any:
     raise Fault(function.__qualname__)
-
-
-def replace(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[..., Any] = fail) -> list[int]:
-    """Make a function of ours raise, or act as told, each time that it is called, under whatever name it was
-    imported; how often it was."""
-    module, _, path = name.partition(":")
-    owner: Any = sys.modules[module]
-    *outer, last = path.split(".")
-    for part in outer:
-        owner = getattr(owner, part)
-    original, calls = inspect.getattr_static(owner, last), [0]
-    function = original.fget if isinstance(original, property) else getattr(original, "__func__", original)
-
-    def fails(*args: Any, **keywords: Any) -> Any:
-        calls[0] += 1
-        return act(function, *args, **keywords)
-
-    wrapper: Any = functools.wraps(function)(fails)
-    if isinstance(original, (property, staticmethod, classmethod)):
-        wrapper = type(original)(wrapper)
-    monkeypatch.setattr(owner, last, wrapper)
-    if inspect.ismodule(owner):
-        for other in list(sys.modules.values()):
-            if other is not owner and is_ours(other) and vars(other).get(last) is original:
-                monkeypatch.setattr(other, last, wrapper)
-    elif module == "trace_guard.sdk.gateway":
-        routes = [(*route[:2], wrapper if route[2] is original else route[2]) for route in Gateway._routes]
-        monkeypatch.setattr(Gateway, "_routes", tuple(routes))
-    return calls
-
-
-def is_ours(module: Any) -> bool:
-    return str(getattr(module, "__file__", None)).startswith(OURS)
 
 
 @pytest.fixture(scope="module")
@@ -270,11 +216,20 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return steps_of_a_healthy_run(tmp_path_factory.mktemp("healthy") / "trace-guard")
 
 
-# A thread of ours that dies of the fault says so on stderr, as any thread does; the next that is needed is begun.
+@pytest.mark.parametrize("name", sorted({
+    *OUTERMOST_OF_BLOCKS, *declared.INVOCATION, *declared.RECORDS, *declared.AZURE,
+}))
+def test_every_declared_step_exists(name: str) -> None:
+    """Each step that ``trace_guard.testing.steps`` declares is a function that can be replaced."""
+    with replaced(name, fail) as calls:
+        assert calls.count == 0
+
+
+# A thread that ends with the fault is reported on stderr. The next one that is needed starts again.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_each_step_may_fail(steps: list[str], tmp_path: Path) -> None:
-    """Each function of ours that runs around a handler is made to raise in turn, and the handler's caller gets
-    result and exception as without the guard, in time, while every span that has begun can still be closed."""
+    """If any one of our functions raises, the caller of a handler gets the same result or exception in time, and every
+    span can still be closed."""
     assert len(steps) > 100, steps
     assert {*steps} >= OUTERMOST
     failed = failures([name for name in steps if name not in OUTERMOST], [handler_of], tmp_path)
@@ -283,61 +238,59 @@ def test_each_step_may_fail(steps: list[str], tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_each_step_may_fail_in_every_way(steps: list[str], tmp_path: Path) -> None:
-    """The same holds of every other way to guard, and of what is done at the first use of a guard, for each function
-    that has a part in them alone."""
+    """The same holds for every other way to guard code, for each function that only they use."""
     others = steps_of(tmp_path / "healthy", WAYS, everywhere=True)
-    assert {*others} >= OUTERMOST_OF_WAYS
+    assert {*others} >= OUTERMOST_OF_BLOCKS
     own = [
         name for name in others
-        if name not in OUTERMOST_OF_WAYS and (name not in steps or name.startswith(OF_EACH_WAY))
+        if name not in OUTERMOST_OF_BLOCKS and (name not in steps or name.startswith(OF_EACH_WAY))
     ]
     assert len(own) > 40, own
     failed = failures(own, WAYS, tmp_path)
     assert not failed, "\n".join(failed)
 
 
-# The SDK asks these once in the life of a process.
+# The SDK calls these once per process.
 ONCE = {
     *(f"trace_guard.sdk.gateway:{name}" for name in (
         "Gateway.send", "Gateway._version", "Gateway.logging_in", "Gateway.note_login", "_key_of", "_response",
     )),
     "trace_guard.sdk.login:Login.__call__", "trace_guard.sdk.login:Login._log_in",
 }
-OF_EACH_WAY = tuple(f"trace_guard.{name}:" for name in ("beginning", "ending", "invocation", "wrap"))
+OF_EACH_WAY = tuple(f"trace_guard.invocation.{name}:" for name in ("opening", "closing", "invocation", "wrap"))
 
 
 def failures(names: list[str], ways: list[Way], places: Path) -> list[str]:
-    """What goes wrong for callers, and what is left open, when each of these functions raises."""
+    """Break each of these functions in turn. Returns what goes wrong for callers, and which spans stay open."""
     failed = []
     for number, name in enumerate(names):
         directory = places / str(number)
-        PROCESS.watchdog.after_fork()  # so that it starts in each step, as in a process of its own
-        guard = make(directory)
+        PROCESS.watchdog.after_fork()  # so that it starts again for each step
+        backend = MemoryBackend()
+        guard = make(directory, backend)
         handlers = [way(guard) for way in ways]
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            calls = replace(monkeypatch, name)
-            # In a context of its own, as the step may be that which puts back what was current.
+        with replaced(name, fail) as calls:
+            # In a separate context, because the broken step may be the one that restores the context.
             for call in handlers:
                 problems = contextvars.copy_context().run(list, problems_of(call))
                 failed += [f"{name}: {problem}" for problem in problems]
-            # What waits in the SDK's queue is of this step, and is not to find the step mended.
+            # Rows in the SDK's queue must leave it while the step is still broken.
             with contextlib.suppress(Fault):
                 PROCESS.sdk.drain(Deadline.after(1))
-        if not calls[0] and name not in ONCE:
+        if not calls.count and name not in ONCE:
             failed.append(f"{name}: was not called")
-        failed += [f"{name}: {problem}" for problem in left_by(guard, directory)]
+        failed += [f"{name}: {problem}" for problem in left_by(guard, backend, directory)]
         if PROCESS.logins.home is None:
-            PROCESS._sdk = None  # one that came into being with no runtime would stay for the next step
+            PROCESS._sdk = None  # made without a pipeline, it would stay for the next step
         if current_invocation() is not None or braintrust.current_span() is not braintrust.NOOP_SPAN:
             failed.append(f"{name}: the invocation is still current")
     return failed
 
 
-def left_by(guard: Guard, directory: Path) -> Iterator[str]:
-    """Close the guard, as an exit does, and start another one, as the next process does, if spans are open still."""
-    braintrust.flush()  # what the SDK still tries to send belongs to this step, not to the next
+def left_by(guard: Guard, backend: MemoryBackend, directory: Path) -> Iterator[str]:
+    """Close the guard, as an exit does. If spans are still open, start another guard, as the next process does."""
+    braintrust.flush()  # rows of this step must not reach the next one
     guard.close()
-    backend: Any = guard._backend
     if still_open(backend.rows() + pending_in(directory)):
         following = Guard(backend=backend, dir=directory, project="p").start()
         following.flush(5)
@@ -355,7 +308,7 @@ def problems_of(handler: Callable[..., Any]) -> Iterator[str]:
     try:
         if handler(event, None) is not event:
             yield "another result"
-    except BaseException as error:  # noqa: BLE001 - whatever it is, it is not the user's
+    except BaseException as error:  # noqa: BLE001 - any exception is wrong here
         yield f"raised {error!r}"
     try:
         handler({"raises": True}, None)
@@ -372,36 +325,35 @@ def problems_of(handler: Callable[..., Any]) -> Iterator[str]:
         yield f"took {time.monotonic() - began:.1f} s"
 
 
-def test_a_fault_while_it_opens_leaves_no_trace_open(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If ours fails after the root's start was written, the root is closed all the same."""
+def test_a_fault_during_opening_leaves_no_trace_open(directory: Path) -> None:
+    """If a step fails after the root's start is written, the root is still closed."""
     guard = make(directory)
     handler = handler_of(guard)
-    replace(monkeypatch, "trace_guard.runtime.watchdog:Watchdog.arm")
-    handler({"raises": False}, None)
+    with replaced(ARM, fail):
+        handler({"raises": False}, None)
     rows = guard.pipeline.backend.rows()  # type: ignore[attr-defined]
     assert rows
     assert all("end" in row["metrics"] for row in rows)
-    monkeypatch.undo()
     guard.close()
 
 
-def test_a_fault_at_import_leaves_the_handler_as_it_is(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of ours while a handler is decorated does not take its module down: the handler runs unguarded."""
+def test_a_fault_at_import_leaves_the_handler_unguarded(directory: Path) -> None:
+    """If a step fails while a handler is decorated, the module still loads and the handler runs unguarded."""
     guard = make(directory)
-    calls = replace(monkeypatch, "trace_guard.guard:Guard.with_settings")
     event = {"raises": False}
-    assert handler_of(guard)(event, None) is event
-    assert calls == [1]
-    monkeypatch.undo()
+    with replaced("trace_guard.guard:Guard.with_settings", fail) as calls:
+        assert handler_of(guard)(event, None) is event
+    assert calls.count == 1
     braintrust.flush()
     guard.close()
 
 
 def test_without_threads_it_still_delivers(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no thread can be started the handler runs as ever, and its rows are delivered all the same."""
-    guard = make(directory)
+    """If no thread can start, the handler runs normally and its rows are still delivered."""
+    backend = MemoryBackend()
+    guard = make(directory, backend)
     handler = handler_of(guard)
-    handler({"raises": False}, None)  # the SDK itself can't do without the thread that it starts with its first row
+    handler({"raises": False}, None)  # the SDK needs the thread that it starts with its first row
 
     def refuses(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -411,16 +363,15 @@ def test_without_threads_it_still_delivers(directory: Path, monkeypatch: pytest.
     assert handler(event, None) is event
     monkeypatch.undo()
     guard.close()
-    rows = guard._backend.rows()  # type: ignore[union-attr]
+    rows = backend.rows()
     assert rows
     assert all("end" in row["metrics"] for row in rows)
 
 
-def test_broken_logging_does_no_harm(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of ours whose report fails too still does not reach the handler."""
+def test_broken_logging_is_harmless(directory: Path) -> None:
+    """If logging a fault fails too, the handler still does not notice."""
     guard = make(directory)
     handler = handler_of(guard)
-    replace(monkeypatch, "trace_guard.runtime.pipeline:Pipeline.begin")
 
     class Broken(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
@@ -430,23 +381,24 @@ def test_broken_logging_does_no_harm(directory: Path, monkeypatch: pytest.Monkey
     logging.getLogger("trace_guard").addHandler(broken)
     try:
         event = {"raises": False}
-        assert handler(event, None) is event
+        with replaced(BEGIN, fail):
+            assert handler(event, None) is event
     finally:
         logging.getLogger("trace_guard").removeHandler(broken)
-        monkeypatch.undo()
         guard.close()
 
 
 def test_each_step_may_be_interrupted(tmp_path: Path) -> None:
-    """KeyboardInterrupt that strikes in any function of ours on the caller's thread is raised on as it is, and what
-    was open then is closed by exit or the next start at the latest."""
+    """A KeyboardInterrupt in any of our functions reaches the caller unchanged, and open spans are closed at the exit
+    or by the next start."""
     names = steps_of(tmp_path / "healthy", [handler_of, with_block], everywhere=False)
     assert len(names) > 80, names
     failed = []
     for number, name in enumerate(names):
         directory, interrupt = tmp_path / str(number), KeyboardInterrupt(name)
-        PROCESS.watchdog.after_fork()  # so that it starts in each step, as in a process of its own
-        guard = make(directory)
+        PROCESS.watchdog.after_fork()  # so that it starts again for each step
+        backend = MemoryBackend()
+        guard = make(directory, backend)
         calls = [way(guard) for way in (handler_of, with_block)]
 
         def strike(
@@ -457,34 +409,31 @@ def test_each_step_may_be_interrupted(tmp_path: Path) -> None:
             return function(*args, **keywords)
 
         def call(calls: list[Callable[..., Any]] = calls) -> None:
-            for one in calls:
-                one({"raises": False}, None)
+            for guarded in calls:
+                guarded({"raises": False}, None)
                 with contextlib.suppress(LookupError):
-                    one({"raises": True}, None)
+                    guarded({"raises": True}, None)
 
-        with pytest.MonkeyPatch.context() as monkeypatch:
-            replace(monkeypatch, name, strike)
+        with replaced(name, strike):
             try:
                 contextvars.copy_context().run(call)
                 failed.append(f"{name}: the interruption was swallowed")
-            except BaseException as error:  # noqa: BLE001 - whatever else it is, is wrong
+            except BaseException as error:  # noqa: BLE001 - any other exception is wrong
                 if error is not interrupt:
                     failed.append(f"{name}: raised {error!r} instead")
-            current.LIVE.clear()  # one whose closing was not come to is still live
-        failed += [f"{name}: {problem}" for problem in left_by(guard, directory)]
+            current.LIVE.clear()  # an interrupted close leaves its invocation live
+        failed += [f"{name}: {problem}" for problem in left_by(guard, backend, directory)]
     assert not failed, "\n".join(failed)
 
 
-def test_a_signal_during_our_code_is_the_programs(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """KeyboardInterrupt that strikes while our code runs is raised on: it is meant for the program."""
+def test_an_interrupt_during_our_code_reaches_the_program(directory: Path) -> None:
+    """A KeyboardInterrupt that is raised in our code reaches the program."""
     guard = make(directory)
     handler = handler_of(guard)
 
     def interrupted(*args: Any, **keywords: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trace_guard.runtime.pipeline.Pipeline.begin", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with replaced(BEGIN, interrupted), pytest.raises(KeyboardInterrupt):
         handler({"raises": False}, None)
-    monkeypatch.undo()
     guard.close()

@@ -1,4 +1,4 @@
-"""Libraries that hold spans back let go of them before the delivery."""
+"""Flush hooks: libraries that buffer spans are flushed before the delivery."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def guard(backend: MemoryBackend, tmp_path: Path) -> Iterator[Guard]:
 
 
 def names(backend: MemoryBackend) -> list[tuple[str, bool]]:
-    """The names of the spans, and whether they are below the root."""
+    """The names of the spans, and whether they are in the root's trace."""
     roots = {row["root_span_id"] for row in backend.rows() if row["span_attributes"]["name"] == "root"}
     return sorted((row["span_attributes"]["name"], row["root_span_id"] in roots) for row in backend.rows())
 
@@ -45,7 +45,7 @@ def names(backend: MemoryBackend) -> list[tuple[str, bool]]:
 def test_what_an_executor_still_logs_is_part_of_the_trace(
     guard: Guard, backend: MemoryBackend, asynchronous: bool
 ) -> None:
-    """A span that a thread logs after the handler has returned is delivered with the trace, below the root."""
+    """A span that a thread logs after the handler returns is delivered with the trace, below the root."""
     pending = []
 
     @guard.before_flush
@@ -73,8 +73,8 @@ def test_what_an_executor_still_logs_is_part_of_the_trace(
     assert names(backend) == [("callback", True), ("late", True), ("root", True)]
 
 
-def test_one_that_hangs_costs_a_bounded_time(guard: Guard, backend: MemoryBackend) -> None:
-    """A function that never ends costs half of the time for delivery at most, and the trace is delivered."""
+def test_a_hanging_hook_costs_a_bounded_time(guard: Guard, backend: MemoryBackend) -> None:
+    """A hook that never ends takes at most half of the time for delivery, and the trace is delivered."""
     never = threading.Event()
     guard.before_flush(never.wait)
     began = time.monotonic()
@@ -86,10 +86,10 @@ def test_one_that_hangs_costs_a_bounded_time(guard: Guard, backend: MemoryBacken
     assert invocation.delivery.verdict.value == "delivered"
 
 
-def test_one_that_hangs_costs_one_thread(
+def test_a_hanging_hook_costs_one_thread(
     guard: Guard, backend: MemoryBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A function that never ends is not called again until it has ended, by when all traces were delivered."""
+    """A hanging hook is not called again until it ends, and all traces are delivered meanwhile."""
     go_on, called = threading.Event(), []
 
     @guard.before_flush
@@ -112,8 +112,8 @@ def test_one_that_hangs_costs_one_thread(
     assert len(called) == 2
 
 
-def test_invocations_that_end_together_do_not_keep_each_other_from_it(guard: Guard) -> None:
-    """Of invocations that end together each has its functions called, if those take no longer than they may."""
+def test_concurrent_ends_all_run_their_hooks(guard: Guard) -> None:
+    """Invocations that end at the same time all run their hooks."""
     together = threading.Barrier(4)
     guard.before_flush(lambda: together.wait(20))
 
@@ -127,8 +127,8 @@ def test_invocations_that_end_together_do_not_keep_each_other_from_it(guard: Gua
     assert (together.broken, together.n_waiting) == (False, 0)
 
 
-def test_one_that_raises_keeps_nothing_from_being_done(guard: Guard, caplog: pytest.LogCaptureFixture) -> None:
-    """A function that raises is logged, and neither the others nor the user's code notice."""
+def test_a_hook_that_raises_is_harmless(guard: Guard, caplog: pytest.LogCaptureFixture) -> None:
+    """An exception of a hook is logged, and neither other hooks nor user code notice."""
     called = []
 
     def faulty() -> None:
@@ -145,20 +145,20 @@ def test_one_that_raises_keeps_nothing_from_being_done(guard: Guard, caplog: pyt
 
 
 def test_opentelemetry_is_flushed(guard: Guard) -> None:
-    """Spans that OpenTelemetry's batch processor holds back are exported by the end of the invocation."""
+    """Spans in OpenTelemetry's batch processor are exported before the invocation ends."""
     exported = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(exported, schedule_delay_millis=A_LONG_TIME_MS))
     guard.before_flush(flush_opentelemetry(provider))
-    guard.before_flush(flush_opentelemetry())  # the global one, which nobody has set: nothing to flush
+    guard.before_flush(flush_opentelemetry())  # the global provider is not set, so there is nothing to flush
     with guard.invocation("root"), provider.get_tracer("x").start_as_current_span("model call"):
         pass
     assert [span.name for span in exported.get_finished_spans()] == ["model call"]
     provider.shutdown()
 
 
-def test_it_is_shared_by_guards_of_one_base(guard: Guard) -> None:
-    """What the guard was given holds for adapters' variants of it too."""
+def test_hooks_are_shared_with_derived_guards(guard: Guard) -> None:
+    """A guard made by ``with_settings`` has the hooks of its base."""
     called = []
     guard.before_flush(lambda: called.append(1))
     with guard.with_settings(guard.settings).invocation("root"):
@@ -170,7 +170,7 @@ async def _coroutine() -> None: ...
 
 
 @pytest.mark.parametrize("function", [_coroutine, None])
-def test_only_plain_functions_are_taken(guard: Guard, function: object) -> None:
-    """What could not be called without a loop is refused at once, in words that say what is wanted."""
+def test_only_plain_functions_are_accepted(guard: Guard, function: object) -> None:
+    """A coroutine function or a non-callable raises at once, with a message that says what is accepted."""
     with pytest.raises(TypeError, match="a plain function without parameters"):
         guard.before_flush(function)  # type: ignore[type-var]

@@ -1,4 +1,4 @@
-"""Code that returns in time although a watchdog or a signal has closed its spans."""
+"""Code that returns before its deadline although the watchdog or a signal has closed its spans."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Early = Callable[[], Any]
 
 
 def mark(row: Row) -> Any:
-    """Who has closed the row's span, if that was not its own code."""
+    """What closed the row's span, if not its own code."""
     return (row.get("metadata") or {}).get("trace_guard", {}).get("closed_by")
 
 
 def about(server: BraintrustServer) -> dict[str, Any]:
-    """What the guard has to say of each span."""
+    """The guard's metadata of each span."""
     return {
         row["span_attributes"]["name"]: (row.get("metadata") or {}).get("trace_guard") for row in server.span_rows()
     }
 
 
 def work(early: Early, *, fails: bool = False) -> str:
-    """User code that goes on after ``early``, with spans that are open by then in every way."""
+    """User code that continues after calling ``early``, with every kind of open span."""
     with braintrust.start_span("outer", input="question") as outer:
         outer.log(metadata={"kept": {"a": 1}}, scores={"early": 0.5})
         inner = outer.start_span("inner")
@@ -57,7 +57,7 @@ def work(early: Early, *, fails: bool = False) -> str:
 
 
 def run(guard: Guard, early: Early, *, fails: bool = False, kind: str = "sync", deadline: float | None = None) -> Any:
-    """Run it guarded; its invocation."""
+    """Run the code guarded. Returns its invocation."""
     found: list[Any] = []
 
     def body() -> str:
@@ -86,7 +86,7 @@ def run(guard: Guard, early: Early, *, fails: bool = False, kind: str = "sync", 
 
 
 def terminated(guard: Guard, server: BraintrustServer) -> Early:
-    """What a signal does, and then has arrived."""
+    """Close as a signal does, and wait for the delivery."""
     def early() -> None:
         guard.pipeline.terminate("SIGTERM", Deadline.after(5))
         assert current_invocation().outcome is Outcome.TERMINATED  # type: ignore[union-attr]
@@ -96,15 +96,15 @@ def terminated(guard: Guard, server: BraintrustServer) -> Early:
 
 
 def nothing() -> None:
-    """All goes well."""
+    """No failure."""
 
 
 # The real end
 
 
 def test_the_real_end_wins_over_the_watchdog(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """Code that returns or raises within the reserve, sync or async, has the trace that it would have had in good time,
-    to the last field, although the server had been told that all of it timed out."""
+    """Code that ends within the reserve, sync or async, has the same trace as without the forced close, although the
+    server had received that one."""
     guard = make_guard(linger=60, reserve=1.0)
     ways = [{"fails": fails, "kind": kind} for fails in (False, True) for kind in ("sync", "async")]
     marked: list[set[str]] = []
@@ -135,8 +135,8 @@ def test_the_real_end_wins_over_the_watchdog(server: BraintrustServer, make_guar
     assert server.open_spans() == []
 
 
-def test_a_signal_that_is_survived_is_taken_back(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """Code that returns although a signal was to end its process has its real end too, and is delivered."""
+def test_a_survived_signal_is_corrected(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """Code that returns although a signal was to end its process has its real end, and is delivered."""
     guard = make_guard(linger=60)
     miss = run(guard, terminated(guard, server))
     plain = run(guard, nothing)
@@ -147,10 +147,10 @@ def test_a_signal_that_is_survived_is_taken_back(server: BraintrustServer, make_
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
-def test_what_a_signal_raises_is_no_end_of_its_own(
+def test_an_exception_of_a_signal_handler_stays_terminated(
     server: BraintrustServer, make_guard: MakeGuard, error: type[BaseException]
 ) -> None:
-    """Code that a signal ends by what its handler raises stays terminated."""
+    """Code that ends with the exception of a signal handler stays terminated."""
     guard = make_guard(linger=60)
     invocation = guard.invocation("root")
 
@@ -166,7 +166,7 @@ def test_what_a_signal_raises_is_no_end_of_its_own(
 
 
 def test_an_end_after_the_deadline_is_too_late(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """Code that comes to its end after its deadline stays timed out, and its output is there all the same."""
+    """Code that ends after its deadline stays timed out, and its output is still logged."""
     guard = make_guard(linger=60)
     deadline = Deadline.after(0.4)
     with guard.invocation("root", deadline=deadline) as invocation:
@@ -183,8 +183,8 @@ def test_an_end_after_the_deadline_is_too_late(server: BraintrustServer, make_gu
 # What a correction must not take
 
 
-def test_a_correction_takes_nothing_with_it(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """Feedback on a span from before its correction stays, and so does what is logged on it afterwards."""
+def test_a_correction_keeps_other_data(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """Feedback from before a correction and data that is logged after it both stay."""
     guard = make_guard(linger=60)
     logger = braintrust.init_logger(project="project", project_id=PROJECT_ID, set_current=False)
     with guard.invocation("root") as invocation:
@@ -200,7 +200,7 @@ def test_a_correction_takes_nothing_with_it(server: BraintrustServer, make_guard
 
 
 def flushed(guard: Guard) -> bool:
-    """Have all that the SDK has delivered, from within an invocation."""
+    """Make the SDK deliver its rows, from within an invocation."""
     braintrust.flush()
     return guard.pipeline.flush(Deadline.after(10))
 
@@ -208,7 +208,7 @@ def flushed(guard: Guard) -> bool:
 def test_a_late_return_is_corrected_without_a_directory(
     server: BraintrustServer, make_guard: MakeGuard, tmp_path: Path
 ) -> None:
-    """A late return is corrected where no directory can be used."""
+    """A late return is corrected even without a usable directory."""
     (tmp_path / "file").touch()
     guard = make_guard(linger=60, directory=tmp_path / "file")
     run(guard, terminated(guard, server))
@@ -218,7 +218,7 @@ def test_a_late_return_is_corrected_without_a_directory(
 
 
 def test_a_full_journal_keeps_the_correction(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """A span is corrected although the size cap leaves no room for payloads, and what the server has stays."""
+    """A span is corrected even if the size cap drops payloads, and the server keeps what it has."""
     guard = make_guard(linger=60, max_journal_bytes=1 << 20)
     with guard.invocation("root", input="i" * 1000) as invocation:
         terminated(guard, server)()
@@ -244,7 +244,7 @@ def journal_is_nearly_full(guard: Guard) -> bool:
 def test_a_refused_payload_does_not_cost_the_correction(
     server: BraintrustServer, make_guard: MakeGuard
 ) -> None:
-    """A row that the server refuses for its size is sent without its payload, and the real end stands."""
+    """A row that is refused for its size is sent without its payload, and the real end is kept."""
     guard = make_guard(linger=60)
     with guard.invocation("root") as invocation:
         invocation.span.log(metadata={"one": "x" * 3000})
@@ -261,10 +261,10 @@ def test_a_refused_payload_does_not_cost_the_correction(
     assert root.get("error") is None
 
 
-def test_a_fault_of_ours_leaves_it_as_it_is(
+def test_a_fault_prevents_only_the_correction(
     server: BraintrustServer, make_guard: MakeGuard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """If a fault of ours prevents the correction, the code does not notice, and no span is open."""
+    """If a fault prevents the correction, user code does not notice and no span stays open."""
     def fails(*_: Any) -> Any:
         raise LookupError("a fault of ours")
 
@@ -284,8 +284,8 @@ def test_a_fault_of_ours_leaves_it_as_it_is(
 def test_an_end_after_the_deadline_changes_nothing(
     server: BraintrustServer, make_guard: MakeGuard, fails: bool, puts_off: bool
 ) -> None:
-    """Code that returns or raises after its deadline, where the platform has not ended it, leaves the root's end,
-    outcome and error as the watchdog has told them, also if the delivery is put off until after the response."""
+    """Code that ends after its deadline does not change the root's end, outcome and error, even if delivery is
+    deferred."""
     guard = make_guard(linger=60, reserve=0.2)
     invocation = guard.invocation("root", deadline=Deadline.after(0.4))
     jobs: list[Callable[[Deadline, Way], object]] = []
@@ -310,7 +310,7 @@ def test_an_end_after_the_deadline_changes_nothing(
 
 @pytest.mark.parametrize("kind", ["local", "memory"])
 def test_every_backend_corrects(directory: Path, kind: str) -> None:
-    """The local store and the memory of tests hold the real end too."""
+    """The local store and the memory backend show the real end too."""
     backend: Any = LocalStore(directory / "traces.db") if kind == "local" else MemoryBackend()
     guard = Guard(backend=backend, dir=directory, project="p", linger=60)
     rows = backend.all_rows if kind == "local" else backend.rows
@@ -327,7 +327,7 @@ def test_every_backend_corrects(directory: Path, kind: str) -> None:
 
 
 def test_errors_that_the_code_has_logged_itself_are_kept(server: BraintrustServer, make_guard: MakeGuard) -> None:
-    """Errors that the code has logged before or after the forced close stand after a return in time."""
+    """Errors that the code logs before or after the forced close are kept."""
     guard = make_guard(linger=60)
     with guard.invocation("before") as before, braintrust.start_span("child") as child:
         before.span.log(error="its own")

@@ -1,4 +1,4 @@
-"""A program that logs in again and again, as one that serves several customers does."""
+"""A program that logs in repeatedly, as a program that serves several customers does."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PROGRAM = """
 
 
 def senders(server: BraintrustServer) -> dict[str, str]:
-    """The key that the root of each input was sent with."""
+    """The key that delivered the root of each input."""
     return {
         str(row["input"]): str(request.authorization).removeprefix("Bearer ")
         for request in server.requests_to("/logs3") for row in request.rows if row.get("input")
@@ -34,8 +34,8 @@ def senders(server: BraintrustServer) -> dict[str, str]:
 
 @pytest.mark.parametrize("customers", [2, 12])
 def test_logins_cost_what_a_few_do(server: BraintrustServer, directory: Path, customers: int) -> None:
-    """However often a program logs in, and with however many keys, it has the threads, connections and files of a few
-    logins, and each trace is delivered with the key that was in force when it began."""
+    """Many logins with many keys use the threads, connections and files of a few, and each trace is delivered with the
+    key of its start."""
     with Program(f"""{PROGRAM}
     serve("k0")
     before = use()
@@ -54,8 +54,8 @@ def test_logins_cost_what_a_few_do(server: BraintrustServer, directory: Path, cu
     assert journals(directory) == []
 
 
-def test_a_destination_that_comes_back_is_taken_up_again(server: BraintrustServer, directory: Path) -> None:
-    """A program that logs in to and fro has one journal for each key, and no more connections than keys."""
+def test_alternating_logins_reuse_their_destinations(server: BraintrustServer, directory: Path) -> None:
+    """Alternating logins have one journal for each key and no more connections than keys."""
     with Program(f"""{PROGRAM}
     made = set()
     for turn in range(20):
@@ -69,8 +69,8 @@ def test_a_destination_that_comes_back_is_taken_up_again(server: BraintrustServe
     assert len(server.span_rows()) == 20
 
 
-def test_what_an_earlier_login_had_is_let_go_of(server: BraintrustServer, directory: Path) -> None:
-    """Threads, connections and files of a login that was the first of two are gone once nothing is left to be sent."""
+def test_an_earlier_login_is_released(server: BraintrustServer, directory: Path) -> None:
+    """The threads, connections and files of an earlier login are released once its rows are sent."""
     with Program(f"""{PROGRAM}
     trace_guard.runtime.logins._IDLE_SECONDS = 0.0
     serve("sk-planted-another")
@@ -89,8 +89,8 @@ def test_what_an_earlier_login_had_is_let_go_of(server: BraintrustServer, direct
 
 
 def test_what_could_not_be_delivered_waits_on_disk(server: BraintrustServer, directory: Path) -> None:
-    """While the server is down many logins cost no more than a few, and what each has left behind is delivered once its
-    key is there again, with that key."""
+    """During an outage many logins cost no more than a few, and each login's rows are delivered later with its own
+    key."""
     server.fail("/logs3", Fault.status(503))
     with Program(f"""{PROGRAM}
     serve("k0")

@@ -1,4 +1,4 @@
-"""Which spans are open, and in what order they are closed."""
+"""The set of open spans, and the order in which they are closed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEEP = 10_000
 
 
 def test_a_deep_trace_is_closed_in_a_moment() -> None:
-    """Spans that were left open ten thousand deep are put in order, innermost first, in far less than a second."""
+    """Ten thousand nested open spans are sorted, innermost first, in far less than a second."""
     spans = OpenSpans()
     spans.begin(RECORD)
     rows = [start_row(str(depth), parent=str(depth - 1) if depth else None, root="0") for depth in range(DEEP)]
@@ -30,7 +30,7 @@ def test_a_deep_trace_is_closed_in_a_moment() -> None:
 
 
 def test_spans_that_are_each_others_parents_are_closed() -> None:
-    """Rows whose parents go round in a circle are all closed, and those that hang on it come before it."""
+    """Spans whose parents form a circle are all closed, after the spans below them."""
     spans = OpenSpans()
     spans.begin(RECORD)
     for name, parent in [("0", None), ("a", "b"), ("b", "a"), ("self", "self"), ("below", "a"), ("last", "below")]:

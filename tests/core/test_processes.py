@@ -1,4 +1,4 @@
-"""What becomes of rows when a process exits, forks, or flushes by itself."""
+"""Delivery at a process's exit, fork or explicit flush."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ GUARDED = """
 
 
 def test_a_normal_exit_delivers(server: BraintrustServer, directory: Path) -> None:
-    """What was logged outside of any invocation arrives when the program ends, open spans closed."""
+    """Spans outside any invocation are closed and delivered at a normal exit."""
     code = GUARDED + """
     guard.start()
     logger = braintrust.init_logger(project_id=os.environ["TRACE_GUARD_PROJECT_ID"])
@@ -37,7 +37,7 @@ def test_a_normal_exit_delivers(server: BraintrustServer, directory: Path) -> No
 
 
 def test_an_exit_waits_no_longer_than_told(server: BraintrustServer, directory: Path) -> None:
-    """With a dead backend an exit takes TRACE_GUARD_EXIT_TIMEOUT at most, and keeps the rows for the next start."""
+    """With a dead backend, an exit takes at most TRACE_GUARD_EXIT_TIMEOUT and keeps the rows for the next start."""
     server.fail("/logs3", Fault.black_hole())
     env = environment(server, directory, TRACE_GUARD_EXIT_TIMEOUT="0.3", TRACE_GUARD_FLUSH_TIMEOUT="0.1")
     with Program(GUARDED + "\n    work()\n    say('done')", env) as program:
@@ -53,8 +53,8 @@ def test_an_exit_waits_no_longer_than_told(server: BraintrustServer, directory: 
 
 
 def test_a_flush_of_the_sdk_arrives(server: BraintrustServer, directory: Path) -> None:
-    """Outside an invocation braintrust.flush() returns when the rows have arrived; inside one it is the end of
-    the invocation that delivers, in one request."""
+    """Outside an invocation, ``braintrust.flush()`` waits for delivery. Within one, the end of the invocation delivers,
+    in one request."""
     code = GUARDED + """
     guard.start()
     logger = braintrust.init_logger(project_id=os.environ["TRACE_GUARD_PROJECT_ID"])
@@ -86,7 +86,7 @@ def test_a_flush_of_the_sdk_arrives(server: BraintrustServer, directory: Path) -
 
 @pytest.mark.parametrize("how", ["os.fork", "multiprocessing"])
 def test_a_fork_within_a_handler_does_no_harm(server: BraintrustServer, directory: Path, how: str) -> None:
-    """A child that a handler forks can use the guard and ends without a hang, and the parent's trace is whole."""
+    """A child that is forked within a handler can use the guard and exits, and the parent's trace is complete."""
     fork = {
         "os.fork": """
         pid = os.fork()
@@ -115,7 +115,7 @@ def test_a_fork_within_a_handler_does_no_harm(server: BraintrustServer, director
             pass
     say("done")
     """
-    # "done" comes from the parent only: a child never gets past its own part.
+    # Only the parent prints "done": a child exits within its own branch.
     with Program(code, environment(server, directory)) as program:
         program.expects("done")
         program.ends_well()
@@ -128,7 +128,7 @@ def test_a_fork_within_a_handler_does_no_harm(server: BraintrustServer, director
 
 
 def test_the_watchdog_never_fires_into_a_later_invocation(server: BraintrustServer, directory: Path) -> None:
-    """An invocation that ended before the process was frozen past its deadline leaves no alarm to strike the next."""
+    """After a freeze beyond the deadline of an ended invocation, its alarm does not affect the next one."""
     code = GUARDED + """
     from trace_guard import Deadline
     for deadline in (0.5, 5.0):

@@ -1,4 +1,4 @@
-"""Where settings come from, and what is said of bad ones."""
+"""The sources of settings, and the errors for bad values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trace_guard.backends.memory import MemoryBackend
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
-# Another value than the default for each variable, and what it is read as.
+# A value other than the default for each variable, and the parsed value.
 VALUES: dict[str, tuple[str, Any]] = {
     "TRACE_GUARD_PROJECT": ("support-bot", "support-bot"),
     "TRACE_GUARD_PROJECT_ID": ("id-1", "id-1"),
@@ -68,13 +68,13 @@ def fields_by_variable() -> dict[str, str]:
 
 
 def test_every_variable_is_tried_here() -> None:
-    """No variable is read that these tests do not know."""
+    """These tests cover every variable that is read."""
     assert set(fields_by_variable()) == set(VALUES)
 
 
 @pytest.mark.parametrize("variable", VALUES)
 def test_a_variable_sets_its_field(variable: str) -> None:
-    """Each variable of the environment sets the one field that it is documented beside."""
+    """Each environment variable sets the field that it is documented beside."""
     text, value = VALUES[variable]
     name = fields_by_variable()[variable]
     default = Settings.from_env({})
@@ -84,13 +84,13 @@ def test_a_variable_sets_its_field(variable: str) -> None:
 
 @pytest.mark.parametrize("variable", VALUES)
 def test_an_empty_variable_counts_as_unset(variable: str) -> None:
-    """A variable that is there but empty, as templates leave it, changes nothing."""
+    """An empty variable, as templates leave it, counts as unset."""
     assert Settings.from_env({variable: " "}) == Settings.from_env({})
 
 
 @pytest.mark.parametrize("variable", BAD)
 def test_a_bad_value_is_named(variable: str) -> None:
-    """A value that is not accepted is an error that names the variable and the value and says what is accepted."""
+    """The error for a bad value names the variable, the value and the accepted values."""
     with pytest.raises(SettingsError) as error:
         Settings.from_env({variable: BAD[variable]})
     message = str(error.value)
@@ -99,14 +99,14 @@ def test_a_bad_value_is_named(variable: str) -> None:
 
 
 def test_a_keyword_beats_the_environment() -> None:
-    """A keyword wins over the variable, and None leaves the variable in force."""
+    """A keyword overrides the variable, and None leaves the variable in force."""
     environ = {"TRACE_GUARD_PROJECT": "from-env", "TRACE_GUARD_RESERVE": "1"}
     settings = Settings.from_env(environ, project="from-keyword", reserve=None)
     assert (settings.project, settings.reserve) == ("from-keyword", 1.0)
 
 
 def test_a_bad_keyword_is_named() -> None:
-    """A keyword's bad value is named like a variable's, and a keyword that does not exist lists those that do."""
+    """The error for a bad keyword value names it, and the error for an unknown keyword lists the known ones."""
     with pytest.raises(SettingsError, match=r"reserve= is '-1', which is not accepted"):
         Settings.from_env({}, reserve=-1)
     with pytest.raises(TypeError, match=r"'projekt' is not a setting; the settings are project, "):
@@ -122,12 +122,12 @@ def test_a_bad_keyword_is_named() -> None:
     ],
 )
 def test_the_project_is_named_after_the_function(environ: dict[str, str], project: str) -> None:
-    """Without a project of its own a function's traces go to one of the function's name."""
+    """The default project has the name of the function."""
     assert Settings.from_env(environ).project == project
 
 
 def test_on_lambda_the_directory_is_temporary() -> None:
-    """On Lambda, where nothing else can be written, the journal is below the temporary directory."""
+    """On Lambda, the journal is in the temporary directory, the only writable place."""
     import tempfile
 
     expected = Path(tempfile.gettempdir()) / "trace-guard"
@@ -135,7 +135,7 @@ def test_on_lambda_the_directory_is_temporary() -> None:
 
 
 def test_the_key_stays_out_of_sight() -> None:
-    """The key is in no printed form of the settings, and only as a fingerprint in the destination."""
+    """The API key is in no printed form of the settings, and is only a fingerprint in the destination."""
     settings = Settings.from_env({"BRAINTRUST_API_KEY": "sk-very-secret"})
     assert "sk-very-secret" not in repr(settings)
     assert "sk-very-secret" not in str(settings.destination)
@@ -148,7 +148,7 @@ def test_the_key_stays_out_of_sight() -> None:
     "planted\u00a0key", "planted\ud800key", "planted\x7fkey", "planted\u202ekey",
 ])
 def test_a_key_that_no_header_can_carry_is_not_accepted(key: str) -> None:
-    """Such a key is an error that names its source and says what is accepted, and shows no part of the key."""
+    """The error for a key that no HTTP header can carry names its source, and shows no part of the key."""
     for source, environ, keywords in (
         ("BRAINTRUST_API_KEY", {"BRAINTRUST_API_KEY": key}, {}), ("api_key=", {}, {"api_key": key}),
     ):
@@ -161,12 +161,12 @@ def test_a_key_that_no_header_can_carry_is_not_accepted(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["  sk-key \n", "key with spaces", "clé"])
 def test_a_key_that_a_header_can_carry_is_accepted(key: str) -> None:
-    """White space around a key is left out; whatever else a header can carry stays."""
+    """White space around a key is removed. Any other text that a header can carry is accepted."""
     assert Settings.from_env({"BRAINTRUST_API_KEY": key}).api_key == key.strip()
 
 
 def test_urls_are_kept_without_their_user() -> None:
-    """User and password of a URL are in no printed form of the settings, nor in the destination, which is on disk."""
+    """The user and password of a URL are in no printed form of the settings, and not in the destination on disk."""
     environ = {"BRAINTRUST_API_KEY": "key", "BRAINTRUST_API_URL": "https://me:planted@api.host/a@b"}
     settings = Settings.from_env(environ, app_url="https://planted@app.host")
     settings = settings.with_login("other key", "https://me:planted@app.host", None)

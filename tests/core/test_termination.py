@@ -1,4 +1,4 @@
-"""What is done when a signal ends the process."""
+"""Closing and delivery when a signal ends the process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BUSY = {
 
 @pytest.mark.parametrize("busy", BUSY)
 def test_what_is_open_is_closed_and_delivered(server: BraintrustServer, directory: Path, busy: str) -> None:
-    """A signal that ends the process closes what is open, whatever the main thread is at, and delivers it."""
+    """A signal that ends the process closes and delivers the open spans, whatever the main thread is doing."""
     with Program(f"""{GUARDED}
     Termination(act, 1.0).install()
     with guard.invocation("root"):
@@ -53,7 +53,7 @@ def test_what_is_open_is_closed_and_delivered(server: BraintrustServer, director
 
 
 def test_the_handler_before_is_called_after_it() -> None:
-    """A handler that was there is called once our own part is done, and decides what becomes of the process."""
+    """An earlier handler is called after closing and delivery, and decides how the process ends."""
     with Program("""
     from trace_guard.runtime.termination import Termination
     ours = []
@@ -70,7 +70,7 @@ def test_the_handler_before_is_called_after_it() -> None:
 
 
 def test_a_handler_that_comes_later_is_left_in_force() -> None:
-    """A handler that the program installs afterwards replaces ours, and our part is done all the same."""
+    """A handler that the program installs later stays in force, and closing and delivery still happen."""
     with Program("""
     import threading
     from trace_guard.runtime.termination import Termination
@@ -89,8 +89,8 @@ def test_a_handler_that_comes_later_is_left_in_force() -> None:
             program.expects("still here", word)
 
 
-def test_who_listened_before_goes_on_hearing() -> None:
-    """What had the wakeup descriptor before is told of every signal; an ignored signal stays ignored."""
+def test_an_earlier_wakeup_descriptor_still_works() -> None:
+    """The earlier owner of the wakeup descriptor still receives every signal, and an ignored signal stays ignored."""
     with Program("""
     import socket
     from trace_guard.runtime.termination import Termination
@@ -113,7 +113,7 @@ def test_who_listened_before_goes_on_hearing() -> None:
 
 
 def test_a_loop_that_takes_the_descriptor_does_no_harm() -> None:
-    """An event loop of asyncio, which takes the wakeup descriptor for itself, keeps nothing from being done."""
+    """An asyncio loop that replaces the wakeup descriptor does not prevent closing and delivery."""
     with Program("""
     import asyncio
     from trace_guard.runtime.termination import Termination
@@ -133,7 +133,7 @@ def test_a_loop_that_takes_the_descriptor_does_no_harm() -> None:
 
 
 def test_a_forked_childs_signals_are_its_own() -> None:
-    """A signal to a forked child ends the child as it would have, and is not taken for one to the parent."""
+    """A signal to a forked child ends the child normally, and does not affect the parent."""
     with Program("""
     from trace_guard.runtime.termination import Termination
     assert Termination(lambda number: say("ours", os.getpid() == parent), 1.0).install()
@@ -160,7 +160,7 @@ def test_a_forked_childs_signals_are_its_own() -> None:
 
 @pytest.mark.parametrize("busy", BUSY)
 def test_a_forked_child_dies_of_its_signal(busy: str) -> None:
-    """A signal that ends a forked child does so at once, whatever its main thread is at, and not its parent."""
+    """A signal ends a forked child at once, whatever its main thread is doing, and does not end its parent."""
     with Program(f"""
     import hashlib
     from trace_guard.runtime.termination import Termination
@@ -181,7 +181,7 @@ def test_a_forked_child_dies_of_its_signal(busy: str) -> None:
 
 
 def test_a_handler_that_a_child_inherits_is_in_force() -> None:
-    """A forked child has the handler that was there before ours, or the one that came after it."""
+    """A forked child has the handler that was installed before ours, or the one that replaced ours."""
     with Program("""
     from trace_guard.runtime.termination import Termination
     signal.signal(signal.SIGTERM, lambda number, frame: say("before"))
@@ -198,9 +198,9 @@ def test_a_handler_that_a_child_inherits_is_in_force() -> None:
         program.ends_well()
 
 
-def test_what_holds_a_lock_of_ours_is_let_go_on() -> None:
-    """A signal that comes while the main thread holds a lock that closing and delivering wait for does not hold it up
-    there; once the lock is free all is done, and the process ends of the signal wherever it is."""
+def test_a_signal_waits_for_our_locks() -> None:
+    """If the main thread holds a lock that closing needs, it continues; once the lock is free, the rows are delivered
+    and the process ends by the signal."""
     with Program("""
     import threading
     from trace_guard.runtime.termination import Termination
@@ -220,8 +220,7 @@ def test_what_holds_a_lock_of_ours_is_let_go_on() -> None:
 
 
 def test_a_further_signal_ends_the_wait() -> None:
-    """Ctrl-C while a SIGTERM waits for what is being delivered ends the process of the SIGTERM at once, and is raised
-    nowhere."""
+    """Ctrl-C during the delivery after a SIGTERM ends the process by SIGTERM at once, and raises nowhere."""
     with Program("""
     import threading, traceback
     from trace_guard.runtime.termination import Termination
@@ -247,7 +246,7 @@ def test_a_further_signal_ends_the_wait() -> None:
 
 
 def test_a_stranger_s_file_gets_nothing(tmp_path: Path) -> None:
-    """A wakeup descriptor that its owner has closed, and whose number is another file's by now, is not written to."""
+    """A wakeup descriptor whose number now belongs to another file is not written to."""
     with Program("""
     import socket
     from trace_guard.runtime.termination import Termination
@@ -273,8 +272,8 @@ def test_a_stranger_s_file_gets_nothing(tmp_path: Path) -> None:
     assert (tmp_path / "data").read_bytes() == b""
 
 
-def test_only_the_main_thread_can() -> None:
-    """Where Python does not let a handler be installed nothing is done, and that is told."""
+def test_only_the_main_thread_installs_handlers() -> None:
+    """Outside the main thread, nothing is installed, and the return value is False."""
     with Program("""
     import threading
     from trace_guard.runtime.termination import Termination

@@ -1,4 +1,4 @@
-"""What holds for one kind of function only: generators, cancellation, nesting."""
+"""Behaviour of single kinds of function: generators, cancellation, nesting."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def roots(backend: MemoryBackend) -> list[Row]:
 
 
 def signature_of(function: Callable[..., Any]) -> tuple[Any, ...]:
-    """What must stay of a function that is wrapped."""
+    """The properties of a function that wrapping must keep."""
     return (
         function.__name__, function.__qualname__, function.__doc__, inspect.signature(function),
         inspect.iscoroutinefunction(function), inspect.isgeneratorfunction(function),
@@ -78,12 +78,12 @@ async def async_generator(a: int, *, b: str = "x") -> AsyncGenerator[int, None]:
 
 @pytest.mark.parametrize("function", [plain, coroutine, generator, async_generator])
 def test_a_wrapped_function_keeps_its_kind(guard: Guard, function: Callable[..., Any]) -> None:
-    """Name, documentation, signature and kind of a function stay as they were."""
+    """A wrapped function keeps its name, docstring, signature and kind."""
     assert signature_of(guard.wrap(function)) == signature_of(function)
 
 
 def test_arguments_are_captured(guard: Guard, backend: MemoryBackend) -> None:
-    """The arguments of a wrapped function stand as the input, its result as the output."""
+    """The arguments of a wrapped function are its input, and the result is its output."""
     assert guard.wrap(plain)(1, b="y") == 1
     (row,) = backend.rows()
     assert (row["input"], row["output"]) == ({"args": [1], "kwargs": {"b": "y"}}, 1)
@@ -100,9 +100,9 @@ def talk() -> Generator[Any, Any, str]:
     return f"heard {heard}"
 
 
-def test_a_generator_is_talked_to_as_before(guard: Guard, backend: MemoryBackend) -> None:
-    """What is sent to a generator and thrown into it reaches it, its return value comes back, and its context is
-    its own: between two steps the caller's span and variables are in force."""
+def test_send_and_throw_reach_a_generator(guard: Guard, backend: MemoryBackend) -> None:
+    """Sent and thrown values reach a generator, its return value is kept, and the caller's context is in force between
+    two steps."""
     conversation = guard.wrap(talk)()
     outside = braintrust.current_span()
     error = LookupError("thrown")
@@ -119,13 +119,13 @@ def test_a_generator_is_talked_to_as_before(guard: Guard, backend: MemoryBackend
 
 
 def test_nothing_is_opened_before_the_first_step(guard: Guard, backend: MemoryBackend) -> None:
-    """A generator that is made and never begun leaves no trace."""
+    """A generator that is never started leaves no trace."""
     guard.wrap(generator)(1).close()
     assert (guard.flush(), backend.rows()) == (True, [])
 
 
 def test_a_generator_may_be_left(guard: Guard, backend: MemoryBackend) -> None:
-    """A generator whose consumer has had enough runs its clean-up and is closed as ok."""
+    """A generator that is closed early runs its clean-up and is closed as ok."""
     cleaned = []
 
     def counts() -> Generator[int, None, None]:
@@ -165,8 +165,8 @@ def test_an_async_generator_may_be_left(guard: Guard, backend: MemoryBackend) ->
     assert [about(row) for row in backend.rows()] == [{"outcome": "ok"}]
 
 
-def test_an_async_generator_is_talked_to_as_before(guard: Guard, backend: MemoryBackend) -> None:
-    """What is sent to an async generator and thrown into it reaches it."""
+def test_send_and_throw_reach_an_async_generator(guard: Guard, backend: MemoryBackend) -> None:
+    """Sent and thrown values reach an async generator."""
 
     async def talks() -> AsyncGenerator[Any, Any]:
         heard = yield "ready"
@@ -188,7 +188,7 @@ def test_an_async_generator_is_talked_to_as_before(guard: Guard, backend: Memory
 
 @pytest.mark.parametrize("kind", ["coroutine", "async with", "async generator"])
 def test_a_cancelled_task_is_closed(guard: Guard, backend: MemoryBackend, kind: str) -> None:
-    """A task that is cancelled ends as cancelled, and its root is closed as an error."""
+    """A cancelled task ends as cancelled, and its root is closed as an error."""
 
     async def waits(begun: asyncio.Event) -> None:
         begun.set()
@@ -223,7 +223,7 @@ def test_a_cancelled_task_is_closed(guard: Guard, backend: MemoryBackend, kind: 
 
 
 class SlowBackend(MemoryBackend):
-    """Takes rows only when it is told to."""
+    """A backend that accepts rows only after it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -236,7 +236,7 @@ class SlowBackend(MemoryBackend):
 
 
 def test_a_cancellation_while_it_delivers_loses_nothing(directory: Any) -> None:
-    """A task that is cancelled while its trace is being delivered ends at once, and the delivery goes on."""
+    """A task that is cancelled during delivery ends at once, and the delivery continues."""
     backend = SlowBackend()
     guard = Guard(backend=backend, dir=directory, project="p", flush_timeout=10)
 
@@ -257,8 +257,8 @@ def test_a_cancellation_while_it_delivers_loses_nothing(directory: Any) -> None:
     guard.close()
 
 
-def test_the_event_loop_is_not_held_up(directory: Any) -> None:
-    """While one task's trace is delivered the other tasks of its loop go on."""
+def test_the_event_loop_is_not_blocked(directory: Any) -> None:
+    """While the trace of one task is delivered, other tasks run."""
     backend = SlowBackend()
     guard = Guard(backend=backend, dir=directory, project="p", flush_timeout=10)
 
@@ -269,7 +269,7 @@ def test_the_event_loop_is_not_held_up(directory: Any) -> None:
         task = asyncio.create_task(guard.wrap(work)())
         while not backend.asked.is_set():
             await asyncio.sleep(0)
-        backend.go_on.set()  # which nobody could do if the loop stood still
+        backend.go_on.set()  # impossible while the loop is blocked
         return await task
 
     assert asyncio.run(main()) == 5
@@ -277,7 +277,7 @@ def test_the_event_loop_is_not_held_up(directory: Any) -> None:
 
 
 def test_tasks_do_not_mix(guard: Guard, backend: MemoryBackend) -> None:
-    """Of many tasks at once each trace has its own spans, and only those."""
+    """Each of many concurrent tasks has a trace with only its own spans."""
 
     @braintrust.traced
     async def tool(n: int) -> int:
@@ -307,7 +307,7 @@ def test_tasks_do_not_mix(guard: Guard, backend: MemoryBackend) -> None:
 
 
 def test_an_invocation_within_another_is_a_span_of_it(guard: Guard, backend: MemoryBackend) -> None:
-    """An invocation within another opens no root of its own, and both are delivered together."""
+    """An invocation within another is a span of it, and both are delivered together."""
     with guard.invocation("outer") as outer:
         with pytest.raises(ValueError, match="inner"), guard.invocation("inner", input=1) as inner:
             raise ValueError("inner fails")
@@ -320,7 +320,7 @@ def test_an_invocation_within_another_is_a_span_of_it(guard: Guard, backend: Mem
 
 
 def test_a_parent_is_adopted_if_braintrust_knows_it(guard: Guard, backend: MemoryBackend) -> None:
-    """An exported span, or headers with braintrust.parent, become the parent; a foreign traceparent is metadata."""
+    """An exported span, or headers with braintrust.parent, become the parent. A foreign traceparent is metadata."""
     with guard.invocation("caller") as caller:
         exported = caller.span.export()
         headers = braintrust.inject_trace_context(span=caller.span)
@@ -338,7 +338,7 @@ def test_a_parent_is_adopted_if_braintrust_knows_it(guard: Guard, backend: Memor
 
 
 def test_masking_covers_what_is_captured(guard: Guard, backend: MemoryBackend) -> None:
-    """The SDK's masking function sees the event and the result."""
+    """The SDK's masking function is applied to the captured input and output."""
     braintrust.set_masking_function(lambda value: json.loads(json.dumps(value).replace("4111", "****")))
     try:
         assert guard_handler(guard=guard)(lambda event, context: event)({"card": "4111"}, None) == {"card": "4111"}
@@ -348,8 +348,8 @@ def test_masking_covers_what_is_captured(guard: Guard, backend: MemoryBackend) -
     assert (row["input"], row["output"]) == ({"card": "****"}, {"card": "****"})
 
 
-def test_an_ended_root_is_closed_all_the_same(guard: Guard, backend: MemoryBackend) -> None:
-    """A root that the user's code has ended by itself still gets its outcome, and its error."""
+def test_a_root_that_user_code_has_ended(guard: Guard, backend: MemoryBackend) -> None:
+    """A root that user code has ended still gets its outcome and error."""
 
     def ends_its_root() -> None:
         braintrust.current_span().end()

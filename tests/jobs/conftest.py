@@ -1,3 +1,3 @@
-"""Fixtures of these tests."""
+"""Fixtures of the job tests."""
 
 from fixtures import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""The example of a batch job, as its users run it."""
+"""The batch job example, run as users run it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ def run(directory: Path, *arguments: str, **variables: str) -> subprocess.Comple
 
 
 def test_a_thousand_questions(server: BraintrustServer, directory: Path) -> None:
-    """Of 1,000 questions each is a closed step of one trace, with the model's call below it, and the root counts what
-    became of them."""
+    """Each of 1,000 questions is a closed step with the model call below it, and the root counts the results."""
     done = run(directory, BRAINTRUST_API_KEY=PLANTED_KEY, BRAINTRUST_API_URL=server.url, BRAINTRUST_APP_URL=server.url)
     assert (done.returncode, done.stdout) == (0, "920 of 1000 right\n"), done.stderr
     assert done.stderr.count("try again later") == 20
@@ -51,8 +50,8 @@ def test_a_thousand_questions(server: BraintrustServer, directory: Path) -> None
 
 @pytest.mark.parametrize("off", ["false", "true"])
 def test_without_a_key(directory: Path, off: str) -> None:
-    """Too many wrong answers are the job's exit status, without a key, where the trace is in the local store, and
-    with trace-guard switched off."""
+    """The exit status reports wrong answers without an API key, with the trace in the local store, and with trace-guard
+    disabled."""
     done = run(directory, "10", BRAINTRUST_API_KEY="", TRACE_GUARD_DISABLED=off)
     assert (done.returncode, done.stdout) == (3, "8 of 10 right\n")
     if off == "false":

@@ -1,4 +1,4 @@
-"""When the rows of a job have arrived: nobody waits for its response, and it is the last to be there."""
+"""Delivery at the end of a job."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from trace_guard.runtime.state import PROCESS
 from trace_guard.testing import BraintrustServer, Fault
 
 
-def test_the_end_of_a_job_waits_as_an_exit_does(make_guard: Callable[..., Guard], server: BraintrustServer) -> None:
-    """The end of a job waits for its delivery as long as an exit may, not only as long as a response may; what it has
-    waited in vain the exit need not wait once more."""
+def test_a_job_waits_up_to_the_exit_timeout(make_guard: Callable[..., Guard], server: BraintrustServer) -> None:
+    """The end of a job waits for delivery up to the exit timeout, and the exit does not wait for the same time
+    again."""
     server.fail("/logs3", Fault.slow(0.3), times=1)
     with make_guard(flush_timeout=0.01).job("slow") as job:
         pass
@@ -34,8 +34,8 @@ def test_the_end_of_a_job_waits_as_an_exit_does(make_guard: Callable[..., Guard]
 
 
 def test_steps_of_children_of_a_pool_are_delivered(server: BraintrustServer, directory: Path) -> None:
-    """Steps in processes of a pool, which are killed or leave without an exit, are below their job and have arrived
-    when the job's process has ended."""
+    """Steps in the processes of a pool are below their job and are delivered, although a pool kills its children or
+    ends them without a normal exit."""
     with Program("""
         import concurrent.futures, multiprocessing
         from trace_guard import guard_job, step

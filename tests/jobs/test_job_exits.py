@@ -1,4 +1,4 @@
-"""How a job's process ends: as without a guard, and with every span closed."""
+"""The exit of a job: the process ends as without a guard, and every span is closed."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from support import Program, environment
 from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer
 
-# Each main function in a forked child of its own, so that a whole interpreter ends: all of them bare, before anything
-# is loaded that an interpreter's end would take its time over, and then guarded.
+# Each main function runs in a forked child, so that a whole interpreter ends. All run bare first, before modules are
+# loaded that slow an interpreter's end down, and guarded after that.
 PROGRAM = """
     import asyncio, contextlib, json
 
@@ -183,7 +183,7 @@ PROGRAM = """
 
 
 class End(NamedTuple):
-    """What a main function is to end with: the status, and what its root says."""
+    """The expected end of a main function: the exit status and the root's metadata."""
 
     status: int
     outcome: str
@@ -205,7 +205,7 @@ ENDS = {
     "loses_its_terminal": End(-signal.SIGHUP, "terminated", {}),
     "is_interrupted": End(-signal.SIGINT, "terminated", {"signal": "SIGINT"}, FAILED),
     "is_interrupted_where_that_kills": End(-signal.SIGINT, "terminated", {}),
-    # Before Python 3.11 a loop is left by the interrupt itself.
+    # Before Python 3.11, the KeyboardInterrupt itself leaves the loop.
     "is_interrupted_in_a_loop": End(
         9, "terminated", {"signal": "SIGINT", "exit_code": 9}, FAILED,
     ) if sys.version_info >= (3, 11) else End(-signal.SIGINT, "terminated", {"signal": "SIGINT"}, FAILED),
@@ -223,7 +223,7 @@ ENDS = {
 }
 
 
-# The last two are killed before the SDK has handed over the start of their step, which nobody then knows of.
+# The last two are killed before the SDK hands over the start row of their step, so that step is lost.
 WITHOUT_STEP = (
     "exits_without_a_status", "exits_with_3", "exits_with_what_is_too_large", "exits_with_words",
     "ignores_it", "is_killed", "dies_in_native_code",
@@ -234,7 +234,7 @@ OVERLAPS = "overlaps_with_another"
 
 
 class Seen(NamedTuple):
-    """Statuses by main function, bare and guarded, and what the server has afterwards."""
+    """The exit statuses by main function, bare and guarded, and the server with their traces."""
 
     statuses: dict[str, list[int]]
     rows: list[Row]
@@ -258,26 +258,26 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
 
 @pytest.mark.parametrize("name", ENDS)
 def test_the_status_is_the_same(seen: Seen, name: str) -> None:
-    """A process ends with the status, or of the signal, that it would have ended with without a guard."""
+    """A process ends with the same exit status or signal as without a guard."""
     assert seen.statuses[name] == [ENDS[name].status, ENDS[name].status]
 
 
 @pytest.mark.parametrize("name", ENDS)
 def test_the_root_says_how_it_ended(seen: Seen, name: str) -> None:
-    """The root of a job is closed with the outcome of its process, its status, its signal and its steps."""
+    """The root of a job has the outcome, the exit code, the signal and the step counts."""
     (root,) = [row for row in seen.rows if row["span_attributes"]["name"] == name]
     expected = ENDS[name]
     assert root["metadata"]["trace_guard"]["outcome"] == expected.outcome
     job = {key: value for key, value in root["metadata"]["job"].items() if key not in ("platform", "steps")}
     if name.startswith("winds_down"):
-        job.pop("signal", None)  # it may be over before the thread that hears signals has come to it
+        job.pop("signal", None)  # it may end before the listening thread records the signal
     assert job == expected.job
     assert root["metadata"]["job"].get("steps") == expected.steps
     assert ("error" in root) == (expected.outcome != "ok")
 
 
-def test_a_job_that_overlaps_with_one_before_is_ended(seen: Seen) -> None:
-    """A signal that ends the process ends the job that runs, also if it began while another ran that has ended."""
+def test_a_signal_ends_a_job_that_overlapped_an_earlier_one(seen: Seen) -> None:
+    """A signal ends the running job even if the job started while another one, now ended, was running."""
     assert seen.statuses[OVERLAPS] == [-signal.SIGTERM, -signal.SIGTERM]
     about = {row["span_attributes"]["name"]: row["metadata"]["trace_guard"] for row in seen.rows if not
              row["span_parents"]}
@@ -286,7 +286,7 @@ def test_a_job_that_overlaps_with_one_before_is_ended(seen: Seen) -> None:
 
 
 def test_no_span_is_open(seen: Seen) -> None:
-    """However a job ends, none of its spans stays open, and none that had reached the journal is missing."""
+    """However a job ends, no span stays open, and no span in the journal is missing."""
     assert seen.still_open == []
     names = {row["root_span_id"]: row["span_attributes"]["name"] for row in seen.rows if row["span_parents"] is None}
     with_step = {names[row["root_span_id"]] for row in seen.rows if row["span_attributes"]["name"] == "a"}

@@ -1,4 +1,4 @@
-"""A signal while a job runs: what the platform gives of time is used, and no more."""
+"""Signals during a job: it uses the grace period and no more."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def spans(server: BraintrustServer) -> dict[str, Row]:
 
 
 def about(server: BraintrustServer) -> dict[str, Any]:
-    """What is said of each span's end, by its name."""
+    """The guard's metadata of each span, by span name."""
     return {name: (row.get("metadata") or {}).get("trace_guard") for name, row in spans(server).items()}
 
 
@@ -33,9 +33,9 @@ def closed(server: BraintrustServer) -> bool:
     return bool(server.span_rows()) and not server.open_spans()
 
 
-def test_a_step_is_ended_by_the_platform(server: BraintrustServer, directory: Path) -> None:
-    """SIGTERM in the middle of a step, with ten seconds of grace: all of the job is closed and delivered, with how far
-    it has come, although the backend fails at first, and then the signal has its effect."""
+def test_sigterm_within_a_step(server: BraintrustServer, directory: Path) -> None:
+    """SIGTERM within a step closes and delivers the job with its step counts, although the backend fails at first, and
+    then takes effect."""
     with Program("""
         from trace_guard import guard_job, process, step
 
@@ -67,9 +67,9 @@ def test_a_step_is_ended_by_the_platform(server: BraintrustServer, directory: Pa
     assert rows["evals"]["error"].startswith("Terminated: SIGTERM came ")
 
 
-def test_what_does_not_end_in_time_is_closed_before_the_kill(server: BraintrustServer, directory: Path) -> None:
-    """A job whose own handler lets it go on is closed shortly before the platform kills it; the handlers are its own
-    again after the job."""
+def test_a_job_that_handles_sigterm_is_closed_before_the_kill(server: BraintrustServer, directory: Path) -> None:
+    """A job whose own handler keeps it running is closed shortly before the SIGKILL, and its handlers are restored at
+    its end."""
     with Program("""
         from trace_guard import default_guard
 
@@ -85,13 +85,13 @@ def test_what_does_not_end_in_time_is_closed_before_the_kill(server: BraintrustS
         program.expects("busy")
         sent = time.time()
         program.signal(signal.SIGTERM)
-        program.tell("go on")  # a signal between two instructions does not wake a read that follows
+        program.tell("go on")  # a signal before the read does not interrupt it
         program.expects("theirs")
         until(lambda: closed(server), what="the end of both spans")
         assert spans(server)["step"]["metrics"]["end"] - sent >= 2.0 * 0.75
         assert about(server)["step"] == FORCED
         assert about(server)["nightly"]["outcome"] == "terminated"
-        # The grace was longer than anybody thought: then the real end counts.
+        # The grace period was longer than configured, so the real end counts.
         program.tell("end")
         program.expects("True -1")
         program.ends_well()
@@ -100,7 +100,7 @@ def test_what_does_not_end_in_time_is_closed_before_the_kill(server: BraintrustS
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no namespaces of processes")
 def test_a_job_with_process_id_1(server: BraintrustServer, directory: Path) -> None:
-    """As the first process of a container, which the signal does not end, a job is closed before it is killed."""
+    """A job with process id 1, which a signal does not end, is closed before it is killed."""
     code = """
 import os
 from trace_guard import guard_job, step
@@ -137,9 +137,9 @@ main()
     assert about(server)["nightly"]["outcome"] == "terminated"
 
 
-def test_jobs_of_other_threads_and_of_many(make_guard: Any) -> None:
-    """Jobs that follow each other leave no handler, no descriptor and no thread behind; off the main thread nothing is
-    installed."""
+def test_jobs_leave_no_handlers_behind(make_guard: Any) -> None:
+    """Consecutive jobs leave no handler, descriptor or thread behind, and nothing is installed outside the main
+    thread."""
     guard = make_guard()
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 
@@ -195,8 +195,7 @@ main()
     "invocation.closing Closing close_spans before", "journal.journal FileJournal append before",
 ])
 def test_a_signal_while_a_job_opens_or_closes(server: BraintrustServer, directory: Path, point: str) -> None:
-    """SIGTERM in the very middle of opening or closing a job, whatever locks are held there, kills as it would have,
-    and leaves no span open."""
+    """SIGTERM while a job opens or closes kills the process, whatever locks are held, and leaves no span open."""
     with Program(AT_A_POINT, environment(server, directory)) as program:
         program.tell(point)
         assert program.wait() == -signal.SIGTERM, program.stderr

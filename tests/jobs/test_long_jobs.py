@@ -1,4 +1,4 @@
-"""Jobs of many spans: what they take of memory and disk."""
+"""Memory and disk use of jobs with many spans."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trace_guard.testing import BraintrustServer, Fault
 CAP = 8_000_000
 OUTAGE, MORE = 1_000, 2_500
 
-# What is remembered of spans that have ended is bounded: by so little here that the bound is reached early.
+# The memory for ended spans is bounded. A small bound is reached early.
 PROGRAM = f"""
     import gc, sys
     from pathlib import Path
@@ -48,11 +48,10 @@ PROGRAM = f"""
 
 
 def test_a_long_job_stays_small(server: BraintrustServer, directory: Path) -> None:
-    """With the backend down for the first part of a job the journal keeps to its cap, and in the end every span is
-    there, whole, also if spans end faster than the SDK sends them; from then on a span costs no memory once it has been
-    delivered."""
+    """While the backend is down, the journal stays within its cap; later every span is delivered whole, and a delivered
+    span costs no memory."""
     server.fail("/logs3", Fault.status(503))
-    # The SDK drops, in silence, what does not fit into its queue: here it has room for a few steps.
+    # The SDK silently drops rows that do not fit its queue. This queue holds the rows of a few steps.
     variables = {"TRACE_GUARD_MAX_JOURNAL_BYTES": str(CAP), "BRAINTRUST_QUEUE_SIZE": "100"}
     with Program(PROGRAM, environment(server, directory, **variables)) as program:
         size = int(program.hears(60))
@@ -61,7 +60,7 @@ def test_a_long_job_stays_small(server: BraintrustServer, directory: Path) -> No
         program.tell()
         grown = int(program.hears(60))
         program.ends_well()
-    assert grown < MORE / 2  # a single object that each span leaves would make it MORE
+    assert grown < MORE / 2  # one leaked object per span would add MORE
     assert server.open_spans() == []
     rows = server.span_rows()
     assert len(rows) == OUTAGE + MORE + 1
@@ -73,8 +72,7 @@ def test_a_long_job_stays_small(server: BraintrustServer, directory: Path) -> No
 
 
 def test_a_span_with_many_children_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many spans a job has, those below a root, or below a step that goes on, are known to belong to it, also
-    beside another job of the same trace."""
+    """All spans below a root or a running step are known to belong to it, also beside another job of the same trace."""
     monkeypatch.setattr(RecentDict, "limit", 100)
     spans = OpenSpans()
     for name in ("a", "b"):

@@ -1,4 +1,4 @@
-"""Work that belongs below a span of another process."""
+"""Jobs below a span of another process."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ CHILD = """
 def test_a_job_adopts_the_parent_of_its_environment(
     server: BraintrustServer, directory: Path, make_guard: Any
 ) -> None:
-    """What a process is told by TRACE_GUARD_PARENT is what its outermost invocations are below, without tags, which
-    are the root's; whoever asks for no parent has none."""
+    """TRACE_GUARD_PARENT is the parent of the outermost invocation, whose tags are dropped; ``parent=""`` means no
+    parent."""
     guard: Guard = make_guard()
     with guard.invocation("supervisor") as outer:
         exported = outer.span.export()
@@ -53,8 +53,8 @@ def test_a_job_adopts_the_parent_of_its_environment(
 def test_a_killed_child_is_recovered_below_its_parent(
     server: BraintrustServer, directory: Path, make_guard: Any
 ) -> None:
-    """A job below another process's span that is killed is closed by the next start, and nothing of its parent's
-    is."""
+    """The next start closes a killed job below another process's span, and leaves the spans of the parent process
+    open."""
     guard: Guard = make_guard()
     with guard.job("supervisor") as outer:
         with Program(CHILD, environment(server, directory, **{PARENT_VARIABLE: outer.span.export()})) as child:
@@ -79,8 +79,7 @@ def test_a_killed_child_is_recovered_below_its_parent(
 def test_a_malformed_parent_costs_no_trace(
     server: BraintrustServer, make_guard: Any, malformed: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A parent that can't be read, of the environment or of code, is warned of once, and the work has a trace of its
-    own."""
+    """An unreadable parent, from the environment or from code, is logged once, and the job has its own trace."""
     guard: Guard = make_guard(parent=malformed)
     for parent in (None, malformed):
         with guard.invocation("work", parent=parent) as invocation:

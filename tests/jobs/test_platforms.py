@@ -1,4 +1,4 @@
-"""Where a job finds out that it runs."""
+"""The detection of the platform that a job runs on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ECS = {
     "AWS_REGION": "eu-west-1",
 }
 
-# The environment, what it is taken for, the name and the grace of the job there, and its metadata.
+# The environment, the expected platform, the name and grace of the job, and its metadata.
 PLACES: dict[str, tuple[dict[str, str], str, str | None, float, dict[str, Any]]] = {
     "aws_batch, a child of an array, on its second attempt": (
         {
@@ -104,8 +104,8 @@ PLACES: dict[str, tuple[dict[str, str], str, str | None, float, dict[str, Any]]]
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_job_knows_where_it_runs(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each platform is told from its environment, the specific before the general, with all that it says there."""
+def test_each_platform_is_detected(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each platform is detected from its environment variables, specific ones first, with all its metadata."""
     namespace = tmp_path / "namespace"
     namespace.write_text("batch\n")
     monkeypatch.setattr(platforms, "_NAMESPACE", namespace)
@@ -115,8 +115,8 @@ def test_a_job_knows_where_it_runs(place: str, tmp_path: Path, monkeypatch: pyte
     assert found.metadata == metadata
 
 
-def test_the_attempts_of_a_job_have_a_group_in_common() -> None:
-    """What links the attempts of one job is the same in all of them, and another for another job."""
+def test_the_attempts_of_a_job_share_a_group() -> None:
+    """All attempts of a job have the same group, and other jobs have another one."""
     def group(attempt: int, index: int) -> Any:
         return detect({
             "CLOUD_RUN_JOB": "n", "CLOUD_RUN_EXECUTION": "n-1", "CLOUD_RUN_TASK_INDEX": str(index),

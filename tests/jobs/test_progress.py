@@ -1,4 +1,4 @@
-"""How far a job has come, for whoever looks on."""
+"""The progress display of a job."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"
 
 
 class Stderr:
-    """A terminal, or a pipe, in place of standard error."""
+    """A terminal or a pipe in place of standard error."""
 
     def __init__(self, ours: int, theirs: int) -> None:
         self._ours = ours
         self.stream: TextIO = os.fdopen(theirs, "w")
 
     def shown(self) -> str:
-        """What was written to it; it is closed with that."""
+        """The output so far. Reading it closes the terminal."""
         self.stream.close()
         parts = []
-        with contextlib.suppress(OSError):  # so a terminal says that nobody is at its other end
+        with contextlib.suppress(OSError):  # reading a terminal raises once its other end is closed
             while part := os.read(self._ours, 65536):
                 parts.append(part)
         os.close(self._ours)
@@ -37,13 +37,13 @@ class Stderr:
 
 @pytest.fixture(autouse=True)
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a terminal is known by."""
+    """Sets the environment variables of a terminal."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
 
 
 def run(guard: Guard, stderr: Stderr, monkeypatch: pytest.MonkeyPatch, *, progress: bool = True) -> str:
-    """What a job of three items shows."""
+    """Returns the output of a job with three items."""
     monkeypatch.setattr(sys, "stderr", stderr.stream)
     with guard.job("nightly", progress=progress) as job:
         for result in job.process([3, 0, 1], lambda item: 6 // item, workers=1):
@@ -52,11 +52,11 @@ def run(guard: Guard, stderr: Stderr, monkeypatch: pytest.MonkeyPatch, *, progre
 
 
 @pytest.mark.parametrize("kind", ["rich", "plain"])
-def test_a_terminal_shows_how_far_it_is(
+def test_a_terminal_shows_the_progress(
     make_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    """On a terminal a job shows how many items are done, and failed, and leaves the cursor where it belongs; what the
-    job prints goes where it went."""
+    """A terminal shows the done and failed items, the cursor is restored, and the job's own output goes to its usual
+    place."""
     if kind == "plain":
         monkeypatch.setitem(sys.modules, "rich.console", None)
     shown = run(make_guard(), Stderr(*pty.openpty()), monkeypatch)
@@ -74,7 +74,7 @@ def test_a_terminal_shows_how_far_it_is(
 def test_a_pipe_gets_nothing(
     make_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In a pipe, and on a terminal where it was switched off or nothing can be drawn, there is no progress."""
+    """There is no progress in a pipe, on a dumb terminal, or with ``progress=False``."""
     guard = make_guard()
     assert run(guard, Stderr(*os.pipe()), monkeypatch) == ""
     assert run(guard, Stderr(*pty.openpty()), monkeypatch, progress=False) == ""

@@ -39,8 +39,8 @@ def below(server: BraintrustServer, name: str) -> list[Row]:
 
 
 def test_steps_are_spans_that_are_counted(guard: Guard, server: BraintrustServer) -> None:
-    """Each step is a span of type task with its input and error, what it traces lies below it, and the root counts
-    them."""
+    """A step is a span of type task with input and error, spans within it are its children, and the root counts the
+    steps."""
     with guard.job("job") as job:
         with step("fetch", input={"page": 1, "api_key": "secret"}) as fetch, braintrust.start_span("inner"):
             assert (current_step(), current_job()) == (fetch, job)
@@ -63,8 +63,8 @@ def test_steps_are_spans_that_are_counted(guard: Guard, server: BraintrustServer
     assert root_of(server)["metadata"]["trace_guard"] == {"outcome": "ok"}
 
 
-def test_steps_of_tasks_nest_each_in_its_own(guard: Guard, server: BraintrustServer) -> None:
-    """Steps of tasks that run at the same time lie side by side, each with what its own task does."""
+def test_steps_of_concurrent_tasks_are_siblings(guard: Guard, server: BraintrustServer) -> None:
+    """The steps of concurrent tasks are siblings, each with the spans of its own task."""
     async def work(name: str) -> None:
         async with step(name):
             await asyncio.sleep(0)
@@ -83,7 +83,7 @@ def test_steps_of_tasks_nest_each_in_its_own(guard: Guard, server: BraintrustSer
 
 
 def test_a_step_in_a_thread_without_a_context_belongs_to_the_job(guard: Guard, server: BraintrustServer) -> None:
-    """A step in a thread that knows of nothing lies below the root of the one job that runs, and is counted."""
+    """A step in a thread without a copied context is below the root of the only running job, and is counted."""
     def work() -> None:
         with step("far off"):
             pass
@@ -98,18 +98,18 @@ def test_a_step_in_a_thread_without_a_context_belongs_to_the_job(guard: Guard, s
 
 
 def test_a_step_outside_of_any_job_runs_its_code(guard: Guard) -> None:
-    """A step without a job changes nothing of what the code in it does."""
+    """A step outside any job runs its code unchanged."""
     with step("alone", input=1) as alone:
         alone.set_output(2)
     with pytest.raises(KeyError), step("fails"):
         raise KeyError("no such item")
     assert [result.value for result in process([1, 2], lambda item: item + 1)] == [2, 3]
-    guard.start().flush()  # where there is a logger of earlier tests, nothing is left for the tests that follow
+    guard.start().flush()  # leave no rows of a logger of earlier tests for the next ones
 
 
 def test_items_are_processed_in_threads(guard: Guard, server: BraintrustServer) -> None:
-    """Each item is a step below the span that was current, in as many threads as asked for, and the results come in
-    the order of the items, errors among them."""
+    """Each item is a step below the current span, the requested number of threads runs, and results and errors come in
+    the order of the items."""
     both = threading.Barrier(2, timeout=20)
 
     def halve(item: int) -> int:
@@ -134,7 +134,7 @@ def test_items_are_processed_in_threads(guard: Guard, server: BraintrustServer) 
 
 
 def test_items_are_taken_as_they_are_needed(guard: Guard) -> None:
-    """Of an endless iterable only a bounded number of items is taken ahead, and none after the loop was left."""
+    """A bounded number of items is taken ahead, and none after the loop is left."""
     taken = itertools.count()
     with guard.job("job"):
         for result in process((next(taken) for _ in itertools.count()), str, workers=2):
@@ -147,7 +147,7 @@ def test_items_are_taken_as_they_are_needed(guard: Guard) -> None:
 
 
 def test_results_as_they_are_ready(guard: Guard) -> None:
-    """Out of order, a result does not wait for those of the items before it."""
+    """With ``in_order=False``, a result does not wait for the results of earlier items."""
     go_on = threading.Event()
     with guard.job("job"):
         results = process([0, 1, 2], lambda item: item == 0 and go_on.wait(20), workers=2, in_order=False)
@@ -157,8 +157,9 @@ def test_results_as_they_are_ready(guard: Guard) -> None:
         assert list(results) == []
 
 
-def test_an_error_can_end_it(guard: Guard, server: BraintrustServer) -> None:
-    """With on_error="raise" the very exception is raised, what runs is waited for, and no more items are taken."""
+def test_an_error_can_end_the_processing(guard: Guard, server: BraintrustServer) -> None:
+    """With ``on_error="raise"``, the original exception is raised after the running calls have ended, and no more items
+    are taken."""
     fault, taken, began = ValueError("no such item"), [], threading.Event()
 
     def work(item: int) -> None:
@@ -177,8 +178,9 @@ def test_an_error_can_end_it(guard: Guard, server: BraintrustServer) -> None:
     assert [row for row in below(server, "work") if (row.get("metadata") or {}).get("trace_guard")] == []
 
 
-def test_an_error_that_ends_iterations_is_told(guard: Guard) -> None:
-    """StopIteration from the function does not look like the end of the results: it is raised as another error."""
+def test_a_stop_iteration_of_the_function_is_an_error(guard: Guard) -> None:
+    """A StopIteration from the function is raised as a RuntimeError, so it does not look like the end of the
+    results."""
     with guard.job("job"):
         results = process([[1], [], [2]], lambda item: next(iter(item)), workers=1, on_error="raise")
         with pytest.raises(RuntimeError, match="raised StopIteration") as raised:
@@ -187,7 +189,7 @@ def test_an_error_that_ends_iterations_is_told(guard: Guard) -> None:
 
 
 def test_loops_that_are_left_leave_no_threads(guard: Guard) -> None:
-    """A loop over results that is left by ``break`` ends its threads then, and not with the job."""
+    """Leaving a loop over results with ``break`` ends its threads at once."""
     def workers() -> int:
         return sum(thread.name.startswith("process") for thread in threading.enumerate())
 
@@ -200,7 +202,7 @@ def test_loops_that_are_left_leave_no_threads(guard: Guard) -> None:
 
 
 class Stream:
-    """As loaders of datasets are that don't know how much there is."""
+    """A dataset loader with a ``__len__`` that raises."""
 
     def __len__(self) -> int:
         raise TypeError("a stream has no length")
@@ -210,14 +212,14 @@ class Stream:
 
 
 def test_items_may_be_without_a_length(guard: Guard) -> None:
-    """What can be iterated over can be processed, also if its length can't be said."""
+    """Any iterable can be processed, even if asking for its length fails."""
     with guard.job("job"):
         assert process(Stream(), str).run() == {"done": 3, "failed": 0}
         assert next(process(range(10**20), str)).value == "0"
 
 
 def test_a_fault_of_the_iterable_comes_after_the_results(guard: Guard) -> None:
-    """What the iterable raises is raised once all that came before has been given out."""
+    """An exception from the iterable is raised after the results of all earlier items."""
     def items() -> Iterator[int]:
         yield from range(3)
         raise OSError("the file ends here")
@@ -231,8 +233,7 @@ def test_a_fault_of_the_iterable_comes_after_the_results(guard: Guard) -> None:
 
 
 def test_a_job_waits_for_the_items_that_it_has_begun(guard: Guard, server: BraintrustServer) -> None:
-    """A job that ends well while items are still worked on waits for them, and none of their spans is left open; one
-    that fails takes no more of them."""
+    """A job without an error waits for running items, a failed job takes no more items, and no span stays open."""
     began, go_on = threading.Event(), threading.Event()
 
     def work(item: int) -> None:
@@ -267,25 +268,24 @@ def test_a_job_waits_for_the_items_that_it_has_begun(guard: Guard, server: Brain
         ({"function": asyncio.sleep}, TypeError, r"'sleep' is a coroutine function: use asyncio.TaskGroup"),
     ],
 )
-def test_what_process_does_not_take(keywords: dict[str, Any], kind: type[Exception], words: str) -> None:
-    """What can't be done is said at once, with what can."""
+def test_bad_arguments_of_process(keywords: dict[str, Any], kind: type[Exception], words: str) -> None:
+    """A bad argument raises at once, with a message that says what is accepted."""
     with pytest.raises(kind, match=words):
         process([1], **{"function": str, **keywords})
 
 
-def test_results_that_nobody_asks_for_are_spoken_of() -> None:
-    """Who forgets to iterate is told that nothing was done, and how it is done without a loop."""
+def test_unused_results_are_warned_of() -> None:
+    """If the results are never requested, a warning says that nothing was done and names ``.run()``."""
     with pytest.warns(RuntimeWarning, match=r"nothing was done: iterate over them, or call \.run\(\)"):
         process([1], str)
     counts = process([1, 0], lambda item: 1 // item).run()
     assert Counter(counts) == Counter(done=1, failed=1)
 
 
-def test_a_heartbeat_says_that_it_is_alive_and_how_far(
+def test_a_heartbeat_has_its_time_and_the_step_counts(
     make_guard: Callable[..., Guard], server: BraintrustServer
 ) -> None:
-    """While a job runs its root in Braintrust has the time of its last sign of life, and its counters; it stays
-    open."""
+    """While a job runs, its open root in Braintrust has the time of the last heartbeat and the step counts."""
     def beats() -> float:
         about = [row.get("metadata", {}) for row in server.span_rows() if row["span_parents"] is None]
         alive = [one for one in about if one.get("job", {}).get("steps") == {"done": 1, "failed": 0, "skipped": 0}]
@@ -303,8 +303,8 @@ def test_a_heartbeat_says_that_it_is_alive_and_how_far(
     assert server.open_spans() == []
 
 
-def test_an_interruption_of_the_wait_for_items_is_the_jobs_end(guard: Guard, server: BraintrustServer) -> None:
-    """Who loses patience with a job that waits for its items gets out of it, and the job is closed all the same."""
+def test_an_interrupt_ends_the_wait_for_items(guard: Guard, server: BraintrustServer) -> None:
+    """A KeyboardInterrupt ends the wait for items, and the job is still closed."""
     began, go_on = threading.Event(), threading.Event()
 
     def work(item: int) -> None:
@@ -316,7 +316,7 @@ def test_an_interruption_of_the_wait_for_items_is_the_jobs_end(guard: Guard, ser
 
     def main() -> None:
         with job:
-            results = process(range(2), work, workers=2)  # kept: one that nobody has any more would stop
+            results = process(range(2), work, workers=2)  # keep a reference, because an unreferenced iterator stops
             next(results)
             assert began.wait(20)
             threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
@@ -329,7 +329,7 @@ def test_an_interruption_of_the_wait_for_items_is_the_jobs_end(guard: Guard, ser
 
 
 def test_deprecated_methods_still_work(guard: Guard, server: BraintrustServer) -> None:
-    """Guard.step and Guard.process warn that they go, and name the function to use."""
+    """``Guard.step`` and ``Guard.process`` work, and warn with the name of the function to use."""
     with guard.job("job"):
         with pytest.warns(DeprecationWarning, match=r"use trace_guard\.step"), guard.step("step"):
             pass

@@ -27,12 +27,12 @@ from aws_lambda_powertools.utilities.parser.models import (
     KinesisDataStreamRecord,
     SqsRecordModel,
 )
-from pytest_mock import MockerFixture
 
 from trace_guard import Guard
 from trace_guard.backends.memory import MemoryBackend
 from trace_guard.invocation.invocation import current_invocation
 from trace_guard.payload import REDACTED
+from trace_guard.testing.steps import RECORDS, replaced
 from trace_guard_lambda import guard_handler
 from trace_guard_lambda.records import guard_record, guard_records
 
@@ -501,18 +501,9 @@ def test_a_cancelled_record(invoke: Callable[..., Any], backend: MemoryBackend) 
     assert "trace_guard" not in child["metadata"]
 
 
-STEPS = [
-    "trace_guard_lambda.record_facts.plain_record", "trace_guard_lambda.record_facts.facts_of_record",
-    "trace_guard.invocation.records.live_invocation", "trace_guard.payload.Payload.copy",
-    "braintrust.logger.SpanImpl.start_span", "braintrust.logger.SpanImpl.set_current",
-    "braintrust.logger.SpanImpl.log", "braintrust.logger.SpanImpl.unset_current", "braintrust.logger.SpanImpl.end",
-    "trace_guard.sdk.masking.error_text", "trace_guard.invocation.root_metadata.RootMetadata.count",
-]
-
-
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", RECORDS)
 def test_our_faults_reach_no_record_handler(
-    guard: Guard, backend: MemoryBackend, mocker: MockerFixture, step: str, caplog: pytest.LogCaptureFixture
+    guard: Guard, backend: MemoryBackend, step: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """If any of our steps fails, record handlers return and raise as usual, and no span stays open."""
     error = ValueError("their own")
@@ -520,9 +511,11 @@ def test_our_faults_reach_no_record_handler(
     def bad(record: Any) -> None:
         raise error
 
+    def fail(*args: Any, **keywords: Any) -> Any:
+        raise RuntimeError("a fault of ours")
+
     def handle(event: Any, context: Any) -> Any:
-        patched = mocker.patch(step, side_effect=RuntimeError("a fault of ours"))
-        try:
+        with replaced(step, fail) as calls:
             result = guard_record(lambda record: record)(event)
             with pytest.raises(ValueError, match="their own") as caught:
                 guard_record(bad)(event)
@@ -530,9 +523,7 @@ def test_our_faults_reach_no_record_handler(
             with pytest.raises(ValueError, match="their own"):  # noqa: PT012 - the loop is what is tested
                 for record in guard_records([event]):
                     bad(record)
-            assert patched.called
-        finally:
-            mocker.stopall()
+        assert calls.count
         return result, caught.value
 
     given = {"messageId": "1"}

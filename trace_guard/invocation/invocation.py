@@ -155,7 +155,7 @@ class Invocation:
     def open(self) -> Invocation:
         """Open the root span, in code that can't use ``with`` and so must call :meth:`close`. Only the first call has
         an effect."""
-        if self.span is not None:
+        if self.state.span is not None:
             return self
         try:
             with contain("open the root span"):

@@ -184,7 +184,7 @@ class Gateway(HTTPAdapter):
         self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, **options: Any
     ) -> requests.Response:
         url = urllib.parse.urlsplit(request.url or "")
-        for method, matches, answer in self._routes:
+        for method, matches, answer in self.routes:
             if request.method == method and matches(url.path):
                 try:
                     reply = answer(self, request, url)
@@ -320,7 +320,7 @@ class Gateway(HTTPAdapter):
     def _ping(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         return None if self.host.passes_through() or not self._is_own(_key_of(request)) else {}
 
-    _routes: tuple[tuple[str, Callable[[str], bool], Callable[..., Any]], ...] = (
+    routes: tuple[tuple[str, Callable[[str], bool], Callable[..., Any]], ...] = (
         ("POST", lambda path: path.endswith("/logs3"), _rows),
         ("POST", lambda path: path.endswith("/api/apikey/login"), _login),
         ("POST", lambda path: path.endswith("/v1/project"), _project),
