@@ -39,10 +39,12 @@ def server() -> Iterator[BraintrustServer]:
         yield server
 
 
-def run(server: BraintrustServer, directory: Path, code: str, holds: Callable[[], bool] | None = None) -> None:
+def run(
+    server: BraintrustServer, directory: Path, code: str, holds: Callable[[], bool] | None = None, key: str = "key-a"
+) -> None:
     """Run a program to its end; ``holds`` must be true when it says that it has flushed."""
     env = environment(server, directory, TRACE_GUARD_PROJECT_ID="", BRAINTRUST_PROJECT_ID="")
-    with Program(PROGRAM + code, env | {"BRAINTRUST_API_KEY": "key-a"}) as program:
+    with Program(PROGRAM + code, env | {"BRAINTRUST_API_KEY": key}) as program:
         if holds is not None:
             program.expects("flushed")
             assert holds()
@@ -178,4 +180,24 @@ def test_a_login_in_a_handler_takes_effect_for_what_begins_afterwards(
                          "step of third": 1},
         ("key-b", "B"): {"second": 1, "step of second": 1},
     }
+    assert server.open_spans() == []
+
+
+@pytest.mark.parametrize("late", [
+    'os.environ["BRAINTRUST_API_KEY"] = "key-a"',
+    'braintrust.init_logger(project="shared", api_key="key-a")',
+    'braintrust.login(api_key="key-a")',
+])
+def test_a_key_may_come_late(server: BraintrustServer, directory: Path, late: str) -> None:
+    """What begins after a key has come goes to its organisation, however the program makes the key known."""
+    run(server, directory, f"""
+    with guard.invocation("first"):
+        {late}
+        braintrust.start_span("step").end()
+    for n in range(3):
+        assert serve(f"later{{n}}") == "delivered"
+    guard.close(20)
+    say("done")
+    """, key="")
+    assert delivered(server)["key-a", "A"] >= Counter(f"later{n}" for n in range(3))
     assert server.open_spans() == []

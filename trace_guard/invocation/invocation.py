@@ -170,10 +170,10 @@ class Invocation:
         return self
 
     def _open(self) -> None:
-        pipeline = self.guard.pipeline  # first, because the installed gateway answers the SDK from it
+        _ = self.guard.pipeline  # first, because the installed gateway answers the SDK from it
         PROCESS.sdk.install()
         PROCESS.logins.let_go()
-        pipeline.announce()
+        self.guard.pipeline.announce()
         self._outer = current_invocation()
         self.state.outer = self._outer.state if self._outer is not None else None
         open_root(self.state, self._become_current)

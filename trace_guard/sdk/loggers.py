@@ -127,6 +127,12 @@ class Loggers:
             return None
         return current
 
+    def resolve_users_logger(self) -> None:
+        """Have the user's logger log in, which it would do with its first span."""
+        logger = self._users_logger()
+        if logger is not None and not logger._lazy_metadata.has_succeeded:
+            _ = logger.id
+
     def _of(self, lookup: ProjectLookup, project: str | None, project_id: str | None) -> Any:
         key = (project, project_id)
         known = self._ours.get(lookup, {})

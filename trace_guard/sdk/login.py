@@ -68,6 +68,16 @@ class Login:
                 self()
             self.is_ours = True
 
+    def with_late_key(self) -> bool:
+        """Log in with a key that was put in the environment after the guard was made. False if there is none."""
+        key, settings = _key_of_environment(), self._settings
+        if key is None or settings is None or settings.backend not in ("auto", "braintrust"):
+            return False
+        with self._lock:
+            self(api_key=key, force_login=True)
+            self.is_ours = True
+        return True
+
     def after_fork(self) -> None:
         """In a forked child: another thread of the parent may have held the lock."""
         self._lock = threading.RLock()

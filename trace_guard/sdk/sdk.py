@@ -14,6 +14,7 @@ import braintrust.logger as bt
 from requests.adapters import HTTPAdapter
 
 from ..backends.project_ids import ORG_PLACEHOLDER, Organisation
+from ..contain import contain
 from ..deadline import Deadline
 from ..rows import Row
 from . import masking, parents, spans
@@ -51,6 +52,7 @@ class Sdk:
         Done again whenever somebody has set another adapter since: requests that pass through then go to theirs.
         """
         if self.installed and not self._is_installing:
+            self._look_for_key()
             return
         with self._lock:
             current = bt._http_adapter
@@ -79,6 +81,14 @@ class Sdk:
         login.early()
         self._intake.hook(state)
         self._own_spans.install()
+
+    def _look_for_key(self) -> None:
+        """If there was no key so far, log in with one that has come since: in the environment, or with a logger."""
+        login = bt._state.__dict__.get("login")
+        if bt._state.login_token == LOCAL_KEY and login is not None:
+            with contain("look for a key"):
+                if not login.with_late_key():
+                    self.loggers.resolve_users_logger()
 
     def _adopt_login(self, state: Any) -> None:
         """The user has logged in before the gateway was there: rows go where that login leads."""
