@@ -104,5 +104,14 @@ def reads() -> Any:
         return [fetched, scores]
 
 
+def asks() -> Any:
+    """A prompt, a function and rows, of a server whose first answer to each is a fault."""
+    with handler():
+        prompt = braintrust.load_prompt(project="mine", slug="greeting")
+        said = [prompt.slug, braintrust.invoke(project_name="mine", slug="echo", input="hello")]
+        dataset = braintrust.init_dataset(project="mine", name="cases")
+        return [*said, list(dataset.fetch())]
+
+
 if __name__ == "__main__":
     print(json.dumps(globals()[sys.argv[1]]()))

@@ -13,7 +13,7 @@ from braintrust.span_identifier_v3 import SpanComponentsV3, SpanObjectTypeV3
 from support import REPOSITORY, environment
 
 from trace_guard.rows import Row
-from trace_guard.testing import BraintrustServer
+from trace_guard.testing import BraintrustServer, Fault
 from trace_guard.testing.braintrust_objects import object_id
 
 SCENARIOS = Path(__file__).parent / "object_scenarios.py"
@@ -149,3 +149,21 @@ def test_rows_are_there_when_they_are_read_back(python: Path, tmp_path: Path) ->
     """Within an invocation flush() of a dataset and summarize() of an experiment find the rows just written."""
     with BraintrustServer(latency=0.02) as server:
         assert run(python, "reads", "guarded", server, tmp_path) == [["one"], {"right": 1.0}]
+
+
+@pytest.mark.parametrize("fault", ["reset", "503"])
+def test_requests_that_pass_through_keep_the_sdks_retries(python: Path, tmp_path: Path, fault: str) -> None:
+    """What the SDK alone gets after a reset or a 503 it gets in an invocation too."""
+    said = {}
+    for mode in MODES:
+        with BraintrustServer() as server:
+            server.prompts["greeting"] = "hi"
+            for endpoint in ("/v1/prompt", *(("/function/invoke", "/btql") if fault == "reset" else ())):
+                server.fail(endpoint, Fault.reset() if fault == "reset" else Fault.status(503), times=1)
+            try:
+                said[mode] = run(python, "asks", mode, server, tmp_path / mode)
+            except AssertionError:
+                said[mode] = "failed"
+    assert said["guarded"] == said["plain"]
+    if fault == "reset":
+        assert said["plain"] == ["greeting", "hello", []]

@@ -3,8 +3,7 @@
 It is an adapter of ``requests``, put in with the SDK's public ``set_http_adapter``. What it does with a
 request is a table. Rows, of which the SDK need not make a request, are done with as soon as the journal has them;
 logins and projects are answered from what is configured or cached; attachments go to files beside the journal.
-All else goes to the network with a timeout, which the SDK leaves out once an adapter is set. It touches nothing of
-the SDK: that is :mod:`trace_guard.sdk.sdk`.
+All else goes to the network, with the SDK's own retries and timeouts: see :mod:`trace_guard.sdk.retries`.
 """
 
 from __future__ import annotations
@@ -35,11 +34,10 @@ from ..contain import contain, contained, report
 from ..deadline import Deadline
 from ..rows import Row, split_rows
 from ..settings import DEFAULT_API_URL, Settings
+from .retries import default_timeout, retrying_adapter
 
 __all__ = ["Gateway", "GatewayHost", "ProjectLookup"]
 
-# (connect, read) seconds for what passes through: prompts, datasets, functions, attachments of old.
-PASS_THROUGH_TIMEOUT = (5.0, 30.0)
 LOCAL_KEY = "trace-guard-local"
 # The organisation that the login of the global state asks for, which its request does not say; None outside of one.
 _LOGIN_UNDER_WAY: ContextVar[tuple[str | None] | None] = ContextVar("trace_guard_login", default=None)
@@ -158,6 +156,7 @@ class Gateway(HTTPAdapter):
 
     def __init__(self, host: GatewayHost, inner: HTTPAdapter | None = None) -> None:
         super().__init__()
+        self._network = retrying_adapter()
         self.host = host
         self.inner = inner
         self._login_token: str | None = None
@@ -201,10 +200,12 @@ class Gateway(HTTPAdapter):
     def after_fork(self) -> None:
         """In a forked child: make connections of its own."""
         super().__init__()
+        self._network = retrying_adapter()
 
     def close(self) -> None:
         if self.inner is not None:
             self.inner.close()
+        self._network.close()
         super().close()
 
     # Answers; None passes the request on
@@ -393,9 +394,12 @@ class Gateway(HTTPAdapter):
         if _READS.search(request.path_url.partition("?")[0]):
             with contain("deliver before a read"):
                 self.host.reads()
-        timeout = timeout if timeout is not None else PASS_THROUGH_TIMEOUT
+        sets_no_timeout, timeout = timeout is None, default_timeout() if timeout is None else timeout
         if self.inner is not None:
             return self.inner.send(request, stream=stream, timeout=timeout, **options)
+        if sets_no_timeout and self.host.passes_through():
+            return self._network.send(request, stream=stream, timeout=timeout, **options)
+        # The SDK's newer client sets a timeout, and repeats requests itself.
         return super().send(request, stream=stream, timeout=timeout, **options)
 
 

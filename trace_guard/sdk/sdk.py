@@ -23,6 +23,7 @@ from .intake import Intake
 from .loggers import Loggers
 from .login import Login
 from .own_spans import OwnSpans
+from .retries import TransportRetries
 
 __all__ = ["Sdk"]
 
@@ -42,6 +43,7 @@ class Sdk:
         self.loggers = Loggers(self.gateway)
         self._host = host
         self._own_spans = OwnSpans(host)
+        self._retries = TransportRetries(self.gateway)
         self._intake = Intake(self.gateway, lambda: self.installed, host.flushed, lambda: host.exit_by)
         self._lock = threading.RLock()
         self._is_installing = False
@@ -68,6 +70,7 @@ class Sdk:
     def _install(self, current: Any) -> None:
         if isinstance(current, HTTPAdapter):
             self.gateway.inner = current
+        self._retries.install()
         bt.set_http_adapter(self.gateway)
         state = bt._state
         login = state.__dict__.get("login")
@@ -119,6 +122,7 @@ class Sdk:
                 state.logged_in = False
             self._intake.unhook(state)
             self._own_spans.uninstall()
+            self._retries.uninstall()
 
     # Functions of this room, for rooms that must not import the SDK before it is needed
 
