@@ -104,6 +104,24 @@ def reads() -> Any:
         return [fetched, scores]
 
 
+def hands_out() -> Any:
+    """What a handler gives to others at a cold start, by a span, a user's logger, and one that continues a trace."""
+    with handler() as invocation:
+        span = invocation.span if GUARDED else braintrust.start_span(name="invocation")
+        slug = span.export()
+        with span.start_span(name="call") as call, braintrust.start_span(name="continued", parent=None) as other:
+            logger = braintrust.init_logger(project="theirs", set_current=False)
+            said = {
+                "export": [slug, call.export(), other.export(), logger.export()], "link": [call.link()],
+                "headers": [one.inject({}) for one in (call, other) if hasattr(one, "inject")],
+                "otel": [call._get_otel_parent()], "permalink": [call.permalink(), braintrust.permalink(slug)],
+                "organisation": [braintrust.org_id() if not GUARDED else ""],
+            }
+            call.start_span(name="same project", parent=os.environ["PARENT"]).end()
+        span.end()
+    return said
+
+
 def asks() -> Any:
     """A prompt, a function and rows, of a server whose first answer to each is a fault."""
     with handler():

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from braintrust.span_identifier_v3 import SpanComponentsV3, SpanObjectTypeV3
+from braintrust.span_identifier_v4 import SpanComponentsV4
 from support import REPOSITORY, environment
 
 from trace_guard.rows import Row
@@ -167,3 +168,25 @@ def test_requests_that_pass_through_keep_the_sdks_retries(python: Path, tmp_path
     assert said["guarded"] == said["plain"]
     if fault == "reset":
         assert said["plain"] == ["greeting", "hello", []]
+
+
+def test_no_placeholder_leaves_the_process(python: Path, tmp_path: Path) -> None:
+    """Before the project is looked up a handler hands out what the SDK alone does: the project's name, or links that
+    work; and a parent of the same project is followed."""
+    for mode in MODES:
+        with BraintrustServer(latency=0.2) as server:
+            parent = SpanComponentsV3(
+                object_type=SpanObjectTypeV3.PROJECT_LOGS, object_id=server.add_project("mine"),
+                row_id="6f1c1a4e-8d5c-4a86-a6a0-0d3c0e1ac8f1", span_id="5cf0d7e4-18f1-4b1e-9d2d-54b30c9b4f3e",
+                root_span_id="cf6c6d0f-65a1-4b57-95f3-7d7d4a2d9f0a",
+            ).to_str()
+            said = run(python, "hands_out", mode, server, tmp_path / mode, PARENT=parent)
+            assert "trace-guard" not in json.dumps(said)
+            known = {**server._store.projects(), "": ""}
+            for slug in said["export"]:
+                components = SpanComponentsV4.from_str(slug)
+                args = components.compute_object_metadata_args or {}
+                assert (known.get(components.object_id or "") or args.get("project_name")) in ("mine", "theirs")
+            assert all(f"object_id={server.add_project('mine')}" in link for link in said["permalink"])
+            assert all("/app/organization/object" in link for link in said["permalink"])
+            assert {"call", "same project"} <= set(by_name(server))

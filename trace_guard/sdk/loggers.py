@@ -11,10 +11,12 @@ from weakref import WeakKeyDictionary
 import braintrust
 import braintrust.logger as bt
 from braintrust.span_types import SpanTypeAttribute
+from braintrust.util import LazyValue
 
 from ..backends.project_ids import ORG_PLACEHOLDER, is_placeholder, placeholder, project_name
 from .gateway import Gateway, ProjectLookup
 from .own_spans import as_own, without_current_span
+from .project_id import hidden
 from .spans import is_in_span
 
 __all__ = ["Loggers"]
@@ -146,6 +148,11 @@ class Loggers:
                         project=project or project_id, project_id=project_id or _id_of(lookup, str(project)),
                         set_current=before is None,
                     )
+                    if project and not project_id:
+                        # What the SDK alone would hand out until the id is known.
+                        made._compute_metadata_args = {"project_name": project, "project_id": None}
+                        made._link_args = {**(made._link_args or {}), "project_id": None}
+                        _hide_id(made, made._lazy_id, lookup)
                     # Tells it from a user's own, also for a guard that comes after this one.
                     made.__dict__[_MARK] = "by id" if project_id else "by name"
                     known[key] = made
@@ -165,7 +172,7 @@ class Loggers:
             cached = logger._lazy_metadata.get().project.id
             real = lookup.project_id(project_name(cached)) if is_placeholder(cached) else None
             if real is not None:
-                _cache_id(logger, real)
+                _cache_id(logger, real, lookup)
 
     def login_changed(self) -> None:
         """After a login of the user's, an id that a logger of theirs has cached may be another organisation's. The
@@ -178,7 +185,7 @@ class Loggers:
                     self._ours.setdefault(lookup, {})[key] = known.pop(key)
         for logger in self._with_cached_id(loggers):
             if logger.__dict__.get(_MARK) == "by name" or logger._compute_metadata_args.get("project_id") is None:
-                _cache_id(logger, self._gateway.id_of(logger._lazy_metadata.get().project.name))
+                _cache_id(logger, self._gateway.id_of(logger._lazy_metadata.get().project.name), lookup)
 
     def _users_loggers(self) -> tuple[Any, ...]:
         return (*(self._followed or ()), self._users_logger())
@@ -199,7 +206,13 @@ def _id_of(lookup: ProjectLookup, name: str) -> str:
     return placeholder(name) if known in (None, name) else str(known)
 
 
-def _cache_id(logger: Any, project_id: str) -> None:
+def _cache_id(logger: Any, project_id: str, lookup: ProjectLookup | None) -> None:
     """Give a logger this id for its project."""
     logger._lazy_metadata.get().project.id = project_id
-    logger._lazy_id = type(logger._lazy_id)(lambda: project_id, use_mutex=False)
+    _hide_id(logger, LazyValue(lambda: project_id, use_mutex=False), lookup)
+
+
+def _hide_id(logger: Any, lazy_id: Any, lookup: ProjectLookup | None) -> None:
+    logger._lazy_id = lazy_id if lookup is None else hidden(
+        logger._parent_object_type(), lazy_id, logger._compute_metadata_args, lookup
+    )

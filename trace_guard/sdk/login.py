@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from ..backends.project_ids import ORG_NAME_PLACEHOLDER
 from ..contain import contain, is_shortage
 from ..settings import Settings
 from .gateway import LOCAL_KEY, Gateway
@@ -113,6 +114,8 @@ class Login:
                 self._end_pending(error)
                 raise
         self._gateway.note_login(state.login_token)
+        if state.org_name == ORG_NAME_PLACEHOLDER:
+            state.org_name = None  # as before a login of the SDK alone; links would show it
         self.is_ours = self.is_ours and not anew
         if asked:
             with contain("forget projects of an earlier login"):

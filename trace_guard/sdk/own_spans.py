@@ -18,8 +18,10 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 import braintrust.logger as bt
+from braintrust.span_identifier_v4 import SpanComponentsV4
 
 from ..contain import contain
+from .project_id import hidden
 
 __all__ = ["OwnSpans", "SpanListener", "as_own", "without_current_span"]
 
@@ -37,6 +39,9 @@ class SpanListener(Protocol):
 
     def project_id(self, name: str) -> str | None:
         """The id of a project, if it is known."""
+
+    def find_out(self, name: str | None) -> None:
+        """Look up the organisation, and the project of that name; waits for the network."""
 
 
 def as_own(span: Any) -> Any:
@@ -73,6 +78,8 @@ class OwnSpans:
             self._replace(bt, name, self._parent_lookup)
         if "lookup_span_parent" in inspect.signature(bt.SpanImpl.__init__).parameters:
             self._replace(bt.SpanImpl, "__init__", self._open)
+        self._replace(bt.Logger, "__init__", self._make_logger)
+        self._replace(bt, "permalink", self._permalink)
 
     def uninstall(self) -> None:
         """Put the SDK's own functions back, unless somebody else has replaced them since."""
@@ -126,11 +133,41 @@ class OwnSpans:
                 with contain("choose the parent of a span"):
                     if self._is_of_another_object(options):
                         options["lookup_span_parent"] = False
+            with contain("hide a placeholder"):
+                if "parent_object_id" in options:
+                    options["parent_object_id"] = hidden(
+                        options.get("parent_object_type"), options["parent_object_id"],
+                        options.get("parent_compute_object_metadata_args"), self._listener.project_id,
+                    )
             plain(span, *args, **options)
             with contain("note whose span has started"):
                 self._listener.span_started(span)
 
         return open_span
+
+    def _make_logger(self, plain: Callable[..., None]) -> Callable[..., None]:
+        def make(logger: Any, *args: Any, **options: Any) -> None:
+            plain(logger, *args, **options)
+            with contain("hide a placeholder"):
+                logger._lazy_id = hidden(
+                    logger._parent_object_type(), logger._lazy_id, logger._compute_metadata_args,
+                    self._listener.project_id,
+                )
+
+        return make
+
+    def _permalink(self, plain: Callable[..., str]) -> Callable[..., str]:
+        def permalink(slug: str, *args: Any, **options: Any) -> str:
+            with contain("look up what a link names"):
+                if slug:  # the SDK alone would wait for the server too
+                    named = SpanComponentsV4.from_str(slug).compute_object_metadata_args or {}
+                    name = named.get("project_name")
+                    if bt._state.org_name is None or (name and self._listener.project_id(name) is None):
+                        self._listener.find_out(name)
+            link = plain(slug, *args, **options)
+            return bt._get_error_link() if "trace-guard%3A" in link else link
+
+        return permalink
 
     def _starts_elsewhere(self, parent: Any, state: Any) -> bool:
         """True if the SDK alone would start the span somewhere else than below the guard's span, which is current."""

@@ -68,7 +68,8 @@ class TransportRetries:
         @functools.wraps(plain)
         def call(transport: Any, *args: Any, **options: Any) -> Any:
             result = plain(transport, *args, **options)
-            is_ours = getattr(transport, "_injected_adapter", None) is self._gateway and self._gateway.inner is None
+            injected: Any = getattr(transport, "_injected_adapter", None)
+            is_ours = injected is self._gateway and injected is not None and injected.inner is None
             if is_ours and options.get("enable_sdk_retries") is None:
                 transport._sdk_retries_enabled = True
             return result
