@@ -40,8 +40,9 @@ class SpanListener(Protocol):
     def project_id(self, name: str) -> str | None:
         """The id of a project, if it is known."""
 
-    def find_out(self, name: str | None) -> None:
-        """Look up the organisation, and the project of that name; waits for the network."""
+    @property
+    def lookup(self) -> Any:
+        """Looks up the organisation and projects of the login; None without a guard."""
 
 
 def as_own(span: Any) -> Any:
@@ -137,7 +138,7 @@ class OwnSpans:
                 if "parent_object_id" in options:
                     options["parent_object_id"] = hidden(
                         options.get("parent_object_type"), options["parent_object_id"],
-                        options.get("parent_compute_object_metadata_args"), self._listener.project_id,
+                        options.get("parent_compute_object_metadata_args"), self._listener,
                     )
             plain(span, *args, **options)
             with contain("note whose span has started"):
@@ -150,8 +151,7 @@ class OwnSpans:
             plain(logger, *args, **options)
             with contain("hide a placeholder"):
                 logger._lazy_id = hidden(
-                    logger._parent_object_type(), logger._lazy_id, logger._compute_metadata_args,
-                    self._listener.project_id,
+                    logger._parent_object_type(), logger._lazy_id, logger._compute_metadata_args, self._listener
                 )
 
         return make
@@ -162,8 +162,11 @@ class OwnSpans:
                 if slug:  # the SDK alone would wait for the server too
                     named = SpanComponentsV4.from_str(slug).compute_object_metadata_args or {}
                     name = named.get("project_name")
-                    if bt._state.org_name is None or (name and self._listener.project_id(name) is None):
-                        self._listener.find_out(name)
+                    lookup = self._listener.lookup
+                    if lookup is not None and (
+                        bt._state.org_name is None or (name and lookup.project_id(name) is None)
+                    ):
+                        lookup.find_out(name)
             link = plain(slug, *args, **options)
             return bt._get_error_link() if "trace-guard%3A" in link else link
 

@@ -6,60 +6,69 @@ out the project's name, as it does before its own look-up, in ``export()``, ``li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from braintrust.span_identifier_v3 import SpanObjectTypeV3
+from braintrust.util import LazyValue
 
 from ..backends.project_ids import is_placeholder, placeholder, project_name
+from ..contain import contain
 
 __all__ = ["ProjectId", "hidden"]
 
 
-class ProjectId:
-    """Stands in for the SDK's ``LazyValue`` of a project's id.
+class ProjectIds(Protocol):
+    """What is known of projects."""
+
+    def project_id(self, name: str) -> str | None:
+        """The id of a project, if it is known."""
+
+
+class ProjectId(LazyValue[str]):
+    """The SDK's value, which counts as unknown as long as it is a placeholder.
 
     Args:
         inner: the SDK's own.
         name: of the project.
-        known: the id of a project by its name, if it is known.
+        projects: where its id is found.
     """
 
-    def __init__(self, inner: Any, name: str, known: Callable[[str], str | None]) -> None:
-        self._inner = inner
-        self._name = name
-        self._known = known
+    def __init__(self, inner: Any, name: str, projects: ProjectIds) -> None:
+        def compute() -> str:
+            try:
+                return str(inner.get())
+            except AssertionError:
+                return placeholder(name)  # the SDK has compared a placeholder with the real id of a parent
+
+        super().__init__(compute, use_mutex=False)
+        self._projects = projects
 
     @property
     def has_succeeded(self) -> bool:
-        return self.get_sync()[0]
+        with contain("put a project's id in the place of its name"):
+            if not self._state.has_succeeded:
+                return False
+            value = self._state.value
+            real = self._projects.project_id(project_name(value)) if is_placeholder(value) else value
+            if real is None:
+                return False
+            if real is not value:
+                self._state = type(self._state)(value=real)
+            return True
+        return False
 
     @property
     def value(self) -> str | None:
-        return self.get_sync()[1]
+        return self._state.value if self.has_succeeded and self._state.has_succeeded else None
 
     def get_sync(self) -> tuple[bool, str | None]:
         """Whether the real id is known, and the id."""
-        resolved, value = self._inner.get_sync()
-        real = self._real(value) if resolved else None
-        return real is not None, real
-
-    def get(self) -> str:
-        """The id, or the placeholder; both may stand in rows."""
-        try:
-            value = str(self._inner.get())
-        except AssertionError:
-            # The SDK has compared a placeholder with the real id of a parent.
-            value = placeholder(self._name)
-        return self._real(value) or value
-
-    def _real(self, value: str | None) -> str | None:
-        return self._known(project_name(value)) if value is not None and is_placeholder(value) else value
+        value = self.value
+        return value is not None, value
 
 
-def hidden(
-    kind: Any, object_id: Any, named: Mapping[str, Any] | None, known: Callable[[str], str | None]
-) -> Any:
+def hidden(kind: Any, object_id: Any, named: Mapping[str, Any] | None, projects: ProjectIds) -> Any:
     """The id of an object as spans may have it.
 
     Args:
@@ -69,4 +78,4 @@ def hidden(
     name = (named or {}).get("project_name")
     if kind != SpanObjectTypeV3.PROJECT_LOGS or not name or (named or {}).get("project_id"):
         return object_id
-    return object_id if isinstance(object_id, ProjectId) else ProjectId(object_id, str(name), known)
+    return object_id if isinstance(object_id, ProjectId) else ProjectId(object_id, str(name), projects)
