@@ -28,7 +28,7 @@ def run(python: Path, scenario: str, mode: str, server: BraintrustServer, direct
     done = subprocess.run(
         [python, SCENARIOS, scenario, mode], text=True, capture_output=True, timeout=60,
         env={
-            "PATH": os.environ["PATH"], "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1",
+            "PATH": os.environ["PATH"], "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(directory),
             **environment(server, directory, TRACE_GUARD_PROJECT_ID="", **more),
         },
     )
