@@ -114,7 +114,7 @@ class ProcessState:
             pipelines = self.logins.pipelines()
             if pipeline not in pipelines:
                 return
-        self._drain(deadline)
+        self._drain(_half(deadline))
         is_last = self.logins.guards == [pipeline]
         for one in pipelines if is_last else [pipeline]:
             with contain("close"):
@@ -129,8 +129,7 @@ class ProcessState:
     def _drain(self, deadline: Deadline) -> None:
         with contain("empty the SDK's queue"):
             if self._sdk is not None and self._sdk.installed:
-                # At most half of the time, so that what is in the journal can still be sent.
-                self._sdk.drain(deadline.capped(deadline.remaining / 2))
+                self._sdk.drain(deadline)
 
     def terminate(self, signal: str, deadline: Deadline, *, is_certain: bool = False) -> None:
         """A signal of this name ends the process: close what is open, and deliver what can be.
@@ -193,7 +192,7 @@ class ProcessState:
             deadline = min(Deadline(began + max(0.0, seconds)), self._end)
             self.exit_by = max(self.exit_by, deadline)
             if not _is_exit_flush_disabled():
-                self._drain(deadline)
+                self._drain(_half(deadline))
             with contain("close"):
                 pipeline.close(deadline)
 
@@ -304,6 +303,11 @@ class ProcessState:
         for pipeline in self.logins.pipelines():
             yield pipeline.journal(), pipeline.courier
             yield from ((journal, pipeline.courier) for journal in pipeline.courier.journals())
+
+
+def _half(deadline: Deadline) -> Deadline:
+    """What emptying the SDK's queue may take, so that what is in the journal can still be sent."""
+    return deadline.capped(deadline.remaining / 2)
 
 
 def _is_exit_flush_disabled() -> bool:
