@@ -1,23 +1,22 @@
 """Stands between the Braintrust SDK and the network: rows go to the journal, and nobody waits for a look-up.
 
-It is an adapter of ``requests``, put in with the SDK's public ``set_http_adapter``. What it does with a
-request is a table. Rows, of which the SDK need not make a request, are done with as soon as the journal has them;
-logins and projects are answered from what is configured or cached; attachments go to files beside the journal.
-All else goes to the network, with the SDK's own retries and timeouts: see :mod:`trace_guard.sdk.retries`.
+It is an adapter of ``requests``, put in with the SDK's public ``set_http_adapter``. A table says what it does with a
+request: rows go to the journal, logins and projects are answered from what is configured or cached, attachments go to
+files beside the journal. Everything else goes to the network, with the SDK's own retries and timeouts: see
+:mod:`trace_guard.sdk.retries`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import http
 import io
 import json
 import re
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -31,12 +30,13 @@ from ..backends.project_ids import (
     project_name,
 )
 from ..contain import contain, contained, report
-from ..deadline import Deadline
-from ..rows import Row, split_rows
-from ..settings import DEFAULT_API_URL, Settings
+from ..rows import split_rows
+from ..settings import DEFAULT_API_URL
+from .host import GatewayHost
+from .placeholders import resolve
 from .retries import default_timeout, retrying_adapter
 
-__all__ = ["Gateway", "GatewayHost", "ProjectLookup"]
+__all__ = ["Gateway"]
 
 LOCAL_KEY = "trace-guard-local"
 # The organisation that the login of the global state asks for, which its request does not say; None outside of one.
@@ -46,101 +46,6 @@ _ATTACHMENTS = "/trace-guard/attachments/"
 # The last part of the paths under which the SDK reads rows: queries, and summaries of old and new.
 _READS = re.compile(r"/(?:btql|fetch|summarize|experiment-comparison2?|dataset-summary)$")
 _REFERENCE = b"braintrust_attachment"
-# Placeholders, see trace_guard.backends.project_ids, as a JSON string and as a part of a URL.
-_ORGANISATION = (ORG_PLACEHOLDER, ORG_NAME_PLACEHOLDER)
-
-
-@functools.cache  # for what passes through, which many a process has nothing of
-def _in_json() -> re.Pattern[bytes]:
-    return re.compile(rf'"(?:{placeholder("")}(?:[^"\\]|\\.)*|{"|".join(_ORGANISATION)})"'.encode())
-
-
-@functools.cache
-def _in_url() -> re.Pattern[str]:
-    return re.compile("|".join([
-        urllib.parse.quote(placeholder(""), safe="") + "[^&#/?]*",
-        *(urllib.parse.quote(one, safe="") + r"(?![\w-])" for one in _ORGANISATION),
-    ]))
-
-
-class Attachments(Protocol):
-    """What the gateway needs to keep attachments; see :mod:`trace_guard.runtime.attachments`."""
-
-    def refer(self, rows: Iterable[Row]) -> None: ...
-
-    def begin(self, asked: Any) -> Any: ...
-
-    def put(self, path: str, content: Any) -> bool: ...
-
-    def conclude(self, status: Any) -> bool: ...
-
-    def find(self, key: str) -> Any: ...
-
-    def get(self, path: str) -> bytes | None: ...
-
-
-class ProjectLookup(Protocol):
-    """What is known of an organisation and its projects; see :mod:`trace_guard.runtime.lookup`."""
-
-    @property
-    def organisation(self) -> Organisation | None: ...
-
-    @property
-    def api_url(self) -> str: ...
-
-    def project_id(self, name: str) -> str | None: ...
-
-    def project_name(self, project_id: str) -> str | None: ...
-
-    def find_out(self, name: str | None) -> None: ...
-
-
-class GatewayHost(Protocol):
-    """What the gateway needs of the guard. *The login* is that of the SDK's global state.
-
-    Attributes:
-        exit_by: up to when the exit may wait; None until the process exits.
-    """
-
-    exit_by: Deadline | None
-
-    def ingest(self, rows: list[tuple[Row, bytes]]) -> None:
-        """Put rows of the global state in the journal."""
-
-    def ingest_of(self, api_key: str, api_url: str, rows: list[tuple[Row, bytes]]) -> None:
-        """Put rows of another state in a journal, and wait for their delivery to this URL with this key."""
-
-    def settings(self) -> Settings | None:
-        """The settings that the guard logs in with; None without a guard."""
-
-    def logged_in(self, api_key: str, app_url: str, org_name: str | None) -> None:
-        """The global state logs in with these credentials."""
-
-    def learn_organisation(self, organisation: Organisation) -> None:
-        """The global state was logged in to this organisation before the guard was there."""
-
-    def flushed(self) -> None:
-        """The user has called the SDK's ``flush()``, and the rows are in the journal."""
-
-    def reads(self) -> None:
-        """The SDK is about to read rows back."""
-
-    def span_started(self, span: Any) -> None:
-        """The SDK has opened a span; its rows may be on their way."""
-
-    @property
-    def lookup(self) -> ProjectLookup | None:
-        """What is known of the login's organisation; None without a guard."""
-
-    def project_id(self, name: str) -> str | None:
-        """The id of a project there, if it is known."""
-
-    def passes_through(self) -> bool:
-        """False where there is no server to pass anything to."""
-
-    @property
-    def attachments(self) -> Attachments:
-        """Where the global state's attachments go; made with the first one."""
 
 
 class Gateway(HTTPAdapter):
@@ -189,7 +94,7 @@ class Gateway(HTTPAdapter):
                     reply = answer(self, request, url)
                 except Exception as fault:  # noqa: BLE001 - the SDK must get an answer, or it sleeps and retries
                     report(f"answer the SDK's {method} {url.path}", fault)
-                    # Better past the journal than not at all, if there is a server.
+                    # Without the journal is better than not at all, if there is a server.
                     reply = None if contained("look for a server", self.host.passes_through, False) else {}
                 if isinstance(reply, requests.Response):
                     return reply
@@ -233,7 +138,7 @@ class Gateway(HTTPAdapter):
         key, under_way = _key_of(request), _LOGIN_UNDER_WAY.get()
         if under_way is None:
             if key != LOCAL_KEY:
-                return None  # it changes nothing for anybody but whoever asks
+                return None  # a call of its own, which changes nothing for others
             under_way = (None,)
         wanted = under_way[0]
         if key and key != LOCAL_KEY:
@@ -313,7 +218,7 @@ class Gateway(HTTPAdapter):
         return _response(request, b"", 404) if content is None else _response(request, content)
 
     def _unless_passed(self, request: requests.PreparedRequest) -> requests.Response | None:
-        """That there is no such thing, where there is no server to ask; else None."""
+        """A 404 where there is no server to ask, else None."""
         if self.host.passes_through() or not self._is_own(_key_of(request)):
             return None
         return _response(request, b'{"error":"not found"}', 404)
@@ -343,36 +248,6 @@ class Gateway(HTTPAdapter):
         known = self._project_id(name)
         return placeholder(name) if known in (None, name) else str(known)
 
-    def _resolve(self, request: requests.PreparedRequest) -> None:
-        """Put the real ids for placeholders, which were given out before the ids were known, and memorised by the
-        SDK. They are looked up if need be: the request waits for the network anyway."""
-        request.url = _in_url().sub(
-            lambda found: urllib.parse.quote(self._real(urllib.parse.unquote(found[0])), safe=""), request.url or ""
-        )
-        if isinstance(request.body, (bytes, str)):
-            body = request.body.encode() if isinstance(request.body, str) else request.body
-            resolved = _in_json().sub(lambda found: json.dumps(self._real(json.loads(found[0]))).encode(), body)
-            if resolved != body:
-                request.body = resolved
-                request.headers["Content-Length"] = str(len(resolved))
-
-    def _real(self, text: str) -> str:
-        """What a placeholder stands for; the placeholder itself if that can't be found out."""
-        lookup = self.host.lookup
-        if lookup is None:
-            return text
-        if is_placeholder(text):
-            name = project_name(text)
-            if lookup.project_id(name) is None:
-                lookup.find_out(name)
-            return lookup.project_id(name) or text
-        if lookup.organisation is None:
-            lookup.find_out(None)
-        found = lookup.organisation
-        if found is None:
-            return text
-        return found.name if text == ORG_NAME_PLACEHOLDER else found.id
-
     def _project_id(self, name: str) -> str | None:
         lookup = self.host.lookup
         return lookup.project_id(name) if lookup is not None else None
@@ -390,7 +265,7 @@ class Gateway(HTTPAdapter):
         self, request: requests.PreparedRequest, stream: bool, timeout: Any, options: dict[str, Any]
     ) -> requests.Response:
         if self._is_own(_key_of(request)):
-            self._resolve(request)
+            resolve(request, self.host.lookup)
         if _READS.search(request.path_url.partition("?")[0]):
             with contain("deliver before a read"):
                 self.host.reads()

@@ -14,7 +14,8 @@ from braintrust.span_types import SpanTypeAttribute
 from braintrust.util import LazyValue
 
 from ..backends.project_ids import ORG_PLACEHOLDER, is_placeholder, placeholder, project_name
-from .gateway import Gateway, ProjectLookup
+from .gateway import Gateway
+from .host import ProjectLookup
 from .own_spans import as_own, without_current_span
 from .project_id import hidden
 from .spans import is_in_span

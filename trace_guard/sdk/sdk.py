@@ -18,7 +18,8 @@ from ..contain import contain
 from ..deadline import Deadline
 from ..rows import Row
 from . import masking, parents, spans
-from .gateway import LOCAL_KEY, Gateway, GatewayHost
+from .gateway import LOCAL_KEY, Gateway
+from .host import GatewayHost
 from .intake import Intake
 from .loggers import Loggers
 from .login import Login

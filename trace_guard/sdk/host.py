@@ -1,0 +1,93 @@
+"""What the SDK room needs of the rooms above it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from ..backends.project_ids import Organisation
+from ..deadline import Deadline
+from ..rows import Row
+from ..settings import Settings
+
+__all__ = ["Attachments", "GatewayHost", "ProjectLookup"]
+
+
+class Attachments(Protocol):
+    """What the gateway needs to keep attachments; see :mod:`trace_guard.runtime.attachments`."""
+
+    def refer(self, rows: Iterable[Row]) -> None: ...
+
+    def begin(self, asked: Any) -> Any: ...
+
+    def put(self, path: str, content: Any) -> bool: ...
+
+    def conclude(self, status: Any) -> bool: ...
+
+    def find(self, key: str) -> Any: ...
+
+    def get(self, path: str) -> bytes | None: ...
+
+
+class ProjectLookup(Protocol):
+    """What is known of an organisation and its projects; see :mod:`trace_guard.runtime.lookup`."""
+
+    @property
+    def organisation(self) -> Organisation | None: ...
+
+    @property
+    def api_url(self) -> str: ...
+
+    def project_id(self, name: str) -> str | None: ...
+
+    def project_name(self, project_id: str) -> str | None: ...
+
+    def find_out(self, name: str | None) -> None: ...
+
+
+class GatewayHost(Protocol):
+    """What the gateway needs of the guard. *The login* is that of the SDK's global state.
+
+    Attributes:
+        exit_by: up to when the exit may wait; None until the process exits.
+    """
+
+    exit_by: Deadline | None
+
+    def ingest(self, rows: list[tuple[Row, bytes]]) -> None:
+        """Put rows of the global state in the journal."""
+
+    def ingest_of(self, api_key: str, api_url: str, rows: list[tuple[Row, bytes]]) -> None:
+        """Put rows of another state in a journal, and wait for their delivery to this URL with this key."""
+
+    def settings(self) -> Settings | None:
+        """The settings that the guard logs in with; None without a guard."""
+
+    def logged_in(self, api_key: str, app_url: str, org_name: str | None) -> None:
+        """The global state logs in with these credentials."""
+
+    def learn_organisation(self, organisation: Organisation) -> None:
+        """The global state was logged in to this organisation before the guard was there."""
+
+    def flushed(self) -> None:
+        """The user has called the SDK's ``flush()``, and the rows are in the journal."""
+
+    def reads(self) -> None:
+        """The SDK is about to read rows back."""
+
+    def span_started(self, span: Any) -> None:
+        """The SDK has opened a span; its rows may be on their way."""
+
+    @property
+    def lookup(self) -> ProjectLookup | None:
+        """What is known of the login's organisation; None without a guard."""
+
+    def project_id(self, name: str) -> str | None:
+        """The id of a project there, if it is known."""
+
+    def passes_through(self) -> bool:
+        """False where there is no server to pass anything to."""
+
+    @property
+    def attachments(self) -> Attachments:
+        """Where the global state's attachments go; made with the first one."""
