@@ -395,8 +395,9 @@ other = sqlite3.connect(sys.argv[1], isolation_level=None)
 other.execute("BEGIN EXCLUSIVE")
 def send():
     store.send([b'{"id": "b"}'], Deadline.after(60))
-threading.Thread(target=send, daemon=True).start()
-while not store._handles[next(iter(store._handles))].lock.locked():
+sender = threading.Thread(target=send, daemon=True)
+sender.start()
+while not sys._current_frames()[sender.ident].f_code.co_filename.endswith("sqlite_file.py"):
     time.sleep(0.001)
 began = time.monotonic()
 store.close()
