@@ -253,7 +253,8 @@ def test_rows_that_are_no_spans_pass_byte_for_byte(server: BraintrustServer, mak
         guard.start()
         session.mount("http://", PROCESS.sdk.gateway)
         body = '{"rows":[ ' + " , ".join(rows) + '],\n"api_version":2}'
-        assert session.post("http://braintrust/logs3", data=body.encode()).json() == {}
+        headers = {"Authorization": f"Bearer {guard.settings.api_key}"}
+        assert session.post("http://braintrust/logs3", data=body.encode(), headers=headers).json() == {}
         # Closing it would close the gateway, which is the process's.
         session.adapters.clear()
     guard.pipeline.append([start_row("s"), end_row("s")])

@@ -54,7 +54,8 @@ RECORDER = """
     rows = '{"rows": [{"id":"e1", "dataset_id": "d", "input" : 1.0e1}, {"id":"e2","dataset_id":"d"}], "api_version":2}'
     session = requests.Session()
     session.mount("http://", PROCESS.sdk.gateway)
-    assert session.post("http://braintrust/logs3", data=rows).ok
+    headers = {"Authorization": f"Bearer {guard.settings.api_key}"}
+    assert session.post("http://braintrust/logs3", data=rows, headers=headers).ok
     try:
         with guard.invocation("inner"):
             raise SystemError("the user's own")
