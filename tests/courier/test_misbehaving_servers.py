@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -25,7 +26,6 @@ from trace_guard.backends.memory import MemoryBackend
 from trace_guard.backends.transport import Transport, retry_after_of
 from trace_guard.delivery.breaker import bounded_retry_after
 from trace_guard.delivery.courier import Courier
-from trace_guard.delivery.dead_letters import DeadLetters
 from trace_guard.errors import BackendUnavailable
 
 # How late a thread of ours may be on a machine that has much to do.
@@ -68,17 +68,18 @@ def test_the_key_goes_nowhere_else(outcomes: Any) -> None:
     "slow body", "slow endless 100", "endless chunks", "gzip bomb", "1.5 GB", "never answers", "takes no request",
     "endless 401", "301 elsewhere", "Retry-After b'1000000000'", "login 100,000 deep", "login to 'file:///etc/passwd'",
 ])
-def test_an_invocation_is_not_affected(name: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invocation_is_not_affected(
+    name: str, directory: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """An invocation returns in time, its rows are kept, and they arrive once the server works."""
     monkeypatch.setattr("trace_guard.delivery.breaker.LONGEST_RETRY_AFTER", 0.5)
     with MisbehavingServer(by_name(name)) as server:
         variables = environment(None, directory, BRAINTRUST_APP_URL=server.url)
         if by_name(name).asks == "send":
             variables["BRAINTRUST_API_URL"] = server.url
+        monkeypatch.setattr("trace_guard.runtime.pipeline.Courier", functools.partial(Courier, send_seconds=0.5))
         guard = Guard(Settings.from_env(variables, flush_timeout=0.3, linger=0.0))
-        guard.pipeline.courier = Courier(
-            guard.pipeline.backend, DeadLetters(directory, 1 << 20), linger=0.0, send_seconds=0.5
-        )
+        request.addfinalizer(lambda: guard.close(timeout=1))
         began = time.monotonic()
         with guard.invocation("root") as invocation:
             result = "its own"
@@ -90,7 +91,6 @@ def test_an_invocation_is_not_affected(name: str, directory: Path, monkeypatch: 
         sent = b"".join(server.bodies)
         assert b'"name":"root"' in sent
         assert PROJECT_ID.encode() in sent
-        guard.close(timeout=1)
 
 
 def test_malformed_headers_are_not_logged(mocker: MockerFixture) -> None:

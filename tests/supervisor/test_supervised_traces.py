@@ -57,7 +57,7 @@ def test_a_parent_that_can_t_be_read_is_nobody_s(server: BraintrustServer, direc
     env = environment(server, directory, TRACE_GUARD_PARENT=parent)
     with supervised(["true"], env, "--name", "root") as program:
         assert program.wait() == 0
-        assert "the command begins a trace of its own" in program.stderr
+        assert "the command starts a separate trace" in program.stderr
     assert named(server, "root")["span_parents"] is None
 
 

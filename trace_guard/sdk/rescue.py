@@ -54,6 +54,7 @@ class Rescue:
         self._batch: _Batch | None = None
         self._of_thread = threading.local()
         self._plain_log: Any = None
+        self._saving = threading.RLock()
 
     @property
     def in_hand(self) -> int:
@@ -88,6 +89,7 @@ class Rescue:
     def after_fork(self) -> None:
         """In a forked child: what was taken from the queue is the parent's to write."""
         self._batch = None
+        self._saving = threading.RLock()
 
     def note_source(self, item: Any) -> None:
         """Remember which span a row of the queue is of."""
@@ -97,15 +99,14 @@ class Rescue:
 
     @contextlib.contextmanager
     def watching(self, background: Any) -> Any:
-        """Around a flush: save what the SDK gives up."""
-        self._of_thread.batch = None
-        try:
-            yield
-        except BaseException:
-            self._save(background)
-            raise
-        else:
-            self._save(background)
+        """Around a flush: save what the SDK gives up. The next flush waits until that is done: it must not find an
+        empty queue, and call all rows written, while some are still being saved."""
+        with self._saving:
+            self._of_thread.batch = None
+            try:
+                yield
+            finally:
+                self._save(background)
 
     def _save(self, background: Any) -> None:
         batch, self._of_thread.batch = self._of_thread.batch, None
