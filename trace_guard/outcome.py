@@ -29,7 +29,6 @@ class ClosedBy(enum.Enum):
     GUARD = "guard"
     WATCHDOG = "watchdog"
     RECOVERY = "recovery"
-    REAPER = "reaper"
     SUPERVISOR = "supervisor"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trace_guard.contain import contain
-from trace_guard.invocation.wrap import like
+from trace_guard.invocation.wrap import wrapper_of
 
 from .context import CONTEXT, passed
 
@@ -22,7 +22,7 @@ __all__ = ["taking_context", "with_context", "worker_function"]
 def worker_function(function: Any, run: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> Any:
     """A function that calls ``run`` with its arguments and has all attributes of ``function`` that the worker reads. In
     a traceback it appears as the line of the function's first decorator."""
-    wrapper: Any = like(function, run)
+    wrapper: Any = wrapper_of(function, run)
     with contain("keep a function's annotations"):
         # A copy, because durable functions write to it. In Python 3.14 there is no other way to set it.
         wrapper.__annotations__ = dict(function.__annotations__)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, overload
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
-from trace_guard.invocation.wrap import like
+from trace_guard.invocation.wrap import wrapper_of
 
 from .call import GuardedCall, Target
 from .shutdown import prepare_for_shutdown
@@ -108,6 +108,6 @@ def _guarded(handler: Callable[..., Any], options: Options) -> Callable[..., Any
             work = handler(*args, **keywords) if call is None else call.run_async(handler, args, keywords)
             return await work
 
-        target = Target(handler.__name__, started, options, like(handler, run_async if is_coroutine else run))
+        target = Target(handler.__name__, started, options, wrapper_of(handler, run_async if is_coroutine else run))
         return target.wrapper
     return handler

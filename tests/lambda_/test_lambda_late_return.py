@@ -14,7 +14,7 @@ from support import PROJECT_ID, normal, traces_in
 from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer, Fault, InvokeResult, LambdaSandbox
 
-CODE = Path(__file__).parents[1] / "functions" / "near_miss"
+CODE = Path(__file__).parents[1] / "functions" / "late_return"
 FACTS = ("faas.invocation_id", "faas.coldstart")
 
 Setup = tuple[BraintrustServer, LambdaSandbox]

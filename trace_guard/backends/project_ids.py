@@ -95,11 +95,6 @@ class ProjectIds:
             self._projects[name] = project_id
             self._learned()
 
-    def forget_project(self, name: str) -> None:
-        """The server no longer knows the id: it is to be looked up again."""
-        if self._projects.pop(name, None) is not None:
-            self._save()
-
     def after_fork(self) -> None:
         """Replace the lock, which a thread of the parent may have held. Called in a forked child."""
         self._lock = threading.Lock()

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from ..contain import contain
 from .invocation import NOTHING, current_invocation
 
-__all__ = ["GUARDED", "Begin", "InContext", "UnitOfWork", "around", "guarded", "like"]
+__all__ = ["GUARDED", "Begin", "InContext", "UnitOfWork", "around", "guarded", "wrapper_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,7 +78,9 @@ def around(function: F, open_unit: Open) -> F:
     return wrapper  # type: ignore[return-value]
 
 
-def like(function: Callable[..., Any], run: Callable[[tuple[Any, ...], dict[str, Any]], Any]) -> Callable[..., Any]:
+def wrapper_of(
+    function: Callable[..., Any], run: Callable[[tuple[Any, ...], dict[str, Any]], Any]
+) -> Callable[..., Any]:
     """A plain or coroutine function like ``function`` that calls ``run`` with its arguments."""
 
     # Each on a single line, so that callers can move all of its code to another line by changing its first line.

@@ -182,7 +182,6 @@ class ProcessState:
 
     def _at_exit(self) -> None:
         # The gateway stays: what later exit handlers still log goes to a journal, for the next start.
-        began = time.monotonic()
         patience = self._patience if self._end == Deadline.never() else math.inf
         pipelines, began = self.logins.pipelines(), time.monotonic()
         self.exit_by = self._end if not pipelines else Deadline(began)
