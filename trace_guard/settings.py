@@ -7,6 +7,7 @@ import math
 import os
 import sys
 import tempfile
+import urllib.parse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from hashlib import sha256
@@ -51,8 +52,25 @@ def _setting(
     )
 
 
+def _url_setting(default: str | None, variable: str) -> Any:
+    accepts = "a URL without a query, a fragment or an unencoded password"
+    return field(
+        default=default, metadata={"variables": (variable,), "parse": _url, "accepts": accepts, "is_secret": True}
+    )
+
+
 def _text(value: str) -> str:
     return value
+
+
+def _url(value: str) -> str:
+    """A URL without user and password. A query or a fragment may hold a credential, and so may what follows a port that is
+    not a number (a password with a ``/`` in it): such a URL is refused, as it would be written to journals."""
+    url = strip_userinfo(value)
+    _ = urllib.parse.urlsplit(url).port
+    if "?" in url or "#" in url:
+        raise ValueError
+    return url
 
 
 def _key(value: str) -> str:
@@ -203,11 +221,11 @@ class Settings:
     )
     """The Braintrust API key that the SDK reads. It is never written to disk, and is removed from every message."""
 
-    api_url: str | None = _setting(None, "BRAINTRUST_API_URL", _text, "a URL")
+    api_url: str | None = _url_setting(None, "BRAINTRUST_API_URL")
     """Where rows go; by default the API URL that the login returns. User and password in a URL are dropped, as
     requests carry the key."""
 
-    app_url: str = _setting(DEFAULT_APP_URL, "BRAINTRUST_APP_URL", _text, "a URL")
+    app_url: str = _url_setting(DEFAULT_APP_URL, "BRAINTRUST_APP_URL")
     """Where the SDK logs in."""
 
     org_name: str | None = _setting(None, "BRAINTRUST_ORG_NAME", _text, "an organisation's name")
@@ -306,10 +324,11 @@ def _checked(source: str, value: Any, about: Mapping[str, Any]) -> Any:
         return parse(_as_text(value))
     except SettingsError:
         raise
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError):
         if about.get("is_secret"):
             raise SettingsError(f"{source} is not accepted: it takes {about['accepts']}") from None
-        raise SettingsError(f"{source} is {value!r}, which is not accepted: it takes {about['accepts']}") from error
+        # Not "from error": its text has the value, which may be a secret in the wrong variable.
+        raise SettingsError(f"{source} is {value!r}, which is not accepted: it takes {about['accepts']}") from None
 
 
 def _as_text(value: Any) -> str:

@@ -230,3 +230,22 @@ def test_a_backend_by_name_or_as_an_object(
         pass
     guard.close()
     assert [row["span_attributes"]["name"] for row in backend.rows()] == ["root"]
+
+
+@pytest.mark.parametrize("variable", ["BRAINTRUST_API_URL", "BRAINTRUST_APP_URL"])
+@pytest.mark.parametrize(
+    "url", ["https://user:Sec/ret9@host.test", "https://user:Secret9?x@host.test", "https://host.test/?token=Secret9"]
+)
+def test_a_url_that_may_hold_a_credential_is_refused_unseen(variable: str, url: str) -> None:
+    """A URL whose credentials can't be told from its path is refused, and the error does not show it."""
+    with pytest.raises(SettingsError, match=variable) as error:
+        Settings.from_env({variable: url})
+    assert "ret9" not in "".join(traceback.format_exception(error.value))
+
+
+def test_a_rejected_value_is_not_in_the_chain_of_exceptions() -> None:
+    """A key in the wrong variable does not show in the traceback of the error."""
+    key = "sk-" + "planted-by-mistake-123456"
+    with pytest.raises(SettingsError) as error:
+        Settings.from_env({}, flush_timeout=key)
+    assert key not in "".join(traceback.format_exception(error.value))

@@ -384,3 +384,15 @@ def test_a_row_that_our_own_code_fails_over(directory: Path, fault: Exception) -
     assert len(backend.rows()) == 8
     assert len(letters(directory)) == 1
     guard.close(timeout=1)
+
+
+def test_a_pause_that_the_server_asks_for_does_not_protect_a_poison_row(
+    server: BraintrustServer, make_guard: MakeGuard, directory: Path
+) -> None:
+    """A row that always gets a 503 with Retry-After is found after the pause, and the other rows arrive."""
+    server.fail("/logs3", over(Fault.status(503, retry_after=0.1)))
+    guard = make_guard(linger=60)
+    guard.pipeline.append([span("a"), span("bad", input=POISON), span("b")])
+    assert guard.pipeline.courier.drain(Deadline.after(20), force=True)
+    assert names(server) >= {"a", "b"}
+    assert [letter.get("input") for letter in letters(directory)] == [POISON]

@@ -78,12 +78,12 @@ class Isolation:
         """
         suspects = [row for row in rows if _digest(row) in self._strikes] if self._strikes else []
         others = [row for row in rows if row not in suspects] if suspects else rows
-        search = _Search(self, deadline)
+        search = _Search(self, deadline, insists=bool(suspects))
         if others:
             try:
                 self._sender.send_rows(others, deadline)
             except BackendUnavailable as error:
-                if error.suspect_rows and (error.retry_after is not None or deadline.expired):
+                if error.suspect_rows and (error.retry_after or deadline.expired):
                     self.suspect(others)  # there is no time for a search now
                 search.check(error)
                 search.probe(others, error)
@@ -139,20 +139,26 @@ class Isolation:
 class _Search:
     """The search for the cause of a failure in the rows of one request.
 
+    Args:
+        insists: rows of it failed before. A pause that the server asked for is over, so the search goes on although
+            it asks for another one with each failure; only 429 is about the number of requests.
+
     Attributes:
         error: why the last attempt failed.
     """
 
-    def __init__(self, isolation: Isolation, deadline: Deadline) -> None:
+    def __init__(self, isolation: Isolation, deadline: Deadline, *, insists: bool) -> None:
         self._isolation = isolation
         self._deadline = deadline
+        self._insists = insists
         self._control: bytes | None = None
         self.error: BackendUnavailable | None = None
 
     def check(self, error: BackendUnavailable) -> None:
         """Raise the error if no row can be its cause, or if there is no time to find out."""
         self.error = error
-        if not error.suspect_rows or error.retry_after is not None or self._deadline.expired:
+        pauses = bool(error.retry_after) and (error.status == 429 or not self._insists)
+        if not error.suspect_rows or pauses or self._deadline.expired:
             raise error
 
     def probe(self, rows: Sequence[bytes], error: BackendUnavailable | None) -> None:

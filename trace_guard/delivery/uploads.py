@@ -339,7 +339,7 @@ class Uploads:
         does, it is refused."""
         control = self._control
         for _ in range(STRIKES - 1):
-            if control is None or not error.suspect_rows or error.retry_after is not None or deadline.expired:
+            if control is None or not error.suspect_rows or error.status == 429 or deadline.expired:
                 return error
             if self._try(control, deadline) is not None:
                 return error
