@@ -64,8 +64,8 @@ def _text(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    """A URL without user and password. A query or a fragment may hold a credential, and so may what follows a port that is
-    not a number (a password with a ``/`` in it): such a URL is refused, as it would be written to journals."""
+    """A URL without user and password. A query or a fragment may hold a credential, and so may the path after a port
+    that is not a number (a password with a ``/`` in it). Such a URL is refused, as it would be written to journals."""
     url = strip_userinfo(value)
     _ = urllib.parse.urlsplit(url).port
     if "?" in url or "#" in url:

@@ -333,7 +333,7 @@ def test_a_huge_event_is_cheap(make: Callable[[int], Any]) -> None:
         began = time.thread_time()
         copy = payload.copy(event)
         best = min(best, time.thread_time() - began)
-    assert best < 0.06
+    assert best < 0.25  # 0.03 on a quiet machine; without the bound it is 2.5 to 5.7
     assert len(json.dumps(copy)) < 2.5 * 65536
 
 
