@@ -1,4 +1,4 @@
-"""Which pipeline rows go to, by the credentials that they come with."""
+"""Selects the pipeline for rows by their credentials."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .pipeline import Pipeline
 
 __all__ = ["Credentials", "Logins"]
 
-# Programs that serve several customers log in to and fro. A pipeline of a login that has nothing left keeps its
-# connections for so long, as they are dear, and never more pipelines than this do.
+# Programs that serve several customers switch logins often, and connections are expensive to open. An idle login
+# pipeline keeps its connections for this time, and at most this many pipelines keep theirs.
 _IDLE_SECONDS = 10.0
 _MOST_IDLE = 3
-# So many pipelines of logins are remembered without threads, connections and files.
+# At most this many login pipelines are remembered without threads, connections and files.
 _REMEMBERED = 1000
 
 
 class Credentials(NamedTuple):
-    """What a login of the SDK is made with."""
+    """The credentials of an SDK login."""
 
     api_key: str | None
     app_url: str
@@ -34,40 +34,40 @@ class Credentials(NamedTuple):
 
     @classmethod
     def of(cls, settings: Settings) -> Credentials:
-        """Those of a guard's settings."""
+        """The credentials in a guard's settings."""
         return cls(settings.api_key, settings.app_url.rstrip("/"), settings.org_name)
 
 
 class Logins:
-    """The pipelines of a process: those of its guards, and one for each other destination that rows come for.
+    """The pipelines of a process: its guards' pipelines, and one for each other destination that receives rows.
 
     The first guard's pipeline is the *home* of the SDK's global state, which the guard logs in with its own
-    credentials. A login of the user's takes the guards that share these credentials to another pipeline. Invocations
-    that have begun stay where they are.
+    credentials. A login by the user moves the guards that share these credentials to another pipeline. Running
+    invocations stay on their pipeline.
 
     Args:
-        make: makes a pipeline.
+        make: creates a pipeline.
     """
 
     def __init__(self, make: Callable[[Settings, Backend | None], Pipeline]) -> None:
         self._make = make
         self._lock = threading.RLock()
         self._guards: list[Pipeline] = []
-        # Those of other credentials, the one that was used last at the end.
+        # Pipelines for other credentials, the most recently used last.
         self._others: dict[Any, Pipeline] = {}
         self._used: dict[Pipeline, float] = {}
         self._asleep: set[Pipeline] = set()
         self._login: Credentials | None = None
 
     def pipelines(self) -> list[Pipeline]:
-        """All of them."""
+        """All pipelines."""
         return [*self._guards, *list(self._others.values())]
 
     def of_guard(self, settings: Settings, backend: Backend | None) -> tuple[Pipeline, bool]:
         """The pipeline for a guard, and whether it is new.
 
         Args:
-            backend: instead of the one that the settings name; no other guard shares it.
+            backend: replaces the one that the settings name. No other guard shares it.
         """
         with self._lock:
             key = _key(settings)
@@ -80,7 +80,7 @@ class Logins:
             return pipeline, known is None
 
     def remove(self, pipeline: Pipeline) -> None:
-        """Forget a guard's pipeline, which is closed."""
+        """Forget a guard's pipeline after it is closed."""
         with self._lock:
             self._guards.remove(pipeline)
             if not self._guards:
@@ -89,12 +89,12 @@ class Logins:
 
     @property
     def guards(self) -> list[Pipeline]:
-        """Those of the guards."""
+        """The guards' pipelines."""
         return list(self._guards)
 
     @property
     def home(self) -> Pipeline | None:
-        """The pipeline whose credentials the guard logs the SDK in with."""
+        """The pipeline with whose credentials the guard logs in the SDK."""
         return next(iter(self._guards), None)
 
     @property
@@ -104,7 +104,7 @@ class Logins:
         return None if home is None else self.of(home)
 
     def log_in(self, api_key: str, app_url: str, org_name: str | None) -> None:
-        """The SDK's global state has these credentials from now on."""
+        """The SDK's global state uses these credentials from now on."""
         home = self.home
         if home is not None and _may_follow(home):
             login = Credentials(api_key, strip_userinfo(app_url).rstrip("/"), org_name)
@@ -112,25 +112,24 @@ class Logins:
             self._login = None if login == Credentials.of(home.settings) else login
 
     def of(self, guards: Pipeline) -> Pipeline:
-        """Where the next invocation of a guard goes whose own pipeline this is."""
+        """The pipeline for the next invocation of a guard, given the guard's own pipeline."""
         login, home = self._login, self.home
         if login is not None and home is not None and _may_follow(guards):
             own = Credentials.of(guards.settings)
-            if own.api_key is None or own == Credentials.of(home.settings):  # else it was given some of its own
+            if own.api_key is None or own == Credentials.of(home.settings):  # otherwise it has its own credentials
                 return self._find(guards.settings.with_login(login.api_key, login.app_url, login.org_name))
         self._asleep.discard(guards)
         return guards
 
     def of_request(self, api_key: str, api_url: str) -> Pipeline | None:
-        """Where rows go that another state of the SDK sends with this key to this URL."""
+        """The pipeline for rows that another SDK state sends to this URL with this key."""
         home = self.home
         return None if home is None else self._find(replace(
             home.settings, backend="braintrust", api_key=api_key, api_url=api_url, org_name=None,
         ))
 
     def owner(self, row: Row) -> Pipeline | None:
-        """Where a row of the global state goes: to the pipeline whose invocation it belongs to, else to that of the
-        login in force."""
+        """The pipeline for a row of the global state: its invocation's pipeline, otherwise the current login's."""
         return next((one for one in self.pipelines() if one.spans.knows(row)), None) or self.current
 
     def let_go(self) -> None:
@@ -147,7 +146,7 @@ class Logins:
             idle = {one for one in awake if one.is_idle}
             closing = [one for one in awake if one in idle and now - self._used.get(one, now) >= _IDLE_SECONDS]
             rest = [one for one in awake if one not in closing]
-            # The oldest first of those that lose nothing, or no more than time, by it.
+            # The oldest first, and only pipelines that lose nothing except time.
             rest.sort(key=lambda one: (one not in idle, not one.is_durable, self._used.get(one, 0.0)))
             closing += rest[: max(0, len(rest) - _MOST_IDLE)]
             self._asleep.update(closing)
@@ -179,17 +178,17 @@ class Logins:
             self._asleep.discard(found)
         if is_new:
             self.let_go()
-            found.neighbours.look_around_at_once()  # an earlier process may have left something behind
+            found.neighbours.look_around_at_once()  # an earlier process may have left journals behind
             found.lookup.start(None)
         return found
 
 
 def _key(settings: Settings) -> Any:
-    """What two settings have in common that can share a pipeline."""
+    """The key that settings have in common if they can share a pipeline."""
     return (settings.dir, *sorted(settings.destination.items()), settings.max_journal_bytes, settings.sync,
             settings.linger)
 
 
 def _may_follow(pipeline: Pipeline) -> bool:
-    """True if a login decides where the rows of this guard's pipeline go."""
+    """True if a login decides the destination for this guard's rows."""
     return pipeline.is_shared and pipeline.settings.backend in ("auto", "braintrust")

@@ -1,4 +1,4 @@
-"""Finds out the organisation and the project ids of one destination, early and without anybody waiting."""
+"""Looks up the organisation and project ids of one destination early, without blocking a caller."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOOK_UP_SECONDS = 10.0
 
 
 def cache_path(settings: Settings, state_dir: StateDir | None) -> Path | None:
-    """The file that keeps the ids of a destination for the next process; None if they are kept in memory only."""
+    """The file that caches a destination's ids for the next process; None if they stay in memory only."""
     if state_dir is None or settings.backend_name != "braintrust":
         return None
     digest = sha256(dump(settings.destination)).hexdigest()[:16]
@@ -29,11 +29,11 @@ def cache_path(settings: Settings, state_dir: StateDir | None) -> Path | None:
 
 
 class Lookup:
-    """What is known of an organisation and its projects, from the settings, the cache or the server.
+    """The known ids of an organisation and its projects, from the settings, the cache or the server.
 
     Args:
-        ids: what is known so far.
-        backend: asked for the rest, if it can be.
+        ids: the ids known so far.
+        backend: looks up the rest, if it can.
     """
 
     def __init__(self, settings: Settings, ids: ProjectIds, backend: Backend) -> None:
@@ -42,13 +42,13 @@ class Lookup:
         self._backend = backend
 
     def start(self, name: str | None) -> None:
-        """Start to look up the organisation, and the project of that name, unless they are known. Nothing waits."""
+        """Start to look up the organisation and the project of that name, unless they are known. Does not block."""
         if not hasattr(self._backend, "organisation"):
             return
         if self._ids.organisation is not None and (name is None or self._ids.project_id(name)):
             return
         looking_up = threading.Thread(target=self.find_out, args=(name,), name="trace-guard-look-up", daemon=True)
-        with contain("look the project up early"):  # without a thread, the first delivery does
+        with contain("look the project up early"):  # without a thread, the first delivery looks it up
             looking_up.start()
 
     def find_out(self, name: str | None) -> None:
@@ -60,7 +60,7 @@ class Lookup:
             if name is not None:
                 backend.resolve_project(name, deadline)
         except BackendError as error:
-            # The courier meets it again when it delivers, and reports it there.
+            # The courier gets the same error when it delivers, and reports it there.
             logger.debug("the look-up of the project failed: %s", error)
 
     @property
@@ -84,6 +84,6 @@ class Lookup:
 
     @property
     def api_url(self) -> str:
-        """Where the API of the organisation is, as far as it is known."""
+        """The URL of the organisation's API, as far as it is known."""
         found = self._ids.organisation
         return self._settings.api_url or (found.api_url if found else None) or DEFAULT_API_URL

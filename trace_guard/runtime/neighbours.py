@@ -1,4 +1,4 @@
-"""Looks for processes that have died beside this one or before it, and recovers what they left behind."""
+"""Finds journals of processes that died before or alongside this one, and recovers them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 __all__ = ["Neighbours", "Search"]
 
 Search = Callable[[StateDir, str], "OrphanSearch"]
-"""Begins a search in a directory for what has died since a time, as in the names of journals; ``""`` is ever."""
+"""Begins a search in a directory for journals of dead processes since a time, as in journal names; ``""`` means all."""
 
 _RECOVERY_SECONDS = 0.5
-# How often a process that is at work looks whether one beside it has died: workers may share a directory for days.
+# How often a working process looks for dead ones: workers may share a directory for days.
 _LOOK_AROUND_SECONDS = 2.0
-# A look that takes long is made less often, so that it takes at most this share of the time.
+# Slow looks are made less often, so that they take at most this share of the time.
 _LOOK_AROUND_SHARE = 0.05
-# At its end a process recovers what has died since it began, and for so long what is older.
+# At exit a process recovers journals from its own lifetime, and spends at most this time on older ones.
 _LAST_ROUNDS_SECONDS = 2.0
-# Reading this much takes some milliseconds.
+# Reading this many bytes takes a few milliseconds.
 _QUICK_BYTES = 512 * 1024
 _QUICK_JOURNALS = 32
 
@@ -41,12 +41,12 @@ class Neighbours:
     """The journals of other processes for the destination of a pipeline.
 
     Args:
-        journal: the pipeline's own.
-        courier: delivers what is recovered.
+        journal: the pipeline's own journal.
+        courier: delivers recovered rows.
         search: begins a search for journals of dead processes.
 
     Attributes:
-        unrecovered: True if other processes have left more behind than could be recovered so far.
+        unrecovered: True if some journals of dead processes are not recovered yet.
     """
 
     def __init__(self, journal: CurrentJournal, courier: Courier, search: Search) -> None:
@@ -59,7 +59,7 @@ class Neighbours:
         self._is_put_off = False
         self._look_around_at = time.monotonic() + _LOOK_AROUND_SECONDS
         self._looking: threading.Thread | None = None
-        # As in the names of journals.
+        # In the format of journal names.
         self._began = str(time.time_ns() // 1_000_000)
 
     @property
@@ -67,7 +67,7 @@ class Neighbours:
         return self._journal.state_dir
 
     def start(self, *, quick: bool = False) -> None:
-        """Close what dead processes left open; ``quick``: only if that is quick, as it nearly always is."""
+        """Close the open spans of dead processes. With ``quick``, only if that is fast, as it nearly always is."""
         with contain("recover what other processes left behind"):
             state_dir = self._directory
             if quick and state_dir is not None and not is_small(
@@ -79,9 +79,9 @@ class Neighbours:
                 self.unrecovered = self._is_more
 
     def recover(self, deadline: Deadline) -> int:
-        """Close what is open in journals of dead processes, and give them to the courier; how many there were.
+        """Close the open spans in journals of dead processes, and give the journals to the courier. Returns their number.
 
-        No more are taken than the courier may have at a time. The next call goes on where this one stopped.
+        Takes at most as many as the courier may hold at a time. The next call continues where this one stopped.
         """
         state_dir, patience = self._directory, min(deadline.remaining, threading.TIMEOUT_MAX)
         if state_dir is None or not self._recovering.acquire(timeout=patience):
@@ -94,7 +94,7 @@ class Neighbours:
             self._recovering.release()
 
     def recover_rest(self, deadline: Deadline) -> None:
-        """Recover and deliver what would have held up the start."""
+        """Recover and deliver the journals that would have delayed the start."""
         if self.unrecovered:
             self._is_put_off = False
             with contain("recover what other processes left behind"):
@@ -102,34 +102,34 @@ class Neighbours:
             self.unrecovered = self._is_more
 
     def search_anew(self) -> None:
-        """Begin the next recovery with what has died since this process began."""
+        """Restart the search, so that the next recovery begins with journals since the start of this process."""
         if self._directory is not None:
             self._search = self._new_search(self._directory, self._began)
 
     def look_around(self) -> None:
-        """Recover what has died meanwhile, if it is time to look again."""
+        """Recover journals of processes that died meanwhile, if the next look is due."""
         if time.monotonic() >= self._look_around_at and not self._is_put_off:
             self._look_around_at = time.monotonic() + _LOOK_AROUND_SECONDS
             self.look_around_at_once()
 
     def look_around_at_once(self) -> None:
-        """As :meth:`look_around`, now. A thread does it: the caller has alarms to give, or an invocation to begin."""
+        """Like :meth:`look_around`, but now. Runs on a thread, as the caller must fire alarms or begin an invocation."""
         is_looking = self._looking is not None and self._looking.is_alive()
         if not is_looking and self._are_there():
             looking = threading.Thread(target=self._look_around, name="trace-guard-recovery", daemon=True)
-            with contain("look for what other processes left behind"):  # without a thread, another time
+            with contain("look for what other processes left behind"):  # without a thread, later
                 looking.start()
                 self._looking = looking
 
     def wait_for_look(self, deadline: Deadline) -> None:
-        """Wait for a recovery that is under way. Whoever flushes may end the process, and wants it delivered too."""
+        """Wait for a running recovery. The process may end after a flush, so recovered rows must be delivered too."""
         looking = self._looking
         if looking is not None and looking is not threading.current_thread():
             looking.join(min(deadline.remaining, _RECOVERY_SECONDS))
 
     def last_look(self, deadline: Deadline) -> bool:
-        """At the end of this process: recover once more. Children of a pool skip their exit handlers, and are over by
-        now. Returns whether there are others' journals at all."""
+        """At exit: recover once more. Children of a pool skip their exit handlers and have ended by now. Returns whether
+        there are any journals of other processes."""
         self.wait_for_look(deadline)
         if not self._are_there():
             return False
@@ -138,13 +138,13 @@ class Neighbours:
         return True
 
     def last_rounds(self, deadline: Deadline) -> None:
-        """Recover and deliver what :meth:`last_look` has not come to."""
+        """Recover and deliver the journals that :meth:`last_look` did not reach."""
         if self._is_more:
             with contain("recover what other processes left behind"):
                 self._recover_in_rounds(deadline, _LAST_ROUNDS_SECONDS)
 
     def after_fork(self) -> None:
-        """In a forked child: threads of the parent are not there."""
+        """In a forked child: the parent's threads do not exist here."""
         self._looking = None
         self._recovering = threading.Lock()
         self._search = None
@@ -154,7 +154,7 @@ class Neighbours:
 
         courier = self._courier
         if len(courier.orphans()) >= MOST_ADOPTED:
-            # Where only attachments wait, others get their turn. Those are found again when all have had theirs.
+            # Journals with only attachments left make room for others. They are found again after all had their turn.
             courier.let_go([orphan for orphan in courier.orphans() if orphan.acked >= orphan.end])
         found = search.adopt(MOST_ADOPTED - len(courier.orphans()), deadline)
         for one in found:
@@ -163,14 +163,14 @@ class Neighbours:
 
     @property
     def _is_more(self) -> bool:
-        """True if a recovery has not come to its end yet."""
+        """True if a recovery is not finished."""
         return self._search is not None and bool(self._search.unreached)
 
     def _recover_in_rounds(self, deadline: Deadline, seconds_for_old: float = threading.TIMEOUT_MAX) -> None:
         """Recover and deliver until nothing is left.
 
         Args:
-            seconds_for_old: most seconds for what has not died since this process began.
+            seconds_for_old: the most seconds for journals older than this process.
         """
         patience = Deadline.after(seconds_for_old)
         while True:
@@ -180,7 +180,7 @@ class Neighbours:
                 return
 
     def _are_there(self) -> bool:
-        """True if there are journals that this process does not deliver from."""
+        """True if there are journals from which this process does not deliver."""
         if self._directory is None:
             return False
         ours = {one.path.name for one in self._courier.journals() if isinstance(one, FileJournal)}

@@ -1,4 +1,4 @@
-"""The way of rows to one destination: open spans, journal, courier and backend."""
+"""Everything that rows pass through on their way to one destination."""
 
 from __future__ import annotations
 
@@ -36,20 +36,21 @@ __all__ = ["Pipeline"]
 
 
 class Pipeline:
-    """Owns everything that one destination needs. Its destination never changes: a login picks another pipeline.
+    """Owns the open spans, journal, courier and backend of one destination, which never changes: a login selects
+    another pipeline.
 
     Args:
-        settings: they decide the destination; guards with another project share the pipeline.
-        backend: instead of the one that the settings name.
-        watchdog: the process's; by default one of its own.
-        search: begins a search for journals of dead processes; by default for all of this destination.
+        settings: decide the destination. Guards with another project share the pipeline.
+        backend: replaces the one that the settings name.
+        watchdog: the process's watchdog. By default the pipeline has its own.
+        search: begins a search for journals of dead processes. By default it finds all for this destination.
 
     Attributes:
-        is_shared: False with a backend of its own, which no other process can deliver to.
-        has_object_rows: True if rows of experiments or datasets have come since the last :meth:`flush`.
-        neighbours: recovers what other processes left behind.
+        is_shared: False if the backend was passed in, as no other process can deliver to it.
+        has_object_rows: True if rows of experiments or datasets have arrived since the last :meth:`flush`.
+        neighbours: recovers the journals of dead processes.
         lookup: knows the organisation and project ids.
-        running: how to end each invocation that is under way, by the id of its root.
+        running: ends each running invocation, by the id of its root.
     """
 
     def __init__(
@@ -79,32 +80,32 @@ class Pipeline:
         self._is_forked = False
 
     def _new_search(self, state_dir: StateDir, since: str) -> OrphanSearch:
-        from ..journal.orphans import OrphanSearch  # most cold starts find nothing, and do without
+        from ..journal.orphans import OrphanSearch  # most cold starts find nothing and don't need it
 
         return OrphanSearch(state_dir, self.settings.destination, since=since)
 
     @property
     def state_dir(self) -> StateDir | None:
-        """Where the journal, caches and local store are; None if nothing can be written there."""
+        """The directory of the journal, caches and local store; None if it is not writable."""
         return self._journal.state_dir
 
     # Appending
 
     def begin(self, record: InvocationRecord, row: Row) -> tuple[WritableJournal, Position]:
-        """Write that an invocation begins, with its root's first row."""
+        """Write the start of an invocation, with its root's first row."""
         rows = [NewRow.of(row)]
         return self._journal.write(lambda journal: journal.begin(record, rows))
 
     def append(self, rows: Sequence[Row]) -> tuple[WritableJournal, Position]:
-        """Write rows of our own; the journal that has them, and the position behind them."""
+        """Write the guard's own rows. Returns the journal that holds them and the position behind them."""
         return self._append([NewRow.of(row) for row in rows])
 
     def ingest(self, rows: Iterable[tuple[Row, bytes]]) -> tuple[WritableJournal, Position]:
-        """Write rows of the SDK, and close spans that start after their invocation has ended."""
+        """Write rows from the SDK, and close spans that start after their invocation has ended."""
         rows = list(rows)
         if not self.has_object_rows:
             self.has_object_rows = any(not is_log_row(row) for row, _ in rows)
-        # The end of a late span is in the same write as its start: the process may die in between.
+        # Write the end of a late span together with its start, as the process may die in between.
         late = [_late_end(row) for row in reversed(self.spans.late_in([row for row, _ in rows]))]
         written = self._append([
             *(NewRow(row, encoded, Flag.NONE if is_span_row(row) else Flag.VERBATIM) for row, encoded in rows),
@@ -113,7 +114,7 @@ class Pipeline:
         links = self.spans.take_links()
         if links:
             written = self.append([link_row(span, record) for span, record in links])
-        missed = self.spans.take_late()  # their invocation has ended during the write
+        missed = self.spans.take_late()  # their invocation ended during the write
         if missed:
             written = self.append([_late_end(span.identity) for span in missed])
         return written
@@ -122,7 +123,7 @@ class Pipeline:
         return self._journal.write(lambda journal: journal.append(rows))
 
     def journal(self) -> WritableJournal:
-        """This process's journal; made when it is first needed, and again after a fork."""
+        """This process's journal, created on first use and again after a fork."""
         return self._journal.get()
 
     # Closing and delivering
@@ -130,14 +131,14 @@ class Pipeline:
     def close_spans(
         self, spans: Iterable[OpenSpan], outcome: Outcome, closed_by: ClosedBy, reason: str, end: float
     ) -> list[Row]:
-        """The rows that close spans which their own code left open. They get no ``error`` of their own."""
+        """The rows that close spans which their code left open. They get no ``error``."""
         return [
             closing_row(span.identity, end=max(end, span.start), outcome=outcome, closed_by=closed_by, reason=reason)
             for span in spans
         ]
 
     def flush(self, deadline: Deadline) -> bool:
-        """Deliver all that is in the journals; True if nothing is left."""
+        """Deliver everything in the journals. Returns True if nothing is left."""
         self.neighbours.wait_for_look(deadline)
         had, self.has_object_rows = self.has_object_rows, False
         drained = self.courier.drain(deadline)
@@ -146,27 +147,27 @@ class Pipeline:
 
     @property
     def is_idle(self) -> bool:
-        """True if nothing is left to be delivered and no span is open."""
+        """True if nothing is undelivered and no span is open."""
         journal = self._journal.known
         return self.courier.drain(Deadline.after(0.0)) and (journal is None or journal.finished)
 
     @property
     def is_durable(self) -> bool:
-        """True unless closing it would lose rows that are in memory only."""
+        """True unless closing the pipeline would lose rows that are only in memory."""
         journal = self._journal.known
         return journal is None or journal.durable
 
     def heartbeat(self) -> None:
-        """Leave a sign of life for live invocations, and look for neighbours that have died. Called every second."""
+        """Refresh the journal's time while invocations run, and look for dead processes. Called every second."""
         journal = self._journal.known
         if journal is not None and self.spans.live():
             journal.touch()
         self.neighbours.look_around()
 
     def announce(self) -> None:
-        """Before an invocation: print once where traces are if they are not in Braintrust."""
+        """Before an invocation: print once where traces are stored if that is not Braintrust."""
         if self._is_forked:
-            # It was not here at the start, and may be too short-lived to look around: a sibling may have died.
+            # A forked child did not look at a start, and may be too short-lived for a regular look. A sibling may have died.
             self._is_forked = False
             self.neighbours.look_around_at_once()
         state_dir = self.state_dir
@@ -179,8 +180,8 @@ class Pipeline:
     # Living and dying
 
     def after_fork(self) -> None:
-        """In a forked child: the parent goes on with its journal; ours is made when it is needed."""
-        for journal in self.courier.journals():  # its own among them
+        """In a forked child: the parent keeps its journal. The child creates its own on first use."""
+        for journal in self.courier.journals():  # including its own
             journal.abandon()
         self.spans = OpenSpans()
         self.running = {}
@@ -195,24 +196,24 @@ class Pipeline:
             after_fork()
 
     def before_snapshot(self, deadline: Deadline) -> None:
-        """The process is about to be copied: deliver what there is, and leave no connection open."""
+        """The process is about to be copied: deliver everything, and leave no connection open."""
         self.courier.drain(deadline, force=True)
         self.backend.close()
 
     def after_restore(self) -> None:
-        """This process is one of several copies: what was under way will not be answered, and the journal may be
-        others' too."""
+        """This process is one of several copies: requests in flight will not be answered, and other copies may use the
+        same journal."""
         self.courier.thawed()
         self._journal.reopen()
 
     def terminate(self, signal: str, deadline: Deadline, *, is_certain: bool = False) -> None:
-        """A signal of this name ends the process: close every open span, and deliver what can be.
+        """A signal of this name ends the process: close every open span, and deliver as much as possible.
 
         Args:
-            is_certain: nothing that goes on will come to an end of its own: so what is just being opened or closed is
-                closed too, and what comes later stays on disk.
+            is_certain: no running code will finish. Spans that are being opened or closed are closed too, and later
+                rows stay on disk.
         """
-        # Each waits until it is delivered: side by side they share their deliveries.
+        # Each call waits for its delivery. In parallel they share deliveries.
         ends = [functools.partial(end, signal, deadline) for end in list(self.running.values())]
         here, threads = ends[:1], []
         for end in ends[1:]:
@@ -220,7 +221,7 @@ class Pipeline:
             try:
                 thread.start()
                 threads.append(thread)
-            except RuntimeError:  # no thread can be had
+            except RuntimeError:  # no thread can be started
                 here.append(end)
         for end in here:
             end()
@@ -230,10 +231,10 @@ class Pipeline:
             self._write_last(self._killed_rows)
         elif unowned := self._terminated(self.spans.unowned()):
             self.append(unowned)
-        self.courier.drain(deadline)  # what others left behind can wait, the signal can't
+        self.courier.drain(deadline)  # recovery of other journals can wait, the signal can't
 
     def close(self, deadline: Deadline) -> None:
-        """Close the spans that are still open, deliver what can be, and give the journals up."""
+        """Close the spans that are still open, deliver as much as possible, and give up the journals."""
         with contain("recover what other processes left behind"):
             has_neighbours = self.neighbours.last_look(deadline)
         if self._journal.known is not None:
@@ -243,8 +244,7 @@ class Pipeline:
         self.let_go()
 
     def let_go(self) -> None:
-        """Give threads, connections and files back until the next row. What is undelivered stays on disk, for a
-        recovery."""
+        """Release threads, connections and files until the next row. Undelivered rows stay on disk for a recovery."""
         self.courier.close()
         self._journal.close()
 
@@ -256,13 +256,13 @@ class Pipeline:
         return self.close_spans(spans, Outcome.TERMINATED, ClosedBy.GUARD, "signal", time.time())
 
     def _killed_rows(self) -> list[NewRow]:
-        """As :meth:`_last_rows`, where a signal is the end."""
+        """Like :meth:`_last_rows`, for a process that a signal ends."""
         return [NewRow.of(row) for row in self._terminated(self.spans.all_open())]
 
     def _last_rows(self) -> list[NewRow]:
-        """The ends of all that is open. Other threads may go on tracing: none of their rows comes in between."""
+        """The rows that end everything open. Other threads may go on tracing, but none of their rows comes in between."""
         unowned, now = self.spans.unowned(), time.time()
-        # An invocation that is still under way, in a daemon thread or a forgotten generator, ends with the process.
+        # An invocation that still runs, in a daemon thread or a forgotten generator, ends with the process.
         owned = [span for span in self.spans.all_open() if span not in unowned]
         closing = self.close_spans(owned, Outcome.ABANDONED, ClosedBy.GUARD, "exit", now)
         closing += self.close_spans(unowned, Outcome.OK, ClosedBy.GUARD, "exit", now)
@@ -270,7 +270,7 @@ class Pipeline:
 
 
 def _late_end(span: Row) -> Row:
-    """The end of a span that has started after its invocation was over."""
+    """The row that ends a span which started after its invocation ended."""
     return closing_row(
         span, end=max(time.time(), started_at(span) or 0.0), outcome=Outcome.OK, closed_by=ClosedBy.GUARD, reason="late"
     )

@@ -1,8 +1,8 @@
-"""What is done when a signal ends the process, also while its main thread is where no Python code runs.
+"""Acts on a signal that ends the process, even while the main thread runs C code.
 
-Python calls a signal's handler on the main thread, between two of its instructions: while that is in C code,
-never. So a thread is woken by way of ``signal.set_wakeup_fd``, to which C code writes at once; it does the work,
-and the handler, if it gets to run, waits for that and then does what would have been done without us.
+Python runs handlers on the main thread between bytecode instructions, so never during C code.
+``signal.set_wakeup_fd`` is written to at once; a thread reads it and does the work. The handler, when it runs, waits
+for that thread and then applies the signal's previous effect.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from .wakeup_fd import Descriptor, give_back
 
 __all__ = ["Termination"]
 
-# How long the main thread may take to get to the handler, before it is taken to be in C code.
+# If the main thread does not run the handler within this time, it is assumed to be in C code.
 _HANDLER_SECONDS = 0.05
-# How long what is interrupted in code of ours, where it may hold a lock, is held up at a time.
+# Interrupted code of this package may hold a lock, so the handler blocks it for at most this long at a time.
 _LOCK_SECONDS = 0.1
 _PACKAGE = __name__.partition(".")[0]
 _ON_BEHALF = frozenset(("braintrust", "requests", "urllib3"))
 
 
 class Termination:
-    """Calls ``act``, on a thread of its own, when one of the signals comes: once while a handler of the program's own
-    decides what that does, and once when it ends the process.
+    """Calls ``act`` on a separate thread when one of the signals arrives: once while the program's own handler decides
+    the effect, and once when the signal ends the process.
 
-    A handler of the program's own may call ours as the one that it has replaced. Without us it would have found the
-    default there, which can't be called: so what ends the process is the default alone, when ours is in force.
+    The program's own handler may call ours as the handler that it replaced. Without this class it would have found the
+    default, which can't be called. So the default action ends the process only while our handler is installed.
 
     Args:
-        act: is given the signal's number; it is to be quick, and may not count on the main thread.
-        patience: most seconds that the signal's own effect waits for ``act``.
+        act: receives the signal's number. It must be quick and must not depend on the main thread.
+        patience: the most seconds that the signal's own effect waits for ``act``.
         hear: called instead of ``act``, each time, for signals that do not end the process.
 
     Attributes:
@@ -63,13 +63,13 @@ class Termination:
         self._pid = os.getpid()
 
     def install(self, signals: Sequence[int] = (signal.SIGTERM,), only_heard: Sequence[int] = ()) -> bool:
-        """Begin to listen; False where that can't be: only the main thread may.
+        """Begin to listen. Returns False if that is impossible: only the main thread may install handlers.
 
-        Handlers that are there stay in force, and are called after ``act``; so does a wakeup descriptor.
+        Existing handlers stay in force and are called after ``act``. An existing wakeup descriptor stays in use too.
 
         Args:
-            only_heard: signals that have a handler in Python already, which is left where it is: ``hear`` is called
-                while that has its effect.
+            only_heard: signals that already have a Python handler, which stays installed: ``hear`` is called while that
+                handler takes effect.
         """
         if threading.current_thread() is not threading.main_thread():
             return False
@@ -77,14 +77,14 @@ class Termination:
         speaking.setblocking(False)
         try:
             threading.Thread(target=self._listen, args=(hearing,), name="trace-guard-signals", daemon=True).start()
-        except RuntimeError:  # none can be had: then nothing is to be changed
+        except RuntimeError:  # no thread can be started: change nothing
             hearing.close()
             speaking.close()
             raise
         self._ears = hearing, speaking
         self._only_heard = frozenset(only_heard)
         for number in signals:
-            # Without a handler in Python nothing is written to the descriptor.
+            # Python writes to the descriptor only for signals that have a Python handler.
             self._before[number] = signal.signal(number, self._handle)
         self._forward = Descriptor(signal.set_wakeup_fd(speaking.fileno(), warn_on_full_buffer=False))
         _installed.append(self)
@@ -92,8 +92,8 @@ class Termination:
         return True
 
     def uninstall(self) -> None:
-        """Put back what was there before, unless somebody has put something else there since. Where only the main
-        thread may do that, signals have from now on the effect that they had before."""
+        """Restore the previous handlers and descriptor, unless other code has replaced ours. Off the main thread they
+        can't be restored, but signals have their previous effect from now on."""
         for done in self._done.values():
             done.set()
         if self._ears is None or os.getpid() != self._pid or threading.current_thread() is not threading.main_thread():
@@ -101,13 +101,13 @@ class Termination:
         (_, speaking), self._ears = self._ears, None
         self._put_handlers_back()
         give_back(speaking.fileno(), self._forward)
-        speaking.close()  # the thread reads the end of it
+        speaking.close()  # the thread reads the end of the stream
         if self in _installed:
             _installed.remove(self)
 
     def ends_process(self, number: int) -> bool:
-        """True if the process would have died without us, and nobody has installed another handler since. What has
-        process id 1 does not die of the default: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html"""
+        """True if the process would have died without us, and no other handler has been installed since. The default
+        action does not kill process id 1: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html"""
         is_default = self._before.get(number) == signal.SIG_DFL and signal.getsignal(number) == self._handle
         return is_default and os.getpid() != 1
 
@@ -115,7 +115,7 @@ class Termination:
         with hearing:
             while heard := hearing.recv(64):
                 if self._forward.is_there:
-                    with contextlib.suppress(OSError):  # it does not keep up
+                    with contextlib.suppress(OSError):  # it reads too slowly
                         os.write(self._forward.number, heard)
                 for number in heard:
                     if number in self._before or number in self._only_heard:
@@ -146,7 +146,7 @@ class Termination:
             is_end = self.ends_process(number)
             done = self._done[is_end]
             if not done.is_set():
-                # Somebody else may have the wakeup descriptor by now, as asyncio's loops take it.
+                # Other code may have replaced the wakeup descriptor, as asyncio's loops do.
                 with contain("close what a signal ends"):
                     threading.Thread(target=self._attend, args=(number,), daemon=True).start()
             if is_end and not self._is_time(number, frame):
@@ -161,10 +161,10 @@ class Termination:
             os.kill(os.getpid(), number)
 
     def _is_time(self, number: int, frame: FrameType | None) -> bool:
-        """Wait until a signal that ends the process may have its effect; False if the main thread is to go on.
+        """Wait until a signal that ends the process may take effect. Returns False if the main thread must go on.
 
-        What closes and delivers may wait for a lock that the main thread holds where it was interrupted. Once that is
-        let go of, the signal is to find it elsewhere; the process ends in any case when all is done.
+        Closing and delivering may wait for a lock that the interrupted main thread holds. The signal is repeated after
+        the main thread has had time to release it. The process ends in any case when all is done.
         """
         done = self._done[True]
         try:
@@ -188,10 +188,10 @@ class Termination:
                 signal.signal(number, before)
 
     def _after_fork(self) -> None:
-        """In a forked child: its signals are not the parent's, whose thread listens at the same descriptor."""
+        """In a forked child: the parent's thread reads the same descriptor, and must not see the child's signals."""
         if self._ears is not None and threading.current_thread() is threading.main_thread():
             give_back(self._ears[1].fileno(), self._forward)
-            # No thread of the child listens: with a handler in Python nothing would end it while it is in C code.
+            # No thread of the child listens, so with a Python handler nothing would end it while it runs C code.
             with contextlib.suppress(ValueError, OSError):
                 self._put_handlers_back()
 
@@ -201,7 +201,7 @@ _is_hooked = False
 
 
 def _hook() -> None:
-    """Once for the process, however many are installed and taken away."""
+    """Register the fork hook once for the process, however many instances are installed and removed."""
     global _is_hooked
     if not _is_hooked and hasattr(os, "register_at_fork"):
         _is_hooked = True
@@ -209,15 +209,15 @@ def _hook() -> None:
 
 
 def _after_fork() -> None:
-    # The last first: what it puts back is the handler of the one before.
+    # The last one first: it restores the handler of the one before.
     while _installed:
         with contain("give signals back in a forked child"):
             _installed.pop()._after_fork()
 
 
 def _is_ours(frame: FrameType | None) -> bool:
-    """True if the code that a signal has interrupted is this package's, or what that has called of the standard library
-    and the SDK."""
+    """True if the signal interrupted code of this package, or code of the standard library or the SDK that this package
+    called."""
     while frame is not None:
         package = str(frame.f_globals.get("__name__")).partition(".")[0]
         if package == _PACKAGE:
@@ -229,8 +229,8 @@ def _is_ours(frame: FrameType | None) -> bool:
 
 
 def _die_of(number: int) -> None:
-    """What the signal would have done without a handler. Python lets the main thread alone say so, which does not
-    come to it."""
+    """Apply the signal's default action. Python lets only the main thread set it, and the main thread does not get
+    there."""
     import ctypes
 
     ctypes.CDLL(None).signal(number, 0)

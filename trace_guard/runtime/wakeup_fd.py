@@ -1,4 +1,4 @@
-"""The descriptor to which Python writes the number of each signal, and which several may want to have.
+"""The descriptor to which Python writes signal numbers. Several listeners may want it.
 
 https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd
 """
@@ -13,7 +13,7 @@ __all__ = ["Descriptor", "give_back"]
 
 
 class Descriptor:
-    """Somebody's descriptor, of whose end nobody is told: the number may be another file's by now."""
+    """A descriptor that other code owns. Its number may be reused for another file after it is closed."""
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -21,7 +21,7 @@ class Descriptor:
 
     @property
     def is_there(self) -> bool:
-        """True while it is open, and the same."""
+        """True while the number still refers to the same open file."""
         return self._identity is not None and self._found() == self._identity
 
     def _found(self) -> tuple[int, int] | None:
@@ -33,8 +33,8 @@ class Descriptor:
 
 
 def give_back(ours: int, before: Descriptor) -> None:
-    """Put the wakeup descriptor back that was there before ours, unless another is there by now."""
+    """Restore the previous wakeup descriptor, unless other code has replaced ours."""
     found = signal.set_wakeup_fd(-1)
     number = found if found != ours else before.number if before.is_there else -1
-    with contextlib.suppress(ValueError, OSError):  # whoever it was has closed it
+    with contextlib.suppress(ValueError, OSError):  # its owner has closed it
         signal.set_wakeup_fd(number, warn_on_full_buffer=False)

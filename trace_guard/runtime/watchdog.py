@@ -1,7 +1,7 @@
-"""One thread that fires before deadlines, and leaves signs of life while invocations run.
+"""Fires before deadlines, and refreshes the journal's time while invocations run.
 
-No signals: handlers run off the main thread on several platforms, and SIGALRM may be the user's. Each alarm
-has a key of its own and is looked up when it is due, so that one can never fire into a later invocation after
+One thread does both. It uses no signals: platforms may run handlers off the main thread, and user code may use
+SIGALRM. Each alarm has its own key and is looked up when it is due, so it can never fire into a later invocation after
 the process was frozen.
 """
 
@@ -22,7 +22,7 @@ _HEARTBEAT = 1.0
 
 
 class Watchdog:
-    """Calls back at deadlines. Its thread starts with the first invocation, and sleeps while there is none.
+    """Calls back at deadlines. Its thread starts with the first invocation, and sleeps while no invocation runs.
 
     Args:
         heartbeat: called about once a second while anything is armed.
@@ -33,19 +33,19 @@ class Watchdog:
         self.after_fork()
 
     def after_fork(self) -> None:
-        """Begin anew, as in a forked child: no thread, nothing armed."""
+        """Reset the state, as in a forked child: no thread, nothing armed."""
         self._changed = threading.Condition(threading.Lock())
         self._armed: dict[int, Callable[[], None] | None] = {}
         self._alarms: list[tuple[float, int]] = []
         self._next_key = 0
-        # When its sleep ends: never while it is idle, at once while it is awake.
+        # When the thread's sleep ends: never while it is idle, at once while it is awake.
         self._wakes_at = -math.inf
         self._thread: threading.Thread | None = None
 
     def arm(self, deadline: Deadline, fire: Callable[[], None]) -> int:
-        """Call ``fire`` on a thread of its own at the deadline, unless it is disarmed first; the key to do so.
+        """Call ``fire`` on a separate thread at the deadline, unless it is disarmed first. Returns the key to disarm it.
 
-        Without a deadline only the signs of life are given.
+        Without a deadline it only keeps the heartbeat going.
         """
         with self._changed:
             self._next_key += 1
@@ -78,10 +78,10 @@ class Watchdog:
                     self._changed.wait(self._until_next(busy))
                     self._wakes_at = -math.inf
             for fire in due:
-                # A thread each: closing and delivering takes a while, and the next alarm may be due.
+                # One thread per alarm: closing and delivering takes a while, and the next alarm may be due.
                 try:
                     threading.Thread(target=fire, name="trace-guard-timeout", daemon=True).start()
-                except RuntimeError:  # no thread can be had
+                except RuntimeError:  # no thread can be started
                     with contain("close what timed out"):
                         fire()
             if busy:
@@ -94,12 +94,12 @@ class Watchdog:
             _, key = heapq.heappop(self._alarms)
             fire = self._armed.get(key)
             if fire is not None:
-                self._armed[key] = None  # stays armed for the signs of life, but fires only once
+                self._armed[key] = None  # stays armed for the heartbeat, but fires only once
                 due.append(fire)
         return due
 
     def _until_next(self, busy: bool) -> float | None:
-        """Seconds to sleep, None for until something is armed."""
+        """Seconds to sleep; None means until something is armed."""
         now = time.monotonic()
         alarm = self._alarms[0][0] - now if self._alarms else None
         pause = _HEARTBEAT if busy else None
