@@ -99,7 +99,7 @@ class Logins:
 
     @property
     def current(self) -> Pipeline | None:
-        """The pipeline of the global state's login."""
+        """The pipeline of the global state's current login."""
         home = self.home
         return None if home is None else self.of(home)
 
@@ -133,8 +133,8 @@ class Logins:
         return next((one for one in self.pipelines() if one.spans.knows(row)), None) or self.current
 
     def let_go(self) -> None:
-        """Put pipelines to sleep that no login in force leads to: those that had nothing to do for a while, and the
-        oldest of too many. Their next row wakes them."""
+        """Release the connections and files of pipelines that no current login uses: idle ones, and the oldest if there
+        are too many. They reopen with their next row."""
         if self._login is None and not self._others:
             return
         with self._lock:

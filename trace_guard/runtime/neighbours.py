@@ -79,9 +79,9 @@ class Neighbours:
                 self.unrecovered = self._is_more
 
     def recover(self, deadline: Deadline) -> int:
-        """Close the open spans in journals of dead processes, and give the journals to the courier. Returns their number.
+        """Close the open spans in journals of dead processes, and give the journals to the courier.
 
-        Takes at most as many as the courier may hold at a time. The next call continues where this one stopped.
+        Returns the number of journals. Takes at most as many as the courier may hold at a time. The next call continues where this one stopped.
         """
         state_dir, patience = self._directory, min(deadline.remaining, threading.TIMEOUT_MAX)
         if state_dir is None or not self._recovering.acquire(timeout=patience):
@@ -113,7 +113,7 @@ class Neighbours:
             self.look_around_at_once()
 
     def look_around_at_once(self) -> None:
-        """Like :meth:`look_around`, but now. Runs on a thread, as the caller must fire alarms or begin an invocation."""
+        """Like :meth:`look_around`, but now. Uses a thread, as the caller must fire alarms or begin an invocation."""
         is_looking = self._looking is not None and self._looking.is_alive()
         if not is_looking and self._are_there():
             looking = threading.Thread(target=self._look_around, name="trace-guard-recovery", daemon=True)
@@ -128,8 +128,10 @@ class Neighbours:
             looking.join(min(deadline.remaining, _RECOVERY_SECONDS))
 
     def last_look(self, deadline: Deadline) -> bool:
-        """At exit: recover once more. Children of a pool skip their exit handlers and have ended by now. Returns whether
-        there are any journals of other processes."""
+        """At exit: recover once more. Children of a pool skip their exit handlers and have ended by now.
+
+        Returns whether there are any journals of other processes.
+        """
         self.wait_for_look(deadline)
         if not self._are_there():
             return False

@@ -167,7 +167,8 @@ class Pipeline:
     def announce(self) -> None:
         """Before an invocation: print once where traces are stored if that is not Braintrust."""
         if self._is_forked:
-            # A forked child did not look at a start, and may be too short-lived for a regular look. A sibling may have died.
+            # A forked child has not looked at a start, and may not live until the first regular look. A sibling may
+            # have died.
             self._is_forked = False
             self.neighbours.look_around_at_once()
         state_dir = self.state_dir
@@ -249,7 +250,7 @@ class Pipeline:
         self._journal.close()
 
     def _write_last(self, rows: Callable[[], list[NewRow]]) -> None:
-        """Write rows that are made while nothing else can be written, and deliver nothing that comes behind them."""
+        """Create and write rows while no other write is possible, and deliver nothing that is written after them."""
         self.courier.last_call(*self._journal.write(lambda journal: journal.append_made(rows)))
 
     def _terminated(self, spans: Iterable[OpenSpan]) -> list[Row]:
@@ -260,7 +261,7 @@ class Pipeline:
         return [NewRow.of(row) for row in self._terminated(self.spans.all_open())]
 
     def _last_rows(self) -> list[NewRow]:
-        """The rows that end everything open. Other threads may go on tracing, but none of their rows comes in between."""
+        """The rows that end everything open. Other threads may go on tracing; none of their rows comes in between."""
         unowned, now = self.spans.unowned(), time.time()
         # An invocation that still runs, in a daemon thread or a forgotten generator, ends with the process.
         owned = [span for span in self.spans.all_open() if span not in unowned]

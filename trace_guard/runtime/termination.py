@@ -174,7 +174,7 @@ class Termination:
                 return False
             self._handled.set()
             done.wait(self.patience)
-        except BaseException:  # noqa: BLE001 - the handler of another signal, such as Ctrl-C, wants it over: it is
+        except BaseException:  # noqa: BLE001 - another signal's handler, such as Ctrl-C, ends the wait
             self._handled.set()
         return True
 

@@ -43,7 +43,7 @@ class Watchdog:
         self._thread: threading.Thread | None = None
 
     def arm(self, deadline: Deadline, fire: Callable[[], None]) -> int:
-        """Call ``fire`` on a separate thread at the deadline, unless it is disarmed first. Returns the key to disarm it.
+        """Call ``fire`` on a separate thread at the deadline, unless it is disarmed first. Returns its key.
 
         Without a deadline it only keeps the heartbeat going.
         """
