@@ -81,7 +81,8 @@ class Neighbours:
     def recover(self, deadline: Deadline) -> int:
         """Close the open spans in journals of dead processes, and give the journals to the courier.
 
-        Returns the number of journals. Takes at most as many as the courier may hold at a time. The next call continues where this one stopped.
+        Returns the number of journals: at most as many as the courier may hold at a time. The next call continues
+        where this one stopped.
         """
         state_dir, patience = self._directory, min(deadline.remaining, threading.TIMEOUT_MAX)
         if state_dir is None or not self._recovering.acquire(timeout=patience):
