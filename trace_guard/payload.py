@@ -11,9 +11,9 @@ from typing import Any
 
 from .redaction.captured_text import CUT, DEPTH, CapturedText, beginning, size_of
 from .redaction.encoded_text import decode_base64
-from .redaction.secret_keys import SECRETS, Redactor, SecretKeys
+from .redaction.secret_keys import HOLDING, NAMING, SECRETS, Redactor, SecretKeys
 from .redaction.shapes import REDACTED
-from .redaction.text_redactor import HOLDING, NAMING, TextRedactor
+from .redaction.text_redactor import TextRedactor
 
 __all__ = ["CUT", "DECODED", "REDACTED", "SECRETS", "Payload"]
 

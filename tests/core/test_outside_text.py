@@ -57,6 +57,21 @@ def remembered() -> Iterator[None]:
     "{Authorization=[Bearer s3cret], Host=[h]}",
     "Cookie: a=s3cret; b=s3cret",
     "x-api-key: s3cret",
+    "AccessToken: s3cret",
+    "ClientSecret: s3cret",
+    "ApiKey: s3cret",
+    '{"name":"Authorization","value":"s3cret"}',
+    '{\\"name\\": \\"x-api-key\\", \\"value\\": \\"s3cret\\"}',
+    "name: Authorization\n  value: s3cret",
+    "key: Authorization: Custom s3cret",
+    "Authorization :s3cret",
+    "password : s3cret",
+    "Authorization:\r\n s3cret",
+    "Authorization: Custom\r\n\ts3cret\r\nHost: h",
+    "b'Authorization:\\r\\n s3cret'",
+    'Authorization: Custom "s3cret"',
+    "Authorization: Custom 's3cret'",
+    "authorization: bearer\ns3cret",
     "url?access_token=s3cret&n=1",
     "sent Bearer s3cret-token to the server",
     'Invalid header value: "Bearer s3\ncret"',
@@ -98,7 +113,8 @@ def test_the_configured_key_is_removed(form: Callable[[str], str]) -> None:
     "127.0.0.1:80 answered 500: upstream connect error or disconnect/reset before headers",
     "Bearer token is invalid", "401 Unauthorized: check BRAINTRUST_API_KEY", "ExpiredToken: The security token expired",
     "api_key= is not accepted: it takes a key", "max_tokens: 7, token_count=8", "https://host:8080/a@b", "mail me@host",
-    "/etc/passwd: Permission denied",
+    "/etc/passwd: Permission denied", "InvalidToken: The token is wrong", "InvalidAccessKeyId: There is no such key",
+    "SecretError: no such thing", '{"name":"Accept","value":"x"}', "name: a, value: b",
     "Basic constraints of the certificate", "http://[::1]:80/", "/var/task/app.py:12", "image:tag@sha256:abcdef",
 ])
 def test_plain_messages_stay(text: str) -> None:
@@ -149,7 +165,8 @@ def test_it_never_raises() -> None:
 @pytest.mark.parametrize("piece", [
     "a=", "a.", "a://", "s://b@", "@", ":@", "token=", 'token="', "token='", '\\"token\\":\\"', "token=\\", "'token=",
     "Authorization: ", 'authorization="', "authorization: [", "eyJabcdefgh.", "%22", "%3A%2F%2F", "a:", "<b>", "a</b>",
-    "sk-", "bearer ", "'bearer ", "basic a", "token = ", '"token","', "token: [", "A", " ", "\\" * 16 + '"', "\n",
+    "sk-", "bearer ", "'bearer ", "name:token,value:", "authorization:bearer\n", "token :", 'cookie: a "', "cookie:\n ",
+    "basic a", "token = ", '"token","', "token: [", "A", " ", "\\" * 16 + '"', "\n",
     "\x1b",
 ])
 def test_the_time_grows_with_the_text(piece: str) -> None:

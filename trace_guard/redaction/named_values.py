@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from .secret_keys import words_of
+from .secret_keys import HOLDING, NAMING, words_of
 from .shapes import REDACTED
 
 __all__ = ["end_of_brackets", "redact_named"]
@@ -20,8 +20,8 @@ _NAMED = re.compile(
     rf"""(?<![\w.-])(?P<name>[\w.-]+)
         (?P<between>
             (?P<quote>{_QUOTE})?\]?(?:{_TAG}){{0,2}}
-            (?:[ \t]{{1,8}}=>?[ \t]{{0,8}} | =>?(?:[ \t]{{1,8}}(?=["'`]))? | :(?!//)(?:{_TAG}|[ \t+]|%20){{0,8}}
-             | %3[AaDd](?!%2[Ff])(?:%20|\+){{0,8}} | (?(quote),[ \t]{{0,8}}|(?!)))
+            (?:[ \t]{{1,8}}(?:=>?|:(?!//))[ \t]{{0,8}} | =>?(?:[ \t]{{1,8}}(?=["'`]))?
+             | :(?!//)(?:{_TAG}|[ \t+]|%20){{0,8}} | %3[AaDd](?!%2[Ff])(?:%20|\+){{0,8}} | (?(quote),[ \t]{{0,8}}|(?!)))
             | {_TAG}\s{{0,8}}{_TAG}
         )""",
     re.VERBOSE,
@@ -36,8 +36,24 @@ _SCHEMES = "Bearer|Basic|Digest|Negotiate|NTLM|Token|ApiKey|Key|AWS4-HMAC-SHA256
 _BARE_VALUE = re.compile(
     rf"""(?:(?:{_SCHEMES})(?:[ \t]|%20|\+){{1,4}})?(?:[^\s"'`<>&;,(){{}}\[\]\\]|\\(?![rn"']))+""", re.IGNORECASE
 )
-_HEADER_VALUE = re.compile(r"""(?:="[^"\r\n]*"|[^\r\n"'`<>\\]|\\(?![rn"']))+""")
+_LINE_BREAK = r"(?:\r?\n|(?:\\r)?\\n)"
+# The value may be folded: it goes on in lines that begin with a space.
+_HEADER_VALUE = re.compile(
+    rf"""(?:(?:{_SCHEMES})[ \t]{{0,8}}{_LINE_BREAK})?
+        (?:[= ]\\{{0,4}}["'][^"'\r\n]*["']? | {_LINE_BREAK}[ \t]{{1,8}} | [^\r\n"'`<>\\] | \\(?![rn"']))+""",
+    re.IGNORECASE | re.VERBOSE,
+)
 _HEADERS = ("authorization", "cookie", "cookies")
+# A secret name in the value of ``name``, as in {"name": "Authorization", "value": "..."}.
+_NAME = re.compile(
+    rf"""(?:{_QUOTE})?(?P<name>[\w.-]{{1,96}})(?:{_QUOTE})?(?=[ \t]{{0,4}}(?:[,;&\r\n]|\\[rn]|[ ]\w))"""
+)
+_LONGEST_NAMED = 256
+# Words of names of exceptions: ``ExpiredToken``, ``InvalidAccessKeyId``, ``SecretError``.
+_FAULTS = frozenset((
+    "bad", "denied", "error", "exception", "expired", "failed", "failure", "fault", "incomplete", "incorrect",
+    "invalid", "malformed", "mismatch", "missing", "rejected", "revoked", "unknown", "unsupported", "warning",
+))
 
 
 def redact_named(text: str, is_secret: Callable[[str], bool]) -> str:
@@ -48,13 +64,19 @@ def redact_named(text: str, is_secret: Callable[[str], bool]) -> str:
         is_secret: called with each name that has a value.
     """
     kept: list[str] = []
-    done = position = 0
+    done = position = named_until = 0
     while (found := _NAMED.search(text, position)) is not None:
         position = found.end()
         name = found["name"]
         if text[found.start() - 1 : found.start()] == "%":
             name = name[2:]  # the rest of a percent-encoded quote
-        if not is_secret(name) or text.startswith(REDACTED, position) or _is_prose(text, found):
+        role = name.lower()
+        if role in NAMING and (value := _NAME.match(text, position)) is not None and is_secret(value["name"]):
+            position = value.end()
+            named_until = position + _LONGEST_NAMED
+            continue
+        is_named = role in HOLDING and found.start() < named_until
+        if not (is_named or is_secret(name)) or text.startswith(REDACTED, position) or _is_prose(text, found):
             continue
         start, end = _value(text, found, name)
         if end > start:
@@ -125,12 +147,11 @@ def _closing(text: str, start: int, quote: str, *, is_plain: bool) -> int:
 
 def _is_prose(text: str, found: re.Match[str]) -> bool:
     """True for a path or an exception and its message: ``/etc/passwd: Permission denied``, ``ExpiredToken: ...``."""
-    if found["quote"] is not None or found["between"][:1] != ":" or found["between"][1:2] not in (" ", "\t"):
+    between = found["between"].lstrip(" \t")
+    if found["quote"] is not None or between[:1] != ":" or between[1:2] not in (" ", "\t"):
         return False
     if text[found.start() - 1 : found.start()] == "/":
         return True
     name = found["name"].rpartition(".")[2]
-    return (
-        name[:1].isupper() and name.isalpha() and not name.isupper()
-        and not name.lower().endswith(_HEADERS) and len(words_of(name)) > 1
-    )
+    words = words_of(name)
+    return name[:1].isupper() and not _FAULTS.isdisjoint((words[0], words[-1])) if words else False

@@ -19,7 +19,9 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["ANYWHERE", "AT_THE_END", "SECRETS", "Redactor", "SecretKeys", "is_secret_key", "words_of"]
+__all__ = [
+    "ANYWHERE", "AT_THE_END", "HOLDING", "NAMING", "SECRETS", "Redactor", "SecretKeys", "is_secret_key", "words_of",
+]
 
 Redactor = Callable[[str, Any], Any]
 """A user's function, called with a key and its value; see :class:`trace_guard.payload.Payload`."""
@@ -52,6 +54,15 @@ AT_THE_END = frozenset({
 
 SECRETS = frozenset(name.replace(" ", "_") for name in ANYWHERE | AT_THE_END)
 """The built-in names in their documented form."""
+
+NAMING = frozenset((
+    "name", "key", "header", "field", "k", "parameterkey", "parametername", "attributename", "headername",
+))
+"""Keys that hold the name in objects of name and value: ``{"name": "Authorization", "value": "..."}``."""
+HOLDING = frozenset((
+    "value", "values", "val", "v", "parametervalue", "attributevalue", "headervalue", "stringvalue",
+))
+"""Keys that hold the value in such objects."""
 
 # Words after a name that describe the secret without containing it: ``access_token_expires_in``, ``api_key_id``.
 _DESCRIBING = frozenset((

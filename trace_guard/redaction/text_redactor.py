@@ -18,19 +18,10 @@ from collections.abc import Callable, Collection, Iterator
 from urllib.parse import unquote, unquote_plus
 
 from .named_values import end_of_brackets
-from .secret_keys import BUILT_IN, SecretKeys, words_of
+from .secret_keys import BUILT_IN, HOLDING, NAMING, SecretKeys, words_of
 from .shapes import REDACTED, redact_keys
 
-__all__ = ["HOLDING", "NAMING", "TextRedactor"]
-
-NAMING = frozenset((
-    "name", "key", "header", "field", "k", "parameterkey", "parametername", "attributename", "headername",
-))
-"""Keys that hold the name in objects of name and value: ``{"name": "Authorization", "value": "..."}``."""
-HOLDING = frozenset((
-    "value", "values", "val", "v", "parametervalue", "attributevalue", "headervalue", "stringvalue",
-))
-"""Keys that hold the value in such objects."""
+__all__ = ["TextRedactor"]
 
 # Separates a key from its value. After a word a quote is enough: "invalid token 'abc'".
 _SEPARATOR = re.compile(r"[=:,]|(?<=[\w\"'`])[ ](?=[\"'`])")
