@@ -1,4 +1,4 @@
-"""Answers what the SDK asks when it uploads an attachment, from a spool instead of the network.
+"""Answers the SDK's attachment upload requests from a spool instead of the network.
 
 The SDK's ``flush()`` asks for a signed URL, puts the content there, and says how that went. Left to the network
 it waits for three round trips, and for ever with a network that is down; and what it can't upload is lost. Here
@@ -31,16 +31,16 @@ _URL = "https://attachments.trace-guard.invalid/trace-guard/attachments/"
 _REMEMBERED = 10_000
 
 Place: TypeAlias = "tuple[WritableJournal, Courier]"
-"""The journal beside which an attachment is kept, and the courier that takes it from there."""
+"""The journal beside which an attachment is kept, and the courier that uploads it."""
 
 
 @dataclass
 class _Given:
-    """An attachment for which the SDK has been given a URL.
+    """An attachment for which the SDK has received a URL.
 
     Attributes:
-        spool: None if the disk would not have it.
-        settled: the content has come, whatever became of it.
+        spool: None if it could not be written to disk.
+        settled: the content has arrived, whether or not it could be kept.
     """
 
     one: SpooledAttachment
@@ -51,7 +51,7 @@ class _Given:
 
 
 class AttachmentIntake:
-    """What the gateway has for attachments.
+    """Keeps attachments for the gateway.
 
     Args:
         place_of: where one belongs that a given row refers to, or any if the row is not known; None if it can't be
@@ -59,7 +59,7 @@ class AttachmentIntake:
         places: everywhere where there may be some.
 
     Attributes:
-        lost: how many had no room and could not be uploaded at once either.
+        lost: how many attachments had no room and could not be uploaded at once.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class AttachmentIntake:
         return True
 
     def conclude(self, told: Mapping[str, Any]) -> bool:
-        """Hear from the SDK how it went (``POST /attachment/status``); False if that is not about one of ours."""
+        """Handle the SDK's ``POST /attachment/status``. Returns False if the attachment is not one of ours."""
         given = self._given.pop(str(told.get("key")), None)
         if given is None:
             return False

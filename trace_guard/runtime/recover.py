@@ -1,4 +1,4 @@
-"""``trace-guard recover``: everything in a directory that can be closed and delivered, is."""
+"""``trace-guard recover``: closes and delivers everything possible in a directory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ATTACHMENTS_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Recovery:
-    """What a recovery has done.
+    """The result of a recovery.
 
     Attributes:
         journals: how many orphaned journals of this destination were closed.

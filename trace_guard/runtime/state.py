@@ -45,7 +45,7 @@ class ProcessState:
     Attributes:
         logins: the pipelines, by the credentials that rows come with.
         watchdog: one for all pipelines.
-        exit_by: up to when the exit may wait; None until the process exits.
+        exit_by: when the exit must stop waiting; None until the process exits.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class ProcessState:
         return pipeline
 
     def _learned(self, pipeline: Pipeline) -> None:
-        """An id or the organisation of a destination has been found out."""
+        """An id or the organisation of a destination is now known."""
         if self._sdk is not None:
             self._sdk.loggers.resolved(pipeline.lookup, is_login=pipeline is self.logins.current)
 
@@ -162,7 +162,7 @@ class ProcessState:
         return self._waited_for.remaining
 
     def exits_within(self, seconds: float) -> None:
-        """Wait for at most this long at exit: the platform bills for it, or somebody waits."""
+        """Wait for at most this long at exit: the platform bills for the time, or a caller waits."""
         self._patience = seconds
 
     def flush(self, deadline: Deadline) -> None:
@@ -214,7 +214,7 @@ class ProcessState:
             if self._sdk is not None:
                 self._sdk.after_fork()
 
-    # What the gateway asks of its host
+    # The gateway's host interface
 
     def settings(self) -> Settings | None:
         home = self.logins.home
@@ -305,7 +305,7 @@ class ProcessState:
 
 
 def _half(deadline: Deadline) -> Deadline:
-    """What emptying the SDK's queue may take, so that what is in the journal can still be sent."""
+    """Half of the time, for emptying the SDK's queue: the rest is for sending the journal's rows."""
     return deadline.capped(deadline.remaining / 2)
 
 

@@ -1,4 +1,4 @@
-"""What lies in trace-guard's directory, without touching any of it."""
+"""Reads the contents of trace-guard's directory without changing anything."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class JournalStatus:
 
     Attributes:
         state: ``live`` while its process runs, ``orphan`` afterwards.
-        bytes: what its segments take up.
+        bytes: the size of its segments.
         pending_rows: how many rows have not been delivered.
         open_spans: how many spans have no end in it.
         destination: where its rows go, in words.
@@ -58,12 +58,12 @@ class JournalStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """All of it.
+    """The contents of the directory.
 
     Attributes:
         dead_letters: how many rows the backend has refused for good.
         damaged: how many journals, files and entries can't be read, or are not safely this user's.
-        problems: what is wrong, and what to do about it, in words.
+        problems: descriptions of faults and their remedies.
     """
 
     directory: Path

@@ -1,4 +1,4 @@
-"""What the SDK room needs of the rooms above it."""
+"""The interface that the gateway requires from higher rooms."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Attachments", "GatewayHost", "ProjectLookup"]
 
 
 class Attachments(Protocol):
-    """What the gateway needs to keep attachments; see :mod:`trace_guard.runtime.attachments`."""
+    """Keeps attachments for the gateway; see :mod:`trace_guard.runtime.attachments`."""
 
     def refer(self, rows: Iterable[Row]) -> None: ...
 
@@ -30,7 +30,7 @@ class Attachments(Protocol):
 
 
 class ProjectLookup(Protocol):
-    """What is known of an organisation and its projects; see :mod:`trace_guard.runtime.lookup`."""
+    """The known ids of an organisation and its projects; see :mod:`trace_guard.runtime.lookup`."""
 
     @property
     def organisation(self) -> Organisation | None: ...
@@ -46,10 +46,10 @@ class ProjectLookup(Protocol):
 
 
 class GatewayHost(Protocol):
-    """What the gateway needs of the guard. *The login* is that of the SDK's global state.
+    """The guard's interface to the gateway. *The login* means the login of the SDK's global state.
 
     Attributes:
-        exit_by: up to when the exit may wait; None until the process exits.
+        exit_by: when the exit must stop waiting; None until the process exits.
     """
 
     exit_by: Deadline | None
@@ -67,7 +67,7 @@ class GatewayHost(Protocol):
         """The global state logs in with these credentials."""
 
     def learn_organisation(self, organisation: Organisation) -> None:
-        """The global state was logged in to this organisation before the guard was there."""
+        """The global state was logged in to this organisation before the guard was created."""
 
     def flushed(self) -> None:
         """The user has called the SDK's ``flush()``, and the rows are in the journal."""
@@ -80,14 +80,14 @@ class GatewayHost(Protocol):
 
     @property
     def lookup(self) -> ProjectLookup | None:
-        """What is known of the login's organisation; None without a guard."""
+        """The known ids of the login's organisation; None without a guard."""
 
     def project_id(self, name: str) -> str | None:
         """The id of a project there, if it is known."""
 
     def passes_through(self) -> bool:
-        """False where there is no server to pass anything to."""
+        """False if there is no server to pass requests to."""
 
     @property
     def attachments(self) -> Attachments:
-        """Where the global state's attachments go; made with the first one."""
+        """Keeps the global state's attachments. Created with the first one."""

@@ -1,4 +1,4 @@
-"""How rows come in: from the SDK's queue to the gateway, without a request where that is possible."""
+"""Moves rows from the SDK's queue to the gateway, without a request where possible."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Intake:
     """The background logger of the SDK's global state, with its hooks.
 
     Args:
-        is_installed: tells whether the gateway is in place.
+        is_installed: returns whether the gateway is in place.
         flushed: called after the user has called ``flush()``, when the rows are in the journal.
-        exit_by: says up to when an exit may wait; None as long as the process does not exit.
+        exit_by: returns when an exit must stop waiting; None until the process exits.
     """
 
     def __init__(
@@ -48,18 +48,18 @@ class Intake:
         self._rescue = Rescue(gateway.take_rows)
         self._plain_flush: Callable[..., None] | None = None
         self._patient_until = 0.0
-        # How many rows the queue was given, and how many of them are known to be in the journal.
+        # The number of rows put in the queue, and how many of them are known to be in the journal.
         self._given = self._written = 0
         self._counts = threading.Lock()
 
     def drain(self, deadline: Deadline) -> bool:
-        """Move what is in the SDK's queue to the journal; False if that is not done by the deadline."""
+        """Move the rows in the SDK's queue to the journal. Returns False if the deadline passes first."""
         return self._drainer.drain(deadline)
 
     @property
     def is_quiet(self) -> bool:
-        """True if every row that the queue was given is in the journal. False for a queue that somebody has put in its
-        place since, whose rows are not counted."""
+        """True if every row put in the queue is in the journal. False if other code has replaced the queue, as its rows
+        are not counted."""
         return self._written == self._given and "log" in bt._state.global_bg_logger().__dict__
 
     @property
@@ -105,7 +105,7 @@ class Intake:
         def flush(*args: Any, **options: Any) -> None:
             exit_by = self._exit_by()
             if exit_by is not None:
-                self.drain(exit_by)  # the SDK's own exit handler would wait without a bound
+                self.drain(exit_by)  # the SDK's own exit handler waits without a limit
                 return
             plain(*args, **options)
             if threading.current_thread() is not getattr(background, "thread", None):
@@ -115,7 +115,7 @@ class Intake:
         background.flush = flush
 
     def _bypass_http(self, background: Any) -> None:
-        """Give rows to the gateway as they are: a request would cost more than all the rest of a short invocation."""
+        """Give rows to the gateway as they are: a request costs more than the rest of a short invocation."""
         plain = getattr(background, "_submit_logs_request", None)
         compose = getattr(bt, "construct_logs3_data", None)
         if plain is None or compose is None:
@@ -145,7 +145,7 @@ class Intake:
                 self._given += 1
             with contain("keep the SDK's queue short"):
                 if self._drainer.thread is None:
-                    self._drainer.start()  # at the exit of the interpreter it is too late
+                    self._drainer.start()  # at interpreter exit it is too late
                 self._keep_short(background)
 
         background.log = log
@@ -169,7 +169,7 @@ class Intake:
         self._plain_flush = None
 
     def after_fork(self) -> None:
-        """In a forked child: helper threads of the parent are not there, and locks of theirs are held for ever."""
+        """In a forked child: the parent's helper threads do not exist, and locks that they held stay held."""
         self._counts = threading.Lock()
         self._drainer = _Drainer(self)
         self._rescue.after_fork()
@@ -197,7 +197,7 @@ def _size(waiting: Any) -> int:
 
 
 class _Drainer:
-    """Runs the SDK's flush on a thread of its own, since it has no timeout: whoever waits can stop waiting."""
+    """Runs the SDK's flush on a thread of its own, since it has no timeout: callers can stop waiting."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake

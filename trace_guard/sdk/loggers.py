@@ -26,20 +26,20 @@ _MARK = "_made_by_trace_guard"
 
 
 class Loggers:
-    """Opens spans in the user's logger if there was one at the process's first root, else in a logger of ours."""
+    """Opens spans in the user's logger if it existed at the process's first root, else in the guard's logger."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        # By destination, as projects of one name have another id in each.
+        # By destination, as projects of the same name have a different id in each.
         self._ours: WeakKeyDictionary[ProjectLookup, dict[tuple[str | None, str | None], Any]] = WeakKeyDictionary()
         self._lock = threading.Lock()
         options = getattr(bt, "SpanInternalOptions", None)
         self._internal = frozenset(getattr(options, "__annotations__", ()))
-        # The user's logger that roots go to, in a tuple once that is decided.
+        # The user's logger for roots, in a tuple once it is decided.
         self._followed: tuple[Any] | None = None
 
     def after_fork(self) -> None:
-        """In a forked child: a thread of the parent that held the lock is not there."""
+        """In a forked child: a parent's thread that held the lock does not exist here."""
         self._lock = threading.Lock()
 
     def start_root(
@@ -71,7 +71,7 @@ class Loggers:
         parent: str | Mapping[str, str] | None, started: float, ids: Mapping[str, str] | None,
     ) -> Any:
         if self._followed is None:
-            # Once for all: one that a handler makes for its customer's data is not to have the next customer's.
+            # Decided once: a logger that a handler creates for one customer must not receive the next customer's data.
             self._followed = (self._users_logger(),)
         options: dict[str, Any] = {"name": name, "start_time": started}
         if "skip_initial_span_write" in self._internal:
@@ -131,7 +131,7 @@ class Loggers:
         return current
 
     def resolve_users_logger(self) -> None:
-        """Have the user's logger log in, which it would do with its first span."""
+        """Make the user's logger log in now instead of with its first span."""
         logger = self._users_logger()
         if logger is not None and not logger._lazy_metadata.has_succeeded:
             _ = logger.id
@@ -144,17 +144,17 @@ class Loggers:
                 known = self._ours.setdefault(lookup, {})
                 if key not in known:
                     before = braintrust.current_logger()
-                    # With both there is nothing that the SDK would look up, and load a client for.
+                    # With both, the SDK needs no look-up and loads no client.
                     made = braintrust.init_logger(
                         project=project or project_id, project_id=project_id or _id_of(lookup, str(project)),
                         set_current=before is None,
                     )
                     if project and not project_id:
-                        # What the SDK alone would hand out until the id is known.
+                        # The SDK alone would return the name until the id is known.
                         made._compute_metadata_args = {"project_name": project, "project_id": None}
                         made._link_args = {**(made._link_args or {}), "project_id": None}
                         _hide_id(made, made._lazy_id, lookup)
-                    # Tells it from a user's own, also for a guard that comes after this one.
+                    # Distinguishes it from a user's logger, also for later guards.
                     made.__dict__[_MARK] = "by id" if project_id else "by name"
                     known[key] = made
         return known[key]
@@ -193,7 +193,7 @@ class Loggers:
 
     @staticmethod
     def _with_cached_id(loggers: Iterable[Any]) -> list[Any]:
-        """Those of these loggers that have cached the id of their project."""
+        """The loggers that have cached the id of their project."""
         state = bt._state
         with getattr(state, "_client_lock", contextlib.nullcontext()):
             getattr(state, "_project_metadata_cache", {}).clear()

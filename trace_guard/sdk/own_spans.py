@@ -1,7 +1,7 @@
-"""Which spans the guard's own spans are the parent of: only those that the SDK alone would log to the same object.
+"""Decides which new spans become children of the guard's span: only those that the SDK would log to the same object.
 
 Inside an invocation the guard's root is the SDK's current span, and the SDK makes the current span the parent of
-whatever is started next. That is right for project logs of the same project. A case of an experiment, a span of another
+every span that starts next. That is right for project logs of the same project. A case of an experiment, a span of another
 project's logger, or a span that continues another trace belongs elsewhere, and starts there as it would without the
 guard. Spans that the user has started keep the SDK's own rules.
 
@@ -32,7 +32,7 @@ _is_hidden: ContextVar[bool] = ContextVar("trace_guard_hides_current_span", defa
 
 
 class SpanListener(Protocol):
-    """What is told of the spans that start."""
+    """Is called when spans start."""
 
     def span_started(self, span: Any) -> None:
         """The SDK has opened a span; its rows may be on their way."""
@@ -83,7 +83,7 @@ class OwnSpans:
         self._replace(bt, "permalink", self._permalink)
 
     def uninstall(self) -> None:
-        """Put the SDK's own functions back, unless somebody else has replaced them since."""
+        """Put the SDK's own functions back, unless other code has replaced them since."""
         for owner, name, plain, ours in reversed(self._replaced):
             if getattr(owner, name) is ours:
                 setattr(owner, name, plain)
@@ -173,7 +173,7 @@ class OwnSpans:
         return permalink
 
     def _starts_elsewhere(self, parent: Any, state: Any) -> bool:
-        """True if the SDK alone would start the span somewhere else than below the guard's span, which is current."""
+        """True if the SDK alone would not start the span below the guard's span, which is current."""
         own = _own_span()
         if own is None:
             return False

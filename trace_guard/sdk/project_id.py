@@ -19,7 +19,7 @@ __all__ = ["ProjectId", "hidden"]
 
 
 class ProjectIds(Protocol):
-    """What is known of projects."""
+    """The known ids of projects."""
 
     def project_id(self, name: str) -> str | None:
         """The id of a project, if it is known."""
@@ -31,7 +31,7 @@ class ProjectId(LazyValue[str]):
     Args:
         inner: the SDK's own.
         name: of the project.
-        projects: where its id is found.
+        projects: looks up its id.
     """
 
     def __init__(self, inner: Any, name: str, projects: ProjectIds) -> None:
@@ -69,11 +69,11 @@ class ProjectId(LazyValue[str]):
 
 
 def hidden(kind: Any, object_id: Any, named: Mapping[str, Any] | None, projects: ProjectIds) -> Any:
-    """The id of an object as spans may have it.
+    """The id of an object, in the form that spans may use.
 
     Args:
         kind: of the object.
-        named: by what the SDK would look the project up.
+        named: the arguments with which the SDK would look up the project.
     """
     name = (named or {}).get("project_name")
     if kind != SpanObjectTypeV3.PROJECT_LOGS or not name or (named or {}).get("project_id"):

@@ -1,4 +1,4 @@
-"""Rows that the SDK can't make: what they log is lost, but the start and the end of their span get through.
+"""Saves the start and end of spans whose rows the SDK can't make; the logged values of such rows are lost.
 
 The SDK makes the rows of its queue batch by batch. A masking function that raises or returns what is no JSON, a value
 that can't be encoded or a parent that can't be resolved makes it drop the whole batch, after seconds of retries. Here
@@ -27,10 +27,10 @@ _SOURCE = "_trace_guard_source"
 
 
 class _Batch:
-    """What one flush has taken from the queue.
+    """The rows that one flush has taken from the queue.
 
     Attributes:
-        is_sent: the SDK has handed rows of it over, so that it has made all of them.
+        is_sent: the SDK has handed over rows of the batch, so it has made all of them.
     """
 
     def __init__(self, items: Sequence[Any]) -> None:
@@ -45,7 +45,7 @@ class Rescue:
         take_rows: takes the body of a request with rows.
 
     Attributes:
-        lost: how many rows were lost, all or a part of them.
+        lost: how many rows were lost, in whole or in part.
     """
 
     def __init__(self, take_rows: Callable[[bytes], object]) -> None:
@@ -87,12 +87,12 @@ class Rescue:
             self._plain_log = None
 
     def after_fork(self) -> None:
-        """In a forked child: what was taken from the queue is the parent's to write."""
+        """In a forked child: the parent writes the rows that were taken from the queue."""
         self._batch = None
         self._saving = threading.RLock()
 
     def note_source(self, item: Any) -> None:
-        """Remember which span a row of the queue is of."""
+        """Remember the span of a queued row."""
         source = getattr(self._of_thread, "source", None)
         if source is not None:
             item.__dict__[_SOURCE] = source

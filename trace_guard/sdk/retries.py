@@ -1,7 +1,7 @@
 """Requests that pass through keep the SDK's own retries and timeouts.
 
-Once an adapter is set, the SDK leaves both to it. What a program without the guard retries after a reset or a 503 would
-fail at once.
+Once an adapter is set, the SDK leaves both to it. Without this module, requests that the SDK alone would retry after a
+reset or a 503 would fail at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def default_timeout() -> float:
 
 
 def retrying_adapter() -> HTTPAdapter:
-    """An adapter that repeats requests after network errors, as that of the SDK's long-lived connections does."""
+    """An adapter that repeats requests after network errors, like the SDK's adapter for long-lived connections."""
     make: Any = getattr(bt, "RetryRequestExceptionsAdapter", None)
     if make is None:
         with contain("find the SDK's own adapter"):
@@ -48,7 +48,7 @@ class TransportRetries:
         self._replaced: list[tuple[str, Any]] = []
 
     def install(self) -> None:
-        """A second call does nothing, and none does in a release without that client."""
+        """Install once. A second call does nothing, nor does any call in a release without that client."""
         try:
             self._transport: Any = importlib.import_module("braintrust.api._transport").Transport
         except (ImportError, AttributeError):

@@ -1,6 +1,6 @@
 """The Braintrust SDK of this process with the gateway in place. This room alone touches the inside of the SDK.
 
-Shown to work from 0.4 on; what a release does not have is found out, never assumed from its version.
+Tested from 0.4 on. Missing features of a release are detected, never assumed from its version.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["Sdk"]
 
 
 class Sdk:
-    """There is one for a process; guards share it.
+    """One instance per process, which guards share.
 
     Attributes:
         loggers: opens the guard's own spans.
@@ -39,7 +39,7 @@ class Sdk:
     no_span = spans.no_span
 
     def __init__(self, host: GatewayHost) -> None:
-        bt._state.global_bg_logger()  # its exit handler is to come after ours, and so to be registered before it
+        bt._state.global_bg_logger()  # its exit handler must run after ours, so it is registered first
         self.gateway = Gateway(host)
         self.loggers = Loggers(self.gateway)
         self._host = host
@@ -52,7 +52,7 @@ class Sdk:
     def install(self) -> None:
         """Put the gateway in, and log in through it, which needs no network.
 
-        Done again whenever somebody has set another adapter since: requests that pass through then go to theirs.
+        Repeated when other code has set another adapter: requests that pass through then go to that adapter.
         """
         if self.installed and not self._is_installing:
             self._look_for_key()
@@ -95,7 +95,7 @@ class Sdk:
                     self.loggers.resolve_users_logger()
 
     def _adopt_login(self, state: Any) -> None:
-        """The user has logged in before the gateway was there: rows go where that login leads."""
+        """The user logged in before the gateway was installed: rows go to that login's destination."""
         self.gateway.note_login(state.login_token)
         self._host.logged_in(state.login_token, state.app_url, os.environ.get("BRAINTRUST_ORG_NAME") or None)
         if state.org_id and state.org_name and state.org_id != ORG_PLACEHOLDER:
@@ -106,7 +106,7 @@ class Sdk:
         return bt._http_adapter is self.gateway
 
     def uninstall(self) -> None:
-        """Take the gateway out again, and put back the adapter that it stood before."""
+        """Remove the gateway, and restore the adapter that it wrapped."""
         state = bt._state
         with self._lock:
             if bt._http_adapter is self.gateway:
@@ -171,12 +171,12 @@ class Sdk:
         return spans.merge_row(identity, event) if self.is_quiet else None
 
     def drain(self, deadline: Deadline) -> bool:
-        """Move what is in the SDK's queue to the journal; False if that is not done by the deadline."""
+        """Move the rows in the SDK's queue to the journal. Returns False if the deadline passes first."""
         return self._intake.drain(deadline)
 
     @property
     def is_quiet(self) -> bool:
-        """True if every row that the SDK's queue was given is in the journal."""
+        """True if every row put in the SDK's queue is in the journal."""
         return self._intake.is_quiet
 
     @property

@@ -13,7 +13,7 @@ __all__ = ["REGION", "Function", "extension_variables", "runtime_command", "runt
 
 REGION = "us-east-1"
 
-# https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html: what an extension does not get.
+# https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html: variables that an extension does not receive.
 _OF_THE_RUNTIME_ONLY = (
     "AWS_EXECUTION_ENV",
     "AWS_LAMBDA_LOG_GROUP_NAME",
@@ -43,7 +43,7 @@ class Function:
 
     @property
     def metadata(self) -> dict[str, str]:
-        """What an extension receives when it registers."""
+        """The data that an extension receives when it registers."""
         return {"functionName": self.name, "functionVersion": "$LATEST", "handler": self.handler}
 
     def extensions(self) -> list[Path]:
@@ -74,7 +74,7 @@ def runtime_variables(function: Function, runtime_api: str, env: Mapping[str, st
 
 
 def extension_variables(function: Function, runtime_api: str, env: Mapping[str, str]) -> dict[str, str]:
-    """As the runtime's, but without what is the runtime's own; so a layer's packages are to be looked for."""
+    """Like the runtime's variables, without those that only the runtime has. So layer packages need a search path."""
     found = {**_variables(function, runtime_api), **env}
     if entries := _python_path(env):
         found["PYTHONPATH"] = os.pathsep.join(entries)

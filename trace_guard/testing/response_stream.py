@@ -22,13 +22,13 @@ _IN_PLACE_OF_A_RESPONSE: Mapping[ResponseEnd, tuple[int, bytes]] = {
 class ResponseStream:
     """A response, to be iterated over its :class:`.Chunk`\\ s as they arrive.
 
-    They are read as they are asked for: who reads slowly is a slow client, and who closes before the end one that
-    goes away. After the end :meth:`response` tells what came of it.
+    Chunks are read on demand: slow iteration simulates a slow client, and closing before the end simulates a client
+    that disconnects. After the end :meth:`response` returns the result.
 
     Args:
         timeout: seconds that the service allows, from now on.
         patience: seconds after which the client goes away by itself.
-        read_at_most: bytes of the body after which it does.
+        read_at_most: bytes of the body after which the client goes away.
         over: called once, as soon as the request is not in flight any more.
     """
 
