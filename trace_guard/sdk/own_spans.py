@@ -1,7 +1,7 @@
 """Decides which new spans become children of the guard's span: only those that the SDK would log to the same object.
 
 Inside an invocation the guard's root is the SDK's current span, and the SDK makes the current span the parent of
-every span that starts next. That is right for project logs of the same project. A case of an experiment, a span of another
+the next span. That is right for project logs of the same project. A case of an experiment, a span of another
 project's logger, or a span that continues another trace belongs elsewhere, and starts there as it would without the
 guard. Spans that the user has started keep the SDK's own rules.
 

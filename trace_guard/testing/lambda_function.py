@@ -13,7 +13,7 @@ __all__ = ["REGION", "Function", "extension_variables", "runtime_command", "runt
 
 REGION = "us-east-1"
 
-# https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html: variables that an extension does not receive.
+# https://docs.aws.amazon.com/lambda/latest/dg/runtimes-extensions-api.html: variables not given to extensions.
 _OF_THE_RUNTIME_ONLY = (
     "AWS_EXECUTION_ENV",
     "AWS_LAMBDA_LOG_GROUP_NAME",
