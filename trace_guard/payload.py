@@ -11,7 +11,7 @@ from typing import Any
 
 from .redaction.captured_text import CUT, DEPTH, CapturedText, beginning, size_of
 from .redaction.encoded_text import decode_base64
-from .redaction.secret_keys import HOLDING, NAMING, SECRETS, Redactor, SecretKeys
+from .redaction.secret_keys import HOLDING, NAMING, SECRETS, Redactor, SecretKeys, is_counted, may_be_tokens
 from .redaction.shapes import REDACTED
 from .redaction.text_redactor import TextRedactor
 
@@ -206,6 +206,10 @@ class _Copy:
         if item is None:
             return self.of(None, depth)
         if is_secret:
+            is_secret = not (isinstance(item, (int, float)) and is_counted(key))
+        elif isinstance(item, (str, list, tuple)):
+            is_secret = may_be_tokens(key) and _has_text(item)
+        if is_secret:
             self.room -= len(REDACTED)
             return REDACTED
         copy = self.of(item, depth)
@@ -271,6 +275,12 @@ class _Copy:
         if isinstance(plain, str):
             return {"body": plain, "isBase64Encoded": False, DECODED: True}
         return {"body": f"<{len(body)} characters of base64>" if is_cut else f"<{len(plain)} bytes>"}
+
+
+def _has_text(item: str | list[Any] | tuple[Any, ...]) -> bool:
+    """True for a text that is no number, and for a list with one."""
+    texts = (item,) if isinstance(item, str) else item
+    return any(isinstance(text, str) and not text[:_LONGEST_NAME].replace(".", "").isdecimal() for text in texts)
 
 
 def _fields_of(value: object) -> object:

@@ -36,6 +36,22 @@ def test_keys_match_by_words() -> None:
     assert Payload().copy(event) == event
 
 
+@pytest.mark.parametrize(("event", "expected"), [
+    ({"tokens": "x"}, {"tokens": REDACTED}),
+    ({"deviceTokens": ["x", "y"]}, {"deviceTokens": REDACTED}),
+    ({"apiKeys": ["x"]}, {"apiKeys": REDACTED}),
+    ({"passwords": {"a": "x"}}, {"passwords": REDACTED}),
+    (event := {
+        "tokens": [1, 2], "a": {"tokens": 12}, "b": {"tokens": "12"}, "apiKeys": 3, "max_tokens": "auto",
+        "c": {"tokens": {"prompt": 1}}, "d": {"tokens": []}, "prompt_tokens": "x", "nextToken": "n",
+    }, event),
+])
+def test_plural_keys(event: Any, expected: Any) -> None:
+    """Plurals of secret names are redacted unless their values are numbers, and so are tokens that are texts."""
+    assert Payload().copy(event) == expected
+    assert json.loads(Payload().copy(json.dumps(event))) == expected
+
+
 def test_more_keys_can_be_named() -> None:
     """The keys that a user adds are matched like the built-in ones."""
     payload = Payload(redact=["Social-Security"])

@@ -22,6 +22,7 @@ SECRET = re.findall(r"\S+", """
     workloadaccesstoken WorkloadAccessToken x-amz-bedrock-agentcore-identity-wat x-agent-foundry-call-id
     SigningCertURL SigningCertUrl UnsubscribeURL UnsubscribeUrl ClientRequestToken
     user[password] user[access_token] user%5Bpassword%5D user%255Bpassword%255D pass%77ord user.token --api-key
+    accessTokens apiKeys api_keys passwords DB_PASS dbPass SMTP_PASS creds dbCreds encryptionKey encryption_keys hmacKey
     \uff50assword to\u212aen
 """)
 ORDINARY = re.findall(r"\S+", """
@@ -30,6 +31,7 @@ ORDINARY = re.findall(r"\S+", """
     inputToken_count invalidtoken access_token_expires_in refreshTokenExpiresAt api_key_id password_hint
     password_reset_required secretId secretArn secretary monkey author author_id authority authorizer authorized
     authorizationInfo key keys primary_key public_key keyboard turkey passage compass cookie_consent session_id user
+    input_tokens output_tokens total_tokens outputTokens pass pass_rate passed bypass encryptionKeyArn invalidtokens
     name value design signal SignatureVersion logprobs id % _
 """)
 

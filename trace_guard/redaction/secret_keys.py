@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 __all__ = [
-    "ANYWHERE", "AT_THE_END", "HOLDING", "NAMING", "SECRETS", "Redactor", "SecretKeys", "is_secret_key", "words_of",
+    "ANYWHERE", "AT_THE_END", "HOLDING", "NAMING", "SECRETS", "Redactor", "SecretKeys", "is_counted",
+    "is_secret_key", "may_be_tokens", "words_of",
 ]
 
 Redactor = Callable[[str, Any], Any]
@@ -36,7 +37,8 @@ ANYWHERE = frozenset({
     "agentcore identity wat", "zumo auth",
     # Keys
     "api key", "private key", "secret key", "access key", "access key id", "secret access key", "account key",
-    "auth key", "function key", "functions key", "master key", "sas key", "session key", "shared key", "signing key",
+    "auth key", "decryption key", "encryption key", "function key", "functions key", "hmac key",
+    "master key", "sas key", "session key", "shared key", "signing key",
     "ssh key", "storage key", "subscription key",
     # Others
     "artifact credentials", "authorization code", "challenge answer", "private challenge parameters",
@@ -47,10 +49,18 @@ ANYWHERE = frozenset({
 """Names that make every key secret that contains them, unless a word of ``_DESCRIBING`` follows."""
 
 AT_THE_END = frozenset({
-    "authorization", "cookie", "cookies", "credential", "credentials", "jwt", "otp", "secret", "secrets", "sig",
-    "signature", "token",
+    "authorization", "cookie", "cookies", "credential", "credentials", "creds", "jwt", "otp", "secret", "secrets",
+    "sig", "signature", "token",
+    "admin pass", "auth pass", "database pass", "db pass", "mail pass", "proxy pass", "root pass", "smtp pass",
+    "user pass",
 })
 """Names that make every key secret that ends in them."""
+
+# ``token`` and ``output token`` are left out: their plurals are usually counts.
+_PLURALS = frozenset(
+    f"{name}s" for name in ANYWHERE | AT_THE_END
+    if name.endswith(("key", "token", "password", "passphrase", "passcode")) and name not in ("token", "output token")
+)
 
 SECRETS = frozenset(name.replace(" ", "_") for name in ANYWHERE | AT_THE_END)
 """The built-in names in their documented form."""
@@ -83,6 +93,11 @@ _HOLDING = frozenset((
 _HARMLESS_TOKENS = frozenset((
     "begin", "bos", "cls", "continuation", "end", "eos", "first", "image", "last", "mask", "max", "min", "next",
     "pad", "page", "pagination", "per", "sep", "special", "start", "stop", "unk",
+))
+# Words before ``tokens`` in keys of counts and of the vocabulary of a model.
+_COUNTING = _HARMLESS_TOKENS | frozenset((
+    "audio", "budget", "cache", "cached", "completion", "input", "output", "prediction", "prompt", "reasoning",
+    "thinking", "total", "used",
 ))
 _VERSION = re.compile(r"v?\d+\Z")
 _LONGEST_KEY = 256
@@ -128,10 +143,12 @@ class SecretKeys:
         self._at_the_end = AT_THE_END | (names - {""})
         self._anywhere = ANYWHERE
         self._wildcards = tuple(re.compile(fnmatch.translate(pattern)) for pattern in wildcards)
-        every = self._anywhere | self._at_the_end
+        every = self._anywhere | self._at_the_end | _PLURALS
         self._joined = frozenset(name.replace(" ", "") for name in every)
         # Short names also end ordinary words: "idtoken" ends "invalidtoken".
-        long_names = sorted(name for name in every if " " in name and name not in ("id token", "sas key"))
+        long_names = sorted(
+            name for name in every if " " in name and name.rstrip("s") not in ("id token", "sas key")
+        )
         self._joined_ends = ("password", "passwd", *(name.replace(" ", "") for name in long_names))
         self._longest = max(_LONGEST_NAME, *(name.count(" ") + 1 for name in every))
         self.signs = _signs(every, wildcards)
@@ -174,6 +191,20 @@ class SecretKeys:
                 if not is_described and " ".join(words[start:end]) in self._anywhere:
                     return True
         return False
+
+
+def is_counted(key: str) -> bool:
+    """True for a plural whose value may be a number of secrets instead of the secrets: ``apiKeys``, ``tokens``."""
+    return key.lower().endswith(("keys", "tokens", "passwords"))
+
+
+def may_be_tokens(key: str) -> bool:
+    """True for a key of tokens that are secret if they are texts: ``tokens`` and ``device_tokens``, but not
+    ``max_tokens``."""
+    if not key.lower().endswith("tokens") or len(key) > _LONGEST_KEY:
+        return False
+    words = words_of(key)
+    return words[-1:] == ["tokens"] and _COUNTING.isdisjoint(words)
 
 
 def _signs(names: Iterable[str], wildcards: Iterable[str]) -> re.Pattern[str]:
