@@ -1,8 +1,8 @@
 """Answers the SDK's attachment upload requests from a spool instead of the network.
 
 The SDK's ``flush()`` asks for a signed URL, puts the content there, and says how that went. Left to the network
-it waits for three round trips, and for ever with a network that is down; and what it can't upload is lost. Here
-it is given a URL that only the gateway serves, the content goes to a file beside the journal, and
+it waits for three round trips, or for ever if the network is down, and attachments that it can't upload are lost. Here
+it receives a URL that only the gateway serves, the content goes to a file beside the journal, and
 :mod:`trace_guard.delivery.uploads` does the rest. Imported with the first attachment: most processes have none.
 """
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AttachmentIntake", "Place"]
 
-# A host that never resolves (RFC 6761), so that what is meant for the gateway alone can't leave the machine if
-# the SDK's adapter has been changed in between.
+# A host that never resolves (RFC 6761), so that content for the gateway can't leave the machine if the SDK's adapter
+# has been replaced meanwhile.
 _URL = "https://attachments.trace-guard.invalid/trace-guard/attachments/"
 _REMEMBERED = 10_000
 
@@ -73,7 +73,7 @@ class AttachmentIntake:
         self._given: OrderedDict[str, _Given] = OrderedDict()
 
     def refer(self, rows: Iterable[Row]) -> None:
-        """Take note of which rows refer to which attachments: those that are new are about to be handed over."""
+        """Record which rows refer to which attachments: the SDK is about to hand over the new ones."""
         for row in rows:
             for key in _references(row):
                 self._rows.setdefault(key, {name: row.get(name) for name in _IDENTITY})

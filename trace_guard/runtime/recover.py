@@ -53,9 +53,9 @@ class Recovery:
 def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recovery:
     """Close and deliver what processes left behind in a directory.
 
-    Orphaned journals are closed, delivered and removed, a bounded number at a time. What a process that still lives
-    could not deliver is delivered for it, if it isn't just doing so itself. Several recoveries at once don't get in
-    each other's way. A recovery that was interrupted can be repeated. Only journals for the destination of the
+    Orphaned journals are closed, delivered and removed, a bounded number at a time. Rows that a live process
+    could not deliver are delivered for it, unless it is delivering them itself. Several recoveries can run at once
+    without conflict. A recovery that was interrupted can be repeated. Only journals for the destination of the
     settings are touched.
 
     Args:
@@ -83,8 +83,8 @@ def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recov
 class _Rounds:
     """One recovery: it has no more than a bounded number of journals open at any time.
 
-    Each round takes over some, delivers from them, and lets go of them. What can't be delivered for a reason of its
-    own, such as an attachment, is tried once more at the end, and holds up no other.
+    Each round takes over some journals, delivers from them, and releases them. A journal with its own fault, such as
+    an attachment that can't be uploaded, is tried once more at the end and delays no other.
     """
 
     def __init__(
@@ -95,9 +95,9 @@ class _Rounds:
         self._destination = destination
         self._deadline = deadline
         self._journals = self._closed = self._delivered = 0
-        # How many rows are left of each journal that was let go of with something to deliver.
+        # The number of undelivered rows in each journal that was released.
         self._left: dict[str, int] = {}
-        # Those that are delivered and stay, as a full disk does not take the ends of their spans.
+        # Delivered journals that stay, because the ends of their spans don't fit on a full disk.
         self._staying: set[str] = set()
         self._is_stopped = False
 
@@ -155,7 +155,7 @@ class _Rounds:
                     self._staying.add(journal.path.name)
         self._delivered += before - pending
         self._courier.let_go(journals)
-        # What another process is just delivering, or a request that is under way, says nothing about the backend.
+        # A delivery by another process, or a request in flight, says nothing about the backend.
         self._is_stopped = bool(pending) and self._courier.last_error is not None
 
     @property

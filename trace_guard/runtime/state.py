@@ -75,16 +75,16 @@ class ProcessState:
         return self._sdk
 
     def pipeline(self, settings: Settings, backend: Backend | None = None, *, quick: bool = False) -> Pipeline:
-        """A guard's pipeline: an existing one if it goes to the same place by the same way.
+        """A guard's pipeline: an existing one if it has the same destination and delivery settings.
 
         Args:
-            quick: put off what would take long.
+            quick: postpone slow work.
         """
         with self._lock:
             self._hook()
             pipeline, is_new = self.logins.of_guard(settings, backend)
         if is_new:
-            with contain("start"):  # it is in use from here on: whoever asked for it must get it
+            with contain("start"):  # it is in use from here on, so the caller must receive it
                 pipeline.neighbours.start(quick=quick)
         return pipeline
 

@@ -162,7 +162,7 @@ def _journal(path: Path, settings: Settings, damaged: list[str], locks: HeldLock
 
 
 def _unsafe_in(directory: Path) -> Iterator[str]:
-    """What lies in trace-guard's directory and is not used, as it is not safely this user's."""
+    """Files in trace-guard's directory that are not used, because they may not safely belong to this user."""
     for path in directory.glob("*"):
         if path.name.startswith(NAMES):
             yield from _unsafe(path)
@@ -191,9 +191,8 @@ def _and_attachments(journals: list[JournalStatus]) -> str:
 
 
 class HeldLocks:
-    """Which locks processes hold. Read off the kernel's table where there is one, as taking a lock to find out could
-    get in the way of a recovery. It is read once, after the journals were listed: each of them has had its lock
-    before it got its name."""
+    """The locks that processes hold, read from the kernel's table if it exists: taking a lock to test it could block
+    a recovery. The table is read once, after the journals were listed: a journal is locked before it gets its name."""
 
     def __init__(self) -> None:
         self._table: set[str] | None = None

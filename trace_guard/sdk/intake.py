@@ -20,8 +20,8 @@ from .rescue import Rescue
 
 __all__ = ["Intake"]
 
-# If the SDK's queue is fuller than one part in so many, the code that logs waits for it, at most so many seconds; if
-# the queue gets no shorter in that time, not again for so many.
+# If the SDK's queue is more than 1/_SHARE_OF_QUEUE full, logging code waits at most _QUEUE_SECONDS for it. If the queue
+# does not shrink in that time, logging code does not wait again for _QUEUE_PAUSE_SECONDS.
 _SHARE_OF_QUEUE = 10
 _QUEUE_SECONDS = 2.0
 _QUEUE_PAUSE_SECONDS = 30.0

@@ -150,7 +150,7 @@ class Loggers:
                         set_current=before is None,
                     )
                     if project and not project_id:
-                        # The SDK alone would return the name until the id is known.
+                        # The values that the SDK alone would return until the id is known.
                         made._compute_metadata_args = {"project_name": project, "project_id": None}
                         made._link_args = {**(made._link_args or {}), "project_id": None}
                         _hide_id(made, made._lazy_id, lookup)

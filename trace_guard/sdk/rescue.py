@@ -63,12 +63,12 @@ class Rescue:
         return 0 if batch is None else len(batch.items)
 
     def hook(self, background: Any) -> None:
-        """Hook into the making of rows, and into spans, which know what a row says of their start and end."""
+        """Hook into the creation of rows, and into spans, which know which row holds their start or end."""
         plain = background._unwrap_lazy_values
 
         def make(items: Sequence[Any]) -> Any:
             self._batch = self._of_thread.batch = _Batch(items)
-            tries, background.num_tries = background.num_tries, 1  # each would sleep for seconds
+            tries, background.num_tries = background.num_tries, 1  # each retry would sleep for seconds
             try:
                 return plain(items)
             finally:

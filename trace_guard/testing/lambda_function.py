@@ -74,7 +74,7 @@ def runtime_variables(function: Function, runtime_api: str, env: Mapping[str, st
 
 
 def extension_variables(function: Function, runtime_api: str, env: Mapping[str, str]) -> dict[str, str]:
-    """Like the runtime's variables, without those that only the runtime has. So layer packages need a search path."""
+    """The runtime's variables except its private ones. Extensions must find layer packages themselves."""
     found = {**_variables(function, runtime_api), **env}
     if entries := _python_path(env):
         found["PYTHONPATH"] = os.pathsep.join(entries)
