@@ -1,4 +1,4 @@
-"""Which journal rows are written to now: on disk if that can be, else in memory until the disk can be tried again."""
+"""Selects the journal for new rows: on disk if possible, otherwise in memory until the next attempt at the disk."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class CurrentJournal:
                 self._open(anew=True)
 
     def close(self) -> None:
-        """Close the files. What is undelivered stays on disk; a later row makes another journal."""
+        """Close the files. Undelivered rows stay on disk; a later row creates another journal."""
         with self._lock:
             journal, self._journal = self._journal, None
         if journal is not None:
@@ -144,8 +144,8 @@ class CurrentJournal:
             return self._journal
 
     def _save_from(self, journal: FileJournal) -> None:
-        """Find out what of a journal that another program has changed can't be read back. The lost rows may hold the
-        start of open spans: that is written again."""
+        """Find the rows that can't be read back after another program changed the journal. If the lost rows hold the
+        start of open spans, write it again."""
         for _ in journal.read(journal.acked):
             pass
         if journal.lost is not None and self._journal is not None:
@@ -166,7 +166,7 @@ class CurrentJournal:
         with self._lock:
             self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
             if self._journal is None or self._journal.durable:
-                # The courier still delivers what the one on disk has.
+                # The courier still delivers the rows of the journal on disk.
                 self._use(MemoryJournal(self._spans))
             assert self._journal is not None
             return self._journal

@@ -51,7 +51,7 @@ class Recovery:
 
 
 def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recovery:
-    """Close and deliver what processes left behind in a directory.
+    """Close and deliver the journals that processes left in a directory.
 
     Orphaned journals are closed, delivered and removed, a bounded number at a time. Rows that a live process
     could not deliver are delivered for it, unless it is delivering them itself. Several recoveries can run at once
@@ -59,7 +59,7 @@ def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recov
     settings are touched.
 
     Args:
-        settings: by default those of the environment.
+        settings: by default the environment's settings.
         timeout: most seconds to wait for the backend.
 
     Raises:
@@ -109,7 +109,7 @@ class _Rounds:
         return self._result(unreached, others)
 
     def _orphans(self, names: list[str], *, again: bool = False) -> Sequence[str]:
-        """Recover the journals of dead processes among these; the names of those that were not reached."""
+        """Recover the journals of dead processes among these. Returns the names that were not reached."""
         search = OrphanSearch(self._state_dir, self._destination, names=names)
         while search.unreached and not self._is_over:
             found = search.adopt(MOST_ADOPTED, self._deadline)
@@ -126,7 +126,7 @@ class _Rounds:
         return search.unreached
 
     def _borrowed(self, names: list[str]) -> Sequence[str]:
-        """Deliver what living processes could not; the names of the journals that were not reached."""
+        """Deliver rows that live processes could not. Returns the names of journals that were not reached."""
         while names and not self._is_over:
             found: list[BorrowedJournal] = []
             while names and len(found) < MOST_ADOPTED and not self._deadline.expired:

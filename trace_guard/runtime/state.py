@@ -108,8 +108,8 @@ class ProcessState:
             pipeline.courier.thawed()
 
     def close(self, pipeline: Pipeline, deadline: Deadline) -> None:
-        """Drain the SDK and close a guard's pipeline. With the last one, close those of logins too, and take the
-        gateway out."""
+        """Drain the SDK and close a guard's pipeline. With the last one, also close the login pipelines and remove
+        the gateway."""
         with self._lock:
             pipelines = self.logins.pipelines()
             if pipeline not in pipelines:
@@ -132,7 +132,7 @@ class ProcessState:
                 self._sdk.drain(deadline)
 
     def terminate(self, signal: str, deadline: Deadline, *, is_certain: bool = False) -> None:
-        """A signal of this name ends the process: close what is open, and deliver what can be.
+        """A signal of this name ends the process: close everything open, and deliver as much as possible.
 
         Args:
             is_certain: as in :meth:`Pipeline.terminate`.
@@ -310,7 +310,7 @@ def _half(deadline: Deadline) -> Deadline:
 
 
 def _is_exit_flush_disabled() -> bool:
-    """True if the user has switched off what the SDK does at the exit, so that its queue is left as it is."""
+    """True if the user has disabled the SDK's flush at exit, so that its queue is left unchanged."""
     return os.environ.get("BRAINTRUST_DISABLE_ATEXIT_FLUSH", "").strip().lower() in ("1", "true", "yes", "on")
 
 

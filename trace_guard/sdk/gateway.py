@@ -49,14 +49,14 @@ _REFERENCE = b"braintrust_attachment"
 
 
 class Gateway(HTTPAdapter):
-    """Answers what it can and passes on the rest.
+    """Answers the requests that it can and passes on the rest.
 
     Requests with other credentials than the login's are another state's, or a call's of its own. They pass on, as
     without the guard; only their rows go to a journal, that of their own destination.
 
     Args:
         host: where rows go and answers come from.
-        inner: the adapter that a user had set, for what passes through.
+        inner: the user's adapter, for requests that pass through.
     """
 
     def __init__(self, host: GatewayHost, inner: HTTPAdapter | None = None) -> None:

@@ -75,7 +75,7 @@ class Intake:
 
     @property
     def lost(self) -> int:
-        """How many rows the SDK could not make, so that what they log is lost."""
+        """How many rows the SDK could not make, so that their logged values are lost."""
         return self._rescue.lost
 
     def flush_queue(self) -> None:
@@ -197,7 +197,7 @@ def _size(waiting: Any) -> int:
 
 
 class _Drainer:
-    """Runs the SDK's flush on a thread of its own, since it has no timeout: callers can stop waiting."""
+    """Runs the SDK's flush on a separate thread, since it has no timeout: callers can stop waiting."""
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake

@@ -186,7 +186,7 @@ class Sdk:
 
     @property
     def lost(self) -> int:
-        """How many rows the SDK could not make, so that what they log is lost."""
+        """How many rows the SDK could not make, so that their logged values are lost."""
         return self._intake.lost
 
     @property

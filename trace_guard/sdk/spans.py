@@ -64,7 +64,7 @@ def merge_row(identity: Row, event: Mapping[str, Any]) -> Row | None:
     if "tags" in event or masking_function() is not None or customizers():
         return None
     if "project_id" not in identity or not _is_plain(event.get("metadata")):
-        return None  # of experiments the SDK keeps what scorers will ask for
+        return None  # the SDK keeps data of experiments for scorers
     ids = {name: value for name, value in identity.items() if name != "metrics"}
     return {**ids, **{name: value for name, value in event.items() if value is not None}, "_is_merge": True}
 
