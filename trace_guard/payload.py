@@ -11,7 +11,16 @@ from typing import Any
 
 from .redaction.captured_text import CUT, DEPTH, CapturedText, beginning, size_of
 from .redaction.encoded_text import decode_base64
-from .redaction.secret_keys import HOLDING, NAMING, SECRETS, Redactor, SecretKeys, is_counted, may_be_tokens
+from .redaction.secret_keys import (
+    ALSO_NAMING,
+    HOLDING,
+    NAMING,
+    SECRETS,
+    Redactor,
+    SecretKeys,
+    is_counted,
+    may_be_tokens,
+)
 from .redaction.shapes import REDACTED
 from .redaction.text_redactor import TextRedactor
 
@@ -35,6 +44,7 @@ _STEPS_PER_CHECK = 32
 _LONGEST_ROLE = 16
 _LISTED = (Sequence, Set, MappingView, deque)
 _LONGEST_NAME = 256
+_SHORTEST_CREDENTIAL = 8
 
 
 class Payload:
@@ -178,6 +188,8 @@ class _Copy:
             is_naming = is_cut or role in NAMING
             if role in NAMING:
                 is_named = bool(is_named) or self._names_secret(item)
+            elif role in ALSO_NAMING:
+                is_named = self._names_secret(item) or is_named
             elif role in HOLDING:
                 holding.append(key)
         if has_decoded:
@@ -199,7 +211,10 @@ class _Copy:
         is_secret = self.is_secret(text)
         kept = beginning(text, self.room)
         self.room -= size_of(kept) + _SMALL
-        return kept if len(kept) == len(text) else f"{kept} {CUT}", is_secret
+        is_cut = len(kept) < len(text)
+        if len(kept) >= _SHORTEST_CREDENTIAL:
+            kept = self.in_text.redact_shapes(kept)
+        return f"{kept} {CUT}" if is_cut else kept, is_secret
 
     def value(self, key: str, is_secret: bool, item: object, depth: int) -> Any:
         """The copy of a value that has a key."""
@@ -239,7 +254,7 @@ class _Copy:
                 return [self.of(value[0], depth), self.value(name, self.is_secret(name), value[1], depth)]
         copy: list[Any] = []
         is_announced = False
-        for item in value:
+        for index, item in enumerate(value):
             if not self.may_go_on():
                 copy.append(CUT)
                 break
@@ -248,8 +263,9 @@ class _Copy:
                 is_announced = False
                 continue
             copy.append(self.of(item, depth))
-            # An option of a command line: ["--api-key", "..."]
-            is_announced = isinstance(item, str) and item[:1] == "-" and self._names_secret(item)
+            # An option of a command line, ["--api-key", "..."], or a flat list of headers as in Node:
+            # ["Host", "h", "Authorization", "..."]
+            is_announced = isinstance(item, str) and (item[:1] == "-" or index % 2 == 0) and self._names_secret(item)
         return copy
 
     # Strings

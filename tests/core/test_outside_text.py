@@ -62,6 +62,8 @@ def remembered() -> Iterator[None]:
     "ApiKey: s3cret",
     '{"name":"Authorization","value":"s3cret"}',
     '{\\"name\\": \\"x-api-key\\", \\"value\\": \\"s3cret\\"}',
+    '{"type":"password","value":"s3cret"}',
+    '["Host","h","Authorization","s3cret"]',
     "name: Authorization\n  value: s3cret",
     "key: Authorization: Custom s3cret",
     "Authorization :s3cret",

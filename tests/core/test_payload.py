@@ -116,12 +116,32 @@ def test_secrets_in_strings_are_redacted(text: str, expected: str) -> None:
         ([["Authorization", "Bearer x"], ["Accept", "*/*"]], [["Authorization", REDACTED], ["Accept", "*/*"]]),
         ([("Cookie", "a=b")], [["Cookie", REDACTED]]),
         ([{"name": "Cookie", "value": "a=b"}], [{"name": "Cookie", "value": REDACTED}]),
+        ([{"type": "password", "value": "x"}], [{"type": "password", "value": REDACTED}]),
+        ([{"value": "x", "id": "password"}], [{"value": REDACTED, "id": "password"}]),
+        ([{"id": "password", "name": "a", "value": "x"}], [{"id": "password", "name": "a", "value": REDACTED}]),
+        ([{"id": "a", "type": "b", "value": "x"}], [{"id": "a", "type": "b", "value": "x"}]),
+        (["Host", "h", "Authorization", "x"], ["Host", "h", "Authorization", REDACTED]),
+        (["Authorization", "x", "y"], ["Authorization", REDACTED, "y"]),
+        (["a", "password", "b"], ["a", "password", "b"]),
         ([{"key": "Accept", "value": "x"}], [{"key": "Accept", "value": "x"}]),
     ],
 )
 def test_secrets_in_pairs_are_redacted(headers: Any, expected: Any) -> None:
     """Headers that come as pairs, or as objects of name and value, are searched too."""
     assert Payload().copy(headers) == expected
+
+
+@pytest.mark.parametrize(("key", "expected"), [
+    ("https://u:x3cret@h/", f"https://{REDACTED}@h/"),
+    ("redis://:x3cret@h", f"redis://:{REDACTED}@h"),
+    ("sk-ant-0123456789abcdef", REDACTED),
+    ("Bearer x3cret1", f"Bearer {REDACTED}"),
+    ("https://h/a@b", "https://h/a@b"),
+])
+def test_secrets_in_keys_are_redacted(key: str, expected: str) -> None:
+    """A key that holds a credential of known shape is redacted."""
+    assert Payload().copy({key: 1}) == {expected: 1}
+    assert json.loads(Payload().copy(json.dumps({key: 1}))) == {expected: 1}
 
 
 def encoded(body: str | bytes) -> dict[str, Any]:

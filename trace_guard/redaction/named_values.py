@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from .secret_keys import HOLDING, NAMING, words_of
+from .secret_keys import ALSO_NAMING, HOLDING, NAMING, words_of
 from .shapes import REDACTED
 
 __all__ = ["end_of_brackets", "redact_named"]
@@ -48,6 +48,7 @@ _HEADERS = ("authorization", "cookie", "cookies")
 _NAME = re.compile(
     rf"""(?:{_QUOTE})?(?P<name>[\w.-]{{1,96}})(?:{_QUOTE})?(?=[ \t]{{0,4}}(?:[,;&\r\n]|\\[rn]|[ ]\w))"""
 )
+_NAMING = NAMING | ALSO_NAMING
 _LONGEST_NAMED = 256
 # Words of names of exceptions: ``ExpiredToken``, ``InvalidAccessKeyId``, ``SecretError``.
 _FAULTS = frozenset((
@@ -71,7 +72,7 @@ def redact_named(text: str, is_secret: Callable[[str], bool]) -> str:
         if text[found.start() - 1 : found.start()] == "%":
             name = name[2:]  # the rest of a percent-encoded quote
         role = name.lower()
-        if role in NAMING and (value := _NAME.match(text, position)) is not None and is_secret(value["name"]):
+        if role in _NAMING and (value := _NAME.match(text, position)) is not None and is_secret(value["name"]):
             position = value.end()
             named_until = position + _LONGEST_NAMED
             continue

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 __all__ = [
-    "ANYWHERE", "AT_THE_END", "HOLDING", "NAMING", "SECRETS", "Redactor", "SecretKeys", "is_counted",
+    "ALSO_NAMING", "ANYWHERE", "AT_THE_END", "HOLDING", "NAMING", "SECRETS", "Redactor", "SecretKeys", "is_counted",
     "is_secret_key", "may_be_tokens", "words_of",
 ]
 
@@ -69,6 +69,8 @@ NAMING = frozenset((
     "name", "key", "header", "field", "k", "parameterkey", "parametername", "attributename", "headername",
 ))
 """Keys that hold the name in objects of name and value: ``{"name": "Authorization", "value": "..."}``."""
+ALSO_NAMING = frozenset(("id", "type"))
+"""Keys that hold the name in some of such objects, and something else in most."""
 HOLDING = frozenset((
     "value", "values", "val", "v", "parametervalue", "attributevalue", "headervalue", "stringvalue",
 ))

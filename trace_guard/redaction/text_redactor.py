@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator
 from urllib.parse import unquote, unquote_plus
 
 from .named_values import end_of_brackets
-from .secret_keys import BUILT_IN, HOLDING, NAMING, SecretKeys, words_of
+from .secret_keys import ALSO_NAMING, BUILT_IN, HOLDING, NAMING, SecretKeys, words_of
 from .shapes import REDACTED, redact_keys
 
 __all__ = ["TextRedactor"]
@@ -37,7 +37,8 @@ _BARE_VALUE = re.compile(r"""(?:[^\s&,;"'`<>)\]}\\]+|\\+(?!["'\\]|u0026))+""")
 _LINE = re.compile(r"[^\r\n]*")
 # The text before the value in {"name": "Authorization", "value": "..."}
 _NAMED = re.compile(
-    rf"""(?<![A-Za-z])(?:{'|'.join(sorted(NAMING))})[\\"']{{0,8}}\s{{0,4}}[:=][\s+]{{0,8}}[\\"']{{0,8}}([\w.\-\[\]%]{{1,96}})
+    rf"""(?<![A-Za-z])(?:{'|'.join(sorted(NAMING | ALSO_NAMING))})
+    [\\"']{{0,8}}\s{{0,4}}[:=][\s+]{{0,8}}[\\"']{{0,8}}([\w.\-\[\]%]{{1,96}})
     [\\"']{{0,8}}\s{{0,4}}[,;\s][\s+]{{0,96}}[\\"']{{0,8}}\Z""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -86,10 +87,7 @@ class TextRedactor:
         found = self._by_key(text, may_go_on)
         if found is None:
             return None
-        found = redact_keys(found)
-        for signs, pattern in _SHAPES:
-            if any(sign in found for sign in signs):
-                found = pattern.sub(rf"\g<kept>{REDACTED}", found)
+        found = self.redact_shapes(found)
         if decodings > 0 and _ENCODED.search(found):
             if not may_go_on(found.count("%") // 4):
                 return None
@@ -98,6 +96,14 @@ class TextRedactor:
             if decoded != found and (clean := self.redact(decoded, may_go_on, decodings - 1)) != decoded:
                 return clean
         return found
+
+    def redact_shapes(self, text: str) -> str:
+        """The text without secrets of known shape."""
+        text = redact_keys(text)
+        for signs, pattern in _SHAPES:
+            if any(sign in text for sign in signs):
+                text = pattern.sub(rf"\g<kept>{REDACTED}", text)
+        return text
 
     def _by_key(self, text: str, may_go_on: Callable[[int], bool]) -> str | None:
         kept: list[str] = []
