@@ -64,6 +64,11 @@ def remembered() -> Iterator[None]:
     '{\\"name\\": \\"x-api-key\\", \\"value\\": \\"s3cret\\"}',
     '{"type":"password","value":"s3cret"}',
     '["Host","h","Authorization","s3cret"]',
+    "<wsse:Password Type='x'>s3cret</wsse:Password>",
+    "<password><![CDATA[s3cret]]></password>",
+    "<password><![CDATA[a</b>s3cret]]></password>",
+    "<a><client-secret>s3cret<x/></client-secret><b>1</b></a>",
+    "<password>s3cret",
     "name: Authorization\n  value: s3cret",
     "key: Authorization: Custom s3cret",
     "Authorization :s3cret",
@@ -115,6 +120,7 @@ def test_the_configured_key_is_removed(form: Callable[[str], str]) -> None:
     "127.0.0.1:80 answered 500: upstream connect error or disconnect/reset before headers",
     "Bearer token is invalid", "401 Unauthorized: check BRAINTRUST_API_KEY", "ExpiredToken: The security token expired",
     "api_key= is not accepted: it takes a key", "max_tokens: 7, token_count=8", "https://host:8080/a@b", "mail me@host",
+    "<a><name>x</name><token/><max_tokens>5</max_tokens></a>", "1 < 2 > 0",
     "/etc/passwd: Permission denied", "InvalidToken: The token is wrong", "InvalidAccessKeyId: There is no such key",
     "SecretError: no such thing", '{"name":"Accept","value":"x"}', "name: a, value: b",
     "Basic constraints of the certificate", "http://[::1]:80/", "/var/task/app.py:12", "image:tag@sha256:abcdef",
@@ -167,9 +173,10 @@ def test_it_never_raises() -> None:
 @pytest.mark.parametrize("piece", [
     "a=", "a.", "a://", "s://b@", "@", ":@", "token=", 'token="', "token='", '\\"token\\":\\"', "token=\\", "'token=",
     "Authorization: ", 'authorization="', "authorization: [", "eyJabcdefgh.", "%22", "%3A%2F%2F", "a:", "<b>", "a</b>",
-    "sk-", "bearer ", "'bearer ", "name:token,value:", "authorization:bearer\n", "token :", 'cookie: a "', "cookie:\n ",
-    "basic a", "token = ", '"token","', "token: [", "A", " ", "\\" * 16 + '"', "\n",
-    "\x1b",
+    "sk-", "bearer ", "'bearer ", "name:token,value:", "<token>", "<token>a</", "<a ", "<token><![CDATA[", "<a:",
+    "<token>\n", "<token><![CDATA[</",
+    "authorization:bearer\n", "token :", 'cookie: a "', "cookie:\n ", "basic a", "token = ", '"token","', "token: [",
+    "A", " ", "\\" * 16 + '"', "\n", "\x1b",
 ])
 def test_the_time_grows_with_the_text(piece: str) -> None:
     """Whatever a text is made up of, four times as much takes about four times as long."""

@@ -354,6 +354,8 @@ HUGE: dict[str, Callable[[int], Any]] = {
     "keys without values": lambda size: repeated("token:", size),
     "spaces": lambda size: " " * size,
     "letters beyond ASCII": lambda size: "ü:" * (size // 3),
+    "elements": lambda size: repeated("<a>", size),
+    "secret elements": lambda size: repeated("<token>a</token>", size),
     "pairs": lambda size: [["a", "b"]] * (size // 10),
     "names": lambda size: [{"name": "a", "value": "b"}] * (size // 25),
     "sentences": lambda size: ["the cat sat on the mat: it was"] * (size // 32),

@@ -154,6 +154,8 @@ EVENTS: dict[str, Any] = {
     "named tuple": [Login(KEPT, S)],
     "exception": {"k": KEPT, "error": ValueError(f"login failed: password={S}, accessToken: {S}")},
     "long key": {"k": KEPT, "a_" * 1000 + "password": S},
+    "XML": {"body": f"<s:Envelope><wsse:Password Type='x'>{S}</wsse:Password><q>{KEPT}</q></s:Envelope>"},
+    "XML with CDATA": {"body": f"<?xml version='1.0'?>\n<a><password><![CDATA[{S}]]></password><q>{KEPT}</q></a>"},
     "bytes": {"k": KEPT, "body": S.encode()},
 }
 

@@ -37,6 +37,9 @@ BY_KEY = [
     (f"Query(text='a', accessToken='{S}', n=1)", f"Query(text='a', accessToken={REDACTED}, n=1)"),
     (f"secret => '{S}'", f"secret => {REDACTED}"),
     (f"AccountName=a;AccountKey={S}==;E=1", f"AccountName=a;AccountKey={REDACTED};E=1"),
+    (f"<a><w:Password T='x'>{S}</w:Password>b</a>", f"<a><w:Password T='x'>{REDACTED}</w:Password>b</a>"),
+    (f"<password><![CDATA[{S}]]></password>", f"<password>{REDACTED}</password>"),
+    (f"<token>{S}", f"<token>{REDACTED}"),
     ("token:" + "\\" * 20 + S, f"token:{REDACTED}"),
 ]
 BY_SHAPE = [
@@ -87,6 +90,8 @@ HOSTILE = {
     "sentence": ("", "api key "), "encoded": ("", "%3A"), "encoded quotes": ("", "token%22%3A"), "sk": ("", "sk-"),
     "line breaks": ("cookie:", "\r\n"), "deep": ('"token":', '{"a":'), "brackets in strings": ("token:[", '"]"'),
     "names": ("", 'name:token,value:'), "values of names": ("name: token", ",value:"),
+    "elements": ("", "<token>"), "open elements": ("", "<token"), "CDATA": ("", "<token><![CDATA["),
+    "element names": ("<", "a"), "lines of elements": ("", "<token>\n"),
     "ampersands": ("", "\\u0026code="),
 }
 

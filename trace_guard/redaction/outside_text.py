@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
+from .elements import redact_elements
 from .known_keys import without_known_keys
 from .named_values import redact_named
 from .secret_keys import is_secret_key
@@ -71,7 +72,8 @@ def _clean(text: object) -> str:
 
 def without_credentials(text: str) -> str:
     """The text without recognisable credentials."""
-    return redact_keys(redact_schemes(redact_userinfo(redact_named(without_known_keys(text), is_secret_key))))
+    text = redact_elements(without_known_keys(text), is_secret_key)
+    return redact_keys(redact_schemes(redact_userinfo(redact_named(text, is_secret_key))))
 
 
 def _beginning(text: str) -> str:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from urllib.parse import unquote, unquote_plus
 
+from .elements import redact_elements
 from .named_values import end_of_brackets
 from .secret_keys import ALSO_NAMING, BUILT_IN, HOLDING, NAMING, SecretKeys, words_of
 from .shapes import REDACTED, redact_keys
@@ -84,6 +85,10 @@ class TextRedactor:
             may_go_on: called after every 64 keys; if it returns False, the result is None.
             decodings: how often percent-encoding may be undone.
         """
+        if "<" in text:
+            if not may_go_on(text.count("<") // 4):
+                return None
+            text = redact_elements(text, self._keys.matches)
         found = self._by_key(text, may_go_on)
         if found is None:
             return None
