@@ -78,6 +78,7 @@ def remembered() -> Iterator[None]:
     "b'Authorization:\\r\\n s3cret'",
     'Authorization: Custom "s3cret"',
     "Authorization: Custom 's3cret'",
+    '"Authorization: Custom \\"s3cret\\""',
     "authorization: bearer\ns3cret",
     "url?access_token=s3cret&n=1",
     "sent Bearer s3cret-token to the server",

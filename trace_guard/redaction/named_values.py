@@ -106,7 +106,8 @@ def _value(text: str, found: re.Match[str], name: str) -> tuple[int, int]:
         return start, rest.end() if rest else end
     before = text[found.start() - 1 : found.start()]
     if before in ("'", '"', "`") and found["quote"] is None:
-        return start, _closing(text, start, before, is_plain=text[found.start() - 2 : found.start() - 1] != "$")
+        is_plain = text[found.start() - 2 : found.start() - 1] != "$" and not name.lower().endswith(_HEADERS)
+        return start, _closing(text, start, before, is_plain=is_plain)
     pattern = _HEADER_VALUE if name.lower().endswith(_HEADERS) else _BARE_VALUE
     value = pattern.match(text, start)
     return start, value.end() if value else start
