@@ -188,7 +188,7 @@ class _Copy:
             is_naming = is_cut or role in NAMING
             if role in NAMING:
                 is_named = bool(is_named) or self._names_secret(item)
-            elif role in ALSO_NAMING:
+            elif role in ALSO_NAMING and item != "token":  # an event of a stream of tokens
                 is_named = self._names_secret(item) or is_named
             elif role in HOLDING:
                 holding.append(key)
@@ -223,7 +223,9 @@ class _Copy:
         if is_secret:
             is_secret = not (isinstance(item, (int, float)) and is_counted(key))
         elif isinstance(item, (str, list, tuple)):
-            is_secret = may_be_tokens(key) and _has_text(item)
+            # A list of ``tokens`` is what a model reads and writes; secret ones have a word before it.
+            is_plain_list = key.lower() == "tokens" and not isinstance(item, str)
+            is_secret = not is_plain_list and may_be_tokens(key) and _has_text(item)
         if is_secret:
             self.room -= len(REDACTED)
             return REDACTED
