@@ -42,7 +42,8 @@ def test_keys_match_by_words() -> None:
     ({"apiKeys": ["x"]}, {"apiKeys": REDACTED}),
     ({"passwords": {"a": "x"}}, {"passwords": REDACTED}),
     (event := {
-        "tokens": ["Hel", "lo"], "e": {"type": "token", "value": "Hel"}, "a": {"tokens": 12}, "b": {"tokens": "12"}, "apiKeys": 3, "max_tokens": "auto",
+        "tokens": ["Hel", "lo"], "e": {"type": "token", "value": "Hel"},
+        "a": {"tokens": 12}, "b": {"tokens": "12"}, "apiKeys": 3, "max_tokens": "auto",
         "c": {"tokens": {"prompt": 1}}, "d": {"tokens": []}, "prompt_tokens": "x", "nextToken": "n",
     }, event),
 ])
