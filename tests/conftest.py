@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from hypothesis import settings
 from planted_keys import finds_in, holds_key
 
+from trace_guard.deadline import Deadline
+from trace_guard.runtime.state import PROCESS
 from trace_guard.testing import CloudRunSandbox, LambdaSandbox
 
 REPOSITORY = Path(__file__).parent.parent
@@ -75,3 +78,14 @@ def sandboxes_are_searched() -> Iterator[None]:
         for kind in (LambdaSandbox, CloudRunSandbox):
             patch.setattr(kind, "close", searching(kind.close))
         yield
+
+
+@pytest.fixture(autouse=True)
+def starts_alone() -> Iterator[None]:
+    """Close guards and reset the SDK's login after each test: rows of no invocation would go where an earlier test's
+    guard or login sends them."""
+    yield
+    for pipeline in PROCESS.logins.guards:
+        PROCESS.close(pipeline, Deadline.after(0.2))
+    if "braintrust" in sys.modules:
+        sys.modules["braintrust"].logger._internal_reset_global_state()
