@@ -12,7 +12,7 @@ from contract.suite import outcomes, parents
 from gcf.services import UVICORN, Service, named, run
 from support import until
 
-from trace_guard import Deadline, Guard, current_invocation
+from trace_guard import Guard, current_invocation
 from trace_guard.backends.memory import MemoryBackend
 from trace_guard.testing import BraintrustServer
 from trace_guard_gcf.asgi import AsyncGuardMiddleware
