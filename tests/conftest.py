@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,6 +46,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     planted_keys.pytest_configure(config)
+    # A shell starts background commands with SIGINT and SIGQUIT ignored, and children inherit that. Tests interrupt them.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     # Programs that tests start write no bytecode, and without any each of them compiles the package anew.
     if not hasattr(config, "workerinput"):
         for place in (REPOSITORY / "trace_guard", REPOSITORY / "adapters"):
