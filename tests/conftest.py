@@ -46,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     planted_keys.pytest_configure(config)
-    # A shell starts background commands with SIGINT and SIGQUIT ignored, and children inherit that. Tests interrupt them.
+    # A shell starts background commands with SIGINT and SIGQUIT ignored, and children inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
