@@ -271,7 +271,7 @@ class Program:
 
     def ends_well(self, seconds: float = A_WHILE) -> None:
         """Wait for its end, which must be a good one, without a fault of ours."""
-        assert (self.wait(seconds), "trace-guard could not" in self.stderr) == (0, False), self.stderr
+        assert (self.wait(seconds), "trace-guard: could not" in self.stderr) == (0, False), self.stderr
 
     def _read(self) -> None:
         assert self._process.stdout is not None

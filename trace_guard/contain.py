@@ -85,7 +85,7 @@ def report(step: str, fault: BaseException) -> None:
     level = logging.WARNING if first else logging.DEBUG
     # A closed stderr or a user's log handler may raise. That must not reach user code either.
     with contextlib.suppress(Exception):
-        logger.log(level, "trace-guard could not %s; your code is not affected", step, exc_info=fault)
+        logger.log(level, "could not %s; your code is not affected", step, exc_info=fault)
 
 
 def warn_once(key: str, message: str, *values: object) -> None:

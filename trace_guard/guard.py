@@ -350,6 +350,6 @@ def guard_for(guard: Guard | None, *, flush: FlushPolicy | str | None = None, **
             guard = default_guard()
         except Exception as error:  # noqa: BLE001 - the user's module must load in any case
             with contextlib.suppress(Exception):
-                logger.error("trace-guard is off: %s", error)
+                logger.error("no traces are recorded: %s", error)
             return None
     return guard.with_settings(replace(guard.settings, **given)) if given else guard

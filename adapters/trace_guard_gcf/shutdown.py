@@ -219,6 +219,7 @@ async def finish() -> None:
         deadline = Deadline.after(_FINISH_SECONDS)
         if _thread.was_signalled:
             _thread.close(deadline)
+            PROCESS.release_idle()
         else:
             PROCESS.flush(deadline)
 

@@ -62,7 +62,7 @@ class AfterResponse:
         self._is_listening = listen(self)
         address = os.environ.get("AWS_LAMBDA_RUNTIME_API")
         if not self._is_listening or not address:
-            logger.debug("trace-guard delivers before the response: this is not Lambda's own runtime")
+            logger.debug("delivery comes before the response: this is not Lambda's own runtime")
             return
         if is_managed_instance():
             return

@@ -37,7 +37,7 @@ def prepare_for_snapshot(guard: Guard, restored: Callable[[], object]) -> None:
             register_before_snapshot,
         )
     except ImportError:  # the runtimes with SnapStart and awslambdaric have it
-        logger.debug("trace-guard has no hooks for the snapshot: snapshot_restore_py is missing")
+        logger.debug("there are no hooks for the snapshot: snapshot_restore_py is missing")
         return
     if not _guards:
         register_before_snapshot(_before_snapshot)

@@ -89,7 +89,7 @@ def test_the_guard_makes_no_difference(deploy: Deployments, case: str) -> None:
     said = len(app.host.log)
     answer, rows = app.invoke(function, fired)
     assert (answer.ok, answer.value, answer.error) == (plain.ok, plain.value, plain.error)
-    assert "trace-guard could not" not in app.host.log[said:], app.host.log[said:]
+    assert "trace-guard: could not" not in app.host.log[said:], app.host.log[said:]
     if rows or plain.ok:  # the worker may have refused the data without a call of the function
         root_of(rows)
     assert app.server.open_spans() == []

@@ -70,7 +70,7 @@ class Deployments:
         self._ends.close()
         for (app, _variables), made in self._made.items():
             log = made.host.log
-            assert made.host in self._breaking or "trace-guard could not" not in log, f"{app}: {log}"
+            assert made.host in self._breaking or "trace-guard: could not" not in log, f"{app}: {log}"
 
     def __call__(
         self, app: str, *, folder: Path | None = None, is_placeholder: bool = False, breaks: bool = False, **env: str

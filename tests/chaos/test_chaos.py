@@ -69,7 +69,7 @@ def weather(chance: random.Random) -> Callable[[BraintrustServer], None]:
 
 def assert_well(said: str) -> None:
     """No fault was contained, and the disk had no error."""
-    assert "trace-guard could not" not in said, said
+    assert "trace-guard: could not" not in said, said
     assert "goes on in memory" not in said, said
 
 

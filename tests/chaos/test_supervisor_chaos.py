@@ -63,7 +63,7 @@ def test_nothing_stays_open_whoever_is_killed(seed: int, server: BraintrustServe
             assert program.wait(30) == -signal.SIGKILL, program.stderr
             for line in program.said():
                 take_note(line, witness)
-        assert "trace-guard could not" not in program.stderr, program.stderr
+        assert "trace-guard: could not" not in program.stderr, program.stderr
     over_at = time.time()
     if whom == "supervisor":
         assert recover(settings_for(server, directory), timeout=15).pending_rows == 0

@@ -146,7 +146,7 @@ def in_framework(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         }
         with CloudRunSandbox(function.command, code=TESTS / "functions" / "gcf_contract", env=environment) as sandbox:
             yield InFramework(function, sandbox, server, report)
-            assert "trace-guard could not" not in sandbox.log
+            assert "trace-guard: could not" not in sandbox.log
 
 
 @pytest.fixture

@@ -272,7 +272,7 @@ def test_a_fault_prevents_only_the_correction(
     guard = make_guard(linger=60)
     assert guard.wrap(lambda: work(terminated(guard, server)), name="root")() == "result"
     assert [record.message for record in caplog.records if record.exc_info] == [
-        "trace-guard could not close the root span; your code is not affected"
+        "trace-guard: could not close the root span; your code is not affected"
     ]
     caplog.clear()
     assert guard.flush(10)

@@ -233,7 +233,7 @@ def test_log_records_are_safe(handler: Text) -> None:
     logger.warning("not %d", KEY)
     assert handler.seen
     assert not any("planted" in seen or "\nCRITICAL" in seen for seen in handler.seen)
-    assert handler.seen[0].startswith("trace-guard could not send rows; your code is not affected\nTraceback (most rec")
+    assert handler.seen[0].startswith("trace-guard: could not send rows; your code is not affected\nTraceback (most r")
     assert "KeyError: 'Bearer [redacted]'" in handler.seen[0]
     assert "in failed\n" in handler.seen[0]
 

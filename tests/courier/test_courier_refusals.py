@@ -118,7 +118,7 @@ def test_a_disk_that_won_t_take_dead_letters_holds_up_nothing(
         assert guard.pipeline.flush(Deadline.after(5))
     assert server.open_spans() == []
     assert [record.getMessage() for record in caplog.records if "can't be kept" in record.getMessage()] == [
-        f"refused rows can't be kept in {directory / 'dead-letters'}: [Errno 17] File exists: "
+        f"trace-guard: refused rows can't be kept in {directory / 'dead-letters'}: [Errno 17] File exists: "
         f"'{directory / 'dead-letters'}'"
     ]
 

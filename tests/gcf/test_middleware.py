@@ -164,7 +164,7 @@ def test_a_name_function_that_raises(guard: Guard, backend: MemoryBackend, caplo
     assert Client(GuardMiddleware(hello, name=lambda request: str(1 / 0))).get("/path").data == b"hello"
     assert names(backend) == ["GET /path"]
     assert [record.getMessage() for record in caplog.records if record.exc_info] == [
-        "trace-guard could not name a request; your code is not affected"
+        "trace-guard: could not name a request; your code is not affected"
     ]
     caplog.clear()
 

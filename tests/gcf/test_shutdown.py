@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 from gcf.services import GTHREAD, SYNC, UVICORN, named, roots, run
-from support import Program, environment, until
+from support import Program, environment, journals, until
 
 from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer, HttpResponse, Termination
@@ -143,3 +143,35 @@ def test_a_program_with_a_handler_of_its_own(server: BraintrustServer, directory
         program.expects("told")
         assert not program.ended
         assert [row for row in server.span_rows() if "end" in row["metrics"]] == []
+
+
+STOPPED = """
+    import asyncio, threading, urllib.request, uvicorn
+    from trace_guard_gcf import AsyncGuardMiddleware
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"ok"})
+        while scope["type"] == "lifespan":
+            kind = (await receive())["type"]
+            await send({"type": f"{kind}.complete"})
+    def request(port):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/path").read()
+        say("answered")
+    class Server(uvicorn.Server):
+        async def startup(self, sockets=None):
+            await super().startup(sockets)
+            port = self.servers[0].sockets[0].getsockname()[1]
+            threading.Thread(target=request, args=(port,), daemon=True).start()
+    Server(uvicorn.Config(AsyncGuardMiddleware(app), port=0, log_level="error")).run()
+"""
+
+
+def test_a_clean_stop_leaves_no_journal(server: BraintrustServer, directory: Path) -> None:
+    """uvicorn lets SIGTERM kill it after it has ended its requests. Nothing is left on disk then."""
+    with Program(STOPPED, environment(server, directory)) as program:
+        program.expects("answered")
+        program.signal(signal.SIGTERM)
+        program.wait()
+    assert named(server.span_rows()).keys() == {"GET /path"}
+    assert journals(directory) == []

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import sys
 from collections.abc import Callable
 from typing import TextIO
 
 import pytest
 
-from trace_guard import Guard
+from trace_guard import Guard, step
 
 HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"
 """What hides a terminal's cursor, and shows it again."""
@@ -81,3 +82,43 @@ def test_a_pipe_gets_nothing(
     monkeypatch.setenv("TERM", "dumb")
     assert run(guard, Stderr(*pty.openpty()), monkeypatch) == ""
     assert capsys.readouterr().out.split() == ["2", "None", "6"] * 3
+
+
+@pytest.mark.parametrize("kind", ["rich", "plain"])
+def test_the_total_counts_every_step(
+    make_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Steps beside and within the items count in the total too, so that a job ends at 7 of 7, never beyond."""
+    if kind == "plain":
+        monkeypatch.setitem(sys.modules, "rich.console", None)
+    stderr = Stderr(*pty.openpty())
+    monkeypatch.setattr(sys, "stderr", stderr.stream)
+
+    def ask(item: int) -> int:
+        with step("retrieve"):
+            return item
+
+    with make_guard().job("nightly") as job:
+        with step("load"):
+            items = [1, 2, 3]
+        job.process(items, ask, workers=1).run()
+    shown = stderr.shown()
+    if kind == "plain":
+        assert shown.rstrip().endswith("nightly: 7 done of 7")
+    else:
+        assert re.findall(r"\d+/\d+", shown)[-1] == "7/7"
+    assert all(int(done) <= int(total) for done, total in re.findall(r"(\d+)(?:/| done of )(\d+)", shown))
+
+
+def test_an_unknown_number_of_items_has_no_total(
+    make_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items of a generator, whose number nobody knows, are counted without a total."""
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    stderr = Stderr(*pty.openpty())
+    monkeypatch.setattr(sys, "stderr", stderr.stream)
+    with make_guard().job("nightly") as job:
+        with step("load"):
+            pass
+        job.process((item for item in range(3)), str, workers=1).run()
+    assert stderr.shown().rstrip().endswith("nightly: 4 done")

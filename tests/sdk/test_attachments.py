@@ -31,7 +31,7 @@ def run(
         capture_output=True, text=True, timeout=60,
     )
     assert done.returncode == ends_with, done.stderr
-    assert "trace-guard could not" not in done.stderr, done.stderr
+    assert "trace-guard: could not" not in done.stderr, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 

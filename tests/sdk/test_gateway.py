@@ -32,7 +32,7 @@ def run(python: Path, scenario: str, server: BraintrustServer, home: Path, *told
         [python, SCENARIOS, scenario, *told], env=env, cwd=home, capture_output=True, text=True, timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert "trace-guard could not" not in done.stderr, done.stderr
+    assert "trace-guard: could not" not in done.stderr, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -33,7 +33,7 @@ def run(python: Path, scenario: str, mode: str, server: BraintrustServer, direct
         },
     )
     assert done.returncode == 0, done.stderr
-    assert "trace-guard could not" not in done.stderr, done.stderr
+    assert "trace-guard: could not" not in done.stderr, done.stderr
     if mode == "guarded":
         assert server.open_spans() == []
     return json.loads(done.stdout.splitlines()[-1])

@@ -63,7 +63,7 @@ def run(python: Path, scenario: str, server: BraintrustServer, directory: Path, 
         [python, SCENARIOS, scenario], env=env, capture_output=True, text=True, timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    assert "trace-guard could not" not in done.stderr
+    assert "trace-guard: could not" not in done.stderr
     assert server.open_spans() == []
     assert pending_in(directory) == []
     return json.loads(done.stdout.splitlines()[-1])

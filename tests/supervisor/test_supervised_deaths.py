@@ -60,7 +60,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, 
         for name, program in running.items():
             with program:
                 statuses[name] = program.wait(60)
-                assert "trace-guard could not" not in program.stderr, program.stderr
+                assert "trace-guard: could not" not in program.stderr, program.stderr
         assert server.open_spans() == []
         rows = server.span_rows()
         roots = {row["root_span_id"]: row["span_attributes"]["name"] for row in rows if not row["span_parents"]}

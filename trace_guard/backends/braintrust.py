@@ -207,6 +207,8 @@ class BraintrustBackend:
         if not is_web_url(url):
             raise BackendUnavailable("BRAINTRUST_API_URL or BRAINTRUST_APP_URL is not a URL of http or https")
         key = self._settings.api_key or ""
+        if not key:
+            raise BackendUnauthorized("BRAINTRUST_API_KEY is not set")
         if not fits_header(key):  # a login at run time can have any URL
             raise BackendUnauthorized(f"the API key is not accepted: it takes {ACCEPTED_KEY}")
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}

@@ -7,6 +7,7 @@ import email.utils
 import math
 import os
 import random
+import re
 import threading
 import time
 import urllib.parse
@@ -238,7 +239,9 @@ def _was_sent(error: BaseException) -> bool:
 
 def _plain(error: BaseException) -> str:
     reason = getattr(error, "reason", None) or error
-    return f"{type(reason).__name__}: {reason}"
+    # urllib3 puts the connection's repr first, which repeats the host.
+    text = re.sub(r"^<?\w+\(host=[^)]*\)[^:]*: ", "", str(reason))
+    return f"{type(reason).__name__}: {text}"
 
 
 def _host(url: str) -> str:

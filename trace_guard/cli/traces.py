@@ -30,7 +30,7 @@ def list_traces(arguments: argparse.Namespace, settings: Settings) -> int:
     elif traces:
         print_traces(traces)
     else:
-        print_error(_nothing(store, settings, arguments.project), prefix="")
+        print_error(_nothing(store, settings, arguments.project))
     return 0
 
 

@@ -5,6 +5,7 @@ This is the relay of the transactional-outbox pattern. A lock protects all decis
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Collection, Iterable
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING
 from ..backends.base import Backend, TakesAttachments
 from ..contain import contain, report
 from ..deadline import Deadline
-from ..errors import BackendError
+from ..errors import BackendError, BackendUnauthorized
 from ..journal.base import Journal
-from ..journal.format import Position
+from ..journal.format import Kind, Position
 from ..outcome import Delivery, Verdict
 from ..rows import Row
 from .breaker import Breaker
@@ -26,7 +27,7 @@ from .lanes import Request
 from .pool import WorkerPool
 from .schedule import Schedule
 from .sender import Sender
-from .waits import Waits
+from .waits import Notice, Waits
 
 if TYPE_CHECKING:
     from ..journal.spooled import Content, SpooledAttachment
@@ -73,6 +74,13 @@ class Courier:
     def last_error(self) -> str | None:
         """Why the last request failed, or None if it succeeded."""
         return self._breaker.last_error
+
+    @property
+    def is_hopeless(self) -> bool:
+        """True if the last request failed for a reason that waiting does not mend: the key is refused, or the disk of
+        the backend can't be written."""
+        error = self._waits.results.last_error
+        return isinstance(error, BackendUnauthorized) or getattr(error, "lasting", False)
 
     # Journals
 
@@ -123,6 +131,16 @@ class Courier:
     def orphans(self) -> list[Journal]:
         """The journals of dead processes among them."""
         return self._journals.orphans()
+
+    def pending_rows(self, most: int) -> int:
+        """How many rows are not delivered. Counting stops at ``most``."""
+        unsent = (entry for journal in self.journals() for entry in journal.read(journal.acked))
+        return sum(1 for _ in itertools.islice((entry for entry in unsent if entry.kind == Kind.ROW), most))
+
+    @property
+    def pending_attachments(self) -> int:
+        """How many attachments are not uploaded."""
+        return sum(len(journal.attachments.waiting) for journal in self.journals() if journal.attachments is not None)
 
     def let_go(self, journals: Collection[Journal]) -> None:
         """Stop delivering from these journals and close their files, unless a request with their rows is in flight.
@@ -203,7 +221,8 @@ class Courier:
             self._uploads.soon()
 
     def deliver(
-        self, journal: Journal, upto: Position, deadline: Deadline, *, roots: Iterable[str] = ()
+        self, journal: Journal, upto: Position, deadline: Deadline, *, roots: Iterable[str] = (),
+        notice: Notice | None = None,
     ) -> Delivery:
         """Send everything, and wait until a journal is acknowledged up to a position.
 
@@ -211,6 +230,7 @@ class Courier:
             deadline: bounds the wait, not the request, which others may wait for too.
             roots: ids of the traces that the caller waits for. The verdict covers their refused rows and their
                 attachments.
+            notice: called if the wait takes long.
 
         Returns:
             The verdict and the seconds that it took. Attachments count: without them a delivery is SPOOLED, or LOST
@@ -218,7 +238,7 @@ class Courier:
         """
         began, roots = time.monotonic(), list(roots)
         with self._lock:
-            delivery = self._waits.deliver(journal, upto, deadline, roots)
+            delivery = self._waits.deliver(journal, upto, deadline, roots, notice)
         if self._uploads is None or delivery.verdict not in (Verdict.DELIVERED, Verdict.REFUSED):
             return delivery
         left, error = self._uploads.wait(journal, roots, deadline)

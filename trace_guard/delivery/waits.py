@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..contain import contain
 from ..deadline import Deadline
 from ..errors import BackendError, BackendUnauthorized
 from ..outcome import Delivery, Verdict
@@ -22,22 +23,40 @@ if TYPE_CHECKING:
     from .schedule import Schedule
     from .sender import Sender
 
-__all__ = ["Waits"]
+__all__ = ["Notice", "Waits"]
 
 # A drain gives up after so many requests that were refused for their key.
 _MOST_UNAUTHORIZED = 3
 _LOSS = "another program has removed or changed files of the journal: rows that had not been delivered are lost"
 
 
+class Notice(NamedTuple):
+    """Announces a long wait.
+
+    Attributes:
+        after: the seconds after which a wait is long.
+        say: called once, with the deadline of the wait.
+    """
+
+    after: float
+    say: Callable[[Deadline], object]
+
+
 class _Results:
-    """Counts the results of requests. A caller compares the counts with those of the time when it began to wait."""
+    """Counts the results of requests. A caller compares the counts with those of the time when it began to wait.
+
+    Attributes:
+        last_error: the error of the last request, or None if it succeeded.
+    """
 
     def __init__(self) -> None:
         self.finished = self.failures = self.unauthorized = self.lasting = 0
+        self.last_error: BackendError | None = None
 
     def count(self, error: BackendError | None) -> None:
         """Count a finished request."""
         self.finished += 1
+        self.last_error = error
         self.failures += error is not None
         self.unauthorized += isinstance(error, BackendUnauthorized)
         self.lasting += getattr(error, "lasting", False)
@@ -78,12 +97,14 @@ class Waits:
                 waiter.condition.notify()
         self._changed.notify_all()
 
-    def deliver(self, journal: Journal, upto: Position, deadline: Deadline, roots: list[str]) -> Delivery:
+    def deliver(
+        self, journal: Journal, upto: Position, deadline: Deadline, roots: list[str], notice: Notice | None
+    ) -> Delivery:
         """Wait until a journal is acknowledged up to a position; see :meth:`.courier.Courier.deliver`."""
         began = time.monotonic()
         bound = self._breaker.bound(deadline)
         if journal.acked < upto and not bound.expired:
-            self._wait_for_rows(journal, upto, bound)
+            self._wait_for_rows(journal, upto, bound, notice)
         seconds = time.monotonic() - began
         if self._journals.may_have_lost(journal, upto, roots):
             return Delivery(Verdict.LOST, seconds=seconds, error=_LOSS)
@@ -93,7 +114,9 @@ class Waits:
         refusal = self._sender.refusal(roots)
         return Delivery(Verdict.REFUSED if refusal else Verdict.DELIVERED, seconds=seconds, error=refusal)
 
-    def _wait_for_rows(self, journal: Journal, upto: Position, deadline: Deadline) -> None:
+    def _wait_for_rows(
+        self, journal: Journal, upto: Position, deadline: Deadline, notice: Notice | None
+    ) -> None:
         """Wait until rows are delivered or an attempt has failed: the time that is left is the caller's."""
         began, finished, failures = time.monotonic(), self.results.finished, self.results.failures
         cursor = self._journals.find(journal)
@@ -110,6 +133,10 @@ class Waits:
         self._schedule.send_all()
         self._pool.wake()
         try:
+            if notice is not None:
+                self._pool.wait_for(waiter.condition, is_over, deadline.capped(notice.after))
+                if not is_over():
+                    self._say(notice, deadline)
             self._pool.wait_for(waiter.condition, is_over, deadline)
         finally:
             self._waiters.remove(waiter)
@@ -119,6 +146,15 @@ class Waits:
         ):
             for request in self._schedule.in_flight:
                 request.timed_out = True
+
+    def _say(self, notice: Notice, deadline: Deadline) -> None:
+        """Announce a wait, without the lock: stderr may be slow."""
+        self._lock.release()
+        try:
+            with contain("announce a wait"):
+                notice.say(deadline)
+        finally:
+            self._lock.acquire()
 
     def _why_not(self, journal: Journal) -> str:
         """Why rows of a journal are not delivered yet."""

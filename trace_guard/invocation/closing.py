@@ -155,7 +155,8 @@ class Closing:
             # Another process delivers from the journal. This courier must not compete with it.
             delivery = Delivery(Verdict.DEFERRED, rows, way=way)
         else:
-            delivery = courier.deliver(journal, position, bound, roots=[record.root_span_id])
+            notice = state.pipeline.notice if state.announces_waits else None
+            delivery = courier.deliver(journal, position, bound, roots=[record.root_span_id], notice=notice)
             delivery = replace(delivery, rows=rows, way=way)
         with state.lock:
             state.delivery = self._with_losses(delivery)

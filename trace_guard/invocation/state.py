@@ -90,6 +90,7 @@ class InvocationState:
 
     Attributes:
         patience: how long closing waits for delivery at most; ``flush_timeout`` by default.
+        announces_waits: print what closing waits for if it takes long, because nobody knows that a delivery goes on.
         execution: set by an adapter if the invocation is part of a workflow, whose root is then its parent.
         after_response: set by an adapter whose platform allows delivery after the response.
         span: the root's Braintrust span; None until it opens.
@@ -119,6 +120,7 @@ class InvocationState:
     metadata: Mapping[str, Any] | None = None
     tags: Sequence[str] | None = None
     platform: dict[str, Any] = field(default_factory=dict)
+    announces_waits: bool = False
     execution: ExecutionRoot | None = None
     after_response: AfterResponse | None = None
     root_metadata: RootMetadata = field(default_factory=RootMetadata)

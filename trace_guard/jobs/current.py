@@ -27,7 +27,7 @@ class RunningJob(Protocol):
     @property
     def is_live(self) -> bool: ...
 
-    def expect_steps(self, more: int) -> None:
+    def expect_steps(self, more: int | None) -> None:
         """Announce more steps."""
 
     def add_workers(self, workers: Workers) -> None:

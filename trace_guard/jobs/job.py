@@ -65,6 +65,7 @@ class Job:
         )
         # No caller waits for the response of a job.
         self.invocation.state.patience = guard.settings.exit_timeout
+        self.invocation.state.announces_waits = True
         configured_grace = guard.settings.grace if grace is None else grace
         self._grace = self.platform.grace if configured_grace is None else configured_grace
         self._heartbeat_seconds = heartbeat
@@ -240,8 +241,8 @@ class Job:
         if self._progress is not None:
             self._progress.show(self._counters.snapshot(), self._counters.expected)
 
-    def expect_steps(self, more: int) -> None:
-        """Announce more steps."""
+    def expect_steps(self, more: int | None) -> None:
+        """Announce more steps. None: their number is not known."""
         self._counters.expect(more)
 
     def _facts(self) -> dict[str, Any]:

@@ -79,9 +79,7 @@ class Processing(Iterator[Result[T, R]]):
         if on_error not in _ON_ERROR:
             raise ValueError(f"on_error={on_error!r} is not accepted: it takes {' or '.join(_ON_ERROR)}")
         if job is not None:
-            # Without a known length, or if asking for it fails, the number of steps stays unknown.
-            with contextlib.suppress(Exception):
-                job.expect_steps(operator.length_hint(items))
+            job.expect_steps(_length_of(items))
         self._items = iter(items)
         self._function = function
         self._job = job
@@ -179,17 +177,26 @@ class Processing(Iterator[Result[T, R]]):
     def __del__(self) -> None:
         if not getattr(self, "_has_begun", True):
             warnings.warn(
-                "the results of process() were never requested, so nothing was done: iterate over them, or call .run()",
+                "trace-guard: the results of process() were never requested, so nothing was done: iterate over them, "
+                "or call .run()",
                 RuntimeWarning, stacklevel=2, source=self,
             )
         elif getattr(self, "_workers", None) is not None:
             self._stop(False)
 
 
+def _length_of(items: Iterable[object]) -> int | None:
+    """The number of items, or an estimate by the iterable; None if it is not known."""
+    with contextlib.suppress(Exception):  # asking the user's iterable may fail in any way
+        length = operator.length_hint(items, -1)
+        return None if length < 0 else length
+    return None
+
+
 def _work(function: Callable[[T], R], name: str, job: RunningJob | None, index: int, item: T) -> Result[T, R]:
     """Process one item, in a thread. Not a method, because it must not keep the iterator of results alive."""
     try:
-        with Step(name, job, input=item) as step:
+        with Step(name, job, input=item, is_expected=True) as step:
             value = function(item)
             step.set_output(value)
     except Exception as error:  # noqa: BLE001 - returned in the result

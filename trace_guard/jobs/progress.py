@@ -19,7 +19,7 @@ _LONGEST_NAME = 200
 
 
 class _Display(Protocol):
-    def show(self, counts: Mapping[str, int], expected: int) -> None: ...
+    def show(self, counts: Mapping[str, int], expected: int | None) -> None: ...
     def close(self) -> None: ...
 
 
@@ -39,7 +39,7 @@ class Progress:
         self._drawn_at = 0.0
         self._is_closed = False
 
-    def show(self, counts: Mapping[str, int], expected: int, *, is_last: bool = False) -> None:
+    def show(self, counts: Mapping[str, int], expected: int | None, *, is_last: bool = False) -> None:
         """Redraw the display, at most once per tenth of a second."""
         now = time.monotonic()
         if self._is_closed or (now - self._drawn_at < _REDRAW_SECONDS and not is_last):
@@ -90,8 +90,8 @@ class _Line:
         self._stream = stream
         self._width = 0
 
-    def show(self, counts: Mapping[str, int], expected: int) -> None:
-        line = f"{self._name}: {_summary(counts)}" + (f" of {expected}" if expected else "")
+    def show(self, counts: Mapping[str, int], expected: int | None) -> None:
+        line = f"{self._name}: {_summary(counts)}" + (f" of {max(expected, sum(counts.values()))}" if expected else "")
         self._stream.write("\r" + line.ljust(self._width))
         self._stream.flush()
         self._width = len(line)
@@ -121,10 +121,11 @@ class _Bar:
         self._task: Any = self._progress.add_task(name, total=None, summary="")
         self._progress.start()
 
-    def show(self, counts: Mapping[str, int], expected: int) -> None:
-        self._progress.update(
-            self._task, completed=sum(counts.values()), total=expected or None, summary=_summary(counts)
-        )
+    def show(self, counts: Mapping[str, int], expected: int | None) -> None:
+        # An iterable may have announced too few items.
+        completed = sum(counts.values())
+        total = max(expected, completed) if expected else None
+        self._progress.update(self._task, completed=completed, total=total, summary=_summary(counts))
 
     def close(self) -> None:
         self._progress.stop()

@@ -32,14 +32,19 @@ class Step:
     The parent of its span is the current span, else the job's root. An exception is logged on the span and re-raised.
     Internal faults are logged. No method raises because of one.
 
+    Args:
+        is_expected: the job's progress counts it among the expected steps already.
+
     Attributes:
         span: the step's Braintrust span, which is current inside the block.
     """
 
     def __init__(
-        self, name: str, job: RunningJob | None, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None
+        self, name: str, job: RunningJob | None, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None,
+        is_expected: bool = False,
     ) -> None:
         self.name = name
+        self._is_expected = is_expected
         self.span: Any = None
         self._job = job
         self._input = input
@@ -61,6 +66,8 @@ class Step:
     def __enter__(self) -> Step:
         with contain("begin a step"):
             self.span = PROCESS.sdk.no_span
+            if self._job is not None and not self._is_expected:
+                self._job.expect_steps(1)
             self._open()
         return self
 

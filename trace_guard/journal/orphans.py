@@ -210,9 +210,13 @@ def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float, death: Death | 
 
 
 def is_ours(header: Mapping[str, Any], destination: Mapping[str, Any]) -> bool:
-    """True if a journal was written for this destination. Rows of different keys never mix."""
-    return all(_without_user(header.get(key)) == value for key, value in destination.items()) and (
-        header.get("backend") == destination["backend"]
+    """True if a journal was written for this destination. Rows of different keys never mix. Rows of a process that had
+    no key are for any key with the same URLs and organisation."""
+    if header.get("backend") != destination["backend"]:
+        return False
+    return all(
+        _without_user(header.get(name)) == value or (name == "key_fingerprint" and header.get(name) is None)
+        for name, value in destination.items()
     )
 
 

@@ -1,4 +1,5 @@
-"""Makes the records of trace-guard's logger safe: one printable line of bounded length, without credentials."""
+"""Makes the records of trace-guard's logger safe: one printable line of bounded length, without credentials, that
+begins with ``trace-guard:``."""
 
 from __future__ import annotations
 
@@ -10,6 +11,8 @@ from .outside_text import cut_middle, printable, printable_lines
 
 __all__ = ["LogFilter"]
 
+# A log line has no logger's name by default, and must say who speaks.
+_SPEAKER = "trace-guard: "
 _MESSAGE_LIMIT = 4 * 1024
 _TRACEBACK_LIMIT = 16 * 1024
 # How many causes and contexts of an exception are checked.
@@ -29,7 +32,8 @@ class LogFilter(logging.Filter):
             message = record.getMessage()
         except Exception as error:  # noqa: BLE001 - the repr of an argument may raise anything
             message = f"{record.msg} ({type(error).__name__} in its arguments)"
-        record.msg, record.args = printable(message, _MESSAGE_LIMIT), None
+        message = printable(message, _MESSAGE_LIMIT)
+        record.msg, record.args = message if message.startswith(_SPEAKER) else f"{_SPEAKER}{message}", None
         given = record.exc_info
         if isinstance(given, tuple) and given[1] is not None:
             fault = given[1]

@@ -54,12 +54,12 @@ def cut_middle(text: str, limit: int) -> str:
     return f"{text[:head]}[... {len(text) - limit} characters cut by trace-guard ...]{text[len(text) - tail :]}"
 
 
-def print_error(text: object, *, prefix: str = "trace-guard: ") -> None:
-    """Write one line to stderr, unless stderr is closed or missing."""
+def print_error(text: object) -> None:
+    """Write one line that begins with ``trace-guard:`` to stderr, unless stderr is closed or missing."""
     stream = sys.stderr
     if stream is not None:
         with contextlib.suppress(OSError, ValueError):
-            print(f"{prefix}{printable(text)}", file=stream, flush=True)
+            print(f"trace-guard: {printable(text)}", file=stream, flush=True)
 
 
 def _clean(text: object) -> str:

@@ -6,6 +6,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..backends.base import Backend
@@ -15,6 +16,7 @@ from ..contain import contain
 from ..deadline import Deadline
 from ..delivery.courier import Courier
 from ..delivery.dead_letters import DeadLetters
+from ..delivery.waits import Notice
 from ..journal.base import NewRow, WritableJournal
 from ..journal.directory import STORE_NAME, StateDir
 from ..journal.format import Flag, Position
@@ -25,6 +27,7 @@ from ..redaction.outside_text import print_error
 from ..rows import Row, closing_row, is_log_row, is_span_row, link_row, started_at
 from ..settings import Settings
 from .current_journal import CurrentJournal, prepare_directory
+from .last_delivery import NOTICE_SECONDS, deliver_last, say_waiting
 from .lookup import Lookup, cache_path
 from .neighbours import Neighbours, Search
 from .watchdog import Watchdog
@@ -146,6 +149,11 @@ class Pipeline:
         return drained
 
     @property
+    def notice(self) -> Notice:
+        """Announces a long wait for this destination."""
+        return Notice(NOTICE_SECONDS, functools.partial(say_waiting, self.courier, self.settings))
+
+    @property
     def is_idle(self) -> bool:
         """True if nothing is undelivered and no span is open."""
         journal = self._journal.known
@@ -174,7 +182,7 @@ class Pipeline:
         state_dir = self.state_dir
         if self.settings.backend_name == "local" and self.is_shared and state_dir is not None:
             _print_once(
-                f"trace-guard: BRAINTRUST_API_KEY is not set: traces are kept in {state_dir.directory / STORE_NAME}; "
+                f"BRAINTRUST_API_KEY is not set: traces are kept in {state_dir.directory / STORE_NAME}; "
                 "`trace-guard traces` shows them"
             )
 
@@ -234,15 +242,25 @@ class Pipeline:
             self.append(unowned)
         self.courier.drain(deadline)  # recovery of other journals can wait, the signal can't
 
-    def close(self, deadline: Deadline) -> None:
-        """Close the spans that are still open, deliver as much as possible, and give up the journals."""
+    def close(self, deadline: Deadline, *, notice_seconds: float = NOTICE_SECONDS) -> None:
+        """Close the spans that are still open, deliver as much as possible, and give up the journals.
+
+        Args:
+            notice_seconds: a wait that is longer is announced on stderr.
+        """
         with contain("recover what other processes left behind"):
             has_neighbours = self.neighbours.last_look(deadline)
         if self._journal.known is not None:
             self._write_last(self._last_rows)
-        if self.courier.drain(deadline, force=True) and has_neighbours:
+        if deliver_last(
+            self.courier, self.settings, self._directory, deadline, notice_seconds
+        ) and has_neighbours:
             self.neighbours.last_rounds(deadline)
         self.let_go()
+
+    @property
+    def _directory(self) -> Path | None:
+        return None if self.state_dir is None else self.state_dir.directory
 
     def let_go(self) -> None:
         """Release threads, connections and files until the next row. Undelivered rows stay on disk for a recovery."""
@@ -283,4 +301,4 @@ _printed: set[str] = set()
 def _print_once(message: str) -> None:
     if message not in _printed:
         _printed.add(message)
-        print_error(message, prefix="")
+        print_error(message)

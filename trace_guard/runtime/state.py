@@ -165,6 +165,14 @@ class ProcessState:
         """Wait for at most this long at exit: the platform bills for the time, or a caller waits."""
         self._patience = seconds
 
+    def release_idle(self) -> None:
+        """Release threads, connections and journals where nothing is open or undelivered: a signal may end the process
+        without exit handlers, and an empty journal would stay behind."""
+        for pipeline in self.logins.pipelines():
+            with contain("release what is not needed any more"):
+                if pipeline.is_idle:
+                    pipeline.let_go()
+
     def flush(self, deadline: Deadline) -> None:
         """Deliver everything that is there."""
         self._drain(deadline)

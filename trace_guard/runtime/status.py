@@ -52,6 +52,11 @@ class JournalStatus:
     ours: bool
     attachments: int = 0
 
+    @property
+    def is_needed(self) -> bool:
+        """True if something in it is not delivered, or a span is open."""
+        return bool(self.pending_rows or self.open_spans or self.attachments)
+
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "path": str(self.path)}
 
@@ -61,6 +66,7 @@ class Status:
     """The contents of the directory.
 
     Attributes:
+        journals: those of living processes, and those of dead ones that still have something to deliver or to close.
         dead_letters: how many rows the backend has refused for good.
         damaged: how many journals, files and entries can't be read, or are not safely this user's.
         problems: descriptions of faults and their remedies.
@@ -97,7 +103,10 @@ def read_status(settings: Settings) -> Status:
     locks = HeldLocks()
     for path in paths:
         try:
-            journals.append(_journal(path, settings, damaged, locks))
+            journal = _journal(path, settings, damaged, locks)
+            # A process that a signal ended leaves its journal behind. If it is empty, the next start removes it.
+            if journal.state == "live" or journal.is_needed:
+                journals.append(journal)
         except FileNotFoundError:
             continue  # removed meanwhile, as all of it was delivered
         except (JournalError, OSError) as error:

@@ -38,6 +38,8 @@ __all__ = ["Trace"]
 _RECOVERY_SECONDS = 0.5
 # How long a journal must be abandoned before it is closed while the command runs.
 _CERTAIN_SECONDS = 1.5
+# The command's stderr is its own: only a really long wait is announced there.
+_NOTICE_SECONDS = 3.0
 _KIND = {Outcome.ERROR: "Error", Outcome.TERMINATED: "Terminated"}
 
 
@@ -144,7 +146,7 @@ class Trace:
             pipeline.spans.finish(self._identity["id"])
             pipeline.append([closing])
         with contain("deliver"):
-            pipeline.close(deadline)
+            pipeline.close(deadline, notice_seconds=_NOTICE_SECONDS)
 
 
 class _DeadProcesses:

@@ -122,7 +122,7 @@ class Process:
         user = self._user_at_other_end(connected)
         if user != os.geteuid():
             connected.close()
-            warn_once("another user's runtime", "trace-guard's extension does not listen to user %d", user)
+            warn_once("another user's runtime", "the extension does not listen to user %d", user)
             return
         self._connections.append(Connection(connected))
         self._selector.register(connected, selectors.EVENT_READ)
