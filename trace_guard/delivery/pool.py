@@ -129,6 +129,7 @@ class WorkerPool(Generic[J]):
         try:
             while (job := self._next_job(thread)) is not None:
                 self._do(job, Deadline.never())
+                del job  # an idle thread must not keep the rows of its last request in memory
         finally:
             with self._lock:
                 if thread in self._threads:
