@@ -30,6 +30,7 @@ from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.wrap import Begin, guarded
 from trace_guard.runtime.state import PROCESS
 
+from .arguments import Arguments
 from .context import execution_facts_of, name_of
 
 __all__ = ["Run", "guarded_durably", "run_of"]
@@ -169,12 +170,14 @@ def guarded_durably(function: Callable[..., Any], begin: Begin) -> Callable[...,
         _share_context()
     with contain("tell waits from errors"):
         PROCESS.sdk.ignore_exceptions(_suspends)
-    return _raise_suspensions(guarded(_keep_suspensions(function), begin))
+    return _raise_suspensions(guarded(_keep_suspensions(function), begin, ends_at_return=True))
 
 
 def _keep_suspensions(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function that returns the exception by which ``function`` waits, as that is no error. Any other exception that
     fails the execution is recorded as its end."""
+
+    arguments = Arguments(function)
 
     @functools.wraps(function)
     def run(*args: Any, **keywords: Any) -> Any:
@@ -187,7 +190,7 @@ def _keep_suspensions(function: Callable[..., Any]) -> Callable[..., Any]:
             if waits:
                 return _Suspension(error)
             with contain("close the root of an execution"):
-                _note_failure(error, args[1] if len(args) > 1 else keywords.get("context"))
+                _note_failure(error, arguments.find(args, keywords).context)
             raise
 
     return run

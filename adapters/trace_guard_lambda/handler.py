@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import inspect
 import sys
-import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import ModuleType
 from typing import Any, TypeAlias, TypeVar, overload
 
-from trace_guard import FlushPolicy, Guard, Invocation, current_invocation
+from trace_guard import FlushPolicy, Guard, Invocation
 from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
+from trace_guard.http.exclude import Exclude, Excluded
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.wrap import guarded
 from trace_guard.runtime.state import PROCESS
 
 from .after_response import AfterResponse, is_managed_instance
+from .arguments import Arguments, Found, check, path_of
 from .context import ColdStart, deadline_of, facts_of, initialization_type, name_of, request_id_of
+from .coroutines import is_coroutine_function, run_on_loop
+from .results import Results
 from .shutdown import prepare_for_shutdown
 from .triggers import Description, describe, judge, parentage
 
@@ -28,9 +29,6 @@ __all__ = ["guard_handler"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 Parent: TypeAlias = "str | Mapping[str, str]"
-
-# The most pending tasks that are named.
-_NAMES = 10
 
 _cold_start = ColdStart()
 _after_response = AfterResponse()
@@ -53,6 +51,7 @@ def guard_handler(
     metadata: Mapping[str, Any] | None = ...,
     flush: FlushPolicy | str | None = ...,
     extract: Callable[[Any, Any], Parent | None] | None = ...,
+    exclude: Exclude = ...,
 ) -> Callable[[F], F]: ...
 
 
@@ -69,11 +68,13 @@ def guard_handler(
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
     extract: Callable[[Any, Any], Parent | None] | None = None,
+    exclude: Exclude = (),
 ) -> Any:
     """Guard a Lambda handler: each invocation is one trace, closed and delivered however it ends.
 
-    Use it bare or with keywords. An ``async def`` handler becomes a plain function, which Lambda can call. All
-    invocations run it on the same event loop.
+    Use it bare or with keywords, on functions, methods, class methods, static methods and callable objects. The event
+    and the context are found wherever they are among the arguments. An ``async def`` handler becomes a plain function,
+    which Lambda can call. All invocations run it on the same event loop.
 
     Args:
         guard: by default the process's own, see :func:`trace_guard.configure`.
@@ -86,8 +87,12 @@ def guard_handler(
             ``Invocation.delivery`` names it. With ``before-response`` the response waits.
         extract: called with event and context, for events that carry their parent in a place of their own. Returns an
             exported span, or headers with ``traceparent`` and ``baggage``; None for no parent.
+        exclude: events that are not traced, such as warm-up pings: a function that is called with the event and returns
+            True for them, or paths of HTTP events such as ``("/healthz", "/internal/*")``. If the function raises, the
+            event is traced.
 
     Raises:
+        TypeError: the decorated object can't be a handler.
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as
             that would take the function down: it is reported, and the function runs unguarded.
     """
@@ -95,24 +100,31 @@ def guard_handler(
         guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
         capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
     )
+    excluded = Excluded(exclude)
     if handler is None:
-        return functools.partial(_guarded, options=options, extract=extract)
-    return _guarded(handler, options, extract)
+        return functools.partial(_guarded, options=options, extract=extract, excluded=excluded)
+    return _guarded(handler, options, extract, excluded)
 
 
 def _guarded(
-    handler: Callable[..., Any], options: Options, extract: Callable[[Any, Any], Parent | None] | None
-) -> Callable[..., Any]:
-    plain = _plain(handler) if inspect.iscoroutinefunction(handler) else handler
+    handler: Any, options: Options, extract: Callable[[Any, Any], Parent | None] | None, excluded: Excluded
+) -> Any:
+    if isinstance(handler, (staticmethod, classmethod)):
+        return type(handler)(_guarded(handler.__func__, options, extract, excluded))
+    check(handler)
+    plain = run_on_loop(handler) if is_coroutine_function(handler) else handler
     chosen = options.make_guard()
     if chosen is None:
         return plain
+    arguments = Arguments(handler)
 
     durable = contained("prepare for durable functions", _durable, None)
 
-    def begin(args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation:
-        event = args[0] if args else keywords.get("event")
-        context = args[1] if len(args) > 1 else keywords.get("context")
+    def begin(args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation | None:
+        event, context = contained("find the event", lambda: arguments.find(args, keywords), Found())
+        if excluded and excluded.matches(event, lambda: path_of(event)):
+            _cold_start.take()
+            return None
         with contain("record the freeze before this invocation"):
             if not managed:
                 PROCESS.thawed()
@@ -150,6 +162,7 @@ def _guarded(
         if run:
             invocation.state.execution = run.execution
         invocation.judge = run.judge if run else functools.partial(_judge, described)
+        invocation.read_result = results.read
         with contain("announce an invocation"):
             _after_response.begin(request_id_of(context), invocation)
             if puts_off:
@@ -157,6 +170,8 @@ def _guarded(
         return invocation
 
     managed = is_managed_instance()
+    wrapper: Any = None
+    results = Results(lambda: wrapper)
     with contain("guard the handler"):  # a fault of ours at import must not take the function down
         policy, puts_off = _policy(chosen)
         ours = chosen.with_settings(replace(chosen.settings, flush=policy)).start(defer_recovery=puts_off)
@@ -173,7 +188,9 @@ def _guarded(
                 from .snapstart import prepare_for_snapshot
 
                 prepare_for_snapshot(ours, _cold_start.renew)
-        return (durable.guarded_durably if durable else guarded)(plain, begin)
+        wrap = durable.guarded_durably if durable else functools.partial(guarded, ends_at_return=True)
+        wrapper = wrap(plain, begin)
+        return wrapper
     return plain
 
 
@@ -202,36 +219,3 @@ def _policy(guard: Guard) -> tuple[FlushPolicy, bool]:
     if is_managed_instance():
         return FlushPolicy.AFTER_RESPONSE, False  # nothing is frozen, so the courier's threads deliver
     return FlushPolicy.BEFORE_RESPONSE, True
-
-
-def _plain(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
-    """A plain function that runs a coroutine function on a loop which outlives the call.
-
-    ``asyncio.run`` would make and close a loop each time. Clients that a handler keeps from one invocation to the next
-    (aiohttp, aioboto3, the OpenAI client) are bound to the loop on which they started.
-    """
-    loop: asyncio.AbstractEventLoop | None = None
-
-    @functools.wraps(handler)
-    def run(*args: Any, **keywords: Any) -> Any:
-        nonlocal loop
-        if loop is None or loop.is_closed():
-            loop = asyncio.new_event_loop()
-            asyncio.set_event_loop(loop)
-            # The loop is closed when the function is collected, as in tests, but not at exit.
-            weakref.finalize(run, loop.close).atexit = False
-        result = loop.run_until_complete(handler(*args, **keywords))
-        with contain("look for pending tasks"):
-            _note_pending(loop)
-        return result
-
-    return run
-
-
-def _note_pending(loop: asyncio.AbstractEventLoop) -> None:
-    """Record tasks that outlive their handler. The freeze stops them at any point."""
-    pending = asyncio.all_tasks(loop)
-    invocation = current_invocation()
-    if pending and invocation is not None:
-        names = sorted(task.get_name() for task in pending)
-        invocation.note({"asyncio.pending_tasks": {"count": len(names), "names": names[:_NAMES]}})

@@ -44,6 +44,8 @@ class Invocation:
     Attributes:
         judge: called with the invocation and the result of user code before the root closes. It records what the
             result means, such as an HTTP status.
+        read_result: called with the invocation and the result of user code after ``judge``. Returns what is logged as
+            the output, NOTHING for nothing. It may make the invocation fail.
         record_loops: the loops over records that run in the invocation.
         state: shared by opening and closing. An adapter may change it until the invocation opens.
     """
@@ -61,6 +63,7 @@ class Invocation:
         platform: Mapping[str, Any] | None = None,
     ) -> None:
         self.judge: Callable[[Invocation, Any], object] | None = None
+        self.read_result: Callable[[Invocation, Any], Any] | None = None
         self.state = InvocationState(
             guard, name, deadline or Deadline.never(), guard.settings.flush_timeout, parent=parent, input=input,
             metadata=metadata, tags=tags, platform=dict(platform or {}),
@@ -261,9 +264,8 @@ class Invocation:
         state = self.state
         state.ended = time.time()
         output = state.output if output is NOTHING else output
-        if error is None and output is not NOTHING and self.judge is not None:
-            with contain("judge the result"):
-                self.judge(self, output)
+        if error is None and output is not NOTHING:
+            output = self._read(output)
         closing = Closing(state, error)
         state.outcome = closing.outcome
         try:
@@ -275,6 +277,16 @@ class Invocation:
             with contain("close the root span after a fault"):
                 if state.pipeline.spans.is_open(self.span.id):
                     closing.close_spans()
+
+    def _read(self, result: Any) -> Any:
+        """What is logged as the output for a result."""
+        if self.judge is not None:
+            with contain("judge the result"):
+                self.judge(self, result)
+        if self.read_result is not None:
+            with contain("read the result"):
+                return self.read_result(self, result)
+        return result
 
     def _log_end(self, error: BaseException | None, output: Any) -> None:
         state = self.state

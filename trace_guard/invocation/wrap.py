@@ -40,28 +40,36 @@ Open = Callable[[tuple[Any, ...], dict[str, Any]], "UnitOfWork | None"]
 
 
 class Begin(Protocol):
-    """Makes the invocation of a call from its arguments, without opening it."""
+    """Makes the invocation of a call from its arguments, without opening it; None for a call that is not traced."""
 
-    def __call__(self, args: tuple[Any, ...], keywords: dict[str, Any], /) -> Unopened: ...
+    def __call__(self, args: tuple[Any, ...], keywords: dict[str, Any], /) -> Unopened | None: ...
 
 
-def guarded(function: F, begin: Begin) -> F:
+def guarded(function: F, begin: Begin, *, ends_at_return: bool = False) -> F:
     """A function of the same kind and signature as ``function``, each call of which is an invocation.
 
     A call within another invocation belongs to it, so a function that is wrapped twice opens a single root.
 
     Args:
         begin: makes the invocation of a call, without opening it.
+        ends_at_return: the caller uses only what the call returns. It does not await a coroutine or iterate over a
+            generator, so the invocation ends when the call returns, whatever it returns.
     """
-    wrapper = around(function, lambda args, keywords: opened(begin, args, keywords))
+    def open_unit(args: tuple[Any, ...], keywords: dict[str, Any]) -> UnitOfWork | None:
+        return opened(begin, args, keywords)
+
+    wrapper: Any = _plain(function, open_unit, ends_at_return=True) if ends_at_return else around(function, open_unit)
     setattr(wrapper, GUARDED, True)
-    return wrapper
+    return wrapper  # type: ignore[no-any-return]
 
 
 def opened(begin: Begin, args: tuple[Any, ...], keywords: dict[str, Any]) -> UnitOfWork | None:
-    """The opened invocation of a call; None within another invocation, or if opening failed."""
+    """The opened invocation of a call; None within another invocation, for a call that is not traced, or if opening
+    failed."""
     with contain("begin an invocation"):
-        return begin(args, keywords).open() if current_invocation() is None else None
+        if current_invocation() is None:
+            unopened = begin(args, keywords)
+            return None if unopened is None else unopened.open()
     return None
 
 
@@ -91,7 +99,7 @@ def wrapper_of(
     return functools.update_wrapper(coroutine if inspect.iscoroutinefunction(function) else plain, function)
 
 
-def _plain(function: Callable[..., Any], open_unit: Open) -> Callable[..., Any]:
+def _plain(function: Callable[..., Any], open_unit: Open, *, ends_at_return: bool = False) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **keywords: Any) -> Any:
         unit = open_unit(args, keywords)
@@ -102,7 +110,7 @@ def _plain(function: Callable[..., Any], open_unit: Open) -> Callable[..., Any]:
         except BaseException as error:
             unit.close(error)
             raise
-        if inspect.iscoroutine(result):
+        if inspect.iscoroutine(result) and not ends_at_return:
             # The coroutine has not run yet. It needs the context in which the root is current.
             context = contextvars.copy_context()
             unit.leave()
