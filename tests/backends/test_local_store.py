@@ -217,13 +217,32 @@ def test_newer_version(store: LocalStore) -> None:
     """A store of a newer release is left alone, and the error says to upgrade."""
     send(store, row("a"))
     store.close()
-    _execute(store.path, "PRAGMA user_version = 2")
+    _execute(store.path, "PRAGMA user_version = 3")
     for use in (lambda: send(store, row("b")), store.traces):
         with pytest.raises(BackendUnavailable, match="upgrade trace-guard"):
             use()
     store.close()
-    _execute(store.path, "PRAGMA user_version = 1")
+    _execute(store.path, "PRAGMA user_version = 2")
     assert store.all_rows() == [row("a")]
+
+
+def test_older_version(store: LocalStore) -> None:
+    """A store of version 1 can be read as it is, and the first write brings it to the present version with all rows."""
+    store.path.parent.mkdir(mode=0o700)
+    store.path.touch(0o600)
+    with contextlib.closing(sqlite3.connect(store.path)) as connection:
+        connection.executescript(f"""
+            CREATE TABLE rows (key TEXT PRIMARY KEY, root_span_id TEXT, start REAL, project TEXT, doc TEXT NOT NULL);
+            CREATE INDEX traces ON rows (root_span_id, start, project);
+            INSERT INTO rows VALUES ('["a"]', 'r', 10.0, 'p', '{json.dumps(row("a"))}');
+            PRAGMA user_version = 1;
+        """)
+    assert store.all_rows() == [row("a")]
+    send(store, row("b"))
+    assert store.all_rows() == [row("a"), row("b")]
+    with contextlib.closing(sqlite3.connect(store.path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("SELECT COUNT(*) FROM rows WHERE root_span_id IS NOT NULL").fetchone() == (2,)
 
 
 def test_somebody_elses_database(store: LocalStore) -> None:

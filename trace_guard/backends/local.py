@@ -1,8 +1,7 @@
 """The local store: a SQLite file that keeps rows when there is no Braintrust key.
 
-Layout, version 1: one table ``rows`` with one record for each span. ``doc`` holds the merged row as JSON; searchable
-fields have columns. Any number of processes may write at once. SQLite is imported only when a store is used, so
-functions that deliver to Braintrust do not pay for it.
+:mod:`.store_schema` describes its tables. Any number of processes may write at once. SQLite is imported only when a
+store is used, so functions that deliver to Braintrust do not pay for it.
 """
 
 from __future__ import annotations
@@ -27,7 +26,8 @@ from ..journal.owned import (
 )
 from ..rows import Row, dump, merge, row_key, visible
 from .sqlite_file import SqliteFile
-from .summaries import SpanSummary, TraceSummary, project_of, root_id_of, spans_of, start_of, summarize
+from .store_schema import UPSERT, column, columns_of
+from .summaries import SpanSummary, TraceSummary, spans_of, summarize
 
 if TYPE_CHECKING:
     import sqlite3
@@ -38,15 +38,12 @@ __all__ = ["STORE_NAME", "LocalStore"]
 
 T = TypeVar("T")
 
-_UPSERT = (
-    "INSERT INTO rows (key, root_span_id, start, project, doc) VALUES (?, ?, ?, ?, ?) "
-    "ON CONFLICT (key) DO UPDATE SET root_span_id = excluded.root_span_id, start = excluded.start, "
-    "project = excluded.project, doc = excluded.doc"
-)
 _NEWEST = (
     "SELECT root_span_id FROM rows WHERE root_span_id IS NOT NULL AND (?1 IS NULL OR project = ?1) "
     "GROUP BY root_span_id ORDER BY MIN(start) DESC LIMIT ?2"
 )
+
+
 class LocalStore:
     """Keeps rows in a SQLite file, merged by the rules of :mod:`trace_guard.rows`.
 
@@ -160,7 +157,7 @@ class LocalStore:
         def read(connection: sqlite3.Connection) -> list[str]:
             found = connection.execute(
                 "SELECT DISTINCT root_span_id FROM rows WHERE root_span_id >= ? AND root_span_id < ? ORDER BY 1",
-                (_column(prefix), f"{_column(prefix)}\U0010ffff"),
+                (column(prefix), f"{column(prefix)}\U0010ffff"),
             )
             roots = [str(root) for (root,) in found]
             return [prefix] if prefix in roots else roots
@@ -191,20 +188,14 @@ def _write(connection: sqlite3.Connection, rows: Sequence[tuple[Row, bytes]]) ->
         if row.pop("_is_merge", False) and stored is not None:
             row = merge(json.loads(stored[0]), row)
         row = visible(row)
-        columns = (_column(root_id_of(row)), start_of(row), _column(project_of(row)))
-        connection.execute(_UPSERT, (key, *columns, dump(row).decode()))
+        connection.execute(UPSERT, (key, *columns_of(row), dump(row).decode()))
 
 
 def _of_trace(connection: sqlite3.Connection, root_span_id: str) -> list[Row]:
     found = connection.execute(
-        "SELECT doc FROM rows WHERE root_span_id = ? ORDER BY start, rowid", (_column(root_span_id),)
+        "SELECT doc FROM rows WHERE root_span_id = ? ORDER BY start, rowid", (column(root_span_id),)
     )
     return [json.loads(doc) for (doc,) in found]
-
-
-def _column(value: str | None) -> str | None:
-    # JSON may contain lone surrogates, SQLite's text may not.
-    return None if value is None else value.encode("utf-8", "backslashreplace").decode()
 
 
 def _ending(filename: str) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..deadline import Deadline
 from ..errors import BackendRefused, BackendUnavailable, JournalUnavailable
 from ..journal.owned import check_directory, create_file, make_parents, open_file, own_directory
+from .store_schema import SCHEMA_VERSION, make_schema
 
 if TYPE_CHECKING:
     import sqlite3
@@ -22,13 +23,6 @@ __all__ = ["SqliteFile"]
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = 1
-_SCHEMA = (
-    "CREATE TABLE rows (key TEXT PRIMARY KEY, root_span_id TEXT, start REAL, project TEXT, doc TEXT NOT NULL)",
-    # A covering index for the search for the newest traces, which then does not read the documents.
-    "CREATE INDEX traces ON rows (root_span_id, start, project)",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
-)
 _READ_SECONDS = 10.0
 _RETRY_SECONDS = 0.005
 # SQLite stores the timeout as milliseconds in 32 bits.
@@ -122,16 +116,16 @@ class SqliteFile:
         if connection is None:
             return absent
         if not write:
-            return work(connection) if self._has_schema(handle, connection) else absent
+            return work(connection) if handle.has_schema or self._version(connection) else absent
         if not handle.has_schema:
-            self._has_schema(handle, connection)  # checked first, so that another program's file is not changed
+            self._version(connection)  # checked first, so that another program's file is not changed
             # Must run outside a transaction. The mode is stored in the file.
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            if not self._has_schema(handle, connection):
-                for statement in _SCHEMA:
-                    connection.execute(statement)
+            version = self._version(connection)
+            if version != SCHEMA_VERSION:
+                make_schema(connection, version)
             done = work(connection)
             connection.execute("COMMIT")
         except BaseException:
@@ -176,14 +170,12 @@ class SqliteFile:
         with contextlib.suppress(FileNotFoundError):
             check_directory(self.path.parent, closed=True)
 
-    def _has_schema(self, handle: _Handle, connection: sqlite3.Connection) -> bool:
-        """False for an empty file.
+    def _version(self, connection: sqlite3.Connection) -> int:
+        """The version of the file's schema; 0 for an empty file. Files of older versions can be read.
 
         Raises:
             BackendUnavailable: the file belongs to a newer release, or to another program.
         """
-        if handle.has_schema:
-            return True
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if version > SCHEMA_VERSION and "rows" in tables:
@@ -191,13 +183,12 @@ class SqliteFile:
                 f"{self.path} was written by a newer release of trace-guard (its version is {version}, this release "
                 f"knows {SCHEMA_VERSION}): upgrade trace-guard, or point TRACE_GUARD_DIR to another directory"
             )
-        if (version, "rows" in tables) not in ((0, False), (SCHEMA_VERSION, True)) or (version == 0 and tables):
+        if not (0 <= version <= SCHEMA_VERSION) or ("rows" in tables) != bool(version) or (version == 0 and tables):
             raise BackendUnavailable(
                 f"{self.path} is not a store of trace-guard but another SQLite file: move it away, or point "
                 "TRACE_GUARD_DIR to another directory"
             )
-        handle.has_schema = version == SCHEMA_VERSION
-        return handle.has_schema
+        return int(version)
 
     @contextlib.contextmanager
     def _failures(self, handle: _Handle) -> Iterator[None]:

@@ -13,7 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["SpanSummary", "TraceSummary", "project_of", "root_id_of", "spans_of", "start_of", "summarize"]
+__all__ = [
+    "SpanSummary", "TraceSummary", "closed_by_of", "end_of", "is_top", "name_of", "outcome_of", "project_of",
+    "root_id_of", "spans_of", "start_of", "summarize",
+]
 
 UNNAMED = "(unnamed)"
 
@@ -146,22 +149,52 @@ def start_of(row: Mapping[str, Any]) -> float | None:
     return _number(_object(row, "metrics").get("start"))
 
 
+def end_of(row: Mapping[str, Any]) -> float | None:
+    """``metrics.end`` of a row in seconds since the epoch, if it is a finite number. A span without it is open."""
+    return _number(_object(row, "metrics").get("end"))
+
+
+def name_of(row: Mapping[str, Any]) -> str:
+    """The span's name."""
+    return _text(_object(row, "span_attributes").get("name")) or UNNAMED
+
+
+def outcome_of(row: Mapping[str, Any]) -> str | None:
+    """The guard's outcome, else ``ok`` or ``error``; None while the span is open."""
+    tagged = _text(_about(row).get("outcome"))
+    if tagged is not None:
+        return tagged
+    if row.get("error"):
+        return "error"
+    return "ok" if end_of(row) is not None else None
+
+
+def closed_by_of(row: Mapping[str, Any]) -> str | None:
+    """What closed the span if not its own code; see :class:`trace_guard.outcome.ClosedBy`."""
+    return _text(_about(row).get("closed_by"))
+
+
+def is_top(row: Mapping[str, Any]) -> bool:
+    """True for a span without a parent."""
+    return not _parents(row)
+
+
 def _summary(
     root_span_id: str, spans: list[Mapping[str, Any]], project_names: Mapping[str, str]
 ) -> TraceSummary:
     spans = sorted(spans, key=_start_order)
     root = next((row for row in spans if not _parents(row)), spans[0])
-    ends = [_end_of(row) for row in spans]
+    ends = [end_of(row) for row in spans]
     open_spans = ends.count(None)
     project = project_of(root)
     return TraceSummary(
         root_span_id=root_span_id,
-        name=_name(root),
+        name=name_of(root),
         project=project_names.get(project, project) if project is not None else None,
         start=start_of(root) if start_of(root) is not None else start_of(spans[0]),
         end=None if open_spans else max((end for end in ends if end is not None), default=None),
         in_progress=open_spans > 0,
-        outcome=_outcome(root),
+        outcome=outcome_of(root),
         error=_one_line(root.get("error")),
         spans=len(spans),
         open_spans=open_spans,
@@ -169,7 +202,7 @@ def _summary(
 
 
 def _span_summary(row: Mapping[str, Any], root_span_id: str, depth: int) -> SpanSummary:
-    start, end = start_of(row), _end_of(row)
+    start, end = start_of(row), end_of(row)
     about = _about(row)
     parents = _parents(row)
     return SpanSummary(
@@ -177,26 +210,17 @@ def _span_summary(row: Mapping[str, Any], root_span_id: str, depth: int) -> Span
         span_id=str(row["span_id"]),
         root_span_id=root_span_id,
         parent=parents[0] if parents else None,
-        name=_name(row),
+        name=name_of(row),
         type=_text(_object(row, "span_attributes").get("type")),
         start=start,
         end=end,
         duration=end - start if start is not None and end is not None else None,
         error=_one_line(row.get("error")),
-        outcome=_outcome(row),
-        closed_by=_text(about.get("closed_by")),
+        outcome=outcome_of(row),
+        closed_by=closed_by_of(row),
         reason=_text(about.get("reason")),
         depth=depth,
     )
-
-
-def _outcome(row: Mapping[str, Any]) -> str | None:
-    tagged = _text(_about(row).get("outcome"))
-    if tagged is not None:
-        return tagged
-    if row.get("error"):
-        return "error"
-    return "ok" if _end_of(row) is not None else None
 
 
 def _one_line(error: object) -> str | None:
@@ -215,16 +239,8 @@ def _one_line(error: object) -> str | None:
     return next(said, lines[-1].strip())
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    return _text(_object(row, "span_attributes").get("name")) or UNNAMED
-
-
 def _about(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return _object(_object(row, "metadata"), "trace_guard")
-
-
-def _end_of(row: Mapping[str, Any]) -> float | None:
-    return _number(_object(row, "metrics").get("end"))
 
 
 def _parents(row: Mapping[str, Any]) -> list[str]:
