@@ -151,6 +151,10 @@ class LocalStore:
         query = "SELECT doc FROM rows ORDER BY rowid"
         return self._file.use(lambda connection: [json.loads(doc) for (doc,) in connection.execute(query)], [])
 
+    def read(self, work: Callable[[sqlite3.Connection], T], absent: T) -> T:
+        """Run ``work``, which only reads, on the file's connection; ``absent`` if there is no file yet."""
+        return self._file.use(work, absent)
+
     def find_root(self, prefix: str) -> list[str]:
         """The ids of the traces whose ``root_span_id`` starts with the prefix; only the exact match if there is one."""
 
@@ -163,6 +167,7 @@ class LocalStore:
             return [prefix] if prefix in roots else roots
 
         return self._file.use(read, [])
+
 
 def _parse(encoded: bytes) -> Row:
     try:

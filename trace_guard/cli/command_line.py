@@ -88,6 +88,10 @@ def _command(name: str) -> Command:
         from . import journals
 
         return journals.show_status if name == "status" else journals.recover_orphans
+    if name == "serve":
+        from . import serve
+
+        return serve.serve_store
     if name == "layer":
         from . import layer
 
@@ -154,6 +158,13 @@ def _parser() -> argparse.ArgumentParser:
         "demo", parents=[everywhere],
         help="run a guarded Lambda function that fails in every way, against a simulated Braintrust",
     )
+    serve = commands.add_parser(
+        "serve", parents=[everywhere],
+        help="run a simulated Braintrust on the local store, for development with SDKs and tools of any language",
+    )
+    serve.add_argument(
+        "--port", type=_port, default=0, metavar="N", help="port on the loopback address (default: a free one)"
+    )
     layer = commands.add_parser(
         "layer", parents=[everywhere],
         help="build a Lambda layer: the packages, an extension that outlives the function, and a wrapper that guards "
@@ -184,6 +195,12 @@ def _python(text: str) -> str:
 def _whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, 0 or more")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, 0 to 65535")
     return int(text)
 
 

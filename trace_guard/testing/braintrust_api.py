@@ -11,9 +11,9 @@ from urllib.parse import parse_qs
 
 from ..rows import Row
 from .braintrust_objects import OBJECT_ROUTES, ObjectsApi
-from .btql import QueryRefused, run_query
 from .http_wire import Request, Response
 from .loopback import Route, find_route
+from .queries_api import QueriesApi, QueryRefused
 from .row_store import RowsRefused, RowStore
 
 __all__ = ["ROUTES", "BraintrustApi", "rows_in"]
@@ -29,6 +29,7 @@ ROUTES: Sequence[Route] = (
     Route("POST", "/logs3", "logs3"),
     Route("POST", "/v1/project_logs/{id}/insert", "insert"),
     Route("POST", "/btql", "btql"),
+    Route("GET", "/overflow/{key}", "overflow"),
     Route("POST", "/attachment", "attachment"),
     Route("GET", "/attachment", "get_attachment"),
     Route("PUT", "/attachment/upload/{key}", "upload"),
@@ -37,7 +38,7 @@ ROUTES: Sequence[Route] = (
     *OBJECT_ROUTES,
 )
 
-_WITHOUT_KEY = ("version", "upload", "download")
+_WITHOUT_KEY = ("version", "upload", "download", "overflow")
 
 
 class BraintrustApi(ObjectsApi):
@@ -51,6 +52,7 @@ class BraintrustApi(ObjectsApi):
 
     Attributes:
         attachments: uploaded contents by key.
+        queries: answers queries, within limits that can be set.
         attachment_statuses: reported statuses by key; ``{"upload_status": "uploading"}`` before the first report.
     """
 
@@ -73,6 +75,7 @@ class BraintrustApi(ObjectsApi):
         names = self._by_key.values() if self._by_key else organizations
         self._organizations = {name: str(uuid.uuid5(uuid.NAMESPACE_DNS, name)) for name in names}
         self.project_organizations: dict[str, str] = {}
+        self.queries = QueriesApi(store, url, self._may_read)
 
     def answer(self, request: Request) -> Response:
         """The response to a request. A 4xx explains what is wrong."""
@@ -144,14 +147,10 @@ class BraintrustApi(ObjectsApi):
         return Response.json({"row_ids": self._store.write(rows)})
 
     def btql(self, request: Request) -> Response:
-        asked = _object(request).get("query")
-        if isinstance(asked, dict):
-            return self.query_rows(asked)
-        page = run_query(_text(_object(request), "query"), self._store.all())
-        columns: dict[str, object] = {name: {} for row in page.rows for name in row}
-        schema = {"type": "array", "items": {"type": "object", "properties": columns}}
-        common = {"schema": schema, "freshness_state": {}, "warnings": []}
-        return Response.json({"data": page.rows, "cursor": page.cursor, **common})
+        return self.queries.answer(request, _object(request))
+
+    def overflow(self, request: Request, key: str) -> Response:
+        return self.queries.large_answer(key)
 
     def attachment(self, request: Request) -> Response:
         key = _text(_object(request), "key")
@@ -194,6 +193,10 @@ class BraintrustApi(ObjectsApi):
     def _organization(self, request: Request) -> str | None:
         """The organisation of a request's key, where keys have one each."""
         return self._by_key.get(request.headers.get("authorization", "").removeprefix("Bearer "))
+
+    def _may_read(self, request: Request, project_id: str) -> bool:
+        own = self._organization(request)
+        return self.project_organizations.get(project_id, own) == own
 
     def _add_project(self, request: Request, name: str) -> str:
         own = self._organization(request)

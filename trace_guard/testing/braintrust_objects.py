@@ -98,12 +98,6 @@ class ObjectsApi:
         """The rows of a project's logs, an experiment or a dataset."""
         return [stored.row for stored in self._store.all() if stored.row.get(_OWNERS[kind]) == id]
 
-    def query_rows(self, query: Mapping[str, Any]) -> Response:
-        """The rows that the SDK asks for with a query that is not a text: those of one object."""
-        source = query["from"]
-        return Response.json({"data": self.rows_of(source["name"]["name"][0], source["args"][0]["value"]),
-                              "cursor": None})
-
     def _made(self, kind: str, asked: Mapping[str, Any]) -> Response:
         project_id, name = asked.get("project_id"), str(asked.get("name") or kind)
         if project_id not in self._store.projects():

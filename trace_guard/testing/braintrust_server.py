@@ -16,7 +16,7 @@ sends. They were not compared with the live service.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -26,7 +26,7 @@ from ..rows import Row, has_ended
 from .braintrust_api import ROUTES, BraintrustApi, rows_in
 from .faults import Exchange, Fault, Faults
 from .http_wire import Request, Response
-from .loopback import LoopbackServer, find_route
+from .loopback import LoopbackServer, find_route, is_loopback_host
 from .row_store import RowStore
 
 __all__ = ["BraintrustServer", "RecordedRequest"]
@@ -58,8 +58,17 @@ class BraintrustServer(LoopbackServer):
         latency: seconds that are added to every request, half before it is handled and half after.
         organizations: names of the key's organisations.
         max_body_bytes: rows in a longer body are answered with 413.
+        queries_per_minute: more queries are answered with 429 and ``Retry-After``.
+        max_query_rows: a query whose filter on time or ids leaves more rows than this is answered with 504, as one that
+            takes too long.
+        max_answer_bytes: a longer answer to a query is left at another URL, to which a 303 leads.
+        port: where to listen; by default a free port.
+        store: where rows are kept; by default in memory.
+        kept_requests: how many of the newest requests :attr:`requests` has; by default all.
 
-    ``latency`` and ``max_body_bytes`` can be set at any time. The address is :attr:`url`.
+    ``latency`` and ``max_body_bytes`` can be set at any time. The address is :attr:`url`. A request whose ``Host`` is
+    not a name of the loopback address is answered with 403, so that no web page can reach the server by a name of
+    its own. Queries need ``sqlglot`` (extra ``testing``).
     """
 
     def __init__(
@@ -69,13 +78,22 @@ class BraintrustServer(LoopbackServer):
         latency: float = 0.0,
         organizations: Sequence[str] | Mapping[str, str] = ("organization",),
         max_body_bytes: int = 6 * 1024 * 1024,
+        queries_per_minute: int | None = None,
+        max_query_rows: int | None = None,
+        max_answer_bytes: int | None = None,
+        port: int = 0,
+        store: RowStore | None = None,
+        kept_requests: int | None = None,
     ) -> None:
         self.latency = latency
-        self._store = RowStore()
+        self._store = store or RowStore()
         self._faults = Faults()
-        self._requests: list[RecordedRequest] = []
-        super().__init__(start=False)
+        self._requests: deque[RecordedRequest] = deque(maxlen=kept_requests)
+        super().__init__(start=False, port=port)
         self._api = BraintrustApi(self._store, self.url, api_keys, organizations, max_body_bytes)
+        self._api.queries.per_minute = queries_per_minute
+        self._api.queries.most_scanned = max_query_rows
+        self._api.queries.most_bytes = max_answer_bytes
         self.accept_connections()
 
     def __enter__(self) -> BraintrustServer:
@@ -200,6 +218,8 @@ class BraintrustServer(LoopbackServer):
     # Answering
 
     def respond(self, request: Request) -> Response | None:
+        if not is_loopback_host(request.headers.get("host", "")):
+            return Response.json({"error": "the Host header does not name the loopback address"}, 403)
         rows = rows_in(request.body)
         self._record(request, rows)
         half_trip = self.latency / 2

@@ -19,7 +19,10 @@ from dataclasses import dataclass
 
 from .http_wire import NotHttp, Request, Response, encoded, end, requests_on
 
-__all__ = ["LoopbackServer", "Route", "find_route"]
+__all__ = ["LoopbackServer", "Route", "find_route", "is_loopback_host"]
+
+# `.invalid` and `.test` are in no public name server (RFC 2606): only a proxy that a test has set leads here by them.
+_LOOPBACK_HOSTS = re.compile(r"(?:127\.\d+\.\d+\.\d+|localhost|\[::1\]|[\w.-]+\.(?:invalid|localhost|test))(?::\d+)?")
 
 
 @dataclass(frozen=True)
@@ -47,21 +50,30 @@ def find_route(routes: Sequence[Route], request: Request) -> tuple[Route, dict[s
     return None
 
 
+def is_loopback_host(host: str) -> bool:
+    """True if a ``Host`` header names the loopback address, or is missing, as in HTTP/1.0."""
+    return not host or _LOOPBACK_HOSTS.fullmatch(host.lower()) is not None
+
+
 class LoopbackServer:
     """Answers on ``127.0.0.1`` with :meth:`respond`, which a subclass implements. It listens from its creation.
 
     Args:
         start: False leaves the first :meth:`accept_connections` to the subclass.
+        port: where to listen; 0 for a free port.
+
+    Raises:
+        OSError: the port is taken.
 
     Attributes:
         closing: set when the server closes. A :meth:`respond` that blocks must wait on it too.
     """
 
-    def __init__(self, *, start: bool = True) -> None:
+    def __init__(self, *, start: bool = True, port: int = 0) -> None:
         self.closing = threading.Event()
         # Bound but never listening, for the life of the server: while connections are refused, no other process
         # gets the port, and a client can't connect to itself.
-        self._placeholder = _bound_socket(0)
+        self._placeholder = _bound_socket(port)
         self._port = int(self._placeholder.getsockname()[1])
         self._listener: _Listener | None = None
         self._connections: dict[threading.Thread, socket.socket] = {}
