@@ -16,7 +16,7 @@ __all__ = ["ENVIRONMENTS", "python_of"]
 
 REPOSITORY = Path(__file__).parent.parent
 # The group of packages, and the Python that it is for; None: the one of ``.venv``.
-ENVIRONMENTS: dict[str, str | None] = {"airflow": None, "azure": "3.13"}
+ENVIRONMENTS: dict[str, str | None] = {"airflow": None, "azure": "3.13", "servers": None}
 
 
 def python_of(name: str) -> Path:

@@ -12,6 +12,7 @@ from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
 from trace_guard.http import answers, content
 from trace_guard.http.call import HttpCall
+from trace_guard.http.passing import text_of
 from trace_guard.http.requests import facts_of_request, header_facts, method_label
 from trace_guard.invocation.invocation import NOTHING
 
@@ -117,7 +118,7 @@ class GuardedCall(HttpCall):
 
     def _describe(self, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
         headers = {} if self._request is None else {
-            name.lower(): value for name, value in self._request.headers.items()
+            name.lower(): text_of(value) for name, value in content.headers_of(self._request).items()
         }
         if self._kind in _EVENTS:
             values = [*args, *keywords.values()]

@@ -70,7 +70,7 @@ class Guarding:
             return None
         prepare_for_shutdown(is_serving=True)
         request = HttpRequest(method, path, None, headers())
-        exchange = Exchange(
+        return Exchange(
             guard.invocation(
                 contained("name a request", lambda: self._name(request), None) or default_name(request),
                 deadline=environment.deadline(),
@@ -81,9 +81,7 @@ class Guarding:
                 platform={**environment.facts(), **_facts(request)},
             ),
             Framing(method), request=request, name=self._name,
-        )
-        exchange.invocation.open()
-        return exchange
+        ).open()
 
 
 def _facts(request: HttpRequest) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import Any
 
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
+from trace_guard.http import frameworks
 from trace_guard.http.body import Body
 from trace_guard.http.exchange import Exchange
+from trace_guard.http.passing import pairs_of, shared, status_in, text_of
 from trace_guard.http.requests import NameOf
 
-from . import flask_signals
 from .guarding import Guarding
 
 __all__ = ["GuardMiddleware"]
@@ -83,29 +84,28 @@ class GuardMiddleware:
         except BaseException as error:
             exchange.close(error)
             raise
-        return contained("guard a response", lambda: self._guarded(items, environ, exchange, start.held), items)
+        return contained("guard a response", lambda: self._guarded(items, environ, exchange, start), items)
 
     def _begin(self, environ: Environ) -> Exchange | None:
-        flask_signals.connect()
-        exchange = self._guarding.begin(
-            environ.get("REQUEST_METHOD", "GET"), _path_of(environ), environ.get("QUERY_STRING", ""),
+        frameworks.connect()
+        return self._guarding.begin(
+            text_of(environ.get("REQUEST_METHOD")) or "GET", _path_of(environ), text_of(environ.get("QUERY_STRING")),
             lambda: _headers_of(environ),
         )
-        if exchange is not None:
-            environ[flask_signals.KEY] = exchange
-        return exchange
 
     def _guarded(
-        self, items: Iterable[Any], environ: Environ, exchange: Exchange, held: deque[Any]
+        self, items: Iterable[Any], environ: Environ, exchange: Exchange, start: _Start
     ) -> Iterable[Any]:
-        exchange.routed(flask_signals.route_of(environ))
         file_wrapper = environ.get("wsgi.file_wrapper")
         is_file = isinstance(file_wrapper, type) and isinstance(items, file_wrapper)
-        if not held and (is_file or isinstance(items, (list, tuple))):
-            # The application has no code left to run, and the server may handle a list or file more efficiently.
+        # A server may neither iterate nor close the body of such a response.
+        is_unread = start.is_called and exchange.framing.is_bodyless
+        # Here the application has no code left to run, and the server may handle a list or file more efficiently.
+        is_ready = is_file or isinstance(items, (list, tuple))
+        if is_unread or (is_ready and not start.held):
             exchange.close()
             return items
-        return Body(items, exchange, held)
+        return Body(items, exchange, start.held)
 
 
 class _Start:
@@ -113,19 +113,21 @@ class _Start:
 
     Attributes:
         held: the data given to ``write`` that completes the response. It is sent before all chunks.
+        is_called: True once the application has given a status.
     """
 
     def __init__(self, exchange: Exchange, start_response: Callable[..., Any]) -> None:
         self._exchange = exchange
         self._start_response = start_response
         self.held: deque[Any] = deque()
+        self.is_called = False
 
-    def __call__(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[Any], object]:
+    def __call__(self, *args: Any, **keywords: Any) -> Callable[[Any], object]:
+        """Forward the call as it is: status, headers and perhaps ``exc_info``, whose names differ between servers."""
+        given = list(args)
         with contain("record a status"):
-            self._exchange.responds(int(status[:3]), headers)
-            if exc_info:
-                self._exchange.caught(exc_info[1])
-        plain = self._start_response(status, headers, *([exc_info] if exc_info else []))
+            self._record(given, keywords)
+        plain = self._start_response(*given, **keywords)
 
         def write(data: Any) -> object:
             completes = contained("count a chunk", lambda: self._exchange.framing.completes(data), False)
@@ -136,17 +138,32 @@ class _Start:
 
         return write
 
+    def _record(self, args: list[Any], keywords: dict[str, Any]) -> None:
+        self.is_called = True
+        names = list(keywords)
+        status = args[0] if args else keywords.get("status")
+        where: Any = (args, 1) if len(args) > 1 else next(
+            ((keywords, name) for name in names if "headers" in name), ({0: ()}, 0)
+        )
+        ours, theirs = shared(where[0][where[1]])
+        where[0][where[1]] = theirs
+        self._exchange.responds(status_in(status), pairs_of(ours))
+        exc_info = args[2] if len(args) > 2 else keywords.get("exc_info")
+        if exc_info:
+            self._exchange.caught(exc_info[1])
+
 
 def _path_of(environ: Environ) -> str:
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    path = text_of(environ.get("SCRIPT_NAME")) + text_of(environ.get("PATH_INFO"))
     # https://peps.python.org/pep-3333/#unicode-issues
     return path.encode("latin-1", "replace").decode("utf-8", "replace") or "/"
 
 
 def _headers_of(environ: Environ) -> dict[str, str]:
     headers = {
-        name[5:].replace("_", "-").lower(): value for name, value in environ.items() if name.startswith("HTTP_")
+        name[5:].replace("_", "-").lower(): text_of(value)
+        for name, value in environ.items() if isinstance(name, str) and name.startswith("HTTP_")
     }
     if environ.get("CONTENT_LENGTH"):
-        headers["content-length"] = environ["CONTENT_LENGTH"]
+        headers["content-length"] = text_of(environ["CONTENT_LENGTH"])
     return headers

@@ -147,10 +147,10 @@ def _kinds() -> Iterator[Any]:
 
 def _calling(plain: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(plain)
-    def handle_exit(server: Any, number: int, *rest: Any, **keywords: Any) -> Any:
-        if number == signal.SIGTERM:
+    def handle_exit(server: Any, *args: Any, **keywords: Any) -> Any:
+        if signal.SIGTERM in (*args[:1], *keywords.values()):  # the servers name the parameters differently
             _thread.wake()
-        return plain(server, number, *rest, **keywords)
+        return plain(server, *args, **keywords)
 
     setattr(handle_exit, _MARK, True)
     return handle_exit

@@ -148,4 +148,5 @@ def _is_frameworks(handler: object) -> bool:
 def _is_request(value: Any) -> bool:
     # WSGI requests have an environ, ASGI requests a scope.
     has_origin = isinstance(getattr(value, "environ", None), dict) or isinstance(getattr(value, "scope", None), Mapping)
-    return has_origin and hasattr(value, "method") and hasattr(value, "headers")
+    # Starlette makes the headers when they are read, and raises if the scope has none.
+    return has_origin and hasattr(value, "method") and (hasattr(type(value), "headers") or hasattr(value, "headers"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +43,7 @@ def run(
     timeout: int = 300,
     throttle: bool = True,
     cloud_trace: bool = True,
+    python: str = sys.executable,
     **env: str,
 ) -> CloudRunSandbox:
     """A sandbox, not started yet, whose traces go to this server."""
@@ -54,7 +56,8 @@ def run(
         "PYTHONDONTWRITEBYTECODE": "1", **env,
     }
     return CloudRunSandbox(
-        command, code=FUNCTIONS / app, env=variables, timeout=timeout, throttle=throttle, cloud_trace=cloud_trace
+        command, code=FUNCTIONS / app, env=variables, python=python, timeout=timeout, throttle=throttle,
+        cloud_trace=cloud_trace,
     )
 
 

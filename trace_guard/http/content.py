@@ -8,7 +8,11 @@ import io
 from typing import Any
 from urllib.parse import parse_qs
 
-__all__ = ["content_type_of", "fields_of", "input_of", "is_text", "parsed", "path_of", "read", "read_async"]
+from .passing import pairs_of
+
+__all__ = [
+    "content_type_of", "fields_of", "headers_of", "input_of", "is_text", "parsed", "path_of", "read", "read_async",
+]
 
 _MOST_FIELDS = 1000
 _FORM = "application/x-www-form-urlencoded"
@@ -25,8 +29,15 @@ def input_of(request: Any, body: bytes | None, byte_limit: int) -> dict[str, Any
         "query": fields_of(query.decode("latin-1") if isinstance(query, bytes) else query, byte_limit),
     }
     if body:
-        input["body"] = parsed(body, content_type_of(request.headers))
+        input["body"] = parsed(body, content_type_of(headers_of(request)))
     return {key: value for key, value in input.items() if value != {}}
+
+
+def headers_of(request: Any) -> Any:
+    """The headers of the request, which have at least their names in lower case. A scope of ASGI may lack them."""
+    scope = getattr(request, "scope", None)
+    headers = () if scope is None else scope.get("headers") or ()
+    return dict(pairs_of(headers)) if scope is not None and isinstance(headers, (list, tuple)) else request.headers
 
 
 def path_of(request: Any) -> str:
@@ -91,9 +102,9 @@ def is_text(content_type: str) -> bool:
 def _size(request: Any, byte_limit: int) -> int | None:
     """The Content-Length of a body that may be read: text within the limit. A chunked body may never end, so it is not
     read."""
-    headers = request.headers
-    length = headers.get("content-length") or ""
-    if not (isinstance(length, str) and length.isascii() and length.isdigit() and len(length) < 10):
+    headers = headers_of(request)
+    length = str(headers.get("content-length") or "")
+    if not (length.isascii() and length.isdigit() and len(length) < 10):
         return None
     if headers.get("content-encoding") or not is_text(content_type_of(headers)):
         return None

@@ -13,11 +13,13 @@ from ..invocation.invocation import Invocation, current_invocation
 from .answers import status_of_error
 from .closing import close
 from .framing import Framing
-from .requests import HttpRequest, NameOf
+from .requests import HttpRequest, NameOf, prefix_of
 
 __all__ = ["Exchange", "is_client_disconnect"]
 
 T = TypeVar("T")
+
+_current: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar("trace_guard_exchange", default=None)
 
 
 class Exchange:
@@ -46,6 +48,18 @@ class Exchange:
         self._status: int | None = None
         self._error: BaseException | None = None
         self._context: contextvars.Context | None = None
+
+    @classmethod
+    def current(cls) -> Exchange | None:
+        """The open exchange of this context."""
+        exchange = _current.get()
+        return exchange if exchange is not None and exchange.is_open else None
+
+    def open(self) -> Exchange:
+        """Open the invocation, and make the exchange current in this context."""
+        _current.set(self)
+        self.invocation.open()
+        return self
 
     @property
     def is_open(self) -> bool:
@@ -94,12 +108,25 @@ class Exchange:
             self._context = context.copy() if context is not None else contextvars.copy_context()
         return self._context
 
-    def routed(self, route: object) -> None:
-        """Record the route that the framework has matched, and rename the root span."""
+    @property
+    def path(self) -> str:
+        """The path of the request; empty if it is not known."""
+        return self._request.path if self._request is not None else ""
+
+    def routed(self, pattern: object, prefix: object = None) -> None:
+        """Record the route that the framework has matched, and rename the root span.
+
+        Args:
+            pattern: of the route, within its application; None without a route.
+            prefix: the path at which the application is mounted, see :func:`.requests.prefix_of`.
+        """
         request = self._request
-        if request is None or not isinstance(route, str) or not route or route == request.route:
+        if request is None or not isinstance(pattern, str):
             return
         with contain("name a request after its route"):
+            route = prefix_of(request.path, prefix) + pattern
+            if not route or route == request.route:
+                return
             self._request = replace(request, route=route)
             self.invocation.note({"http.route": route})
             name = self._name(self._request) if self._name is not None else None
@@ -108,11 +135,11 @@ class Exchange:
                 self.invocation.state.name = self._given = name
                 self.invocation.span.set_attributes(name=name)
 
-    def responds(self, status: int, headers: Iterable[tuple[str, str]]) -> None:
+    def responds(self, status: int | None, headers: Iterable[tuple[str, str]]) -> None:
         """Record the start of the response. An exception that is being handled now explains a status of 500 or more."""
         with contain("read the head of a response"):
             self._status = status
-            self.framing.begin(status, headers)
+            self.framing.begin(status or 200, headers)
             self.caught(sys.exc_info()[1])
 
     def caught(self, error: BaseException | None) -> None:

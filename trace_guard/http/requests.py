@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["HttpRequest", "NameOf", "default_name", "facts_of_request", "header_facts", "is_excluded", "method_label"]
+__all__ = ["HttpRequest", "NameOf", "default_name", "facts_of_request", "header_facts", "is_excluded", "method_label",
+           "prefix_of"]
 
 # Headers without secrets, and the metadata keys of their values.
 _NOTED = {"function-execution-id": "faas.invocation_id", "x-cloud-trace-context": "gcp.cloud_trace_context"}
@@ -67,7 +68,7 @@ def facts_of_request(method: str, path: str, route: str | None, headers: Mapping
     Args:
         headers: by name, in any case.
     """
-    size = next((value for name, value in headers.items() if name.lower() == "content-length"), "")
+    size = str(next((value for name, value in headers.items() if name.lower() == "content-length"), ""))
     facts: dict[str, Any] = {
         "http.request.method": method if method in _METHODS else "_OTHER",
         "http.request.method_original": None if method in _METHODS else method[:32],
@@ -84,3 +85,8 @@ def is_excluded(path: str, patterns: tuple[str, ...]) -> bool:
         path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern for pattern in patterns
     )
 
+
+def prefix_of(path: str, prefix: object) -> str:
+    """The prefix of an application, without a final slash; empty if a proxy has removed it from the path."""
+    prefix = prefix.rstrip("/") if isinstance(prefix, str) else ""
+    return prefix if path == prefix or path.startswith(f"{prefix}/") else ""

@@ -13,6 +13,7 @@ from .body import AsyncBody, Body
 from .closing import close
 from .exchange import Exchange
 from .framing import Framing
+from .passing import pairs_of, shared
 
 __all__ = ["guard_async_result", "guard_result"]
 
@@ -27,7 +28,7 @@ def guard_result(result: Any, invocation: Invocation) -> Any:
     Returns:
         The result to return to the framework: the same one, or a copy with a guarded body.
     """
-    guarded = contained("guard a streamed body", lambda: _streamed(result, invocation), None)
+    result, guarded = _guarded(result, invocation)
     if guarded is None:
         close(invocation, output=result)
         return result
@@ -36,11 +37,22 @@ def guard_result(result: Any, invocation: Invocation) -> Any:
 
 async def guard_async_result(result: Any, invocation: Invocation) -> Any:
     """:func:`guard_result` without blocking the event loop."""
-    guarded = contained("guard a streamed body", lambda: _streamed(result, invocation), None)
+    result, guarded = _guarded(result, invocation)
     if guarded is None:
         await invocation.aclose(output=result)
         return result
     return guarded
+
+
+def _guarded(result: Any, invocation: Invocation) -> tuple[Any, Any]:
+    """The result, and the same with a guarded body; None in its place if the body is complete."""
+    ours = theirs = result
+    if isinstance(result, tuple):  # its headers may be an iterator, which the framework reads too
+        pairs = [(part, part) if number == 0 else shared(part) for number, part in enumerate(result)]
+        if any(one is not other for one, other in pairs):
+            ours, theirs = tuple(one for one, _ in pairs), tuple(other for _, other in pairs)
+    guarded = contained("guard a streamed body", lambda: _streamed(ours, invocation), None)
+    return theirs, guarded if guarded is None or ours is theirs else (guarded[0], *theirs[1:])
 
 
 def _streamed(
@@ -101,8 +113,8 @@ def _body(result: Any, exchange: Exchange) -> Body | AsyncBody | None:
 def _length(headers: Any) -> int | None:
     """The Content-Length in a result's headers. Flask accepts a mapping or pairs."""
     pairs = headers.items() if hasattr(headers, "items") else headers
-    values = [value for name, value in pairs if str(name).lower() == "content-length"]
-    return int(values[0]) if values and str(values[0]).isdecimal() else None
+    values = [value for name, value in pairs_of(pairs) if name == "content-length"]
+    return int(values[0]) if values and values[0].isdecimal() else None
 
 
 def _method() -> str:
