@@ -4,9 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from typing import NamedTuple
+from datetime import timedelta
+from typing import NamedTuple, TypeAlias
 
-__all__ = ["Deadline"]
+__all__ = ["Deadline", "Seconds", "seconds_of"]
+
+Seconds: TypeAlias = "float | timedelta"
+"""A length of time: a number of seconds, or a timedelta."""
+
+
+def seconds_of(value: object) -> float:
+    """A length of time in seconds.
+
+    Raises:
+        ValueError: it is not a finite number, 0 or more, or a timedelta of such a length.
+    """
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not (math.isfinite(value) and value >= 0):
+        raise ValueError(f"{value!r} is not a number of seconds, 0 or more, or a timedelta")
+    return float(value)
 
 
 class Deadline(NamedTuple):
@@ -15,9 +32,18 @@ class Deadline(NamedTuple):
     at: float
 
     @classmethod
-    def after(cls, seconds: float) -> Deadline:
-        """The point ``seconds`` from now. A negative number gives a point in the past."""
-        return cls(time.monotonic() + seconds)
+    def after(cls, seconds: Seconds) -> Deadline:
+        """The point ``seconds`` from now, a number or a timedelta. A negative one gives a point in the past."""
+        return cls(time.monotonic() + (seconds.total_seconds() if isinstance(seconds, timedelta) else seconds))
+
+    @classmethod
+    def of(cls, value: Deadline | Seconds) -> Deadline:
+        """The deadline itself, or the point that many seconds from now.
+
+        Raises:
+            ValueError: it is neither a deadline nor a length of time.
+        """
+        return value if isinstance(value, cls) else cls.after(seconds_of(value))
 
     @classmethod
     def never(cls) -> Deadline:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .backends.base import Backend
 from .contain import contain, logger
-from .deadline import Deadline
+from .deadline import Deadline, Seconds
 from .errors import SettingsError
 from .invocation.flush_hooks import FlushHooks
 from .invocation.invocation import NOTHING, Invocation
+from .invocation.misuse import check_decorated
 from .invocation.wrap import guarded
 from .jobs.heartbeat import HEARTBEAT_SECONDS
 from .outcome import FlushPolicy
@@ -136,7 +137,7 @@ class Guard:
         self,
         name: str,
         *,
-        deadline: Deadline | None = None,
+        deadline: Deadline | Seconds | None = None,
         parent: str | Mapping[str, str] | None = None,
         input: Any = NOTHING,
         metadata: Mapping[str, Any] | None = None,
@@ -147,7 +148,8 @@ class Guard:
 
         Args:
             name: of the root span.
-            deadline: when the platform ends the invocation. The watchdog closes all spans shortly before.
+            deadline: when the platform ends the invocation: a :class:`Deadline`, or seconds or a timedelta from now.
+                The watchdog closes all spans shortly before.
             parent: an exported span, or headers with ``traceparent``. Headers are used as the parent only if their
                 ``baggage`` has ``braintrust.parent``; otherwise their ids are kept as metadata.
             input: logged on the root span, redacted and cut.
@@ -171,7 +173,11 @@ class Guard:
         """Make each call of a function an invocation.
 
         The result keeps the signature and the kind of the function: plain, coroutine, generator or async generator.
+
+        Raises:
+            TypeError: it is not a function or another object that can be called.
         """
+        check_decorated(function, "Guard.wrap")
         if self.settings.disabled:
             return function
         chosen = name or getattr(function, "__qualname__", None) or "invocation"
@@ -188,12 +194,12 @@ class Guard:
         self,
         name: str | None = None,
         *,
-        grace: float | None = None,
+        grace: Seconds | None = None,
         parent: str | Mapping[str, str] | None = None,
         input: Any = NOTHING,
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] | None = None,
-        heartbeat: float = HEARTBEAT_SECONDS,
+        heartbeat: Seconds = HEARTBEAT_SECONDS,
         progress: bool = True,
     ) -> Job:
         """A batch job, for ``with`` and ``async with``. It detects its platform, and closes in time on a signal.
@@ -227,7 +233,7 @@ class Guard:
         _warn_deprecated("Guard.process", "trace_guard.process")
         return process(items, function, workers=workers, name=name, on_error=on_error, in_order=in_order)
 
-    def flush(self, timeout: float | None = None) -> bool:
+    def flush(self, timeout: Seconds | None = None) -> bool:
         """Deliver everything. Returns True if nothing is left.
 
         Args:
@@ -239,7 +245,7 @@ class Guard:
             return self.pipeline.flush(deadline) and drained
         return False
 
-    def close(self, timeout: float | None = None) -> None:
+    def close(self, timeout: Seconds | None = None) -> None:
         """Close the spans that no invocation owns, deliver, and release the journal and the gateway.
 
         A normal exit of the process does this automatically.
@@ -298,6 +304,9 @@ class Options:
         guard: None for :func:`default_guard`.
         project, project_id, capture_input, capture_output, flush: settings that override those of the guard.
         name, tags, metadata: of the root span.
+
+    Raises:
+        SettingsError: guard, name, tags or metadata are of the wrong kind.
     """
 
     guard: Guard | None = None
@@ -309,6 +318,17 @@ class Options:
     tags: Sequence[str] | None = None
     metadata: Mapping[str, Any] | None = None
     flush: FlushPolicy | str | None = None
+
+    def __post_init__(self) -> None:
+        if self.guard is not None and not isinstance(self.guard, Guard):
+            raise SettingsError(
+                f"guard={self.guard!r} is not accepted: it takes a Guard, such as the result of trace_guard.configure()"
+            )
+        if self.name is not None and not isinstance(self.name, str):
+            raise SettingsError(f"name={self.name!r} is not accepted: it takes a text")
+        if self.metadata is not None and not isinstance(self.metadata, Mapping):
+            raise SettingsError(f"metadata={self.metadata!r} is not accepted: it takes a dictionary")
+        object.__setattr__(self, "tags", _tags(self.tags))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -326,6 +346,16 @@ class Options:
         """
         guard = guard_for(self.guard, **self.settings)
         return None if guard is None or guard.settings.disabled else guard
+
+
+def _tags(given: Any) -> Sequence[str] | None:
+    """The tags as a list, of which one may be given as a text."""
+    if given is None:
+        return None
+    tags = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
+    if not all(isinstance(tag, str) for tag in tags):
+        raise SettingsError(f"tags={given!r} is not accepted: it takes a list of texts")
+    return tags
 
 
 def guard_for(guard: Guard | None, *, flush: FlushPolicy | str | None = None, **keywords: Any) -> Guard | None:

@@ -7,16 +7,21 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
+from .deadline import Seconds
 from .guard import Guard, Options
 from .invocation.invocation import NOTHING
 from .invocation.wrap import guarded
 from .jobs.heartbeat import HEARTBEAT_SECONDS
 from .jobs.job import Job
 from .outcome import FlushPolicy
+from .settings import checked, checked_seconds
 
 __all__ = ["guard_job"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_JOB = "__trace_guard_job__"
+"""The attribute that marks a guarded job."""
 
 
 @overload
@@ -35,15 +40,15 @@ def guard_job(
     tags: Sequence[str] | None = ...,
     metadata: Mapping[str, Any] | None = ...,
     flush: FlushPolicy | str | None = ...,
-    grace: float | None = ...,
+    grace: Seconds | None = ...,
     parent: str | Mapping[str, str] | None = ...,
-    heartbeat: float = ...,
+    heartbeat: Seconds = ...,
     progress: bool = ...,
 ) -> Callable[[F], F]: ...
 
 
 def guard_job(
-    main: Callable[..., Any] | None = None,
+    main: Any = NOTHING,
     *,
     guard: Guard | None = None,
     project: str | None = None,
@@ -54,9 +59,9 @@ def guard_job(
     tags: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
-    grace: float | None = None,
+    grace: Seconds | None = None,
     parent: str | Mapping[str, str] | None = None,
-    heartbeat: float = HEARTBEAT_SECONDS,
+    heartbeat: Seconds = HEARTBEAT_SECONDS,
     progress: bool = True,
 ) -> Any:
     """Guard the main function of a batch job: each call is one trace, closed and delivered however the call ends.
@@ -74,14 +79,15 @@ def guard_job(
         tags, metadata: logged on the root span.
         flush: when rows are delivered. By default the end of the function waits for delivery, for at most
             ``exit_timeout`` seconds and never longer than the platform keeps the process alive.
-        grace: seconds between SIGTERM and SIGKILL. The default is TRACE_GUARD_GRACE, else the platform's known value.
+        grace: seconds between SIGTERM and SIGKILL, or a timedelta. The default is TRACE_GUARD_GRACE, else the
+            platform's known value.
         parent: the parent span of the job: an exported span, or headers with ``traceparent`` and ``baggage``. The
             default is the variable TRACE_GUARD_PARENT.
         heartbeat: seconds between two signs of life on the root span; 0 for none.
         progress: whether to show the progress of the steps on standard error, if that is a terminal.
 
     Raises:
-        TypeError: the decorated object is not a function, or is a generator function.
+        TypeError: the decorated object is not a function, is a job already, or is a generator function.
         SettingsError: a keyword's value is not accepted. A bad environment variable does not raise: it is logged, and
             the job runs unguarded.
     """
@@ -90,15 +96,18 @@ def guard_job(
         capture_output=capture_output, tags=tags, metadata=metadata, flush=flush, grace=grace, parent=parent,
         heartbeat=heartbeat, progress=progress,
     )
-    if main is None:
+    if main is NOTHING:
         return with_keywords
     if isinstance(main, staticmethod):
         return staticmethod(with_keywords(main.__func__))
     _check(main)
-    chosen = Options(
-        guard=guard, project=project, project_id=project_id, capture_input=capture_input,
-        capture_output=capture_output, flush=flush,
-    ).make_guard()
+    options = Options(
+        guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
+        capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
+    )
+    grace = None if grace is None else checked("grace", grace)
+    heartbeat = checked_seconds("heartbeat", heartbeat)
+    chosen = options.make_guard()
     if chosen is None:
         return main
     ours = chosen.start()
@@ -107,11 +116,13 @@ def guard_job(
     def begin(args: tuple[Any, ...], keywords: dict[str, Any]) -> Job:
         return Job(
             ours, name, fallback_name=None if called == "main" else called, grace=grace, parent=parent,
-            input={"args": args, "kwargs": keywords} if args or keywords else NOTHING, metadata=metadata, tags=tags,
-            heartbeat=heartbeat, progress=progress,
+            input={"args": args, "kwargs": keywords} if args or keywords else NOTHING, metadata=options.metadata,
+            tags=options.tags, heartbeat=heartbeat, progress=progress,
         )
 
-    return guarded(main, begin)
+    job = guarded(main, begin)
+    setattr(job, _JOB, True)
+    return job
 
 
 def _check(main: Any) -> None:
@@ -121,8 +132,17 @@ def _check(main: Any) -> None:
         raise TypeError("@guard_job can't decorate a classmethod object: put it below @classmethod")
     if not callable(main) or inspect.isclass(main):
         raise TypeError(f"guard_job is for the main function of a job, and {main!r} is not a function")
+    if hasattr(main, _JOB):
+        raise TypeError(
+            f"{_name_of(main)} is guarded by guard_job already: remove one of the two, as a job within a job is a part "
+            "of it, and the inner keywords have no effect"
+        )
     if inspect.isgeneratorfunction(main) or inspect.isasyncgenfunction(main):
         raise TypeError(
-            f"guard_job decorates a function that runs the whole job, and {main.__name__}() is a generator: guard the "
+            f"guard_job decorates a function that runs the whole job, and {_name_of(main)}() is a generator: guard the "
             "function that iterates over it"
         )
+
+
+def _name_of(main: Any) -> str:
+    return str(getattr(main, "__name__", main))

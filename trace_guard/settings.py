@@ -8,12 +8,15 @@ import os
 import sys
 import tempfile
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
+from .contain import warn_once
+from .deadline import seconds_of
 from .errors import SettingsError
 from .outcome import FlushPolicy
 from .redaction.known_keys import remember_key
@@ -53,7 +56,10 @@ def _setting(
 
 
 def _url_setting(default: str | None, variable: str) -> Any:
-    accepts = "a URL without a query, a fragment or an unencoded password"
+    accepts = (
+        f"a URL that begins with https:// or http://, such as {DEFAULT_API_URL}, without a query, a fragment or an "
+        "unencoded password"
+    )
     return field(
         default=default, metadata={"variables": (variable,), "parse": _url, "accepts": accepts, "is_secret": True}
     )
@@ -67,8 +73,9 @@ def _url(value: str) -> str:
     """A URL without user and password. A query or a fragment may hold a credential, and so may the path after a port
     that is not a number (a password with a ``/`` in it). Such a URL is refused, as it would be written to journals."""
     url = strip_userinfo(value)
-    _ = urllib.parse.urlsplit(url).port
-    if "?" in url or "#" in url:
+    parts = urllib.parse.urlsplit(url)
+    _ = parts.port
+    if parts.scheme not in ("http", "https") or not parts.hostname or "?" in url or "#" in url:
         raise ValueError
     return url
 
@@ -248,11 +255,16 @@ class Settings:
             SettingsError: a value is invalid; the message names the variable, the value and what is accepted.
             TypeError: a keyword is not a setting.
         """
-        environ = os.environ if environ is None else environ
+        if environ is None:
+            environ = os.environ
+            for complaint in unknown_variables(environ):
+                warn_once(complaint, "%s", complaint)
         known = {setting.name: setting for setting in fields(cls)}
         for name in keywords:
             if name not in known:
-                raise TypeError(f"{name!r} is not a setting; the settings are {', '.join(known)}")
+                raise TypeError(
+                    f"{name!r} is not a setting; the settings are {', '.join(known)}{_suggestion(name, known)}"
+                )
         values: dict[str, Any] = {}
         for name, setting in known.items():
             given = keywords.get(name)
@@ -309,6 +321,12 @@ def checked(name: str, value: Any) -> Any:
     return _checked(f"{name}=", value, _ABOUT[name])
 
 
+def checked_seconds(name: str, value: Any) -> float:
+    """The seconds of a keyword that is no setting. Raises as :func:`checked` does."""
+    seconds: float = _checked(f"{name}=", value, {"parse": _seconds, "accepts": _SECONDS})
+    return seconds
+
+
 def _checked(source: str, value: Any, about: Mapping[str, Any]) -> Any:
     """Parses the text of a setting. A keyword may already have the type of its field."""
     parse = about["parse"]
@@ -317,6 +335,8 @@ def _checked(source: str, value: Any, about: Mapping[str, Any]) -> Any:
             return _rules(source, value, about["accepts"])
         if isinstance(value, (int, float)) and not isinstance(value, bool) and parse in (_seconds, _bytes):
             value = str(value)
+        elif isinstance(value, timedelta) and parse is _seconds:
+            return seconds_of(value)
         elif isinstance(value, os.PathLike) and parse is _directory:
             value = os.fspath(value)
         elif isinstance(value, (bool, FlushPolicy)) and parse is _PARSE_OF[type(value)]:
@@ -346,6 +366,30 @@ def _rules(source: str, value: Any, accepts: str) -> tuple[str | Redactor, ...]:
 
 
 _ABOUT: Mapping[str, Mapping[str, Any]] = {setting.name: setting.metadata for setting in fields(Settings)}
+
+_PREFIX = "TRACE_GUARD_"
+_OTHER_VARIABLES = ("TRACE_GUARD_HANDLER",)
+"""Variables that are no settings: the handler of the Lambda layer and of ``trace_guard_lambda.entry``."""
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """A complaint about each variable that begins with ``TRACE_GUARD_`` and that trace-guard does not read."""
+    given = [name for name in environ if name.startswith(_PREFIX)]
+    if not given:
+        return []
+    known = {*_OTHER_VARIABLES, *(name for about in _ABOUT.values() for name in about["variables"])}
+    return [
+        f"{name} is not a variable of trace-guard, and is ignored{_suggestion(name, known, _PREFIX)}"
+        for name in sorted(given) if name not in known
+    ]
+
+
+def _suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The known name that is most like this one, as a question. A common prefix makes no names alike."""
+    from difflib import get_close_matches  # only for a mistake
+
+    close = get_close_matches(name[len(prefix) :], [one[len(prefix) :] for one in known if one.startswith(prefix)], 1)
+    return f": did you mean {prefix}{close[0]}?" if close else ""
 
 
 def default_project(environ: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
+from trace_guard.invocation.invocation import NOTHING
 
 from .app import listen
 from .declaration import declared_by
@@ -43,7 +44,7 @@ def guard_handler(
 
 
 def guard_handler(
-    handler: Any = None,
+    handler: Any = NOTHING,
     *,
     guard: Guard | None = None,
     project: str | None = None,
@@ -83,7 +84,7 @@ def guard_handler(
         guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
         capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
     )
-    if handler is None:
+    if handler is NOTHING:
         return functools.partial(_guarded, options=options, extract=extract)
     return _guarded(handler, options, extract)
 

@@ -11,6 +11,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from trace_guard.invocation.misuse import check_decorated
+
 __all__ = ["UNGUARDED", "check_app", "check_function", "check_trigger", "function_in", "is_builder"]
 
 UNGUARDED = {"orchestrationTrigger": "orchestrator", "entityTrigger": "entity"}
@@ -18,8 +20,6 @@ UNGUARDED = {"orchestrationTrigger": "orchestrator", "entityTrigger": "entity"}
 
 https://learn.microsoft.com/azure/azure-functions/durable/durable-functions-code-constraints
 """
-
-_ORDER = "use guard_handler on a function, above or below its trigger's decorator"
 
 
 def is_builder(value: Any) -> bool:
@@ -65,16 +65,11 @@ def check_function(handler: object) -> None:
     """
     if is_app(handler):
         raise TypeError(f"guard_handler is for functions: use guard_app({type(handler).__name__}) for all of an app's")
-    if inspect.isclass(handler) or isinstance(handler, (staticmethod, classmethod)):
-        raise TypeError(f"guard_handler can't guard {handler!r}, which is not a function: {_ORDER}")
-    if isinstance(handler, functools.partial) or (callable(handler) and not _is_function(handler)):
+    check_decorated(handler, "guard_handler")
+    if isinstance(handler, functools.partial) or not _is_function(handler):
         raise TypeError(
             f"guard_handler can't guard {handler!r}: the worker accepts real functions only, so write a function with "
             "def or async def that calls it"
-        )
-    if not _is_function(handler):
-        raise TypeError(
-            f"guard_handler is used bare or with keywords, such as guard_handler(project=...), and not with {handler!r}"
         )
     name = getattr(handler, "__name__", "")
     if inspect.isgeneratorfunction(handler):

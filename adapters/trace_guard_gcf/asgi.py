@@ -13,6 +13,7 @@ from trace_guard.http.frameworks.starlette import route_of
 from trace_guard.http.passing import pairs_of, shared, status_in, text_of
 from trace_guard.http.requests import NameOf
 
+from .applications import check_asgi
 from .guarding import Guarding
 from .shutdown import finish
 
@@ -44,6 +45,7 @@ class AsyncGuardMiddleware:
             as ``GET /orders/{id}``.
 
     Raises:
+        TypeError: the application is not of this kind; the message says what to do.
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as that
             would take the service down: it is reported, and requests go unguarded.
     """
@@ -62,6 +64,7 @@ class AsyncGuardMiddleware:
         metadata: Mapping[str, Any] | None = None,
         flush: FlushPolicy | str | None = None,
     ) -> None:
+        check_asgi(app)
         self._app = app
         self._guarding = Guarding(
             guard=guard, project=project, project_id=project_id, name=name, exclude=exclude,

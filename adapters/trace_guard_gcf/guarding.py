@@ -46,11 +46,13 @@ class Guarding:
     ) -> None:
         self._exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
         self._name: NameOf = default_name if name is None else name if callable(name) else _always(name)
-        self._tags, self._metadata = tags, metadata
         self._guard: Guard | None = None
-        chosen = Options(
-            guard=guard, project=project, project_id=project_id, capture_input=capture_input, flush=flush
-        ).make_guard()
+        options = Options(
+            guard=guard, project=project, project_id=project_id, name=None if callable(name) else name,
+            capture_input=capture_input, tags=tags, metadata=metadata, flush=flush,
+        )
+        self._tags, self._metadata = options.tags, options.metadata
+        chosen = options.make_guard()
         if chosen is not None:
             with contain("prepare to guard requests"):
                 self._guard = chosen.start()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
+from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.wrap import wrapper_of
 
 from .call import GuardedCall, Target
@@ -41,7 +42,7 @@ def guard_handler(
 
 
 def guard_handler(
-    handler: Callable[..., Any] | None = None,
+    handler: Any = NOTHING,
     *,
     guard: Guard | None = None,
     project: str | None = None,
@@ -80,7 +81,7 @@ def guard_handler(
         guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
         capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
     )
-    return functools.partial(_guarded, options=options) if handler is None else _guarded(handler, options)
+    return functools.partial(_guarded, options=options) if handler is NOTHING else _guarded(handler, options)
 
 
 def _guarded(handler: Callable[..., Any], options: Options) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ from trace_guard.http.exchange import Exchange
 from trace_guard.http.passing import pairs_of, shared, status_in, text_of
 from trace_guard.http.requests import NameOf
 
+from .applications import check_wsgi
 from .guarding import Guarding
 
 __all__ = ["GuardMiddleware"]
@@ -50,6 +51,7 @@ class GuardMiddleware:
             does not: https://cloud.google.com/run/docs/configuring/billing-settings
 
     Raises:
+        TypeError: the application is not of this kind; the message says what to do.
         SettingsError: a keyword's value is not accepted. A bad variable in the environment does not raise, as that
             would take the service down: it is reported, and requests go unguarded.
     """
@@ -68,6 +70,7 @@ class GuardMiddleware:
         metadata: Mapping[str, Any] | None = None,
         flush: FlushPolicy | str | None = None,
     ) -> None:
+        check_wsgi(app)
         self._app = app
         self._guarding = Guarding(
             guard=guard, project=project, project_id=project_id, name=name, exclude=exclude,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trace_guard.contain import contain, logger
+from trace_guard.invocation.misuse import check_decorated
 
 __all__ = [
     "Kind", "ambient_request", "answers_itself", "check", "execution_id", "kind_of", "request_among", "watch",
@@ -80,10 +81,8 @@ def check(handler: object) -> None:
     Raises:
         TypeError: it can't; the message says what to do.
     """
-    if not callable(handler):
-        raise TypeError(
-            f"guard_handler is used bare or with keywords, such as guard_handler(project=...), and not with {handler!r}"
-        )
+    if not inspect.isclass(handler):
+        check_decorated(handler, "guard_handler")
     name = getattr(handler, "__name__", None)
     if inspect.isclass(handler) or not isinstance(name, str):
         raise TypeError(

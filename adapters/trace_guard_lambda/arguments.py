@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from trace_guard.contain import contained, logger
+from trace_guard.invocation.misuse import check_decorated
 from trace_guard.invocation.reading import mapping
 
 __all__ = ["Arguments", "Found", "check", "path_of"]
@@ -100,10 +101,7 @@ def check(handler: Any) -> None:
             f"guard_handler can't guard the class {handler.__name__}: put it on the method that gets event and "
             "context, or guard an instance that can be called"
         )
-    if not callable(handler):
-        raise TypeError(
-            f"guard_handler is used bare or with keywords, such as guard_handler(project=...), and not with {handler!r}"
-        )
+    check_decorated(handler, "guard_handler")
     missing = contained("read a handler's parameters", lambda: _missing(handler), None)
     if missing is not None:
         name = getattr(handler, "__qualname__", None) or type(handler).__name__

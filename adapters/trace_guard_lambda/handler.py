@@ -56,7 +56,7 @@ def guard_handler(
 
 
 def guard_handler(
-    handler: Callable[..., Any] | None = None,
+    handler: Any = NOTHING,
     *,
     guard: Guard | None = None,
     project: str | None = None,
@@ -101,7 +101,7 @@ def guard_handler(
         capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
     )
     excluded = Excluded(exclude)
-    if handler is None:
+    if handler is NOTHING:
         return functools.partial(_guarded, options=options, extract=extract, excluded=excluded)
     return _guarded(handler, options, extract, excluded)
 

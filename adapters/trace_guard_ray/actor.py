@@ -9,6 +9,8 @@ from typing import Any, TypeVar, overload
 
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
+from trace_guard.invocation.invocation import NOTHING
+from trace_guard.invocation.misuse import check_decorated
 
 from .call import GuardedCall
 from .context import sent
@@ -43,7 +45,7 @@ def guard_actor(
 
 
 def guard_actor(
-    cls: type | None = None,
+    cls: Any = NOTHING,
     *,
     guard: Guard | None = None,
     project: str | None = None,
@@ -74,7 +76,7 @@ def guard_actor(
         guard, name=name, tags=tags, metadata=metadata, project=project, project_id=project_id,
         capture_input=capture_input, capture_output=capture_output, flush=flush,
     )
-    return functools.partial(_guarded, options=options) if cls is None else _guarded(cls, options)
+    return functools.partial(_guarded, options=options) if cls is NOTHING else _guarded(cls, options)
 
 
 def _guarded(cls: type, options: Options) -> type:
@@ -82,6 +84,7 @@ def _guarded(cls: type, options: Options) -> type:
         kind = cls.__ray_metadata__.class_name
         raise TypeError(f"{kind} is an actor of Ray already: put @guard_actor below @ray.remote, next to the class")
     if not inspect.isclass(cls):
+        check_decorated(cls, "guard_actor")
         raise TypeError(f"{cls!r} is not a class: use @guard_task for functions")
     if options.is_off:
         return cls

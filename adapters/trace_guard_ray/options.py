@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from trace_guard import FlushPolicy, Guard, SettingsError
+from trace_guard.guard import Options as Keywords
 from trace_guard.guard import guard_for
 from trace_guard.runtime.state import PROCESS
 
@@ -45,9 +46,9 @@ class Options:
         metadata: Mapping[str, Any] | None = None,
         **keywords: Any,
     ) -> None:
-        self.name = name
-        self.tags = None if tags is None else list(tags)
-        self.metadata = None if metadata is None else dict(metadata)
+        given = Keywords(guard=guard, name=name, tags=tags, metadata=metadata)
+        self.name, self.tags = given.name, given.tags
+        self.metadata = None if given.metadata is None else dict(given.metadata)
         self._keywords = keywords
         self._given = guard
         self._lock = threading.Lock()

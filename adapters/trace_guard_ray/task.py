@@ -9,6 +9,8 @@ from typing import Any, TypeVar, overload
 
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain
+from trace_guard.invocation.invocation import NOTHING
+from trace_guard.invocation.misuse import check_decorated
 from trace_guard.invocation.wrap import guarded
 
 from .call import GuardedCall
@@ -43,7 +45,7 @@ def guard_task(
 
 
 def guard_task(
-    function: Callable[..., Any] | None = None,
+    function: Any = NOTHING,
     *,
     guard: Guard | None = None,
     project: str | None = None,
@@ -81,7 +83,7 @@ def guard_task(
         guard, name=name, tags=tags, metadata=metadata, project=project, project_id=project_id,
         capture_input=capture_input, capture_output=capture_output, flush=flush,
     )
-    return functools.partial(_guarded, options=options) if function is None else _guarded(function, options)
+    return functools.partial(_guarded, options=options) if function is NOTHING else _guarded(function, options)
 
 
 def _guarded(function: Callable[..., Any], options: Options) -> Callable[..., Any]:
@@ -109,6 +111,7 @@ def _check(function: object) -> None:
         )
     if inspect.isclass(function):
         raise TypeError(f"{function.__qualname__} is a class: use @guard_actor for actors")
+    check_decorated(function, "guard_task")
     if not inspect.isfunction(function):
         raise TypeError(
             f"{function!r} is not a function made with def: write a function that calls it, and use @guard_task there"

@@ -13,8 +13,9 @@ import pytest
 
 from trace_guard import FlushPolicy, Guard, Settings, SettingsError, configure
 from trace_guard.backends.memory import MemoryBackend
+from trace_guard.settings import unknown_variables
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README = Path(__file__).parents[2] / "README.md"
 
 # A value other than the default for each variable, and the parsed value.
 VALUES: dict[str, tuple[str, Any]] = {
@@ -182,7 +183,7 @@ def test_the_reserve_is_at_most_a_fifth(seconds: float, reserve: float) -> None:
 
 def test_the_readme_lists_every_setting() -> None:
     """The README's table has each variable, with the default that is in force."""
-    rows = re.findall(r"^\| `([A-Z_]+)`[^|]*\|([^|]*)\|", README, re.MULTILINE)
+    rows = re.findall(r"^\| `([A-Z_]+)`[^|]*\|([^|]*)\|", README.read_text(), re.MULTILINE)
     documented = {name: default.strip().strip("`") for name, default in rows}
     every = {variable for variable in VALUES if variable.startswith("TRACE_GUARD_")}
     assert set(documented) - {"BRAINTRUST_API_KEY"} == every
@@ -249,3 +250,50 @@ def test_a_rejected_value_is_not_in_the_chain_of_exceptions() -> None:
     with pytest.raises(SettingsError) as error:
         Settings.from_env({}, flush_timeout=key)
     assert key not in "".join(traceback.format_exception(error.value))
+
+
+@pytest.mark.parametrize("variable", ["BRAINTRUST_API_URL", "BRAINTRUST_APP_URL"])
+@pytest.mark.parametrize("value", ["api.braintrust.dev", "127.0.0.1:8000", "ftp://host", "https://", "//host"])
+def test_a_url_needs_scheme_and_host(variable: str, value: str) -> None:
+    """A URL without scheme or host is refused by name, with an example of a right one."""
+    with pytest.raises(SettingsError, match=f"^{variable} is not accepted: it takes a URL that begins with https://"):
+        Settings.from_env({variable: value})
+
+
+def test_misspelled_variables_are_found() -> None:
+    """Variables that nobody reads are named, with the one that was probably meant. Others are left alone."""
+    environ = {
+        "TRACE_GUARD_FLUSH_TIMOUT": "2", "TRACE_GUARD_PROJEKT": "x", "TRACE_GUARD_XYZZY": "", "TRACE_GUARD_DIR": "/x",
+        "TRACE_GUARD_HANDLER": "app.handler", "PATH": "/bin", "BRAINTRUST_ANYTHING": "1",
+    }
+    ending = "is not a variable of trace-guard, and is ignored"
+    assert unknown_variables(environ) == [
+        f"TRACE_GUARD_FLUSH_TIMOUT {ending}: did you mean TRACE_GUARD_FLUSH_TIMEOUT?",
+        f"TRACE_GUARD_PROJEKT {ending}: did you mean TRACE_GUARD_PROJECT?",
+        f"TRACE_GUARD_XYZZY {ending}",
+    ]
+
+
+def test_a_misspelled_variable_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A misspelled variable is reported when the settings are read, once, and nothing is raised."""
+    monkeypatch.setenv("TRACE_GUARD_LINGERR", "2")
+    assert Settings.from_env() == Settings.from_env()
+    (said,) = caplog.messages
+    assert said.startswith("trace-guard: TRACE_GUARD_LINGERR is not a variable")
+    assert said.endswith("did you mean TRACE_GUARD_LINGER?")
+
+
+def test_every_variable_in_the_code_is_known() -> None:
+    """Every variable that the package reads or sets is a setting, or listed with the others."""
+    places = [*(README.parent / "trace_guard").rglob("*.py"), *(README.parent / "adapters").rglob("*.py")]
+    found = {name: "x" for place in places for name in re.findall(r"TRACE_GUARD_[A-Z_]*[A-Z]", place.read_text())}
+    assert len(found) > 15
+    assert unknown_variables(found) == []
+
+
+def test_an_unknown_keyword_gets_a_suggestion() -> None:
+    """The error for a misspelled keyword ends with the one that was probably meant."""
+    with pytest.raises(TypeError, match=r"did you mean flush_timeout\?$"):
+        Settings.from_env({}, flush_timout=2)

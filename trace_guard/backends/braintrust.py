@@ -219,6 +219,8 @@ class BraintrustBackend:
             return answer
         host = urllib.parse.urlsplit(strip_userinfo(url)).netloc
         said = f"{host} answered {answer.status}: {answer.text}"
+        if url.endswith("/logs3") and "project" in answer.text.lower():
+            said += "; check the project's id (TRACE_GUARD_PROJECT_ID, BRAINTRUST_PROJECT_ID or project_id=)"
         if answer.status in (401, 403):
             raise BackendUnauthorized(f"{said}; check BRAINTRUST_API_KEY and what it may write to")
         if answer.status in _REFUSED:

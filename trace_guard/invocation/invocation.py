@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from ..contain import contain
-from ..deadline import Deadline
+from ..contain import contain, contained, warn_once
+from ..deadline import Deadline, Seconds
 from ..outcome import Delivery, Outcome
 from ..rows import identity
 from ..runtime import current
@@ -55,18 +55,19 @@ class Invocation:
         guard: GuardLike,
         name: str,
         *,
-        deadline: Deadline | None = None,
+        deadline: Deadline | Seconds | None = None,
         parent: str | Mapping[str, str] | None = None,
         input: Any = NOTHING,
         metadata: Mapping[str, Any] | None = None,
-        tags: Sequence[str] | None = None,
+        tags: Sequence[str] | str | None = None,
         platform: Mapping[str, Any] | None = None,
     ) -> None:
         self.judge: Callable[[Invocation, Any], object] | None = None
         self.read_result: Callable[[Invocation, Any], Any] | None = None
         self.state = InvocationState(
-            guard, name, deadline or Deadline.never(), guard.settings.flush_timeout, parent=parent, input=input,
-            metadata=metadata, tags=tags, platform=dict(platform or {}),
+            guard, name, contained("read the deadline", lambda: _deadline(deadline), Deadline.never()),
+            guard.settings.flush_timeout, parent=parent, input=input, metadata=metadata,
+            tags=[tags] if isinstance(tags, str) else tags, platform=dict(platform or {}),
         )
         self.record_loops = RecordLoops()
         self._outer: Invocation | None = None
@@ -94,8 +95,8 @@ class Invocation:
         return self.state.deadline
 
     @deadline.setter
-    def deadline(self, deadline: Deadline) -> None:
-        self.state.deadline = deadline
+    def deadline(self, deadline: Deadline | Seconds | None) -> None:
+        self.state.deadline = contained("read the deadline", lambda: _deadline(deadline), Deadline.never())
 
     @property
     def outcome(self) -> Outcome | None:
@@ -321,6 +322,19 @@ class Invocation:
                 state.outcome = Outcome.ERROR
             return corrected(state, error)
         return None
+
+
+def _deadline(given: Deadline | Seconds | None) -> Deadline:
+    """The deadline. A value of another kind is reported, and means no deadline: the user's code must run in any
+    case."""
+    if given is None:
+        return Deadline.never()
+    try:
+        return Deadline.of(given)
+    except ValueError as error:
+        warn_once("deadline", "deadline= is not accepted: %s. It takes a Deadline, seconds or a timedelta; without "
+                  "one, the invocation has no deadline", error)
+        return Deadline.never()
 
 
 def run_in_thread(work: Callable[[], object]) -> asyncio.Future[None] | None:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 from ..contain import contain, contained
 from ..runtime.state import PROCESS
 from .invocation import NOTHING, Invocation, live_invocation
+from .misuse import check_decorated
 from .record_loop import AsyncRecords, RecordLoop, Records
 from .wrap import around
 
@@ -141,7 +142,7 @@ class RecordGuard:
 
     def guard_record(
         self,
-        handler: Callable[..., Any] | None = None,
+        handler: Any = NOTHING,
         *,
         name: str | None = None,
         capture_input: bool | None = None,
@@ -169,12 +170,16 @@ class RecordGuard:
             capture_input, capture_output: whether the record and the result are logged, redacted and cut like those of
                 the invocation; by default as its guard is configured.
             metadata: logged on each span.
+
+        Raises:
+            TypeError: the decorated object is not a function.
         """
-        if handler is None:
+        if handler is NOTHING:
             return functools.partial(
                 self.guard_record, name=name, capture_input=capture_input, capture_output=capture_output,
                 metadata=metadata,
             )
+        check_decorated(handler, "guard_record")
         options = RecordOptions(name, capture_input, capture_output, metadata)
         chosen = name or getattr(handler, "__name__", None) or "record"
         record_in = contained("read the signature of a record handler", lambda: _record_in(handler), _first)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
-from ..contain import contain, contained
+from ..contain import contain, contained, warn_once
+from ..deadline import Seconds, seconds_of
 from ..invocation.invocation import NOTHING, Invocation, current_invocation
 from ..invocation.state import GuardLike
 from ..outcome import Delivery, Outcome, Verdict
@@ -28,6 +29,16 @@ __all__ = ["Job"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+D = TypeVar("D")
+
+
+def _seconds(name: str, value: Seconds, default: D) -> float | D:
+    """The seconds of a keyword. A value of another kind is reported and ignored: the job must run in any case."""
+    try:
+        return seconds_of(value)
+    except ValueError as error:
+        warn_once(name, "%s= is not accepted and ignored: %s", name, error)
+        return default
 
 
 class Job:
@@ -49,12 +60,12 @@ class Job:
         name: str | None = None,
         *,
         fallback_name: str | None = None,
-        grace: float | None = None,
+        grace: Seconds | None = None,
         parent: str | Mapping[str, str] | None = None,
         input: Any = NOTHING,
         metadata: Mapping[str, Any] | None = None,
         tags: Sequence[str] | None = None,
-        heartbeat: float = HEARTBEAT_SECONDS,
+        heartbeat: Seconds = HEARTBEAT_SECONDS,
         progress: bool = True,
     ) -> None:
         self.platform: Platform = contained("find out where the job runs", detect, Platform({}))
@@ -66,9 +77,13 @@ class Job:
         # No caller waits for the response of a job.
         self.invocation.state.patience = guard.settings.exit_timeout
         self.invocation.state.announces_waits = True
-        configured_grace = guard.settings.grace if grace is None else grace
+        configured_grace = guard.settings.grace if grace is None else contained(
+            "read the grace", lambda: _seconds("grace", grace, None), None
+        )
         self._grace = self.platform.grace if configured_grace is None else configured_grace
-        self._heartbeat_seconds = heartbeat
+        self._heartbeat_seconds = contained(
+            "read the heartbeat", lambda: _seconds("heartbeat", heartbeat, HEARTBEAT_SECONDS), HEARTBEAT_SECONDS
+        )
         self._counters = StepCounters()
         self._progress = Progress(chosen) if progress else None
         self._heartbeat: Heartbeat | None = None

@@ -80,7 +80,7 @@ class Step:
                 kind = error = trace = None
             if error is None and self._skipped is not None:
                 self.span.log(metadata={"step": {"skipped": self._skipped or True}})
-            self.span.__exit__(kind, error, trace)
+            self.span.__exit__(kind, error, PROCESS.sdk.user_traceback(trace))
             if live_invocation() is None:
                 # No invocation will drain the queue, and a pool may kill its child without a normal exit.
                 PROCESS.sdk.drain(Deadline.after(DRAIN_SECONDS))

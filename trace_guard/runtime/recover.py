@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..contain import contain
-from ..deadline import Deadline
+from ..deadline import Deadline, Seconds
 from ..delivery.dead_letters import DeadLetters
 from ..errors import JournalError
 from ..journal.borrowed import BorrowedJournal
@@ -50,7 +50,7 @@ class Recovery:
         return asdict(self)
 
 
-def recover(settings: Settings | None = None, *, timeout: float = 30.0) -> Recovery:
+def recover(settings: Settings | None = None, *, timeout: Seconds = 30.0) -> Recovery:
     """Close and deliver the journals that processes left in a directory.
 
     Orphaned journals are closed, delivered and removed, a bounded number at a time. Rows that a live process

@@ -20,7 +20,7 @@ from ..journal.orphans import is_ours
 from ..journal.owned import check_directory, check_file
 from ..journal.reader import parse_payload, read_acked, read_entries, read_header
 from ..redaction.outside_text import printable
-from ..settings import Settings
+from ..settings import Settings, unknown_variables
 
 __all__ = ["HeldLocks", "JournalStatus", "Status", "read_status"]
 
@@ -89,7 +89,7 @@ class Status:
 
 def read_status(settings: Settings) -> Status:
     """Read the directory of the settings; one that is not there is empty."""
-    journals, problems = [], []
+    journals, problems = [], unknown_variables(os.environ)
     damaged: list[str] = []
     directory = settings.dir
     try:

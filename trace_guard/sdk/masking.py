@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 import braintrust.logger as bt
@@ -11,15 +13,31 @@ import braintrust.logger as bt
 from ..redaction.outside_text import cut_middle
 from ..rows import ERROR_LIMIT, bounded_error
 
-__all__ = ["customizers", "error_text", "masked", "masking_function"]
+__all__ = ["customizers", "error_text", "masked", "masking_function", "user_traceback"]
 
 _MOST_MASKED = 8 * ERROR_LIMIT
+_PACKAGE = __name__.partition(".")[0]
 
 
 def error_text(error: BaseException) -> str:
-    """The text of an exception as the SDK writes it, with its traceback, masked and bounded."""
-    text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    """The text of an exception as the SDK writes it, masked and bounded. Its traceback begins where the user's code
+    begins."""
+    text = "".join(traceback.format_exception(type(error), error, user_traceback(error.__traceback__)))
     return masked(text, f"{type(error).__name__}: its text could not be masked")
+
+
+def user_traceback(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback without the frames of this package that it begins with, and those of the standard library among
+    them. None if no other code is in it, as when a function is called with the wrong arguments."""
+    behind_ours, frame = trace, trace
+    while frame is not None:
+        package = str(frame.tb_frame.f_globals.get("__name__")).partition(".")[0]
+        if package == _PACKAGE or package.startswith(f"{_PACKAGE}_"):
+            behind_ours = frame.tb_next
+        elif package not in sys.stdlib_module_names:
+            return trace if behind_ours is trace else frame
+        frame = frame.tb_next
+    return behind_ours
 
 
 def masked(text: str, otherwise: str = "an error whose text could not be masked") -> str:

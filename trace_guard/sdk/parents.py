@@ -47,5 +47,6 @@ def _is_exported(text: str) -> bool:
             return True
     except Exception as error:  # noqa: BLE001 - what it raises depends on what is in the text
         logger.debug("%.80r is not an exported span: %s", text, error)
-    warn_once("parent", "the parent %.80r is not an exported span: the work below it begins a trace of its own", text)
+    warn_once("parent", "the parent %.80r (of TRACE_GUARD_PARENT or parent=) is not an exported span: the work "
+              "below it begins a trace of its own", text)
     return False

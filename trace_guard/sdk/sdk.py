@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Any
 
 import braintrust.logger as bt
@@ -138,6 +139,11 @@ class Sdk:
     def error_text(error: BaseException) -> str:
         """See :func:`.masking.error_text`."""
         return masking.error_text(error)
+
+    @staticmethod
+    def user_traceback(trace: TracebackType | None) -> TracebackType | None:
+        """See :func:`.masking.user_traceback`."""
+        return masking.user_traceback(trace)
 
     @staticmethod
     def masked(text: str) -> str:
