@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from .jobs.job import Job
     from .jobs.parallel import Result
     from .jobs.steps import Step, current_step
+    from .repair.marks import keep_open
+    from .repair.reaper import Reaper
     from .runtime.recover import Recovery, recover
 
 __version__ = "0.1.0"
@@ -53,6 +55,7 @@ __all__ = [
     "JournalUnavailable",
     "LocalStore",
     "Outcome",
+    "Reaper",
     "Recovery",
     "Result",
     "Settings",
@@ -65,6 +68,7 @@ __all__ = [
     "current_step",
     "default_guard",
     "guard_job",
+    "keep_open",
     "process",
     "recover",
     "step",
@@ -72,9 +76,10 @@ __all__ = [
 
 
 _LATER = {
-    "Job": "jobs.job", "LocalStore": "backends.local", "Recovery": "runtime.recover", "Result": "jobs.parallel",
-    "Step": "jobs.steps", "current_job": "jobs.functions", "current_step": "jobs.steps", "guard_job": "job_decorator",
-    "process": "jobs.functions", "recover": "runtime.recover", "step": "jobs.functions",
+    "Job": "jobs.job", "LocalStore": "backends.local", "Reaper": "repair.reaper", "Recovery": "runtime.recover",
+    "Result": "jobs.parallel", "Step": "jobs.steps", "current_job": "jobs.functions", "current_step": "jobs.steps",
+    "guard_job": "job_decorator", "keep_open": "repair.marks", "process": "jobs.functions",
+    "recover": "runtime.recover", "step": "jobs.functions",
 }
 
 

@@ -30,6 +30,7 @@ class ClosedBy(enum.Enum):
     WATCHDOG = "watchdog"
     RECOVERY = "recovery"
     SUPERVISOR = "supervisor"
+    REAPER = "reaper"
 
 
 class FlushPolicy(enum.Enum):

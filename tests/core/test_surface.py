@@ -14,8 +14,8 @@ from trace_guard import errors
 SURFACE = [
     "Backend", "BackendError", "BackendRefused", "BackendUnauthorized", "BackendUnavailable", "Deadline", "Delivery",
     "FlushPolicy", "Guard", "Invocation", "Job", "JournalDamaged", "JournalError", "JournalUnavailable", "LocalStore",
-    "Outcome", "Recovery", "Result", "Settings", "SettingsError", "Step", "TraceGuardError", "configure",
-    "current_invocation", "current_job", "current_step", "default_guard", "guard_job", "process", "recover", "step",
+    "Outcome", "Reaper", "Recovery", "Result", "Settings", "SettingsError", "Step", "TraceGuardError", "configure",
+    "current_invocation", "current_job", "current_step", "default_guard", "guard_job", "keep_open", "process", "recover", "step",
 ]
 
 
@@ -46,6 +46,12 @@ def test_the_surface_is_locked() -> None:
         (trace_guard.Settings.from_env, "environ **keywords"),
         (trace_guard.configure, "settings **keywords"),
         (trace_guard.recover, "settings *timeout"),
+        (trace_guard.Reaper,
+         "settings *projects *all_projects *experiments *older_than *since *filter *limit *shard *parallel *error "
+         "*audit"),
+        (trace_guard.Reaper.find, "self"),
+        (trace_guard.Reaper.close, "self on_trace"),
+        (trace_guard.keep_open, "span reason until"),
         (trace_guard.Deadline.after, "seconds"),
     ],
 )

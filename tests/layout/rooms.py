@@ -20,7 +20,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("contain", "deadline", "errors", "outcome", "payload", "rows", "settings"),
     ("journal",),
     ("backends",),
-    ("delivery", "sdk"),
+    ("delivery", "repair", "sdk"),
     ("runtime",),
     ("invocation",),
     ("http", "jobs", "drains"),

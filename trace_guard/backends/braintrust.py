@@ -30,7 +30,8 @@ _MAX_BYTES = 3 * 1024 * 1024
 _REFUSED = frozenset({400, 413, 422})
 _PAGE_ROWS = 1000
 # The most bytes of a page of query results. Pages are not read in the courier's thread.
-_PAGE_BYTES = 8 * 1024 * 1024
+_PAGE_BYTES = 64 * 1024 * 1024
+_PAGE_PROJECTS = 100
 _LONGEST_ID = 1024
 _MOST_NAMES = 20
 # Headers that the transport sets itself, even if the server asks for other values.
@@ -153,28 +154,81 @@ class BraintrustBackend:
         return organisation
 
     def query(self, text: str, deadline: Deadline) -> list[dict[str, Any]]:
-        """The rows that a SQL query finds, read page by page, including the most recent rows.
+        """The rows that a SQL query finds, read page by page.
 
         Args:
-            text: a query without ``LIMIT``: https://www.braintrust.dev/docs/reference/sql
+            text: a query without ``LIMIT``.
 
         Raises:
             BackendError: as in :meth:`send`.
         """
-        url, found, cursor = f"{self._api_url(deadline)}/btql", [], ""
+        found: list[dict[str, Any]] = []
+        cursor = ""
         while True:
-            asked = {
-                "query": f"{text} LIMIT {_PAGE_ROWS}{cursor}", "fmt": "json", "use_columnstore": False,
-                "brainstore_realtime": True,
-            }
-            answer = self._checked("POST", url, json.dumps(asked).encode(), deadline, most_bytes=_PAGE_BYTES)
-            page = _json(answer, url)
+            page = self.query_page(f"{text} LIMIT {_PAGE_ROWS}{cursor}", deadline)
             rows = page.get("data")
             found += [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
             following = f" OFFSET '{page.get('cursor')}'"
             if not rows or not isinstance(page.get("cursor"), str) or following == cursor:
                 return found
             cursor = following
+
+    def query_page(self, text: str, deadline: Deadline) -> dict[str, Any]:
+        """One page of the answer to a SQL query: ``{"data": [...], "cursor": ...}``, with the most recent rows.
+
+        The request is sent once. A large answer is at another URL, to which the service redirects.
+
+        Args:
+            text: https://www.braintrust.dev/docs/reference/sql
+
+        Raises:
+            BackendError: as in :meth:`send`.
+        """
+        url = f"{self._api_url(deadline)}/btql"
+        asked = {"query": text, "fmt": "json", "use_columnstore": False, "brainstore_realtime": True}
+        answer = self._checked("POST", url, json.dumps(asked).encode(), deadline, 1, most_bytes=_PAGE_BYTES)
+        if answer.location is not None:
+            url = urllib.parse.urljoin(url, answer.location)
+            # The URL itself is the permission: an object store refuses a request that carries a key as well.
+            answer = self.transport.request("GET", url, b"", {}, deadline, attempts=2, most_bytes=_PAGE_BYTES)
+            if answer.status != 200:
+                host = urllib.parse.urlsplit(url).netloc
+                raise BackendUnavailable(f"{host} answered {answer.status} for a large result", status=answer.status)
+        return _json(answer, url)
+
+    def find_projects(self, name: str | None, deadline: Deadline) -> list[tuple[str, str]]:
+        """Ids and names of the organisation's projects.
+
+        Args:
+            name: only those with this name, or with this id; None for all.
+
+        Raises:
+            BackendError: as in :meth:`send`.
+        """
+        url = f"{self._api_url(deadline)}/v1/project"
+        found: dict[str, str] = {}
+        while True:
+            asked = {"limit": str(_PAGE_PROJECTS), "org_name": self.organisation(deadline).name}
+            asked.update({} if name is None else {"project_name": name})
+            asked.update({"starting_after": next(reversed(found))} if found else {})
+            page = _json(self._checked("GET", f"{url}?{urllib.parse.urlencode(asked)}", b"", deadline), url)
+            objects = page.get("objects")
+            known = len(found)
+            found.update(
+                (one["id"], str(one.get("name") or one["id"])) for one in objects
+                if isinstance(one, dict) and isinstance(one.get("id"), str)
+            ) if isinstance(objects, list) else None
+            if len(found) == known or len(found) - known < _PAGE_PROJECTS:
+                break
+        if name is None or found:
+            return list(found.items())
+        try:
+            one = _json(self._checked("GET", f"{url}/{urllib.parse.quote(name, safe='')}", b"", deadline), url)
+        except (BackendUnavailable, BackendRefused) as error:
+            if error.status in (400, 404, 422):
+                return []
+            raise
+        return [(str(one["id"]), str(one.get("name") or name))] if one.get("id") else []
 
     def close(self) -> None:
         self.transport.close()
@@ -215,7 +269,7 @@ class BraintrustBackend:
         answer = self.transport.request(
             method, url, body, headers, deadline, attempts=attempts, most_bytes=most_bytes
         )
-        if 200 <= answer.status < 300:
+        if 200 <= answer.status < 300 or (answer.status == 303 and answer.location):
             return answer
         host = urllib.parse.urlsplit(strip_userinfo(url)).netloc
         said = f"{host} answered {answer.status}: {answer.text}"

@@ -42,10 +42,11 @@ _MOST_DIGITS = 15
 
 
 class Answer(NamedTuple):
-    """The status and the body that a server answered."""
+    """The status and the body that a server answered, and where a 303 leads."""
 
     status: int
     body: bytes
+    location: str | None = None
 
     @property
     def text(self) -> str:
@@ -120,7 +121,8 @@ class Transport:
                     url = target
                     continue
                 if reply.is_final:
-                    return Answer(reply.status, reply.body)
+                    elsewhere = reply.status == 303 and is_web_url(target) and keeps_encryption(url, target)
+                    return Answer(reply.status, reply.body, target if elsewhere else None)
                 retry_after, status = retry_after_of(reply.headers.get("retry-after")), reply.status
                 suspect = reply.trouble is not None or reply.status >= 500
                 trouble = f"{_host(url)} answered {reply.status}: {reply.trouble or Answer(0, reply.body).text}"

@@ -16,6 +16,7 @@ from .. import __version__
 from ..errors import SettingsError, TraceGuardError
 from ..redaction.outside_text import print_error, printable
 from ..settings import Settings
+from .reap_options import add_reap, backend_of
 
 __all__ = ["main"]
 
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Names in traces may have characters that the terminal's encoding lacks.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        settings = Settings.from_env(dir=getattr(arguments, "dir", None))
+        settings = Settings.from_env(dir=getattr(arguments, "dir", None), backend=backend_of(arguments))
         code = _command(arguments.command)(arguments, settings)
         sys.stdout.flush()
         return code
@@ -88,6 +89,10 @@ def _command(name: str) -> Command:
         from . import journals
 
         return journals.show_status if name == "status" else journals.recover_orphans
+    if name == "reap":
+        from . import reap
+
+        return reap.reap_traces
     if name == "serve":
         from . import serve
 
@@ -158,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         "demo", parents=[everywhere],
         help="run a guarded Lambda function that fails in every way, against a simulated Braintrust",
     )
+    add_reap(commands, [everywhere, as_json])
     serve = commands.add_parser(
         "serve", parents=[everywhere],
         help="run a simulated Braintrust on the local store, for development with SDKs and tools of any language",

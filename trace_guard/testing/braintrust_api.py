@@ -118,10 +118,16 @@ class BraintrustApi(ObjectsApi):
         return Response.json(self._project(self._add_project(request, name), name))
 
     def list_projects(self, request: Request) -> Response:
-        wanted = parse_qs(request.query).get("project_name")
-        known = self._store.projects()
-        found = [self._project(id, name) for id, name in known.items() if not wanted or name in wanted]
-        return Response.json({"objects": found})
+        asked, own = parse_qs(request.query), self._organization(request)
+        wanted, after = asked.get("project_name"), asked.get("starting_after", [""])[0]
+        found = [
+            (id, name) for id, name in self._store.projects().items()
+            if (not wanted or name in wanted) and self.project_organizations.get(id, own) == own
+        ]
+        ids = [id for id, _ in found]
+        start = ids.index(after) + 1 if after in ids else 0
+        limit = int(asked.get("limit", ["1000"])[0])
+        return Response.json({"objects": [self._project(*one) for one in found[start : start + limit]]})
 
     def get_project(self, request: Request, id: str) -> Response:
         name = self._store.projects().get(id)

@@ -1,0 +1,48 @@
+"""Spans that are open on purpose: they wait for a person or an event."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ..rows import number
+
+__all__ = ["is_kept_open", "keep_open"]
+
+
+class _Span(Protocol):
+    def log(self, **event: Any) -> None: ...
+
+
+def keep_open(span: _Span, reason: str, until: datetime.datetime | float | None = None) -> None:
+    """Tell the reaper that a span is open on purpose, for example while it waits for a person's approval.
+
+    ``trace-guard reap`` then leaves the span alone, and what is above and below it in its trace. A span that ends is
+    closed as usual; the mark needs no removal.
+
+    Args:
+        span: a span of the Braintrust SDK.
+        reason: why it is open; ``trace-guard reap`` shows it.
+        until: when the mark expires: a ``datetime`` (UTC if it has no time zone), or seconds since the epoch. By
+            default it does not.
+
+    Raises:
+        TypeError: ``until`` is neither.
+    """
+    if isinstance(until, datetime.datetime):
+        moment = until if until.tzinfo else until.replace(tzinfo=datetime.timezone.utc)
+        until = moment.timestamp()
+    if until is not None and number(until) is None:
+        raise TypeError(f"until is a datetime or a number of seconds since the epoch, not {until!r}")
+    span.log(metadata={"trace_guard": {"keep_open": {"reason": str(reason), "until": until}}})
+
+
+def is_kept_open(about: Mapping[str, Any]) -> bool:
+    """True if the guard's part of a span's metadata carries a mark of :func:`keep_open` that has not expired."""
+    mark = about.get("keep_open")
+    if not isinstance(mark, Mapping):
+        return False
+    until = number(mark.get("until"))
+    return until is None or until > time.time()
