@@ -15,7 +15,8 @@ SURFACE = [
     "Backend", "BackendError", "BackendRefused", "BackendUnauthorized", "BackendUnavailable", "Deadline", "Delivery",
     "FlushPolicy", "Guard", "Invocation", "Job", "JournalDamaged", "JournalError", "JournalUnavailable", "LocalStore",
     "Outcome", "Reaper", "Recovery", "Result", "Settings", "SettingsError", "Step", "TraceGuardError", "configure",
-    "current_invocation", "current_job", "current_step", "default_guard", "guard_job", "keep_open", "process", "recover", "step",
+    "current_invocation", "current_job", "current_step", "default_guard", "guard_job", "keep_open", "process",
+    "recover", "step",
 ]
 
 

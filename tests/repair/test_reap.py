@@ -23,8 +23,8 @@ def test_a_dry_run_explains_and_changes_nothing(server: BraintrustServer) -> Non
     send(server, span("agent"), span("llm", "agent", ago=2 * HOUR, took=5))
     before = server.rows()
     text = " ".join(reap(server).stdout.split())
-    assert re.search(r"r-t agent support-bot 3 h 0 min (?:1 h 59 min|2 h 0 min) 1 of 2 parent open, all children closed agent at "
-                     r"code/app.py:5 in do_agent", text)
+    assert re.search(r"r-t agent support-bot 3 h 0 min (?:1 h 59 min|2 h 0 min) 1 of 2 parent open, all children "
+                     r"closed agent at code/app.py:5 in do_agent", text)
     assert "Nothing was changed. --close closes them" in text
     assert server.rows() == before
     (trace,) = found(server)
