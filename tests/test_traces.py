@@ -158,6 +158,7 @@ def test_a_span() -> None:
             id="id-llm", span_id="llm", root_span_id="r", parent="root", name="llm", type="task",
             start=1.0, end=3.5, duration=2.5, error="gone", outcome="abandoned",
             closed_by="recovery", reason="left_open", depth=0,
+            metadata={"trace_guard": {"outcome": "abandoned", "closed_by": "recovery", "reason": "left_open"}},
         )
     ]  # fmt: skip
 

@@ -24,6 +24,7 @@ from .runtime.state import PROCESS
 from .settings import Settings, checked
 
 if TYPE_CHECKING:
+    from .jobs.failing import FailIf
     from .jobs.job import Job
     from .jobs.parallel import Processing
     from .jobs.steps import Step
@@ -201,19 +202,20 @@ class Guard:
         tags: Sequence[str] | None = None,
         heartbeat: Seconds = HEARTBEAT_SECONDS,
         progress: bool = True,
+        fail_if: FailIf | None = None,
     ) -> Job:
         """A batch job, for ``with`` and ``async with``. It detects its platform, and closes in time on a signal.
 
         Args:
             name: of the root span. The default is the platform's name for the job, else the program's name.
-            grace, parent, heartbeat, progress: as in :func:`trace_guard.guard_job`.
+            grace, parent, heartbeat, progress, fail_if: as in :func:`trace_guard.guard_job`.
             input, metadata, tags: as in :meth:`invocation`.
         """
         from .jobs.job import Job
 
         return Job(
             self, name, grace=grace, parent=parent, input=input, metadata=metadata, tags=tags, heartbeat=heartbeat,
-            progress=progress,
+            progress=progress, fail_if=fail_if,
         )
 
     def step(self, name: str, *, input: Any = NOTHING, metadata: Mapping[str, Any] | None = None) -> Step:

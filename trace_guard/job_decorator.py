@@ -11,6 +11,7 @@ from .deadline import Seconds
 from .guard import Guard, Options
 from .invocation.invocation import NOTHING
 from .invocation.wrap import guarded
+from .jobs.failing import FailIf, check_fail_if
 from .jobs.heartbeat import HEARTBEAT_SECONDS
 from .jobs.job import Job
 from .outcome import FlushPolicy
@@ -44,6 +45,7 @@ def guard_job(
     parent: str | Mapping[str, str] | None = ...,
     heartbeat: Seconds = ...,
     progress: bool = ...,
+    fail_if: FailIf | None = ...,
 ) -> Callable[[F], F]: ...
 
 
@@ -63,6 +65,7 @@ def guard_job(
     parent: str | Mapping[str, str] | None = None,
     heartbeat: Seconds = HEARTBEAT_SECONDS,
     progress: bool = True,
+    fail_if: FailIf | None = None,
 ) -> Any:
     """Guard the main function of a batch job: each call is one trace, closed and delivered however the call ends.
 
@@ -86,6 +89,10 @@ def guard_job(
         heartbeat: seconds between two signs of life on the root span; 0 for none.
         progress: whether to show the progress of the steps on standard error, if that is a terminal.
 
+        fail_if: when a job that raises nothing is an error because of its steps: a share of failed ones among those
+            done or failed (0 for any, 0.1 for more than a tenth), or a function of the counts ``done``, ``failed`` and
+            ``skipped`` that returns True for an error. The exit status does not change.
+
     Raises:
         TypeError: the decorated object is not a function, is a job already, or is a generator function.
         SettingsError: a keyword's value is not accepted. A bad environment variable does not raise: it is logged, and
@@ -94,7 +101,7 @@ def guard_job(
     with_keywords: Callable[..., Any] = functools.partial(
         guard_job, guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
         capture_output=capture_output, tags=tags, metadata=metadata, flush=flush, grace=grace, parent=parent,
-        heartbeat=heartbeat, progress=progress,
+        heartbeat=heartbeat, progress=progress, fail_if=fail_if,
     )
     if main is NOTHING:
         return with_keywords
@@ -107,6 +114,7 @@ def guard_job(
     )
     grace = None if grace is None else checked("grace", grace)
     heartbeat = checked_seconds("heartbeat", heartbeat)
+    check_fail_if(fail_if)
     chosen = options.make_guard()
     if chosen is None:
         return main
@@ -117,7 +125,7 @@ def guard_job(
         return Job(
             ours, name, fallback_name=None if called == "main" else called, grace=grace, parent=parent,
             input={"args": args, "kwargs": keywords} if args or keywords else NOTHING, metadata=options.metadata,
-            tags=options.tags, heartbeat=heartbeat, progress=progress,
+            tags=options.tags, heartbeat=heartbeat, progress=progress, fail_if=fail_if,
         )
 
     job = guarded(main, begin)

@@ -202,6 +202,7 @@ def test_show_as_json(filled: Path) -> None:
         "id": "1", "span_id": "root", "root_span_id": ASK, "parent": None, "name": "ask", "type": "task",
         "start": 1e9, "end": 1e9 + 2.5, "duration": 2.5, "error": "TimedOut: still running", "outcome": "timed_out",
         "closed_by": "watchdog", "reason": "deadline", "depth": 0,
+        "metadata": ROWS[0]["metadata"],
     }
     assert [(span["name"], span["depth"], span["duration"]) for span in shown["spans"]] == [
         ("ask", 0, 2.5), ("plan", 1, 0.25), ("llm", 2, pytest.approx(0.005, abs=1e-6)), ("tool", 1, None),

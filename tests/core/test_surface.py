@@ -32,13 +32,13 @@ def test_the_surface_is_locked() -> None:
     [
         (trace_guard.Guard.invocation,
          "self name *deadline *parent *input *metadata *tags *platform"),
-        (trace_guard.Guard.job, "self name *grace *parent *input *metadata *tags *heartbeat *progress"),
+        (trace_guard.Guard.job, "self name *grace *parent *input *metadata *tags *heartbeat *progress *fail_if"),
         (trace_guard.Guard.step, "self name *input *metadata"),
         (trace_guard.Guard.process, "self items function *workers *name *on_error *in_order"),
         (trace_guard.Guard.wrap, "self function *name *metadata *tags"),
         (trace_guard.guard_job,
          "main *guard *project *project_id *name *capture_input *capture_output *tags *metadata *flush *grace *parent "
-         "*heartbeat *progress"),
+         "*heartbeat *progress *fail_if"),
         (trace_guard.process, "items function *workers *name *on_error *in_order"),
         (trace_guard.step, "name *input *metadata"),
         (trace_guard.Guard.__init__, "self settings *backend **keywords"),

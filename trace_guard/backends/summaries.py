@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 __all__ = [
-    "SpanSummary", "TraceSummary", "closed_by_of", "end_of", "is_top", "name_of", "outcome_of", "project_of",
-    "root_id_of", "spans_of", "start_of", "summarize",
+    "SpanSummary", "TraceSummary", "closed_by_of", "end_of", "is_top", "name_of", "one_line", "outcome_of",
+    "project_of", "root_id_of", "spans_of", "start_of", "summarize",
 ]
 
 UNNAMED = "(unnamed)"
@@ -33,6 +33,8 @@ class TraceSummary:
         error: the root span's error in one line.
         spans: the number of stored spans.
         open_spans: how many of them have not ended.
+        parts: how many steps of a job, or records of a batch, the root has counted.
+        failed_parts: how many of them failed.
     """
 
     root_span_id: str
@@ -45,10 +47,15 @@ class TraceSummary:
     error: str | None
     spans: int
     open_spans: int
+    parts: int = 0
+    failed_parts: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """The attributes above as JSON values, in their order."""
-        return dict(vars(self))
+        """The attributes above as JSON values, in their order; the last two only if there are parts."""
+        found = dict(vars(self))
+        if not self.parts:
+            del found["parts"], found["failed_parts"]
+        return found
 
 
 @dataclass(frozen=True)
@@ -57,10 +64,11 @@ class SpanSummary:
 
     Attributes:
         parent: the parent's ``span_id``, which may not be stored.
-        error: the error in one line.
+        error: the error in full.
         closed_by: what closed the span if not its own code; see :class:`trace_guard.outcome.ClosedBy`.
         reason: why, in one word.
         depth: the number of stored ancestors.
+        input, output, metadata: as they were logged; None if they were not.
     """
 
     id: str | None
@@ -77,10 +85,14 @@ class SpanSummary:
     closed_by: str | None
     reason: str | None
     depth: int
+    input: Any = None
+    output: Any = None
+    metadata: Any = None
 
     def to_json(self) -> dict[str, Any]:
-        """The attributes above as JSON values, in their order."""
-        return dict(vars(self))
+        """The attributes above as JSON values, in their order; of the last three those that were logged."""
+        logged = ("input", "output", "metadata")
+        return {name: value for name, value in vars(self).items() if value is not None or name not in logged}
 
 
 def summarize(
@@ -186,6 +198,7 @@ def _summary(
     root = next((row for row in spans if not _parents(row)), spans[0])
     ends = [end_of(row) for row in spans]
     open_spans = ends.count(None)
+    parts, failed = _parts(root)
     project = project_of(root)
     return TraceSummary(
         root_span_id=root_span_id,
@@ -195,10 +208,20 @@ def _summary(
         end=None if open_spans else max((end for end in ends if end is not None), default=None),
         in_progress=open_spans > 0,
         outcome=outcome_of(root),
-        error=_one_line(root.get("error")),
+        error=one_line(_error_text(root.get("error"))),
         spans=len(spans),
         open_spans=open_spans,
+        parts=parts,
+        failed_parts=failed,
     )
+
+
+def _parts(root: Mapping[str, Any]) -> tuple[int, int]:
+    """How many steps and records a root has counted, and how many of them failed."""
+    metadata = _object(root, "metadata")
+    counted = (_object(_object(metadata, "job"), "steps"), _object(metadata, "records"))
+    ends = [(end, _number(number) or 0) for counts in counted for end, number in counts.items()]
+    return int(sum(number for _, number in ends)), int(sum(number for end, number in ends if end == "failed"))
 
 
 def _span_summary(row: Mapping[str, Any], root_span_id: str, depth: int) -> SpanSummary:
@@ -215,20 +238,26 @@ def _span_summary(row: Mapping[str, Any], root_span_id: str, depth: int) -> Span
         start=start,
         end=end,
         duration=end - start if start is not None and end is not None else None,
-        error=_one_line(row.get("error")),
+        error=_error_text(row.get("error")),
         outcome=outcome_of(row),
         closed_by=closed_by_of(row),
         reason=_text(about.get("reason")),
         depth=depth,
+        input=row.get("input"),
+        output=row.get("output"),
+        metadata=row.get("metadata"),
     )
 
 
-def _one_line(error: object) -> str | None:
-    """The most informative line of an error: the exception of a traceback, else the first line."""
+def _error_text(error: object) -> str | None:
     if not error:
         return None
-    text = error if isinstance(error, str) else json.dumps(error, default=str)
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return error if isinstance(error, str) else json.dumps(error, default=str)
+
+
+def one_line(error: str | None) -> str | None:
+    """The most informative line of an error: the exception of a traceback, else the first line."""
+    lines = [line.rstrip() for line in (error or "").splitlines() if line.strip()]
     if not lines:
         return None
     headers = [at for at, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]

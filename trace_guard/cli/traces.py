@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from ..backends.local import LocalStore
-from ..backends.summaries import SpanSummary, TraceSummary, summarize
+from ..backends.summaries import SpanSummary, TraceSummary, one_line, summarize
 from ..journal.directory import STORE_NAME, locate
 from ..redaction.outside_text import print_error
 from ..settings import Settings
@@ -94,10 +94,10 @@ def _print_trace(trace: TraceSummary, spans: Sequence[SpanSummary]) -> None:
 def _how(span: SpanSummary) -> tuple[Cell, Cell, Cell]:
     """How a span ended, what closed it, and its error."""
     if span.end is None:
-        return outcome(span.outcome, in_progress=True), "-", span.error or ""
+        return outcome(span.outcome, in_progress=True), "-", one_line(span.error) or ""
     by = f"{span.closed_by}: {span.reason}" if span.reason else span.closed_by
     closed_by = Styled(by, "yellow") if by else Styled("its own code", "dim")
-    return outcome(span.outcome), closed_by, span.error or ""
+    return outcome(span.outcome), closed_by, one_line(span.error) or ""
 
 
 def _branches(depths: Sequence[int]) -> list[str]:

@@ -16,6 +16,7 @@ from ..runtime.state import PROCESS
 from . import current
 from .counters import StepCounters
 from .exits import exit_code, failure, is_end_by
+from .failing import FailIf, has_failed
 from .heartbeat import HEARTBEAT_SECONDS, Heartbeat
 from .parallel import Items, Processing
 from .platform import Platform
@@ -67,6 +68,7 @@ class Job:
         tags: Sequence[str] | None = None,
         heartbeat: Seconds = HEARTBEAT_SECONDS,
         progress: bool = True,
+        fail_if: FailIf | None = None,
     ) -> None:
         self.platform: Platform = contained("find out where the job runs", detect, Platform({}))
         chosen = name or self.platform.job_name or fallback_name or current.program()
@@ -84,6 +86,7 @@ class Job:
         self._heartbeat_seconds = contained(
             "read the heartbeat", lambda: _seconds("heartbeat", heartbeat, HEARTBEAT_SECONDS), HEARTBEAT_SECONDS
         )
+        self._fail_if = fail_if
         self._counters = StepCounters()
         self._progress = Progress(chosen) if progress else None
         self._heartbeat: Heartbeat | None = None
@@ -228,6 +231,16 @@ class Job:
                     state.outcome = state.outcome or Outcome.TERMINATED
         if facts:
             invocation.note({"job": facts})
+        if self._fail_if is not None and failure(error) is None:
+            self._judge(self._fail_if)
+
+    def _judge(self, fail_if: FailIf) -> None:
+        """Make a job that raised nothing an error if too many of its steps have failed."""
+        counts = self._counters.snapshot()
+        with contain("call fail_if"):
+            if has_failed(fail_if, counts):
+                total = sum(counts.values())
+                self.invocation.fail(f"{counts['failed']} of {total} steps failed")
 
     def leave(self) -> None:
         """Restore the outer context. Call it in the context that opened the job; :meth:`close` also calls it."""

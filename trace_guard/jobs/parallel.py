@@ -8,13 +8,13 @@ import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from typing import Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast
 
 from .current import RunningJob
 from .steps import Step
 from .workers import Workers
 
-__all__ = ["Items", "Processing", "Result"]
+__all__ = ["Failure", "Items", "Processing", "Result", "Success"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -26,33 +26,77 @@ _ON_ERROR = ("continue", "raise")
 
 
 class Result(Generic[T, R]):
-    """The result of one item.
+    """The result of one item: a :class:`Success` or a :class:`Failure`, which ``ok`` and ``error`` tell apart.
+
+    Type checkers know ``value`` as the function's return type. They narrow the two classes by ``result.error is None``;
+    mypy does so by ``result.ok`` too.
 
     Attributes:
         item: the argument of the function.
         index: the position of the item, from 0.
-        value: the return value; None if the function raised.
-        error: the exception that the function raised, or None.
     """
 
-    __slots__ = ("error", "index", "item", "value")
+    __slots__ = ("_error", "_value", "index", "item")
 
     def __init__(self, index: int, item: T, value: R | None = None, error: Exception | None = None) -> None:
         self.index = index
         self.item = item
-        self.value = value
-        self.error = error
+        self._value = value
+        self._error = error
 
     @property
     def ok(self) -> bool:
-        return self.error is None
+        """True if the function returned."""
+        return self._error is None
+
+    @property
+    def value(self) -> R:
+        """The return value; None if the function raised."""
+        return cast(R, self._value)
+
+    @property
+    def error(self) -> Exception | None:
+        """The exception that the function raised, or None."""
+        return self._error
 
     def __repr__(self) -> str:
         end = f"value={self.value!r}" if self.ok else f"error={self.error!r}"
         return f"Result(index={self.index}, item={self.item!r}, {end})"
 
 
-class Processing(Iterator[Result[T, R]]):
+class Success(Result[T, R]):
+    """The result of an item for which the function returned."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def ok(self) -> Literal[True]: ...
+
+        @property
+        def error(self) -> None: ...
+
+
+class Failure(Result[T, R]):
+    """The result of an item for which the function raised."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+
+        @property
+        def ok(self) -> Literal[False]: ...
+
+        # Not None: pyright does not narrow by `ok`, and would add it to the type of each value.
+        @property
+        def value(self) -> NoReturn: ...
+
+        @property
+        def error(self) -> Exception: ...
+
+
+class Processing(Iterator[Success[T, R] | Failure[T, R]]):
     """An iterator of results, made by :func:`trace_guard.process`. Work starts when the first result is requested."""
 
     def __init__(
@@ -87,7 +131,7 @@ class Processing(Iterator[Result[T, R]]):
         self._raises = on_error == "raise"
         self._in_order = in_order
         self._count = workers
-        self._pending: list[Future[Result[T, R]]] = []
+        self._pending: list[Future[Success[T, R] | Failure[T, R]]] = []
         self._workers: Workers | None = None
         self._taken = 0
         self._is_exhausted = False
@@ -97,7 +141,7 @@ class Processing(Iterator[Result[T, R]]):
     def __iter__(self) -> Processing[T, R]:
         return self
 
-    def __next__(self) -> Result[T, R]:
+    def __next__(self) -> Success[T, R] | Failure[T, R]:
         self._has_begun = True
         try:
             self._fill()
@@ -166,7 +210,7 @@ class Processing(Iterator[Result[T, R]]):
         )
         self._taken += 1
 
-    def _next_done(self) -> Future[Result[T, R]]:
+    def _next_done(self) -> Future[Success[T, R] | Failure[T, R]]:
         if self._in_order:
             return self._pending.pop(0)
         done, _ = wait(self._pending, return_when=FIRST_COMPLETED)
@@ -193,12 +237,14 @@ def _length_of(items: Iterable[object]) -> int | None:
     return None
 
 
-def _work(function: Callable[[T], R], name: str, job: RunningJob | None, index: int, item: T) -> Result[T, R]:
+def _work(
+    function: Callable[[T], R], name: str, job: RunningJob | None, index: int, item: T
+) -> Success[T, R] | Failure[T, R]:
     """Process one item, in a thread. Not a method, because it must not keep the iterator of results alive."""
     try:
         with Step(name, job, input=item, is_expected=True) as step:
             value = function(item)
             step.set_output(value)
     except Exception as error:  # noqa: BLE001 - returned in the result
-        return Result(index, item, error=error)
-    return Result(index, item, value)
+        return Failure(index, item, error=error)
+    return Success(index, item, value)
