@@ -138,6 +138,15 @@ class LocalStore:
 
         return self._file.use(read, [])
 
+    def read(self, work: Callable[[sqlite3.Connection], T], absent: T) -> T:
+        """Run a query of :mod:`.store_schema`'s tables; ``absent`` if there is no store."""
+        return self._file.use(work, absent)
+
+    def upgrade(self) -> None:
+        """Bring a store of an older version to the present one. Without a store there is nothing to do."""
+        if self.path.exists():
+            self._file.use(lambda connection: None, None, write=True)
+
     def spans(self, root_span_id: str) -> list[SpanSummary]:
         """The spans of a trace as a tree; see :func:`trace_guard.backends.summaries.spans_of`."""
         return spans_of(self.rows(root_span_id), root_span_id)

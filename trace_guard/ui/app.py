@@ -1,0 +1,216 @@
+"""The pages: the list of traces, one trace, and the health of this machine's state."""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import anyio
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from ..backends.summaries import summarize
+from ..errors import BackendError
+from ..rows import Row
+from . import words
+from .filters import PERIODS, STATES, TraceFilter
+from .health import Health
+from .local_only import LocalOnly
+from .payload_text import attachments_of, payload, readable
+from .source import TraceSource
+from .waterfall import WIDTH, lay_out
+
+__all__ = ["PAYLOADS", "make_app", "templates"]
+
+PAYLOADS = ("error", "input", "output", "expected", "scores", "metadata", "metrics", "tags")
+"""The fields of a span that its panel shows, in this order."""
+
+_LOOK_SECONDS = 0.5
+
+
+def templates() -> Environment:
+    """The templates, which escape everything that they are given."""
+    environment = Environment(
+        loader=PackageLoader("trace_guard.ui"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        readable=readable, clock=words.clock, duration=words.duration, age=words.age, outcome=words.outcome_class,
+        moment=words.moment,
+    )
+    environment.globals.update(STATES=STATES, PERIODS=PERIODS, WIDTH=WIDTH)
+    return environment
+
+
+class Pages:
+    """The handlers of the page's addresses.
+
+    Args:
+        source: where traces are read.
+        health: what the health page shows, and closes.
+    """
+
+    def __init__(self, source: TraceSource, health: Health) -> None:
+        self._source = source
+        self._health = health
+        self._templates = templates()
+
+    async def traces(self, request: Request) -> Response:
+        """The list; only its table with ``fragment`` in the address."""
+        wanted = TraceFilter.of(request.query_params)
+        page = await run_in_threadpool(self._source.page, wanted)
+        values = {"page": page, "filter": wanted, "now": time.time()}
+        if "fragment" in request.query_params:
+            return self._html("_traces.html", values)
+        projects = await run_in_threadpool(self._source.projects)
+        return self._html("traces.html", {**values, "projects": projects, "title": self._source.title})
+
+    async def trace(self, request: Request) -> Response:
+        """The waterfall of a trace; only that with ``fragment`` in the address."""
+        root, rows = await self._rows(request)
+        now = time.time()
+        (summary,) = await run_in_threadpool(summarize, rows)
+        values: dict[str, Any] = {
+            "trace": summary, "now": now, "fall": await run_in_threadpool(lay_out, rows, root, now),
+            "address": self._source.address(rows[0]),
+        }
+        if "fragment" in request.query_params:
+            return self._html("_waterfall.html", values)
+        span = request.query_params.get("span")
+        chosen = next((row for row in rows if row.get("span_id") == span), None)
+        return self._html("trace.html", {**values, "panel": None if chosen is None else self._panel(root, chosen)})
+
+    async def span(self, request: Request) -> Response:
+        """The panel of a span."""
+        root, row = await self._row(request)
+        return self._html("_span.html", {"panel": self._panel(root, row)})
+
+    async def field(self, request: Request) -> Response:
+        """A field of a span, whole, as plain text or JSON."""
+        _, row = await self._row(request)
+        name = request.query_params.get("name", "")
+        if name not in PAYLOADS or name not in row:
+            raise HTTPException(404, "The span has no such field.")
+        value = row[name]
+        return PlainTextResponse(
+            value.encode("utf-8", "backslashreplace") if isinstance(value, str) else json.dumps(value, indent=2)
+        )
+
+    async def trace_json(self, request: Request) -> Response:
+        """The rows of a trace as JSON."""
+        _, rows = await self._rows(request)
+        return Response(json.dumps({"rows": rows}, indent=2), media_type="application/json")
+
+    async def attachment(self, request: Request) -> Response:
+        """An attachment's file. Only images that can't hold a script are shown in the page."""
+        path = await run_in_threadpool(self._source.attachment, request.query_params.get("key", ""))
+        if path is None:
+            raise HTTPException(404, "This attachment is not here.")
+        kind = mimetypes.guess_type(path.name)[0] or ""
+        if kind in ("image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"):
+            return FileResponse(path, media_type=kind)
+        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+
+    async def events(self, request: Request) -> Response:
+        """Server-sent events: one whenever the trace changes, or any trace if none is named."""
+        return StreamingResponse(self._changes(request.query_params.get("trace")), media_type="text/event-stream")
+
+    async def health(self, request: Request) -> Response:
+        """What undermines tracing on this machine, and what can be repaired."""
+        report = await run_in_threadpool(self._health.report)
+        return self._html("health.html", {"report": report, "token": self._health.token, "now": time.time()})
+
+    async def close(self, request: Request) -> Response:
+        """Close one stuck trace, then show the health page again."""
+        async with request.form(max_files=0, max_fields=10) as form:
+            root, token = form.get("trace"), form.get("token")
+        if not isinstance(token, str) or not self._health.is_token(token):
+            raise HTTPException(403, "The page is out of date. Load it again, then close the trace.")
+        if not isinstance(root, str) or not root:
+            raise HTTPException(400, "The request names no trace.")
+        said = await run_in_threadpool(self._health.close, root)
+        report = await run_in_threadpool(self._health.report)
+        return self._html(
+            "health.html", {"report": report, "token": self._health.token, "now": time.time(), "said": said}
+        )
+
+    async def _changes(self, root: str | None) -> AsyncIterator[str]:
+        seen = None
+        while True:
+            try:
+                version = await run_in_threadpool(self._source.version, root)
+            except BackendError:
+                version = seen or ""
+            # A comment keeps the connection alive, and shows when the page has gone.
+            yield f"data: {json.dumps(version)}\n\n" if version != seen else ":\n\n"
+            seen = version
+            await anyio.sleep(_LOOK_SECONDS)
+
+    def _panel(self, root: str, row: Row) -> Mapping[str, Any]:
+        (span,) = [bar for bar in lay_out([row], root, time.time()).bars if bar.span.span_id == row.get("span_id")]
+        return {
+            "root": root, "bar": span, "fields": [(name, payload(row[name])) for name in PAYLOADS if row.get(name)],
+            "attachments": attachments_of(row),
+        }
+
+    async def _rows(self, request: Request) -> tuple[str, list[Row]]:
+        root = request.query_params.get("root", "")
+        rows = await run_in_threadpool(self._source.rows, root)
+        if not rows:
+            raise HTTPException(404, "There is no such trace. It may have been deleted.")
+        return root, rows
+
+    async def _row(self, request: Request) -> tuple[str, Row]:
+        root, rows = await self._rows(request)
+        for row in rows:
+            if row.get("span_id") == request.query_params.get("span"):
+                return root, row
+        raise HTTPException(404, "The trace has no such span.")
+
+    def _html(self, template: str, values: Mapping[str, Any], status: int = 200) -> HTMLResponse:
+        page = self._templates.get_template(template).render(values)
+        return HTMLResponse(page.encode("utf-8", "replace"), status)
+
+    async def not_found(self, request: Request, error: Exception) -> Response:
+        """An error as a page."""
+        if isinstance(error, HTTPException):
+            return self._html("error.html", {"message": error.detail}, error.status_code)
+        return self._html("error.html", {"message": str(error)}, 503)
+
+
+def make_app(source: TraceSource, health: Health, port: int) -> Starlette:
+    """The application.
+
+    Args:
+        port: the port of its address; requests to any other address are refused.
+    """
+    pages = Pages(source, health)
+    return Starlette(
+        routes=[
+            Route("/", pages.traces),
+            # Ids are parameters, as they may hold any character.
+            Route("/trace", pages.trace),
+            Route("/trace/rows.json", pages.trace_json),
+            Route("/trace/span", pages.span),
+            Route("/trace/field", pages.field),
+            Route("/attachment", pages.attachment),
+            Route("/events", pages.events),
+            Route("/health", pages.health),
+            Route("/health/close", pages.close, methods=["POST"]),
+            Mount("/static", StaticFiles(packages=[("trace_guard.ui", "static")])),
+        ],
+        middleware=[Middleware(LocalOnly, port=port)],
+        exception_handlers={HTTPException: pages.not_found, BackendError: pages.not_found},
+    )
+
+

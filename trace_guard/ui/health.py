@@ -1,0 +1,78 @@
+"""What the health page shows: this machine's state, and traces that are stuck."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..runtime.status import Status, read_status
+from ..settings import Settings
+
+__all__ = ["Health", "HealthReport", "Repair", "StuckTrace"]
+
+
+@dataclass(frozen=True)
+class StuckTrace:
+    """A trace that the reaper would close.
+
+    Attributes:
+        quiet: seconds since the last activity anywhere in the trace.
+        cause: why it is likely to be stuck.
+        opened_at: where the innermost open span was started.
+    """
+
+    root_span_id: str
+    name: str
+    project: str
+    quiet: float
+    open_spans: int
+    cause: str
+    opened_at: str | None
+
+
+class Repair(Protocol):
+    """Finds and closes stuck traces."""
+
+    def stuck(self) -> Sequence[StuckTrace]:
+        """The traces that would be closed, without closing any."""
+        ...
+
+    def close(self, root_span_id: str) -> str:
+        """Close one trace if it is still stuck. Returns what was done, for people."""
+        ...
+
+
+@dataclass(frozen=True)
+class HealthReport:
+    """What the page shows."""
+
+    status: Status
+    stuck: Sequence[StuckTrace] = field(default_factory=tuple)
+
+
+class Health:
+    """Reads the state directory and runs repairs.
+
+    Attributes:
+        token: proves that a request comes from a page of this process.
+    """
+
+    def __init__(self, settings: Settings, repair: Repair | None = None) -> None:
+        self.token = secrets.token_urlsafe(24)
+        self._settings = settings
+        self._repair = repair
+
+    def report(self) -> HealthReport:
+        """The present state."""
+        return HealthReport(read_status(self._settings), self._repair.stuck() if self._repair else ())
+
+    def is_token(self, token: str) -> bool:
+        """True for the token of this process."""
+        return hmac.compare_digest(token.encode(), self.token.encode())
+
+    def close(self, root_span_id: str) -> str:
+        """Close one stuck trace; see :meth:`Repair.close`."""
+        return self._repair.close(root_span_id) if self._repair else "This page can't close traces."
