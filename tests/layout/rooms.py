@@ -28,6 +28,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("job_decorator", "supervisor"),
     ("__init__",),
     ("testing",),
+    ("ui",),
     ("cli",),
     ("__main__",),
 )

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
+from pathlib import Path
 from typing import TypeAlias
 
 from .. import __version__
@@ -97,6 +98,10 @@ def _command(name: str) -> Command:
         from . import serve
 
         return serve.serve_store
+    if name == "ui":
+        from . import page
+
+        return page.serve_page
     if name == "layer":
         from . import layer
 
@@ -133,6 +138,8 @@ def _parser() -> argparse.ArgumentParser:
         help="show one trace: its spans, their durations, and how each was closed",
     )
     show.add_argument("root", metavar="ROOT", help="the root span's id, or its first characters")
+    show.add_argument("--svg", type=Path, metavar="FILE", help="write the waterfall as a picture instead")
+    show.add_argument("--html", type=Path, metavar="FILE", help="write the trace as one HTML file instead")
     commands.add_parser(
         "status", parents=[everywhere, as_json],
         help="show undelivered rows, journals of dead processes and refused rows; exit code 1 if there is a problem",
@@ -159,6 +166,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--project", metavar="P", help="Braintrust project, instead of TRACE_GUARD_PROJECT")
     run.add_argument("words", nargs="*", help=argparse.SUPPRESS)
+    ui = commands.add_parser(
+        "ui", parents=[everywhere], help="open a page that shows traces as they run",
+    )
+    ui.add_argument("--port", type=_port, metavar="N", help="the port to listen on (default: 8765, or a free one)")
+    ui.add_argument("--no-open", action="store_true", help="do not open a browser")
     commands.add_parser(
         "demo", parents=[everywhere],
         help="run a guarded Lambda function that fails in every way, against a simulated Braintrust",
@@ -196,6 +208,12 @@ def _python(text: str) -> str:
     if major != "3" or not minor.isdecimal() or int(minor) < 10:
         raise argparse.ArgumentTypeError(f"{text!r} is not a Python version from 3.10 on, such as 3.12")
     return text
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
 
 
 def _whole(text: str) -> int:

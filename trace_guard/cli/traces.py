@@ -42,6 +42,11 @@ def show_trace(arguments: argparse.Namespace, settings: Settings) -> int:
     if len(roots) != 1:
         print_error(_not_one(arguments.root, roots, store))
         return 1
+    if arguments.svg or arguments.html:
+        from .page import write_pictures
+
+        write_pictures(store.rows(roots[0]), roots[0], arguments.svg, arguments.html)
+        return 0
     (trace,) = summarize(store.rows(roots[0]))
     spans = store.spans(roots[0])
     if arguments.json:

@@ -7,6 +7,7 @@ import mimetypes
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from urllib.parse import parse_qsl, quote
 
 import anyio
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -19,7 +20,8 @@ from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, R
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from ..backends.summaries import summarize
+from ..backends.store_schema import column
+from ..backends.summaries import root_id_of, summarize
 from ..errors import BackendError
 from ..rows import Row
 from . import words
@@ -28,14 +30,15 @@ from .health import Health
 from .local_only import LocalOnly
 from .payload_text import attachments_of, payload, readable
 from .source import TraceSource
-from .waterfall import WIDTH, lay_out
+from .waterfall import WIDTH, Bar, lay_out
 
-__all__ = ["PAYLOADS", "make_app", "templates"]
+__all__ = ["PAYLOADS", "make_app", "span_panel", "templates"]
 
 PAYLOADS = ("error", "input", "output", "expected", "scores", "metadata", "metrics", "tags")
 """The fields of a span that its panel shows, in this order."""
 
 _LOOK_SECONDS = 0.5
+_MOST_FORM_BYTES = 64 * 1024
 
 
 def templates() -> Environment:
@@ -46,10 +49,23 @@ def templates() -> Environment:
     )
     environment.filters.update(
         readable=readable, clock=words.clock, duration=words.duration, age=words.age, outcome=words.outcome_class,
-        moment=words.moment,
+        moment=words.moment, parameter=_parameter,
     )
-    environment.globals.update(STATES=STATES, PERIODS=PERIODS, WIDTH=WIDTH)
+    environment.globals.update(STATES=STATES, PERIODS=PERIODS, WIDTH=WIDTH, is_file=False)
     return environment
+
+
+def _parameter(text: str) -> str:
+    """An id as a parameter of an address. Broken Unicode is written as in the local store's columns."""
+    return quote(text.encode("utf-8", "backslashreplace"), safe="")
+
+
+def span_panel(root: str, row: Row, bar: Bar | None = None) -> Mapping[str, Any]:
+    """What the template ``_span.html`` shows of a span."""
+    return {
+        "root": root, "bar": bar or lay_out([row], root, time.time()).bars[0], "attachments": attachments_of(row),
+        "fields": [(name, payload(row[name])) for name in PAYLOADS if row.get(name)],
+    }
 
 
 class Pages:
@@ -87,13 +103,13 @@ class Pages:
         if "fragment" in request.query_params:
             return self._html("_waterfall.html", values)
         span = request.query_params.get("span")
-        chosen = next((row for row in rows if row.get("span_id") == span), None)
-        return self._html("trace.html", {**values, "panel": None if chosen is None else self._panel(root, chosen)})
+        chosen = next((row for row in rows if column(str(row.get("span_id"))) == span), None)
+        return self._html("trace.html", {**values, "panel": None if chosen is None else span_panel(root, chosen)})
 
     async def span(self, request: Request) -> Response:
         """The panel of a span."""
         root, row = await self._row(request)
-        return self._html("_span.html", {"panel": self._panel(root, row)})
+        return self._html("_span.html", {"panel": span_panel(root, row)})
 
     async def field(self, request: Request) -> Response:
         """A field of a span, whole, as plain text or JSON."""
@@ -132,11 +148,11 @@ class Pages:
 
     async def close(self, request: Request) -> Response:
         """Close one stuck trace, then show the health page again."""
-        async with request.form(max_files=0, max_fields=10) as form:
-            root, token = form.get("trace"), form.get("token")
-        if not isinstance(token, str) or not self._health.is_token(token):
+        form = dict(parse_qsl((await _body(request)).decode("utf-8", "replace")))
+        root, token = form.get("trace"), form.get("token", "")
+        if not self._health.is_token(token):
             raise HTTPException(403, "The page is out of date. Load it again, then close the trace.")
-        if not isinstance(root, str) or not root:
+        if not root:
             raise HTTPException(400, "The request names no trace.")
         said = await run_in_threadpool(self._health.close, root)
         report = await run_in_threadpool(self._health.report)
@@ -156,24 +172,17 @@ class Pages:
             seen = version
             await anyio.sleep(_LOOK_SECONDS)
 
-    def _panel(self, root: str, row: Row) -> Mapping[str, Any]:
-        (span,) = [bar for bar in lay_out([row], root, time.time()).bars if bar.span.span_id == row.get("span_id")]
-        return {
-            "root": root, "bar": span, "fields": [(name, payload(row[name])) for name in PAYLOADS if row.get(name)],
-            "attachments": attachments_of(row),
-        }
-
     async def _rows(self, request: Request) -> tuple[str, list[Row]]:
         root = request.query_params.get("root", "")
         rows = await run_in_threadpool(self._source.rows, root)
         if not rows:
             raise HTTPException(404, "There is no such trace. It may have been deleted.")
-        return root, rows
+        return root_id_of(rows[0]) or root, rows
 
     async def _row(self, request: Request) -> tuple[str, Row]:
         root, rows = await self._rows(request)
         for row in rows:
-            if row.get("span_id") == request.query_params.get("span"):
+            if column(str(row.get("span_id"))) == request.query_params.get("span"):
                 return root, row
         raise HTTPException(404, "The trace has no such span.")
 
@@ -181,11 +190,21 @@ class Pages:
         page = self._templates.get_template(template).render(values)
         return HTMLResponse(page.encode("utf-8", "replace"), status)
 
-    async def not_found(self, request: Request, error: Exception) -> Response:
+    async def error(self, request: Request, error: Exception) -> Response:
         """An error as a page."""
         if isinstance(error, HTTPException):
             return self._html("error.html", {"message": error.detail}, error.status_code)
         return self._html("error.html", {"message": str(error)}, 503)
+
+
+async def _body(request: Request) -> bytes:
+    """The body of a form."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_FORM_BYTES:
+            raise HTTPException(413, "The form is too large.")
+    return bytes(body)
 
 
 def make_app(source: TraceSource, health: Health, port: int) -> Starlette:
@@ -210,7 +229,7 @@ def make_app(source: TraceSource, health: Health, port: int) -> Starlette:
             Mount("/static", StaticFiles(packages=[("trace_guard.ui", "static")])),
         ],
         middleware=[Middleware(LocalOnly, port=port)],
-        exception_handlers={HTTPException: pages.not_found, BackendError: pages.not_found},
+        exception_handlers={HTTPException: pages.error, BackendError: pages.error},
     )
 
 
