@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Certificates that the machine trusts are trusted, as pip does where it is told to.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: demo test lint environments wheel-test releases chaos recovery-scale fuzz bench clean
+.PHONY: demo test lint environments browser screenshots wheel-test releases chaos recovery-scale fuzz bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/trace-guard demo
@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 # Tests wait for processes and clocks for half of their time: four at a time keep two cores busy.
 WORKERS ?= 4
 test: $(VENV)/.installed
-	$(MAKE) --no-print-directory -j 2 lint environments
+	$(MAKE) --no-print-directory -j 3 lint environments browser
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 	$(MAKE) --no-print-directory wheel-test
 
@@ -24,6 +24,17 @@ lint: $(VENV)/.installed
 # Runtimes that want a Python or packages of their own; tests of what this machine can't have are skipped, and say so.
 environments: $(VENV)/.installed
 	@$(BIN)/python tests/environments.py
+
+# Chromium for the tests of the page. Where it can't be installed they are skipped, and say so.
+browser:
+	@command -v chromium chromium-browser google-chrome > /dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null \
+	       && { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } > /dev/null 2>&1; } \
+	  || echo "no Chromium: the tests of the page in a browser are skipped"
+
+# The pictures of the page in the docs, made of the demo's traces.
+screenshots: $(VENV)/.installed browser
+	$(BIN)/python tests/ui/screenshots.py
 
 # The built wheel in an environment of its own: its contents, and the tests of the package against it.
 wheel-test: $(VENV)/.installed

@@ -138,10 +138,6 @@ class LocalStore:
 
         return self._file.use(read, [])
 
-    def read(self, work: Callable[[sqlite3.Connection], T], absent: T) -> T:
-        """Run a query of :mod:`.store_schema`'s tables; ``absent`` if there is no store."""
-        return self._file.use(work, absent)
-
     def upgrade(self) -> None:
         """Bring a store of an older version to the present one. Without a store there is nothing to do."""
         if self.path.exists():

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import shlex
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..backends.local import LocalStore
+from ..deadline import Deadline
 from ..errors import TraceGuardError
+from ..journal.directory import STORE_NAME, locate
+from ..rows import Row, dump
 from ..settings import Settings
 from .tables import Cell, Column, Styled, aligned, say, table, terminal
 from .traces import print_traces
@@ -31,6 +36,7 @@ _COLUMNS = (
     Column("delivery", width=19, folds=True),
     Column("added", right=True, width=7),
 )
+_KEEP_SECONDS = 10.0
 _GOOD = ("delivered", "by the next start", "spooled, sent later")
 
 
@@ -51,6 +57,7 @@ def run_demo(arguments: argparse.Namespace, settings: Settings) -> int:
         seen = [display.play(name, act) for name, act in stage.acts()]
         display.close()
         traces, missing = stage.traces(), stage.missing()
+        kept = _keep(stage.rows(), locate(settings.dir) / "demo")
     say("")
     say("closed for it: spans that trace-guard closed, as their own code did not", "dim")
     say("added: median extra time that the caller waited, compared with the same function without tracing", "dim")
@@ -61,7 +68,19 @@ def run_demo(arguments: argparse.Namespace, settings: Settings) -> int:
     if len(traces) > len(listed):
         say(f"and {count(len(traces) - len(listed), 'other trace')}, of repeated and intermediate invocations")
     say("")
-    return _conclude(traces, missing, time.monotonic() - began)
+    code_of_exit = _conclude(traces, missing, time.monotonic() - began)
+    say(f"Look at these traces: trace-guard ui --dir {shlex.quote(str(kept))}")
+    return code_of_exit
+
+
+def _keep(rows: Sequence[Row], directory: Path) -> Path:
+    """Keep the rows in a local store, in place of those of an earlier demo."""
+    store = LocalStore(directory / STORE_NAME)
+    for path in directory.glob(f"{STORE_NAME}*"):
+        path.unlink()
+    store.send([dump(row) for row in rows], Deadline.after(_KEEP_SECONDS))
+    store.close()
+    return directory
 
 
 def _conclude(traces: Sequence[TraceSummary], missing: int, seconds: float) -> int:

@@ -106,6 +106,11 @@ class Stage:
         yield "SIGKILL, invoked again", self._killed
         yield "backend down, up again", self._backend_down
 
+    def rows(self) -> list[Row]:
+        """The rows on the server, with the project's name in place of its id."""
+        return [{**row, "project_id": self._projects.get(str(row.get("project_id")), row.get("project_id"))}
+                for row in self.server.span_rows()]
+
     def traces(self) -> list[TraceSummary]:
         """The traces on the server, newest first."""
         return summarize(self.server.span_rows(), self._projects)

@@ -80,7 +80,7 @@ def _axis(fall: Waterfall, height: int) -> list[str]:
 
 def _bar(bar: Bar, y: int) -> list[str]:
     span = bar.span
-    colour = _COLOURS[words.outcome_class("error" if span.error else span.outcome, span.end is None)]
+    colour = _COLOURS[words.outcome_class(span.outcome, span.end is None)]
     depth = min(span.depth, 12)
     indent, letters = 12 + 14 * depth, _LETTERS - 2 * depth
     weight = ' font-weight="600"' if bar.critical else ""
