@@ -15,6 +15,7 @@ from ..redaction.outside_text import printable
 from ..redaction.urls import strip_userinfo
 from ..settings import ACCEPTED_KEY, DEFAULT_API_URL, Settings, fits_header
 from .bounded_answer import MOST_BYTES
+from .overflow import AZURE_BLOBS, DEFAULT_LIMIT, Overflow, plain_headers
 from .project_ids import ORG_PLACEHOLDER, Organisation, ProjectIds
 from .transport import ATTEMPTS, Answer, Transport
 from .urls import is_web_url, keeps_encryption
@@ -34,9 +35,6 @@ _PAGE_BYTES = 64 * 1024 * 1024
 _PAGE_PROJECTS = 100
 _LONGEST_ID = 1024
 _MOST_NAMES = 20
-# Headers that the transport sets itself, even if the server asks for other values.
-_OWN_HEADERS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
-_AZURE_BLOBS = "blob.core.windows.net"
 
 
 class BraintrustBackend:
@@ -53,6 +51,7 @@ class BraintrustBackend:
         self.transport = transport or Transport()
         self._settings = settings
         self._looking_up = threading.RLock()
+        self._overflow = Overflow(self._ask_api, self.transport)
 
     def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
         self._send(rows, deadline, ATTEMPTS)
@@ -63,7 +62,18 @@ class BraintrustBackend:
     def _send(self, rows: Sequence[bytes], deadline: Deadline, attempts: int) -> None:
         body = b'{"rows":[' + b",".join(rows) + b'],"api_version":%d}' % _API_VERSION
         url = f"{self._api_url(deadline)}/logs3"
-        self._checked("POST", url, body, deadline, attempts)
+        if len(body) > DEFAULT_LIMIT and self._overflow.is_offered(deadline):
+            body = self._overflow.upload(rows, body, deadline)
+        try:
+            self._checked("POST", url, body, deadline, attempts)
+        except BackendRefused as refusal:
+            # A server may take less than most do.
+            if refusal.status != 413 or len(rows) > 1 or not self._overflow.is_offered(deadline):
+                raise
+            self._checked("POST", url, self._overflow.upload(rows, body, deadline), deadline, attempts)
+
+    def _ask_api(self, method: str, path: str, body: bytes, deadline: Deadline) -> Answer:
+        return self._checked(method, f"{self._api_url(deadline)}{path}", body, deadline)
 
     def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
         """Request a signed URL, upload the content, and report the result, as the SDK does."""
@@ -90,11 +100,9 @@ class BraintrustBackend:
         url, headers = signed.get("signedUrl"), signed.get("headers")
         if not isinstance(url, str) or not is_web_url(url):
             raise BackendUnavailable("the server answered without a signed URL for an attachment")
-        wanted = {
-            str(name): str(value) for name, value in headers.items() if str(name).lower() not in _OWN_HEADERS
-        } if isinstance(headers, Mapping) else {}
+        wanted = plain_headers(headers) if isinstance(headers, Mapping) else {}
         host = urllib.parse.urlsplit(strip_userinfo(url)).netloc
-        if host.split(":")[0].endswith(_AZURE_BLOBS):
+        if host.split(":")[0].endswith(AZURE_BLOBS):
             wanted["x-ms-blob-type"] = "BlockBlob"  # Azure requires this header, which a URL can't contain
         wanted["Content-Length"] = str(content.size)
         answer = self.transport.request("PUT", url, content, wanted, deadline, follow=True)

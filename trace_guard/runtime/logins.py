@@ -103,10 +103,16 @@ class Logins:
         home = self.home
         return None if home is None else self.of(home)
 
+    @property
+    def follows(self) -> bool:
+        """True if the login of the global state decides the destination of the guards that share its credentials."""
+        home = self.home
+        return home is not None and _may_follow(home)
+
     def log_in(self, api_key: str, app_url: str, org_name: str | None) -> None:
         """The SDK's global state uses these credentials from now on."""
         home = self.home
-        if home is not None and _may_follow(home):
+        if home is not None and self.follows:
             login = Credentials(api_key, strip_userinfo(app_url).rstrip("/"), org_name)
             self._used[self.of(home)] = time.monotonic()
             self._login = None if login == Credentials.of(home.settings) else login

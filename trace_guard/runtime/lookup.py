@@ -15,9 +15,10 @@ from ..journal.directory import CACHE, StateDir
 from ..rows import dump
 from ..settings import DEFAULT_API_URL, Settings
 
-__all__ = ["Lookup", "cache_path"]
+__all__ = ["LOOK_UP_SECONDS", "Lookup", "cache_path"]
 
-_LOOK_UP_SECONDS = 10.0
+LOOK_UP_SECONDS = 10.0
+"""The longest that a look-up takes."""
 
 
 def cache_path(settings: Settings, state_dir: StateDir | None) -> Path | None:
@@ -53,15 +54,21 @@ class Lookup:
 
     def find_out(self, name: str | None) -> None:
         """Look up the organisation, and the project of that name, and wait for the answers."""
-        backend, deadline = self._backend, Deadline.after(_LOOK_UP_SECONDS)
         try:
-            if hasattr(backend, "organisation"):
-                backend.organisation(deadline)
-            if name is not None:
-                backend.resolve_project(name, deadline)
+            self.ask(name, Deadline.after(LOOK_UP_SECONDS))
         except BackendError as error:
             # The courier gets the same error when it delivers, and reports it there.
             logger.debug("the look-up of the project failed: %s", error)
+
+    def ask(self, name: str | None, deadline: Deadline) -> str | None:
+        """:meth:`find_out` within a deadline. Returns the id of the project.
+
+        Raises:
+            BackendError: the server can't be asked, or refuses an answer.
+        """
+        if hasattr(self._backend, "organisation"):
+            self._backend.organisation(deadline)
+        return None if name is None else self._backend.resolve_project(name, deadline)
 
     @property
     def organisation(self) -> Organisation | None:

@@ -19,7 +19,7 @@ from ..rows import Row
 from ..settings import Settings
 from .current import LIVE, current, only_live
 from .logins import Logins
-from .lookup import Lookup
+from .lookup import LOOK_UP_SECONDS, Lookup
 from .pipeline import Pipeline
 from .watchdog import Watchdog
 
@@ -243,6 +243,9 @@ class ProcessState:
             journal, end = pipeline.ingest(rows)
             pipeline.courier.deliver(journal, end, Deadline.after(_OTHERS_SECONDS))
 
+    def follows_logins(self) -> bool:
+        return self.logins.follows
+
     def logged_in(self, api_key: str, app_url: str, org_name: str | None) -> None:
         self.logins.log_in(api_key, app_url, org_name)
 
@@ -263,13 +266,12 @@ class ProcessState:
         for pipeline in self.logins.pipelines():
             pipeline.flush(self._patience_of(pipeline))
 
+    def patience(self) -> Deadline:
+        return _within_invocations(LOOK_UP_SECONDS)
+
     @staticmethod
     def _patience_of(pipeline: Pipeline) -> Deadline:
-        """How long code may wait for a delivery: up to the first deadline of the invocations that it may belong to."""
-        invocation = only_live()
-        live = (invocation,) if invocation is not None else tuple(one for one in tuple(LIVE) if one.is_live)
-        deadlines: list[Deadline] = [Deadline.after(pipeline.settings.exit_timeout), *(one.latest for one in live)]
-        return min(deadlines)
+        return _within_invocations(pipeline.settings.exit_timeout)
 
     def span_started(self, span: Any) -> None:
         invocation = only_live()
@@ -310,6 +312,15 @@ class ProcessState:
         for pipeline in self.logins.pipelines():
             yield pipeline.journal(), pipeline.courier
             yield from ((journal, pipeline.courier) for journal in pipeline.courier.journals())
+
+
+def _within_invocations(seconds: float) -> Deadline:
+    """Until when code may wait for the network: at most to the first deadline of the invocations that it may belong
+    to."""
+    invocation = only_live()
+    live = (invocation,) if invocation is not None else tuple(one for one in tuple(LIVE) if one.is_live)
+    deadlines: list[Deadline] = [Deadline.after(seconds), *(one.latest for one in live)]
+    return min(deadlines)
 
 
 def _half(deadline: Deadline) -> Deadline:

@@ -16,9 +16,10 @@ import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 from ..backends.project_ids import (
@@ -30,22 +31,34 @@ from ..backends.project_ids import (
     project_name,
 )
 from ..contain import contain, contained, report
+from ..errors import BackendError, BackendUnavailable
 from ..rows import split_rows
 from ..settings import DEFAULT_API_URL
-from .host import GatewayHost
+from .host import GatewayHost, ProjectLookup
+from .making_rows import is_making_rows
 from .placeholders import resolve
 from .retries import default_timeout, retrying_adapter
 
 __all__ = ["Gateway"]
 
 LOCAL_KEY = "trace-guard-local"
-# The organisation that the login of the global state asks for, which its request does not say; None outside of one.
-_LOGIN_UNDER_WAY: ContextVar[tuple[str | None] | None] = ContextVar("trace_guard_login", default=None)
+# None outside of a login of the global state.
+_LOGIN_UNDER_WAY: ContextVar[_OwnLogin | None] = ContextVar("trace_guard_login", default=None)
 # Marks the upload URLs that the SDK was given for attachments, and the rows that refer to them.
 _ATTACHMENTS = "/trace-guard/attachments/"
 # The last part of the paths under which the SDK reads rows: queries, and summaries of old and new.
 _READS = re.compile(r"/(?:btql|fetch|summarize|experiment-comparison2?|dataset-summary)$")
 _REFERENCE = b"braintrust_attachment"
+_OVERFLOW = re.compile(rb'\s*\{\s*"rows"\s*:\s*\{')
+# Seconds; a timeout of 0 is an error.
+_SHORTEST_TIMEOUT = 0.001
+
+
+class _OwnLogin(NamedTuple):
+    """The login of the global state that is under way."""
+
+    org_name: str | None
+    verify: bool
 
 
 class Gateway(HTTPAdapter):
@@ -65,20 +78,21 @@ class Gateway(HTTPAdapter):
         self.host = host
         self.inner = inner
         self._login_token: str | None = None
-        # The SDK's background logger keeps the connection of its first login.
-        self._keys_so_far: set[str | None] = {LOCAL_KEY}
 
     def note_login(self, key: str | None) -> None:
         """The global state is logged in with this key."""
         self._login_token = key
-        self._keys_so_far.add(key)
 
     @staticmethod
     @contextlib.contextmanager
-    def logging_in(org_name: str | None) -> Iterator[None]:
-        """Within this block a login request is the global state's own, and asks for this organisation. The SDK may
-        make it on another thread, with a copy of the context."""
-        token = _LOGIN_UNDER_WAY.set((org_name,))
+    def logging_in(org_name: str | None, *, verify: bool = False) -> Iterator[None]:
+        """Within this block a login request is the global state's own, and asks for this organisation, which the
+        request does not say. The SDK may make it on another thread, with a copy of the context.
+
+        Args:
+            verify: ask the server, whose refusal is the answer.
+        """
+        token = _LOGIN_UNDER_WAY.set(_OwnLogin(org_name, verify))
         try:
             yield
         finally:
@@ -92,6 +106,8 @@ class Gateway(HTTPAdapter):
             if request.method == method and matches(url.path):
                 try:
                     reply = answer(self, request, url)
+                except requests.RequestException:
+                    raise  # the server can't be asked, as the SDK alone would find
                 except Exception as fault:  # noqa: BLE001 - the SDK must get an answer, or it sleeps and retries
                     report(f"answer the SDK's {method} {url.path}", fault)
                     # Without the journal is better than not at all, if there is a server.
@@ -119,10 +135,10 @@ class Gateway(HTTPAdapter):
         body = request.body or b""
         encoded = body.encode() if isinstance(body, str) else bytes(body)
         key = _key_of(request)
+        if key is None or _is_overflow(encoded):
+            return None
         if self._is_own(key):
             self.take_rows(encoded)
-        elif key is None:
-            return None
         else:
             self.host.ingest_of(key, _base(url, "/logs3"), list(split_rows(encoded)))
         return {}
@@ -139,10 +155,15 @@ class Gateway(HTTPAdapter):
         if under_way is None:
             if key != LOCAL_KEY:
                 return None  # a call of its own, which changes nothing for others
-            under_way = (None,)
-        wanted = under_way[0]
+            under_way = _OwnLogin(None, False)
+        wanted = under_way.org_name
+        answer = self._verified(request) if under_way.verify else None
+        if answer is not None and not answer.ok:
+            return answer
         if key and key != LOCAL_KEY:
             self.host.logged_in(key, _base(url, "/api/apikey/login"), wanted)
+        if answer is not None:
+            return answer
         lookup = self.host.lookup
         found = lookup.organisation if lookup is not None else None
         if found is None or wanted not in (None, found.name):
@@ -167,14 +188,16 @@ class Gateway(HTTPAdapter):
         if not self._is_for_own_organisation(request, wanted):
             return None
         name = str(wanted.get("name") or "Global")
-        return {"id": self.id_of(name), "name": name, "org_id": self._organisation_id()}
+        project_id = self._ask_for_project(name)
+        return project_id and {"id": project_id, "name": name, "org_id": self._organisation_id()}
 
     def _old_project(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         wanted = json.loads(request.body or b"{}")
         if not self._is_for_own_organisation(request, {}):
             return None
         name = str(wanted.get("project_name") or "Global")
-        return {"project": {"id": str(wanted.get("project_id") or self.id_of(name)), "name": name}}
+        project_id = wanted.get("project_id") or self._ask_for_project(name)
+        return project_id and {"project": {"id": str(project_id), "name": name}}
 
     def _project_by_id(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         return self._named(request, urllib.parse.unquote(url.path.rsplit("/", 1)[1]))
@@ -191,11 +214,13 @@ class Gateway(HTTPAdapter):
             name: str | None = project_name(project_id)
         else:
             name = lookup.project_name(project_id) if lookup is not None else None
+        if name is None and self.host.passes_through():
+            return None
         return {"id": project_id, "name": name or project_id, "org_id": self._organisation_id()}
 
     def _version(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
-        # Never a payload limit: above it the SDK would leave rows in an object store and log only their key.
-        return {} if _key_of(request) in self._keys_so_far else None
+        # Never a payload limit for rows: above it the SDK would leave them in an object store and log only their key.
+        return {} if is_making_rows() or not self.host.passes_through() else None
 
     def _attachment(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         if not self._is_own(_key_of(request)):
@@ -252,6 +277,41 @@ class Gateway(HTTPAdapter):
         lookup = self.host.lookup
         return lookup.project_id(name) if lookup is not None else None
 
+    def _ask_for_project(self, name: str) -> str | None:
+        """The real id of a project, from what is known or from the server. None if the server does not give it: the
+        SDK's own request gets the same answer."""
+        lookup, known = self.host.lookup, self._project_id(name)
+        return known if known is not None or lookup is None else self._asked(lookup, name)
+
+    def ask_for_organisation(self) -> Organisation | None:
+        """The organisation of the login, from what is known or from the server; None without a server.
+
+        Raises:
+            requests.ConnectionError: the server could not be asked in time.
+        """
+        lookup = self.host.lookup
+        if lookup is not None and lookup.organisation is None:
+            self._asked(lookup, None)
+        return self._organisation
+
+    def _asked(self, lookup: ProjectLookup, name: str | None) -> str | None:
+        try:
+            return lookup.ask(name, self.host.patience())
+        except BackendUnavailable as error:
+            raise requests.ConnectionError(str(error)) from error
+        except BackendError:
+            return None
+
+    def _verified(self, request: requests.PreparedRequest) -> requests.Response | None:
+        """What the server says to a login; None if it can't be asked in time."""
+        seconds = min(default_timeout(), self.host.patience().remaining)
+        send = self.inner.send if self.inner is not None else super().send
+        try:
+            answer = send(request, timeout=max(seconds, _SHORTEST_TIMEOUT))
+        except (requests.RequestException, urllib3.exceptions.HTTPError):
+            return None
+        return None if answer.status_code == 429 or answer.status_code >= 500 else answer
+
     @property
     def _organisation(self) -> Organisation | None:
         lookup = self.host.lookup
@@ -294,6 +354,11 @@ def _key_of(request: requests.PreparedRequest) -> str | None:
     """The key that a request is made with. With a user in its URL it has other credentials than a key."""
     scheme, _, key = str(request.headers.get("Authorization", "")).partition(" ")
     return key.strip() or None if scheme == "Bearer" else None
+
+
+def _is_overflow(body: bytes) -> bool:
+    """True if the rows are in an object store, and the request has only their key."""
+    return _OVERFLOW.match(body) is not None
 
 
 def _base(url: urllib.parse.SplitResult, path: str) -> str:

@@ -44,6 +44,8 @@ class ProjectLookup(Protocol):
 
     def find_out(self, name: str | None) -> None: ...
 
+    def ask(self, name: str | None, deadline: Deadline) -> str | None: ...
+
 
 class GatewayHost(Protocol):
     """The guard's interface to the gateway. *The login* means the login of the SDK's global state.
@@ -63,11 +65,17 @@ class GatewayHost(Protocol):
     def settings(self) -> Settings | None:
         """The settings that the guard logs in with; None without a guard."""
 
+    def follows_logins(self) -> bool:
+        """True if a login of the user's decides where rows go, so that the server is asked whether it is right."""
+
     def logged_in(self, api_key: str, app_url: str, org_name: str | None) -> None:
         """The global state logs in with these credentials."""
 
     def learn_organisation(self, organisation: Organisation) -> None:
         """The global state was logged in to this organisation before the guard was created."""
+
+    def patience(self) -> Deadline:
+        """Until when code that asks for an id waits for the server."""
 
     def flushed(self) -> None:
         """The user has called the SDK's ``flush()``, and the rows are in the journal."""

@@ -16,6 +16,7 @@ import braintrust.logger as bt
 from ..contain import contain, logger
 from ..deadline import Deadline
 from .gateway import Gateway
+from .making_rows import making_rows
 from .rescue import Rescue
 
 __all__ = ["Intake"]
@@ -97,7 +98,7 @@ class Intake:
         sdk_flush, after = background.flush, self._flushed
 
         def plain(*args: Any, **options: Any) -> None:
-            with self._rescue.watching(background):
+            with self._rescue.watching(background), making_rows():
                 sdk_flush(*args, **options)
 
         self._plain_flush = plain

@@ -16,6 +16,7 @@ from braintrust.util import LazyValue
 from ..backends.project_ids import ORG_PLACEHOLDER, is_placeholder, placeholder, project_name
 from .gateway import Gateway
 from .host import ProjectLookup
+from .making_rows import making_rows
 from .own_spans import as_own, without_current_span
 from .project_id import hidden
 from .spans import is_in_span
@@ -119,7 +120,8 @@ class Loggers:
         """Have the SDK look up the project now: with the first span it would need a thread, which can't start at the
         end of the interpreter. Returns False if the user has a logger, whose project is then used."""
         theirs = self._followed[0] if self._followed is not None else self._users_logger()
-        _ = (theirs or self._of(lookup, project, project_id)).id
+        with making_rows():
+            (theirs or self._of(lookup, project, project_id))._lazy_metadata.get()
         return theirs is None
 
     @staticmethod
@@ -134,7 +136,8 @@ class Loggers:
         """Make the user's logger log in now instead of with its first span."""
         logger = self._users_logger()
         if logger is not None and not logger._lazy_metadata.has_succeeded:
-            _ = logger.id
+            with making_rows():
+                logger._lazy_metadata.get()
 
     def _of(self, lookup: ProjectLookup, project: str | None, project_id: str | None) -> Any:
         key = (project, project_id)

@@ -11,22 +11,26 @@ The functions that are replaced here have the same names and meaning from 0.4 to
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
 
 import braintrust.logger as bt
-from braintrust.span_identifier_v4 import SpanComponentsV4
+from braintrust.util import LazyValue
 
 from ..contain import contain
-from .project_id import hidden
+from .project_id import ProjectId, hidden
+from .replacements import Replacements
 
 __all__ = ["OwnSpans", "SpanListener", "as_own", "without_current_span"]
 
 _MARK = "_trace_guard_parent_context"
 _PARENT_LOOKUPS = ("_get_span_parent_object_and_propagated_state", "get_span_parent_object")
+
+# The methods of a logger that use its project's id.
+_LOGGER_METHODS = ("_start_span_impl", "export", "log_feedback", "update_span")
 
 _is_hidden: ContextVar[bool] = ContextVar("trace_guard_hides_current_span", default=False)
 
@@ -67,34 +71,27 @@ class OwnSpans:
 
     def __init__(self, listener: SpanListener) -> None:
         self._listener = listener
-        self._replaced: list[tuple[Any, str, Any, Any]] = []
+        self._replacements = Replacements()
 
     def install(self) -> None:
         """Put the replacements in; a second call does nothing."""
-        if self._replaced:
+        if self._replacements:
             return
-        self._replace(bt, "get_caller_location", self._caller_location)
-        self._replace(bt, "current_span", self._current_span)
+        replace = self._replacements.replace
+        replace(bt, "get_caller_location", self._caller_location)
+        replace(bt, "current_span", self._current_span)
         for name in _PARENT_LOOKUPS:
-            self._replace(bt, name, self._parent_lookup)
+            replace(bt, name, self._parent_lookup)
+        # It has imported the name.
+        replace(sys.modules["braintrust.functions.invoke"], "get_span_parent_object", self._parent_lookup)
         if "lookup_span_parent" in inspect.signature(bt.SpanImpl.__init__).parameters:
-            self._replace(bt.SpanImpl, "__init__", self._open)
-        self._replace(bt.Logger, "__init__", self._make_logger)
-        self._replace(bt, "permalink", self._permalink)
+            replace(bt.SpanImpl, "__init__", self._open)
+        for name in _LOGGER_METHODS:
+            replace(bt.Logger, name, self._with_hidden_id)
 
     def uninstall(self) -> None:
-        """Put the SDK's own functions back, unless other code has replaced them since."""
-        for owner, name, plain, ours in reversed(self._replaced):
-            if getattr(owner, name) is ours:
-                setattr(owner, name, plain)
-        self._replaced = []
-
-    def _replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
-        plain = getattr(owner, name, None)
-        if plain is not None:
-            ours = functools.wraps(plain)(make(plain))
-            setattr(owner, name, ours)
-            self._replaced.append((owner, name, plain, ours))
+        """Put the SDK's own functions back."""
+        self._replacements.undo()
 
     def _caller_location(self, plain: Callable[[], Any]) -> Callable[[], Any]:
         def get_caller_location() -> Any:
@@ -146,31 +143,22 @@ class OwnSpans:
 
         return open_span
 
-    def _make_logger(self, plain: Callable[..., None]) -> Callable[..., None]:
-        def make(logger: Any, *args: Any, **options: Any) -> None:
-            plain(logger, *args, **options)
+    def _with_hidden_id(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        def call(logger: Any, *args: Any, **options: Any) -> Any:
             with contain("hide a placeholder"):
-                logger._lazy_id = hidden(
-                    logger._parent_object_type(), logger._lazy_id, logger._compute_metadata_args, self._listener
-                )
+                self._hide_id(logger)
+            return plain(logger, *args, **options)
 
-        return make
+        return call
 
-    def _permalink(self, plain: Callable[..., str]) -> Callable[..., str]:
-        def permalink(slug: str, *args: Any, **options: Any) -> str:
-            with contain("look up what a link names"):
-                if slug:  # the SDK alone would wait for the server too
-                    named = SpanComponentsV4.from_str(slug).compute_object_metadata_args or {}
-                    name = named.get("project_name")
-                    lookup = self._listener.lookup
-                    if lookup is not None and (
-                        bt._state.org_name is None or (name and lookup.project_id(name) is None)
-                    ):
-                        lookup.find_out(name)
-            link = plain(slug, *args, **options)
-            return bt._get_error_link() if "trace-guard%3A" in link else link
-
-        return permalink
+    def _hide_id(self, logger: Any) -> None:
+        if logger._lazy_id.has_succeeded or isinstance(logger._lazy_id, ProjectId):
+            return
+        # The SDK's value asks the logger, whose answer waits for the server.
+        lazy_id = LazyValue(lambda: str(logger._lazy_metadata.get().project.id), use_mutex=False)
+        logger._lazy_id = hidden(
+            logger._parent_object_type(), lazy_id, logger._compute_metadata_args, self._listener
+        )
 
     def _starts_elsewhere(self, parent: Any, state: Any) -> bool:
         """True if the SDK alone would not start the span below the guard's span, which is current."""

@@ -26,6 +26,7 @@ from .loggers import Loggers
 from .login import Login
 from .own_spans import OwnSpans
 from .retries import TransportRetries
+from .server_ids import ServerIds
 
 __all__ = ["Sdk"]
 
@@ -45,6 +46,7 @@ class Sdk:
         self.loggers = Loggers(self.gateway)
         self._host = host
         self._own_spans = OwnSpans(host)
+        self._server_ids = ServerIds(self.gateway)
         self._retries = TransportRetries(self.gateway)
         self._intake = Intake(self.gateway, lambda: self.installed, host.flushed, lambda: host.exit_by)
         self._lock = threading.RLock()
@@ -86,6 +88,7 @@ class Sdk:
         login.early()
         self._intake.hook(state)
         self._own_spans.install()
+        self._server_ids.install()
 
     def _look_for_key(self) -> None:
         """If there was no key so far, log in with one that has come since: in the environment, or with a logger."""
@@ -124,6 +127,7 @@ class Sdk:
                 state.logged_in = False
             self._intake.unhook(state)
             self._own_spans.uninstall()
+            self._server_ids.uninstall()
             self._retries.uninstall()
 
     # Functions of this room, for rooms that must not import the SDK before it is needed

@@ -13,6 +13,7 @@ import braintrust.logger as bt
 
 from ..contain import contained
 from ..rows import Row
+from .making_rows import making_rows
 from .masking import customizers, masking_function
 
 __all__ = ["identity_of", "ignore_exceptions", "is_in_span", "merge_row", "no_span", "start_row"]
@@ -99,7 +100,7 @@ def _is_plain(value: Any) -> bool:
 
 def _object_ids(span: Any) -> Row:
     exporter: Any = bt._get_exporter()  # type: ignore[no-untyped-call]
-    fields: Row = exporter(
-        object_type=span.parent_object_type, object_id=span.parent_object_id.get()
-    ).object_id_fields()
+    with making_rows():
+        object_id = span.parent_object_id.get()
+    fields: Row = exporter(object_type=span.parent_object_type, object_id=object_id).object_id_fields()
     return fields

@@ -26,6 +26,7 @@ ROUTES: Sequence[Route] = (
     Route("POST", "/v1/project", "make_project"),
     Route("GET", "/v1/project", "list_projects"),
     Route("GET", "/v1/project/{id}", "get_project"),
+    Route("GET", "/api/project", "find_project"),
     Route("POST", "/logs3", "logs3"),
     Route("POST", "/v1/project_logs/{id}/insert", "insert"),
     Route("POST", "/btql", "btql"),
@@ -132,6 +133,9 @@ class BraintrustApi(ObjectsApi):
     def get_project(self, request: Request, id: str) -> Response:
         name = self._store.projects().get(id)
         return _error(404, f"no project {id}") if name is None else Response.json(self._project(id, name))
+
+    def find_project(self, request: Request) -> Response:
+        return self.get_project(request, parse_qs(request.query).get("id", [""])[0])
 
     def logs3(self, request: Request) -> Response:
         if len(request.body) > self.max_body_bytes:

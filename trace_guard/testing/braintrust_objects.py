@@ -57,7 +57,7 @@ class ObjectsApi:
         return self._made("experiment", _body(request))
 
     def register_experiment(self, request: Request) -> Response:
-        return self._registered("experiment", "experiment_name", _body(request))
+        return self._registered(request, "experiment", "experiment_name")
 
     def find_base_experiment(self, request: Request) -> Response:
         return Response.json({"error": "no base experiment"}, 400)
@@ -66,7 +66,7 @@ class ObjectsApi:
         return self._made("dataset", _body(request))
 
     def register_dataset(self, request: Request) -> Response:
-        return self._registered("dataset", "dataset_name", _body(request))
+        return self._registered(request, "dataset", "dataset_name")
 
     def summarize_experiment(self, request: Request, id: str) -> Response:
         return Response.json(self._summary(id))
@@ -104,11 +104,11 @@ class ObjectsApi:
             return Response.json({"error": f"no project {project_id}"}, 400)
         return Response.json({"id": object_id(kind, name), "name": name, "project_id": project_id})
 
-    def _registered(self, kind: str, field: str, asked: Mapping[str, Any]) -> Response:
-        projects = self._store.projects()
+    def _registered(self, request: Request, kind: str, field: str) -> Response:
+        asked, projects = _body(request), self._store.projects()
         project_id = asked.get("project_id")
         if project_id is None:
-            project_id = self._store.add_project(str(asked.get("project_name")))
+            project_id = self._add_project(request, str(asked.get("project_name")))
         elif project_id not in projects:
             return Response.json({"error": f"no project {project_id}"}, 400)
         name = str(asked.get(field) or kind)
@@ -116,6 +116,10 @@ class ObjectsApi:
             "project": {"id": project_id, "name": self._store.projects()[project_id]},
             kind: {"id": object_id(kind, name), "name": name, "project_id": project_id},
         })
+
+    def _add_project(self, request: Request, name: str) -> str:
+        """The id of the project of that name, in the organisation of the request's key."""
+        return self._store.add_project(name)
 
     def _summary(self, experiment_id: str) -> dict[str, Any]:
         scores: dict[str, list[float]] = {}
