@@ -33,15 +33,16 @@ def python(request: pytest.FixtureRequest) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     with open(home.with_suffix(".lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests may be shared among processes
-        return _installed(home, "braintrust" if request.param == "newest" else f"braintrust=={request.param}")
+        release = "" if request.param == "newest" else f"=={request.param}"
+        return _installed(home, f"braintrust[otel]{release}")
 
 
 def _installed(home: Path, wanted: str) -> Path:
     done, interpreter = home / "installed", home / "bin" / "python"
-    if not done.exists():
+    if not done.exists() or done.read_text() != wanted:
         subprocess.run([*UV, "venv", "--quiet", "--clear", "--python", sys.executable, str(home)], check=True)
         install = [*UV, "pip", "install", "--quiet", "--compile-bytecode", "--python", str(interpreter), wanted]
         installed = subprocess.run(install, capture_output=True, text=True)
         assert installed.returncode == 0, f"{wanted} can't be installed here: {installed.stderr}"
-        done.touch()
+        done.write_text(wanted)
     return interpreter

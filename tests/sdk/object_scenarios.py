@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import braintrust
+from braintrust import set_http_adapter
+from requests.adapters import HTTPAdapter
 
 import trace_guard
 
@@ -111,15 +113,87 @@ def hands_out() -> Any:
         slug = span.export()
         with span.start_span(name="call") as call, braintrust.start_span(name="continued", parent=None) as other:
             logger = braintrust.init_logger(project="theirs", set_current=False)
+            spans = (span, call, other)
             said = {
-                "export": [slug, call.export(), other.export(), logger.export()], "link": [call.link()],
-                "headers": [one.inject({}) for one in (call, other) if hasattr(one, "inject")],
-                "otel": [call._get_otel_parent()], "permalink": [call.permalink(), braintrust.permalink(slug)],
-                "organisation": [braintrust.org_id() if not GUARDED else ""],
+                "export": [slug, call.export(), other.export(), logger.export()],
+                "link": [one.link() for one in spans],
+                "headers": [one.inject({}) for one in spans if hasattr(one, "inject")],
+                "otel": [one._get_otel_parent() for one in spans],
+                "invoked": [
+                    braintrust.invoke(project_name="theirs", slug="tell", input=1, parent=one)
+                    for one in (*spans, logger, slug)
+                ],
+                "permalink": [call.permalink(), span.permalink(), braintrust.permalink(slug)],
             }
             call.start_span(name="same project", parent=os.environ["PARENT"]).end()
         span.end()
     return said
+
+
+def opentelemetry() -> Any:
+    """The ``braintrust.parent`` of OpenTelemetry's spans within spans of the SDK, and below an exported span."""
+    from braintrust.otel import BraintrustSpanProcessor, context_from_span_export
+    from opentelemetry.sdk.trace import TracerProvider
+
+    seen = []
+
+    class Recorder:
+        def __init__(self, exporter: Any) -> None:
+            pass
+
+        def on_start(self, span: Any, parent_context: Any = None) -> None:
+            seen.append([span.name, span.attributes.get("braintrust.parent")])
+
+        def on_end(self, span: Any) -> None:
+            pass
+
+        def shutdown(self) -> None:
+            pass
+
+    provider = TracerProvider()
+    provider.add_span_processor(BraintrustSpanProcessor(SpanProcessor=Recorder))
+    tracer = provider.get_tracer("tests")
+    with handler(), contextlib.ExitStack() as stack:
+        root = braintrust.current_span() if GUARDED else stack.enter_context(braintrust.start_span(name="invocation"))
+        tracer.start_span("in the root")
+        with braintrust.start_span(name="step") as step:
+            tracer.start_span("in a step")
+        for name, span in (("root", root), ("step", step)):
+            tracer.start_span(f"below an exported {name}", context=context_from_span_export(span.export()))
+    return seen
+
+
+class Adapter(HTTPAdapter):
+    """What a user puts in for a proxy; keeps what it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, str, str]] = []
+
+    def send(self, request: Any, **options: Any) -> Any:  # type: ignore[override]
+        self.seen.append((str(request.method), str(request.url), str(request.body)))
+        return super().send(request, **options)
+
+
+def sets_an_adapter() -> Any:
+    """An adapter that a handler sets at a cold start, and all that the SDK then asks for."""
+    adapter, setter = Adapter(), {"module": braintrust, "name": None}[sys.argv[3]]
+    with handler():
+        braintrust.start_span(name="before").end()
+        (set_http_adapter if setter is None else setter.set_http_adapter)(adapter)
+        attachment = braintrust.Attachment(data=b"content", filename="a.txt", content_type="text/plain")
+        braintrust.start_span(name="after", input=attachment).end()
+        dataset = braintrust.init_dataset(project="theirs", name="cases")
+        dataset.insert(input=1, expected=2, id="one")
+        dataset.flush()
+        experiment = braintrust.init(project="theirs", experiment="exp", set_current=False)
+        experiment.log(input=1, output=1, scores={"right": 1}, id="row")
+        experiment.flush()
+        logger = braintrust.init_logger(project="by name", set_current=False)
+        logger.start_span(name="of the logger").end()
+        said = [next(iter(dataset.fetch()))["id"], logger.project.name]
+    braintrust.flush()
+    return [said, adapter.seen]
 
 
 def asks() -> Any:

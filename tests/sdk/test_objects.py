@@ -22,11 +22,13 @@ MODES = ("plain", "guarded")
 OWNERS = ("project_id", "experiment_id", "prompt_session_id")
 
 
-def run(python: Path, scenario: str, mode: str, server: BraintrustServer, directory: Path, **more: str) -> Any:
+def run(
+    python: Path, scenario: str, mode: str, server: BraintrustServer, directory: Path, *told: str, **more: str
+) -> Any:
     """What a scenario said; it must end well, and with the guard leave no span open."""
     path = os.pathsep.join([str(REPOSITORY), str(REPOSITORY / "adapters")])
     done = subprocess.run(
-        [python, SCENARIOS, scenario, mode], text=True, capture_output=True, timeout=60,
+        [python, SCENARIOS, scenario, mode, *told], text=True, capture_output=True, timeout=60, cwd=directory.parent,
         env={
             "PATH": os.environ["PATH"], "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(directory),
             **environment(server, directory, TRACE_GUARD_PROJECT_ID="", **more),
@@ -180,13 +182,45 @@ def test_no_placeholder_leaves_the_process(python: Path, tmp_path: Path) -> None
                 row_id="6f1c1a4e-8d5c-4a86-a6a0-0d3c0e1ac8f1", span_id="5cf0d7e4-18f1-4b1e-9d2d-54b30c9b4f3e",
                 root_span_id="cf6c6d0f-65a1-4b57-95f3-7d7d4a2d9f0a",
             ).to_str()
+            server.answer_functions(lambda asked: asked["parent"])
             said = run(python, "hands_out", mode, server, tmp_path / mode, PARENT=parent)
             assert "trace-guard" not in json.dumps(said)
             known = {**server._store.projects(), "": ""}
-            for slug in said["export"]:
+            assert {*said["otel"]} <= parents_of(server)
+            for slug in (*said["export"], *said["invoked"]):
                 components = SpanComponentsV4.from_str(slug)
                 args = components.compute_object_metadata_args or {}
                 assert (known.get(components.object_id or "") or args.get("project_name")) in ("mine", "theirs")
             assert all(f"object_id={server.add_project('mine')}" in link for link in said["permalink"])
             assert all("/app/organization/object" in link for link in said["permalink"])
             assert {"call", "same project"} <= set(by_name(server))
+
+
+@pytest.mark.parametrize("by", ["module", "name"])
+def test_an_adapter_that_a_handler_sets_sees_what_it_would_see_alone(python: Path, tmp_path: Path, by: str) -> None:
+    """An adapter that is set in the first invocation carries real ids, and all rows arrive."""
+    for mode in MODES:
+        with BraintrustServer(latency=0.1) as server:
+            said, seen = run(python, "sets_an_adapter", mode, server, tmp_path / mode, by)
+            assert said == ["one", "by name"]
+            assert "trace-guard" not in json.dumps([request for request in seen if "/upload/" not in request[1]])
+            assert {"before", "after", "of the logger"} <= set(by_name(server))
+            assert {row["id"] for row in server.rows()} >= {"one", "row"}
+            assert list(server.attachments.values()) == [b"content"]
+
+
+def test_opentelemetry_gets_what_it_gets_alone(python: Path, tmp_path: Path) -> None:
+    """Spans of OpenTelemetry in the first invocation name a parent that anybody can resolve."""
+    for mode in MODES:
+        with BraintrustServer(latency=0.1) as server:
+            seen = run(python, "opentelemetry", mode, server, tmp_path / mode, BRAINTRUST_OTEL_COMPAT="true")
+            assert [name for name, _ in seen] == [
+                "in the root", "in a step", "below an exported root", "below an exported step",
+            ]
+            assert {parent for _, parent in seen} <= parents_of(server)
+            assert {"invocation", "step"} <= set(by_name(server))
+
+
+def parents_of(server: BraintrustServer) -> set[str]:
+    """How the SDK names the project of the handler to others."""
+    return {"project_name:mine", f"project_id:{server.add_project('mine')}"}

@@ -33,16 +33,18 @@ class Intake:
 
     Args:
         is_installed: returns whether the gateway is in place.
+        install: puts the gateway in place again.
         flushed: called after the user has called ``flush()``, when the rows are in the journal.
         exit_by: returns when an exit must stop waiting; None until the process exits.
     """
 
     def __init__(
-        self, gateway: Gateway, is_installed: Callable[[], bool], flushed: Callable[[], object],
-        exit_by: Callable[[], Deadline | None],
+        self, gateway: Gateway, is_installed: Callable[[], bool], install: Callable[[], object],
+        flushed: Callable[[], object], exit_by: Callable[[], Deadline | None],
     ) -> None:
         self._gateway = gateway
         self._is_installed = is_installed
+        self._install = install
         self._flushed = flushed
         self._exit_by = exit_by
         self._drainer = _Drainer(self)
@@ -138,6 +140,9 @@ class Intake:
         plain = background.log
 
         def log(*rows: Any) -> None:
+            if not self._is_installed():
+                with contain("put the gateway in front of another adapter"):
+                    self._install()
             with contain("note which span a row is of"):
                 for row in rows:
                     self._rescue.note_source(row)

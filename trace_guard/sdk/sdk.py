@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
+import braintrust
 import braintrust.logger as bt
 from requests.adapters import HTTPAdapter
 
@@ -25,6 +26,7 @@ from .intake import Intake
 from .loggers import Loggers
 from .login import Login
 from .own_spans import OwnSpans
+from .replacements import Replacements
 from .retries import TransportRetries
 from .server_ids import ServerIds
 
@@ -47,8 +49,11 @@ class Sdk:
         self._host = host
         self._own_spans = OwnSpans(host)
         self._server_ids = ServerIds(self.gateway)
+        self._adapters = Replacements()
         self._retries = TransportRetries(self.gateway)
-        self._intake = Intake(self.gateway, lambda: self.installed, host.flushed, lambda: host.exit_by)
+        self._intake = Intake(
+            self.gateway, lambda: self.installed, self._install_again, host.flushed, lambda: host.exit_by
+        )
         self._lock = threading.RLock()
         self._is_installing = False
 
@@ -71,9 +76,17 @@ class Sdk:
             finally:
                 self._is_installing = False
 
+    def _install_again(self) -> None:
+        """User code has set another adapter in a way that was not noticed: put the gateway in front of it."""
+        if not self._is_installing:
+            self.install()
+
     def _install(self, current: Any) -> None:
         if isinstance(current, HTTPAdapter):
             self.gateway.inner = current
+        if not self._adapters:
+            for module in (bt, braintrust):
+                self._adapters.replace(module, "set_http_adapter", self._set_adapter)
         self._retries.install()
         bt.set_http_adapter(self.gateway)
         state = bt._state
@@ -89,6 +102,16 @@ class Sdk:
         self._intake.hook(state)
         self._own_spans.install()
         self._server_ids.install()
+
+    def _set_adapter(self, plain: Callable[[Any], None]) -> Callable[[Any], None]:
+        """An adapter that user code sets from now on stands behind the gateway, which has real ids for placeholders."""
+        def set_http_adapter(adapter: Any) -> None:
+            if self.installed and adapter is not self.gateway:
+                self.gateway.inner = adapter
+                adapter = self.gateway  # new connections, which go to the user's adapter
+            plain(adapter)
+
+        return set_http_adapter
 
     def _look_for_key(self) -> None:
         """If there was no key so far, log in with one that has come since: in the environment, or with a logger."""
@@ -113,6 +136,7 @@ class Sdk:
         """Remove the gateway, and restore the adapter that it wrapped."""
         state = bt._state
         with self._lock:
+            self._adapters.undo()
             if bt._http_adapter is self.gateway:
                 if self.gateway.inner is not None:
                     bt.set_http_adapter(self.gateway.inner)
