@@ -292,6 +292,11 @@ class Settings:
         return "braintrust" if self.api_key else "local"
 
     @property
+    def lacks_key(self) -> bool:
+        """True if rows go to Braintrust as soon as there is a key."""
+        return self.backend in ("auto", "braintrust") and not self.api_key
+
+    @property
     def destination(self) -> dict[str, str | None]:
         """Identifies the destination. A journal is delivered only to the destination that it was written for. The
         key is included as a fingerprint that does not reveal it."""
@@ -401,9 +406,14 @@ def default_project(environ: Mapping[str, str]) -> str:
     return program if program not in ("", "-c", "-m", "__main__") else "trace-guard"
 
 
+def is_instance_temporary(environ: Mapping[str, str]) -> bool:
+    """True on platforms that delete an instance with its disk."""
+    return any(environ.get(variable) for variable in _TEMPORARY_ONLY)
+
+
 def default_directory(environ: Mapping[str, str]) -> Path:
     """The platform's writable directory, else the user's state directory."""
-    if any(environ.get(variable) for variable in _TEMPORARY_ONLY):
+    if is_instance_temporary(environ):
         return _temporary() / "trace-guard"
     if sys.platform == "win32":
         return Path(environ.get("LOCALAPPDATA") or _temporary()) / "trace-guard"

@@ -65,11 +65,15 @@ class ProjectIds:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._path = path
         self._lock = threading.Lock()
         self._organisation: Organisation | None = None
         self._projects: dict[str, str] = {}
         self._listeners: list[Callable[[], None]] = []
+        self.open(path)
+
+    def open(self, path: Path | None) -> None:
+        """Use this cache from now on."""
+        self._path = path
         self._load()
 
     @property

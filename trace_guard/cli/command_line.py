@@ -102,6 +102,10 @@ def _command(name: str) -> Command:
         from . import page
 
         return page.serve_page
+    if name == "send":
+        from . import send
+
+        return send.send_store
     if name == "layer":
         from . import layer
 
@@ -151,6 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         "--timeout", type=_seconds, default=30.0, metavar="SECONDS",
         help="most seconds to wait for the backend (default: 30)",
     )
+    commands.add_parser("send", parents=[everywhere], help="send the traces in the local store to Braintrust")
     run = commands.add_parser(
         "run", parents=[everywhere], usage="trace-guard run [--name N] [--grace SECONDS] [--project P] -- COMMAND ...",
         help="run a program and trace it; its trace is closed and delivered even if the program is killed",

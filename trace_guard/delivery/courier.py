@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -45,13 +45,20 @@ class Courier:
         linger: seconds that rows wait for others while nobody waits for them.
         send_seconds: the most that one request may take, with its repetitions.
         attempt_seconds: what one attempt may take while the cause of a failure is searched for, longer for many bytes.
+        decide: called before the first delivery that somebody asks for, if the destination is not known yet. It must
+            call :meth:`use`. Until then nothing is sent.
+
+    Attributes:
+        is_held: True until the destination is known.
     """
 
     def __init__(
         self, backend: Backend, dead_letters: DeadLetters, *, linger: float = 1.0, send_seconds: float = 10.0,
-        attempt_seconds: float = 2.0,
+        attempt_seconds: float = 2.0, decide: Callable[[], object] | None = None,
     ) -> None:
         self.backend = backend
+        self.is_held = decide is not None
+        self._decide = decide
         self._dead_letters = dead_letters
         self._linger = linger
         self._send_seconds = send_seconds
@@ -82,6 +89,27 @@ class Courier:
         error = self._waits.results.last_error
         return isinstance(error, BackendUnauthorized) or getattr(error, "lasting", False)
 
+    def use(self, backend: Backend) -> None:
+        """Deliver to this backend from now on. Nothing was sent before, or nothing has arrived."""
+        with self._lock:
+            self.is_held = False
+            self.backend = self._sender.backend = self._schedule.backend = backend
+            if self._uploads is not None and isinstance(backend, TakesAttachments):
+                self._uploads.backend = backend
+            self._pool.wake()
+        for journal in self.journals():
+            self._add_attachments(journal, orphan=journal in self.orphans())
+
+    def _ask(self) -> None:
+        """Have the destination decided, as somebody asks for a delivery."""
+        if self.is_held and self._decide is not None:
+            self._decide()
+
+    @property
+    def is_delivered(self) -> bool:
+        """True if there is nothing to send."""
+        return all(cursor.delivered for cursor in self._journals)
+
     # Journals
 
     def add(
@@ -102,6 +130,9 @@ class Courier:
                 # Its rows leave with the next delivery that somebody asks for, or after the linger.
                 cursor.due = time.monotonic() + self._linger
                 self._pool.wake()
+        self._add_attachments(journal, orphan=orphan)
+
+    def _add_attachments(self, journal: Journal, *, orphan: bool) -> None:
         if journal.attachments is not None and not journal.attachments.empty:
             uploads = self._attachment_uploads()
             if uploads is not None:
@@ -177,11 +208,13 @@ class Courier:
 
     def upload_now(self, attachment: SpooledAttachment) -> str | None:
         """Upload an attachment that can't be spooled, and wait for it. Returns the error, or None."""
+        self._ask()
         uploads = self._attachment_uploads()
         return "the backend takes no attachments" if uploads is None else uploads.now(attachment)
 
     def attachment_lost(self, attachment: SpooledAttachment, error: str) -> None:
         """An attachment can never be delivered. Deliveries of its trace will say so."""
+        self._ask()
         uploads = self._attachment_uploads()
         if uploads is not None:
             uploads.refuse(attachment, error)
@@ -191,7 +224,9 @@ class Courier:
         return self.backend.find_attachment(key) if isinstance(self.backend, TakesAttachments) else None
 
     def _attachment_uploads(self) -> Uploads | None:
-        """Created with the first attachment; None if the backend takes none."""
+        """Created with the first attachment; None if the backend takes none, or is not known yet."""
+        if self.is_held:
+            return None
         if self._uploads is None and isinstance(self.backend, TakesAttachments):
             from .uploads import Uploads
 
@@ -214,6 +249,7 @@ class Courier:
 
     def send_soon(self) -> None:
         """Start to send everything, without waiting for it."""
+        self._ask()
         with self._lock:
             self._schedule.send_all()
             self._pool.wake()
@@ -236,6 +272,7 @@ class Courier:
             The verdict and the seconds that it took. Attachments count: without them a delivery is SPOOLED, or LOST
             if they are only in memory, or REFUSED if one can never be delivered.
         """
+        self._ask()
         began, roots = time.monotonic(), list(roots)
         with self._lock:
             delivery = self._waits.deliver(journal, upto, deadline, roots, notice)
@@ -257,11 +294,15 @@ class Courier:
     def drain(self, deadline: Deadline, *, force: bool = False, attachments: Deadline | None = None) -> bool:
         """Send everything from every journal, and every attachment. Returns True if nothing is left.
 
+        It sends nothing if the destination is not known yet.
+
         Args:
             force: go on although the backend is known to be down.
             attachments: a deadline for attachments, which are then given up earlier if their backend is known to be
                 down. By default they are treated as rows are.
         """
+        if self.is_held:
+            return self.is_delivered
         with self._lock:
             rows = self._waits.drain(deadline, force=force)
         if self._uploads is None:
@@ -297,6 +338,8 @@ class Courier:
 
     def next_job(self) -> tuple[Request | None, float | None]:
         """The next request; or None, and the seconds until there may be one."""
+        if self.is_held:
+            return None, None
         request = None
         try:
             request = self._schedule.next_request()

@@ -31,12 +31,13 @@ class Schedule:
     its lock.
 
     Attributes:
+        backend: where rows go.
         in_flight: the requests whose result is not known yet.
     """
 
     def __init__(self, backend: Backend, journals: Journals, breaker: Breaker) -> None:
         self.in_flight: list[Request] = []
-        self._backend = backend
+        self.backend = backend
         self._journals = journals
         self._breaker = breaker
 
@@ -64,7 +65,7 @@ class Schedule:
             cursor.due is not None and cursor.due <= now for cursor in self._journals
         ):
             return None
-        batch = Batch(self._backend.max_bytes)
+        batch = Batch(self.backend.max_bytes)
         slices: dict[JournalCursor, BatchSlice] = {}
         shortage: Exception | None = None
         # The first rows of all journals go before the entries of any.

@@ -38,11 +38,14 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 __all__ = [
-    "FORMAT", "MAGIC", "PAYLOAD_LIMIT", "Entry", "Flag", "Kind", "Position", "decode_entries", "encode_entry",
-    "entry_size",
+    "FORMAT", "MAGIC", "PAYLOAD_LIMIT", "UNDECIDED", "Entry", "Flag", "Kind", "Position", "decode_entries",
+    "encode_entry", "entry_size",
 ]
 
 FORMAT = 1
+UNDECIDED = "undecided"
+"""The backend in the header of a journal whose process has no key yet, and has delivered nothing. The header is
+replaced once the destination is known."""
 MAGIC = b"TGSEG\x01\r\n"
 _PREFIX = struct.Struct(">II")
 _REST = struct.Struct(">BBHd")

@@ -18,7 +18,7 @@ from ..errors import JournalError
 from ..rows import dump
 from .base import NewRow
 from .directory import StateDir, make_journal
-from .files import ATTACHMENTS
+from .files import ATTACHMENTS, sync_directory, write_new
 from .format import FORMAT, Entry, Flag, Kind, Position, encode_entry
 from .invocation_record import InvocationRecord
 from .locks import FileLock
@@ -83,8 +83,7 @@ class FileJournal:
             OSError: the disk doesn't take it.
             JournalError: the lock can't be taken.
         """
-        header = {"format": FORMAT, "created": time.time(), "pid": os.getpid(), **destination}
-        path, lock = make_journal(state_dir, dump(header), sync=sync == "always")
+        path, lock = make_journal(state_dir, _header(destination), sync=sync == "always")
         journal = cls(path, lock, state_dir, spans, sync=sync)
         try:
             journal._carry(sys.maxsize)
@@ -226,6 +225,22 @@ class FileJournal:
     def _bytes(self) -> int:
         return self.size + (self.attachments.size if self.attachments is not None else 0)
 
+    def readdress(self, destination: Mapping[str, Any]) -> None:
+        """Name another destination in the header: the process had none before.
+
+        Raises:
+            OSError: the disk doesn't take it. The header stays as it was.
+        """
+        with self._mutex:
+            if not self._lock.held:
+                return
+            part = self.path / "header.part"
+            part.unlink(missing_ok=True)
+            write_new(part, _header(destination), sync=self._sync)
+            os.replace(part, self._header_file)
+            if self._sync:
+                sync_directory(self.path)
+
     # Attachments
 
     def make_room_for_attachments(self) -> FileSpool:
@@ -352,3 +367,7 @@ class FileJournal:
             self.attachments.abandon()
         self._progress.release()
         self._lock.release()
+
+
+def _header(destination: Mapping[str, Any]) -> bytes:
+    return dump({"format": FORMAT, "created": time.time(), "pid": os.getpid(), **destination})

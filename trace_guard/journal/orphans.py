@@ -21,6 +21,7 @@ from ..redaction.urls import strip_userinfo
 from ..rows import Row, closing_row
 from .base import NewRow
 from .directory import JOURNALS, StateDir
+from .format import UNDECIDED
 from .journal import FileJournal
 from .open_spans import OpenSpan, OpenSpans
 from .owned import UnsafeFile
@@ -211,11 +212,13 @@ def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float, death: Death | 
 
 def is_ours(header: Mapping[str, Any], destination: Mapping[str, Any]) -> bool:
     """True if a journal was written for this destination. Rows of different keys never mix. Rows of a process that had
-    no key are for any key with the same URLs and organisation."""
-    if header.get("backend") != destination["backend"]:
+    no key are for any key with the same URLs and organisation, and for the local store if nothing was delivered."""
+    backend = destination["backend"]
+    if header.get("backend") != backend and (header.get("backend") != UNDECIDED or backend == "memory"):
         return False
-    return all(
-        _without_user(header.get(name)) == value or (name == "key_fingerprint" and header.get(name) is None)
+    return backend == "local" or all(
+        name == "backend" or _without_user(header.get(name)) == value
+        or (name == "key_fingerprint" and header.get(name) is None)
         for name, value in destination.items()
     )
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..contain import warn_once
+from ..contain import logger, warn_once
 from ..delivery.courier import Courier
 from ..errors import JournalError
 from ..journal.base import NewRow, WritableJournal
@@ -38,7 +38,8 @@ class CurrentJournal:
     """The journal of a pipeline; made when it is first needed, and again after a fork or when its files are gone.
 
     Args:
-        settings: say where journals are, and what their headers name as the destination.
+        settings: say where journals are.
+        destination: what the headers of journals name as the destination.
         spans: the pipeline's open spans, which the journal keeps up to date.
         courier: delivers from each journal.
         state_dir: the prepared directory of the settings; None if it can't be used.
@@ -47,8 +48,12 @@ class CurrentJournal:
         state_dir: as given, or as prepared again after it was cleared away.
     """
 
-    def __init__(self, settings: Settings, spans: OpenSpans, courier: Courier, state_dir: StateDir | None) -> None:
+    def __init__(
+        self, settings: Settings, destination: Mapping[str, Any], spans: OpenSpans, courier: Courier,
+        state_dir: StateDir | None,
+    ) -> None:
         self.state_dir = state_dir
+        self._destination = destination
         self._settings = settings
         self._spans = spans
         self._courier = courier
@@ -96,6 +101,19 @@ class CurrentJournal:
         with self._lock:
             if self._journal is not None:
                 self._open(anew=True)
+
+    def readdress(self, settings: Settings, destination: Mapping[str, Any]) -> None:
+        """Name this destination in the headers of this process's journals, which had none before."""
+        with self._lock:
+            self._settings, self._destination = settings, destination
+            orphans = self._courier.orphans()
+            for journal in self._courier.journals():
+                if isinstance(journal, FileJournal) and journal not in orphans:
+                    try:
+                        journal.readdress(self._header())
+                    except OSError as error:
+                        # Only a recovery reads the header. It then delivers to the destination of its own process.
+                        logger.debug("the header of %s can't be written: %s", journal.path, error)
 
     def close(self) -> None:
         """Close the files. Undelivered rows stay on disk; a later row creates another journal."""
@@ -173,4 +191,4 @@ class CurrentJournal:
 
     def _header(self) -> dict[str, Any]:
         settings = self._settings
-        return {**settings.destination, "project": settings.project, "project_id": settings.project_id}
+        return {**self._destination, "project": settings.project, "project_id": settings.project_id}

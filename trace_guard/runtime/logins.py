@@ -13,6 +13,7 @@ from ..contain import contain, warn_once
 from ..redaction.urls import strip_userinfo
 from ..rows import Row
 from ..settings import Settings
+from .announcements import announce_late_key
 from .pipeline import Pipeline
 
 __all__ = ["Credentials", "Logins"]
@@ -43,7 +44,8 @@ class Logins:
 
     The first guard's pipeline is the *home* of the SDK's global state, which the guard logs in with its own
     credentials. A login by the user moves the guards that share these credentials to another pipeline. Running
-    invocations stay on their pipeline.
+    invocations stay on their pipeline. The first login decides the destination of guards that have no key, unless they
+    have delivered something already.
 
     Args:
         make: creates a pipeline.
@@ -58,6 +60,8 @@ class Logins:
         self._used: dict[Pipeline, float] = {}
         self._asleep: set[Pipeline] = set()
         self._login: Credentials | None = None
+        # The login that has decided the destination of guards without a key.
+        self._first_login: Credentials | None = None
 
     def pipelines(self) -> list[Pipeline]:
         """All pipelines."""
@@ -70,6 +74,8 @@ class Logins:
             backend: replaces the one that the settings name. No other guard shares it.
         """
         with self._lock:
+            if self._first_login is not None and backend is None and settings.lacks_key:
+                settings = settings.with_login(*self._first_login)
             key = _key(settings)
             for pipeline in self._guards:
                 if backend is None and pipeline.is_shared and _key(pipeline.settings) == key:
@@ -84,7 +90,7 @@ class Logins:
         with self._lock:
             self._guards.remove(pipeline)
             if not self._guards:
-                self._login = None
+                self._login = self._first_login = None
                 self._others, self._used, self._asleep = {}, {}, set()
 
     @property
@@ -114,8 +120,13 @@ class Logins:
         home = self.home
         if home is not None and self.follows:
             login = Credentials(api_key, strip_userinfo(app_url).rstrip("/"), org_name)
+            for guards in self.guards:
+                if guards.is_undecided and guards.log_in(guards.settings.with_login(*login)):
+                    self._first_login = login
             self._used[self.of(home)] = time.monotonic()
             self._login = None if login == Credentials.of(home.settings) else login
+            if self._login is not None and home.settings.lacks_key and home.state_dir is not None:
+                announce_late_key(home.state_dir.directory)
 
     def of(self, guards: Pipeline) -> Pipeline:
         """The pipeline for the next invocation of a guard, given the guard's own pipeline."""

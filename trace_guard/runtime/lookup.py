@@ -42,6 +42,10 @@ class Lookup:
         self._ids = ids
         self._backend = backend
 
+    def use(self, settings: Settings, backend: Backend) -> None:
+        """The destination is now known."""
+        self._settings, self._backend = settings, backend
+
     def start(self, name: str | None) -> None:
         """Start to look up the organisation and the project of that name, unless they are known. Does not block."""
         if not hasattr(self._backend, "organisation"):

@@ -6,8 +6,8 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ..contain import contain
 from ..deadline import Deadline
@@ -106,6 +106,25 @@ class Neighbours:
         """Restart the search, so that the next recovery begins with journals since the start of this process."""
         if self._directory is not None:
             self._search = self._new_search(self._directory, self._began)
+
+    def readdress(self, destination: Mapping[str, Any]) -> None:
+        """The destination is now known: release the journals that are for another one, and search again."""
+        from ..journal.orphans import is_ours
+        from ..journal.reader import read_header
+
+        is_alone = self._recovering.acquire(timeout=_RECOVERY_SECONDS)
+        try:
+            self._search = None
+            strangers = []
+            for orphan in self._courier.orphans():
+                with contain("read the header of a journal"):
+                    if isinstance(orphan, FileJournal) and not is_ours(read_header(orphan.path), destination):
+                        strangers.append(orphan)
+            self._courier.let_go(strangers)
+        finally:
+            if is_alone:
+                self._recovering.release()
+        self.look_around_at_once()
 
     def look_around(self) -> None:
         """Recover journals of processes that died meanwhile, if the next look is due."""

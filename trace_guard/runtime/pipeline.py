@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..backends.base import Backend
 from ..backends.make import make_backend
@@ -18,14 +19,14 @@ from ..delivery.courier import Courier
 from ..delivery.dead_letters import DeadLetters
 from ..delivery.waits import Notice
 from ..journal.base import NewRow, WritableJournal
-from ..journal.directory import STORE_NAME, StateDir
-from ..journal.format import Flag, Position
+from ..journal.directory import StateDir
+from ..journal.format import UNDECIDED, Flag, Position
 from ..journal.invocation_record import InvocationRecord
 from ..journal.open_spans import OpenSpan, OpenSpans
 from ..outcome import ClosedBy, Outcome
-from ..redaction.outside_text import print_error
 from ..rows import Row, closing_row, is_log_row, is_span_row, link_row, started_at
-from ..settings import Settings
+from ..settings import Settings, fits_header
+from .announcements import announce_local_store
 from .current_journal import CurrentJournal, prepare_directory
 from .last_delivery import NOTICE_SECONDS, deliver_last, say_waiting
 from .lookup import Lookup, cache_path
@@ -40,16 +41,19 @@ __all__ = ["Pipeline"]
 
 class Pipeline:
     """Owns the open spans, journal, courier and backend of one destination, which never changes: a login selects
-    another pipeline.
+    another pipeline. Without a key the destination is decided once, by the first login or else by the first delivery.
 
     Args:
         settings: decide the destination. Guards with another project share the pipeline.
+        find_key: logs in with a key that has come since, if there is one. Called before the first delivery if the
+            settings have no key. By default such settings mean the local store from the start.
         backend: replaces the one that the settings name.
         watchdog: the process's watchdog. By default the pipeline has its own.
         search: begins a search for journals of dead processes. By default it finds all for this destination.
 
     Attributes:
         is_shared: False if the backend was passed in, as no other process can deliver to it.
+        is_undecided: True if a login may still decide the destination.
         has_object_rows: True if rows of experiments or datasets have arrived since the last :meth:`flush`.
         neighbours: recovers the journals of dead processes.
         lookup: knows the organisation and project ids.
@@ -63,8 +67,12 @@ class Pipeline:
         *,
         watchdog: Watchdog | None = None,
         search: Search | None = None,
+        find_key: Callable[[], object] | None = None,
     ) -> None:
         self.settings = settings
+        self._find_key = find_key
+        self.is_undecided = find_key is not None and backend is None and settings.lacks_key
+        self._deciding = threading.RLock()
         self.spans = OpenSpans()
         self.watchdog = watchdog or Watchdog(self.heartbeat)
         self.is_shared = backend is None
@@ -75,10 +83,11 @@ class Pipeline:
         self.ids = ProjectIds(cache_path(settings, state_dir))
         self.backend = backend or make_backend(settings, self.ids)
         self.courier = Courier(
-            self.backend, DeadLetters(directory, settings.max_journal_bytes // 8), linger=settings.linger
+            self.backend, DeadLetters(directory, settings.max_journal_bytes // 8), linger=settings.linger,
+            decide=self.decide if self.is_undecided else None,
         )
         self.lookup = Lookup(settings, self.ids, self.backend)
-        self._journal = CurrentJournal(settings, self.spans, self.courier, state_dir)
+        self._journal = CurrentJournal(settings, self._destination, self.spans, self.courier, state_dir)
         self.neighbours = Neighbours(self._journal, self.courier, search or self._new_search)
         self._is_forked = False
 
@@ -91,6 +100,55 @@ class Pipeline:
     def state_dir(self) -> StateDir | None:
         """The directory of the journal, caches and local store; None if it is not writable."""
         return self._journal.state_dir
+
+    # The destination
+
+    @property
+    def _destination(self) -> Mapping[str, Any]:
+        """What the headers of journals name as the destination."""
+        settings = self.settings
+        if not self.is_undecided or settings.backend_name != "local":
+            return settings.destination
+        return {**settings.with_login(UNDECIDED, settings.app_url, settings.org_name).destination,
+                "backend": UNDECIDED, "key_fingerprint": None}
+
+    def log_in(self, settings: Settings) -> bool:
+        """Take the destination of these settings, which have the key of a login. Returns False if it is decided."""
+        with self._deciding:
+            if not self.is_undecided:
+                return False
+            self.is_undecided = False
+            self.settings = settings
+            self.ids.open(cache_path(settings, self.state_dir))
+            self.backend = make_backend(settings, self.ids)
+            self.lookup.use(settings, self.backend)
+            self._journal.readdress(settings, settings.destination)
+            # Another process may have decided on the local store, and left rows for it.
+            self.neighbours.readdress(settings.destination)
+            self.courier.use(self.backend)
+        self.lookup.start(None)
+        return True
+
+    def decide(self, *, may_log_in: bool = True) -> None:
+        """Decide the destination before the first delivery: that of a key that has come since, else the local store.
+
+        Args:
+            may_log_in: False at the end of a process, where the SDK may not be able to. The environment's key is then
+                used.
+        """
+        with contain("look for a key"):
+            if self.is_undecided and may_log_in and self._find_key is not None:
+                self._find_key()
+            key = os.environ.get("BRAINTRUST_API_KEY", "").strip()
+            if self.is_undecided and key and fits_header(key):
+                self.log_in(self.settings.with_login(key, self.settings.app_url, self.settings.org_name))
+        with self._deciding:
+            if self.courier.is_held:
+                self.is_undecided = self.settings.backend_name != "local"  # Braintrust without a key waits for one
+                with contain("name the destination in the journal"):
+                    self._journal.readdress(self.settings, self._destination)
+                self.courier.use(self.backend)
+                self._announce()
 
     # Appending
 
@@ -142,6 +200,7 @@ class Pipeline:
 
     def flush(self, deadline: Deadline) -> bool:
         """Deliver everything in the journals. Returns True if nothing is left."""
+        self.decide_if_needed()
         self.neighbours.wait_for_look(deadline)
         had, self.has_object_rows = self.has_object_rows, False
         drained = self.courier.drain(deadline)
@@ -152,6 +211,11 @@ class Pipeline:
     def notice(self) -> Notice:
         """Announces a long wait for this destination."""
         return Notice(NOTICE_SECONDS, functools.partial(say_waiting, self.courier, self.settings))
+
+    def decide_if_needed(self, *, may_log_in: bool = True) -> None:
+        """Decide the destination now if it is not known and there is something to deliver; see :meth:`decide`."""
+        if self.courier.is_held and not self.courier.is_delivered:
+            self.decide(may_log_in=may_log_in)
 
     @property
     def is_idle(self) -> bool:
@@ -173,18 +237,18 @@ class Pipeline:
         self.neighbours.look_around()
 
     def announce(self) -> None:
-        """Before an invocation: print once where traces are stored if that is not Braintrust."""
+        """Before an invocation: print once where traces are stored if that is known and not Braintrust."""
         if self._is_forked:
             # A forked child has not looked at a start, and may not live until the first regular look. A sibling may
             # have died.
             self._is_forked = False
             self.neighbours.look_around_at_once()
-        state_dir = self.state_dir
-        if self.settings.backend_name == "local" and self.is_shared and state_dir is not None:
-            _print_once(
-                f"BRAINTRUST_API_KEY is not set: traces are kept in {state_dir.directory / STORE_NAME}; "
-                "`trace-guard traces` shows them"
-            )
+        if not self.is_undecided:
+            self._announce()
+
+    def _announce(self) -> None:
+        if self.settings.backend_name == "local" and self.is_shared and self.state_dir is not None:
+            announce_local_store(self.state_dir.directory)
 
     # Living and dying
 
@@ -195,6 +259,7 @@ class Pipeline:
         self.spans = OpenSpans()
         self.running = {}
         self._is_forked = True
+        self._deciding = threading.RLock()
         self._journal.after_fork(self.spans)
         self.neighbours.after_fork()
         self.ids.after_fork()
@@ -222,6 +287,9 @@ class Pipeline:
             is_certain: no running code will finish. Spans that are being opened or closed are closed too, and later
                 rows stay on disk.
         """
+        if self.courier.is_held and (self.running or not self.courier.is_delivered):
+            # Before the deliveries below, because the code that a signal interrupts may hold locks of the SDK.
+            self.decide(may_log_in=False)
         # Each call waits for its delivery. In parallel they share deliveries.
         ends = [functools.partial(end, signal, deadline) for end in list(self.running.values())]
         here, threads = ends[:1], []
@@ -252,6 +320,7 @@ class Pipeline:
             has_neighbours = self.neighbours.last_look(deadline)
         if self._journal.known is not None:
             self._write_last(self._last_rows)
+        self.decide_if_needed(may_log_in=False)
         if deliver_last(
             self.courier, self.settings, self._directory, deadline, notice_seconds
         ) and has_neighbours:
@@ -293,12 +362,3 @@ def _late_end(span: Row) -> Row:
     return closing_row(
         span, end=max(time.time(), started_at(span) or 0.0), outcome=Outcome.OK, closed_by=ClosedBy.GUARD, reason="late"
     )
-
-
-_printed: set[str] = set()
-
-
-def _print_once(message: str) -> None:
-    if message not in _printed:
-        _printed.add(message)
-        print_error(message)

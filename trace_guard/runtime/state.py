@@ -89,9 +89,14 @@ class ProcessState:
         return pipeline
 
     def _make(self, settings: Settings, backend: Backend | None) -> Pipeline:
-        pipeline = Pipeline(settings, backend, watchdog=self.watchdog)
+        pipeline = Pipeline(settings, backend, watchdog=self.watchdog, find_key=self._find_key)
         pipeline.ids.on_change(lambda: self._learned(pipeline))
         return pipeline
+
+    def _find_key(self) -> None:
+        """Log in with a key that has come since the SDK was logged in without one."""
+        if self._sdk is not None and self._sdk.installed:
+            self._sdk.look_for_key()
 
     def _learned(self, pipeline: Pipeline) -> None:
         """An id or the organisation of a destination is now known."""

@@ -12,7 +12,7 @@ from ..delivery.dead_letters import read_dead_letters
 from ..errors import JournalError, JournalUnavailable
 from ..journal.directory import DEAD_LETTERS, DIRECTORIES, JOURNALS, NAMES, examine
 from ..journal.files import ATTACHMENTS, size_of
-from ..journal.format import Kind
+from ..journal.format import UNDECIDED, Kind
 from ..journal.invocation_record import InvocationRecord
 from ..journal.locks import FileLock
 from ..journal.open_spans import OpenSpans
@@ -231,6 +231,8 @@ def _locked() -> set[str]:
 
 
 def _in_words(destination: Any) -> str:
+    if destination.get("backend") == UNDECIDED:
+        return "local"  # unless a process with a key for these URLs recovers it
     if destination.get("backend") != "braintrust":
         return printable(destination.get("backend"))
     words = [destination.get("api_url") or destination.get("app_url") or "Braintrust"]

@@ -63,7 +63,7 @@ class Sdk:
         Repeated when other code has set another adapter: requests that pass through then go to that adapter.
         """
         if self.installed and not self._is_installing:
-            self._look_for_key()
+            self.look_for_key()
             return
         with self._lock:
             current = bt._http_adapter
@@ -113,7 +113,7 @@ class Sdk:
 
         return set_http_adapter
 
-    def _look_for_key(self) -> None:
+    def look_for_key(self) -> None:
         """If there was no key so far, log in with one that has come since: in the environment, or with a logger."""
         login = bt._state.__dict__.get("login")
         if bt._state.login_token == LOCAL_KEY and login is not None:

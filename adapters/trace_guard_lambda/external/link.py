@@ -143,6 +143,9 @@ class Link:
             True if the request was sent, so that the extension is expected to deliver.
         """
         with contain("hand the delivery over to the extension"):
+            if deliver:
+                self.pipeline.decide_if_needed()
+                self._send_settings()  # the key may have come in this invocation
             journal, position = self._journal() if deliver else (None, None)
             sent = self._send("end", deliver=deliver and journal is not None, journal=journal, position=position)
             return sent and deliver and journal is not None
@@ -156,8 +159,11 @@ class Link:
             connection.close()
 
     def _send_hello(self) -> None:
-        """Send the settings if they are new. A login in user code may change them."""
+        """Send the settings of the next invocation if they are new. A login in user code may change them."""
         self.pipeline = self._guard.pipeline
+        self._send_settings()
+
+    def _send_settings(self) -> None:
         settings = self.pipeline.settings
         if settings is self._sent_settings:
             return
