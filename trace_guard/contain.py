@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from .redaction.log_filter import LogFilter
+from .system.interruption import interruption
 
 __all__ = ["contain", "contained", "is_shortage", "logger", "raising", "warn_once"]
 
@@ -39,7 +40,8 @@ _raise = False
 class contain:
     """``with contain("close the root span"): ...`` logs and suppresses an ``Exception`` that the block raises.
 
-    Other ``BaseException`` types pass: Ctrl-C and ``SystemExit`` are meant for the program.
+    Other ``BaseException`` types pass: Ctrl-C and ``SystemExit`` are meant for the program. So is an exception that
+    has interrupted the block, such as a time limit from a signal handler: see :mod:`trace_guard.system.interruption`.
     """
 
     __slots__ = ("_step",)
@@ -55,6 +57,11 @@ class contain:
     ) -> bool:
         if not isinstance(fault, Exception) or _raise:
             return False
+        interrupting = interruption(fault)
+        if interrupting is fault:
+            return False
+        if interrupting is not None:
+            raise interrupting
         with contextlib.suppress(Exception):
             report(self._step, fault)
         return True

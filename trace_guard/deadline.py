@@ -7,6 +7,8 @@ import time
 from datetime import timedelta
 from typing import NamedTuple, TypeAlias
 
+from .system.clock import monotonic
+
 __all__ = ["Deadline", "Seconds", "seconds_of"]
 
 Seconds: TypeAlias = "float | timedelta"
@@ -34,7 +36,7 @@ class Deadline(NamedTuple):
     @classmethod
     def after(cls, seconds: Seconds) -> Deadline:
         """The point ``seconds`` from now, a number or a timedelta. A negative one gives a point in the past."""
-        return cls(time.monotonic() + (seconds.total_seconds() if isinstance(seconds, timedelta) else seconds))
+        return cls(monotonic() + (seconds.total_seconds() if isinstance(seconds, timedelta) else seconds))
 
     @classmethod
     def of(cls, value: Deadline | Seconds) -> Deadline:
@@ -53,16 +55,16 @@ class Deadline(NamedTuple):
     @property
     def remaining(self) -> float:
         """The seconds left, never below 0.0. Infinity without a deadline."""
-        return max(0.0, self.at - time.monotonic())
+        return max(0.0, self.at - monotonic())
 
     @property
     def expired(self) -> bool:
-        return time.monotonic() >= self.at
+        return monotonic() >= self.at
 
     @property
     def epoch(self) -> float | None:
         """The same point on the wall clock, in seconds since the epoch. None without a deadline."""
-        return None if math.isinf(self.at) else time.time() + (self.at - time.monotonic())
+        return None if math.isinf(self.at) else time.time() + (self.at - monotonic())
 
     def minus(self, seconds: float) -> Deadline:
         """The point ``seconds`` earlier."""

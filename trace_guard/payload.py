@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, MappingView, Sequence, Set
-from time import monotonic
 from typing import Any
 
 from .redaction.captured_text import CUT, DEPTH, CapturedText, beginning, size_of
@@ -23,6 +22,8 @@ from .redaction.secret_keys import (
 )
 from .redaction.shapes import REDACTED
 from .redaction.text_redactor import TextRedactor
+from .system.clock import monotonic
+from .system.interruption import pass_interruption
 
 __all__ = ["CUT", "DECODED", "REDACTED", "SECRETS", "Payload"]
 
@@ -111,6 +112,7 @@ class _Copy:
         try:
             return self._of(value, depth)
         except Exception as error:  # noqa: BLE001 - reading a user's object may raise anything
+            pass_interruption(error)
             return f"<{type(value).__name__}: {type(error).__name__} when read>"
 
     def may_go_on(self, steps: int = 1) -> bool:
@@ -233,7 +235,8 @@ class _Copy:
         for function in self.functions:
             try:
                 verdict = function(key, copy)
-            except Exception:  # noqa: BLE001 - a value is not logged if its rule fails
+            except Exception as error:  # noqa: BLE001 - a value is not logged if its rule fails
+                pass_interruption(error)
                 return REDACTED
             if verdict is True:
                 return REDACTED

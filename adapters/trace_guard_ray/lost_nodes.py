@@ -23,6 +23,7 @@ from trace_guard.outcome import ClosedBy, Outcome
 from trace_guard.rows import Row, closing_row, started_at
 from trace_guard.runtime.pipeline import Pipeline
 from trace_guard.runtime.state import PROCESS
+from trace_guard.system.clock import monotonic
 
 if TYPE_CHECKING:
     from trace_guard.backends.braintrust import BraintrustBackend
@@ -66,7 +67,7 @@ class LostNodeCloser:
         Args:
             prompted: True if a task was lost. Ray is then asked often for a while, as it may report the node later.
         """
-        now = time.monotonic()
+        now = monotonic()
         if prompted:
             self._look_at, self._until = now, now + _PROMPTED_SECONDS
         if now >= self._look_at:
@@ -80,7 +81,7 @@ class LostNodeCloser:
     @property
     def is_looking(self) -> bool:
         """True while :meth:`go_on` must be called even if no task runs."""
-        return bool(self._ask_at) or time.monotonic() < self._until
+        return bool(self._ask_at) or monotonic() < self._until
 
     def finish(self, pipelines: Iterable[Pipeline], deadline: Deadline) -> None:
         """Check all nodes a last time, at the end of the program."""

@@ -16,6 +16,7 @@ from typing import Any
 from trace_guard import Deadline, Guard, default_guard, recover
 from trace_guard.contain import contain
 from trace_guard.runtime.pipeline import Pipeline
+from trace_guard.system.clock import monotonic
 
 from .facts import in_worker
 from .grouping import GROUP_SECONDS
@@ -60,17 +61,17 @@ class OrphanSweeper:
 
     def look_on(self) -> None:
         """Keep checking this node for a while, because workers may die."""
-        self._until = time.monotonic() + _AGAIN_SECONDS
+        self._until = monotonic() + _AGAIN_SECONDS
 
     @property
     def is_looking(self) -> bool:
         """True while :meth:`go_on` may have work to do."""
-        return time.monotonic() < self._until or lost_node_closer.is_looking
+        return monotonic() < self._until or lost_node_closer.is_looking
 
     def go_on(self) -> None:
         """Do the work that is due. Call it several times a second."""
         prompted, self._is_asked = self._is_asked, False
-        now = time.monotonic()
+        now = monotonic()
         if self._look_at <= now < self._until:
             self._look_at = now + _LOOK_SECONDS
             with contain("close spans of dead workers"):

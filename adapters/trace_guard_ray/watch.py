@@ -15,6 +15,7 @@ from collections import deque
 from typing import Any
 
 from trace_guard.contain import contain
+from trace_guard.system.clock import monotonic
 
 from .sweep import orphan_sweeper
 
@@ -63,7 +64,7 @@ class TaskWatcher:
                     self._awake.wait()
             while self._arrived:
                 pending.append(self._arrived.popleft())
-            began, left = time.monotonic(), []
+            began, left = monotonic(), []
             if pending:
                 # Check the journals too: a dead worker goes unnoticed if another worker completes its task.
                 orphan_sweeper.look_on()
@@ -71,7 +72,7 @@ class TaskWatcher:
                     left = self._look(pending)
             pending = left
             orphan_sweeper.go_on()
-            time.sleep(max(_LOOK_SECONDS, (time.monotonic() - began) / _SHARE))
+            time.sleep(max(_LOOK_SECONDS, (monotonic() - began) / _SHARE))
 
     def _look(self, pending: list[Any]) -> list[Any]:
         """The tasks that are not done."""

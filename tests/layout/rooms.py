@@ -16,6 +16,7 @@ PACKAGE = "trace_guard"
 
 # From the bottom up. A module of the package's top level is a room of its own.
 LEVELS: tuple[tuple[str, ...], ...] = (
+    ("system",),
     ("redaction",),
     ("contain", "deadline", "errors", "outcome", "payload", "rows", "settings"),
     ("journal",),

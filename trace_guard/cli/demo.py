@@ -6,7 +6,6 @@ import argparse
 import importlib.util
 import shlex
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from ..errors import TraceGuardError
 from ..journal.directory import STORE_NAME, locate
 from ..rows import Row, dump
 from ..settings import Settings
+from ..system.clock import monotonic
 from .tables import Cell, Column, Styled, aligned, say, table, terminal
 from .traces import print_traces
 from .words import count, outcome
@@ -47,7 +47,7 @@ def run_demo(arguments: argparse.Namespace, settings: Settings) -> int:
     _check_runtime()
     from .demo_stage import ROUND_TRIP, Stage
 
-    began = time.monotonic()
+    began = monotonic()
     say("A support agent runs under AWS's own Lambda runtime client, guarded by @guard_handler alone.", "bold")
     say(f"Its code is {code / 'app.py'}.")
     say(f"Braintrust is simulated on this machine, with a round trip of {ROUND_TRIP * 1000:.0f} ms.")
@@ -68,7 +68,7 @@ def run_demo(arguments: argparse.Namespace, settings: Settings) -> int:
     if len(traces) > len(listed):
         say(f"and {count(len(traces) - len(listed), 'other trace')}, of repeated and intermediate invocations")
     say("")
-    code_of_exit = _conclude(traces, missing, time.monotonic() - began)
+    code_of_exit = _conclude(traces, missing, monotonic() - began)
     say(f"Look at these traces: trace-guard ui --dir {shlex.quote(str(kept))}")
     return code_of_exit
 

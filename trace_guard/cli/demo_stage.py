@@ -6,7 +6,6 @@ trace, and the journal shows what waits on disk.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from ..backends.summaries import TraceSummary, root_id_of, spans_of, summarize
 from ..rows import Row, has_ended
 from ..runtime.status import read_status
 from ..settings import Settings
+from ..system.clock import monotonic
 from ..testing import BraintrustServer, InvokeResult, LambdaSandbox
 
 __all__ = ["ROUND_TRIP", "Act", "Observed", "Stage"]
@@ -148,9 +148,9 @@ class Stage:
         seconds = [shown.seconds, *(self._invoke("returns")[0].seconds for _ in range(_DOWN_REPETITIONS - 1))]
         self.server.accept_connections()
         # The next invocation delivers the waiting rows, unless the guard's breaker is still open.
-        limit = time.monotonic() + _LATEST
+        limit = monotonic() + _LATEST
         self._invoke("returns")
-        while not self._rows_of(shown) and time.monotonic() < limit:
+        while not self._rows_of(shown) and monotonic() < limit:
             self._invoke("returns")
         return self._observed(shown, at_answer, median(seconds) - self._unguarded_seconds["returns"])
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 from ..deadline import Deadline
+from ..system.clock import monotonic
 
 __all__ = ["LONGEST_RETRY_AFTER", "RETRY_SECONDS", "Breaker", "bounded_retry_after"]
 
@@ -57,7 +56,7 @@ class Breaker:
 
     def allows(self) -> bool:
         """True if a request may be sent now."""
-        return time.monotonic() >= self.retry_at
+        return monotonic() >= self.retry_at
 
     def bound(self, deadline: Deadline) -> Deadline:
         """Until when an invocation should wait: briefly for a probe, and not at all if no request may be sent."""
@@ -73,7 +72,7 @@ class Breaker:
         """Count a failed request."""
         self.failures += 1
         self.last_error = error
-        now = time.monotonic()
+        now = monotonic()
         if self.is_open:
             self._pause = min(_LONGEST_PAUSE, self._pause * 2 or _FIRST_PAUSE)
             self._paused_until = now + self._pause

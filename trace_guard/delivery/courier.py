@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from ..journal.base import Journal
 from ..journal.format import Kind, Position
 from ..outcome import Delivery, Verdict
 from ..rows import Row
+from ..system.clock import monotonic
 from .breaker import Breaker
 from .dead_letters import DeadLetters
 from .journals import Journals
@@ -128,7 +128,7 @@ class Courier:
             cursor = self._journals.add(journal, first, orphan=orphan, instead_of=instead_of)
             if orphan or instead_of is not None:
                 # Its rows leave with the next delivery that somebody asks for, or after the linger.
-                cursor.due = time.monotonic() + self._linger
+                cursor.due = monotonic() + self._linger
                 self._pool.wake()
         self._add_attachments(journal, orphan=orphan)
 
@@ -145,7 +145,7 @@ class Courier:
             return
         with self._lock:
             if cursor.due is None:
-                cursor.due = time.monotonic() + self._linger
+                cursor.due = monotonic() + self._linger
                 self._pool.wake()
 
     def note_loss(self, journal: Journal) -> None:
@@ -273,13 +273,13 @@ class Courier:
             if they are only in memory, or REFUSED if one can never be delivered.
         """
         self._ask()
-        began, roots = time.monotonic(), list(roots)
+        began, roots = monotonic(), list(roots)
         with self._lock:
             delivery = self._waits.deliver(journal, upto, deadline, roots, notice)
         if self._uploads is None or delivery.verdict not in (Verdict.DELIVERED, Verdict.REFUSED):
             return delivery
         left, error = self._uploads.wait(journal, roots, deadline)
-        delivery = replace(delivery, seconds=time.monotonic() - began)
+        delivery = replace(delivery, seconds=monotonic() - began)
         if delivery.verdict is Verdict.REFUSED:
             return delivery
         if left:

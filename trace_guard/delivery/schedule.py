@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from ..contain import contain, is_shortage, report
 from ..journal.format import Entry, Flag, Kind
 from ..rows import dump
+from ..system.clock import monotonic
 from .batch import Batch
 from .breaker import RETRY_SECONDS
 from .lanes import OTHER_PROCESS_PAUSE, BatchSlice, JournalCursor, Request
@@ -43,16 +43,16 @@ class Schedule:
 
     def send_all(self) -> None:
         """Make the rows of every journal due now."""
-        now = time.monotonic()
+        now = monotonic()
         for cursor in self._journals:
             cursor.due = now if cursor.due is None else min(cursor.due, now)
 
     def pause(self) -> float | None:
         """Seconds until rows are due; None if that depends on new rows or on a request in flight."""
         due = min((cursor.due for cursor in self._journals if cursor.due is not None), default=None)
-        if due is None or (self.in_flight and due <= time.monotonic()):
+        if due is None or (self.in_flight and due <= monotonic()):
             return None
-        return max(0.0, max(due, self._breaker.retry_at) - time.monotonic())
+        return max(0.0, max(due, self._breaker.retry_at) - monotonic())
 
     def next_request(self) -> Request | None:
         """Put the rows that are due into a batch; None if there are none or the breaker holds them back.
@@ -60,7 +60,7 @@ class Schedule:
         Raises:
             OSError, MemoryError, RuntimeError: nothing could be read, as this machine is short of something.
         """
-        now = time.monotonic()
+        now = monotonic()
         if not self._breaker.allows() or not any(
             cursor.due is not None and cursor.due <= now for cursor in self._journals
         ):
@@ -117,7 +117,7 @@ class Schedule:
 
     def _take_first(self, cursor: JournalCursor, batch: Batch, slices: dict[JournalCursor, BatchSlice]) -> None:
         """Begin to deliver from a journal, unless another process does, with the rows that go before all others."""
-        journal, now = cursor.journal, time.monotonic()
+        journal, now = cursor.journal, monotonic()
         cursor.due = None  # before the journal is read: rows that arrive meanwhile set it again
         if cursor.idle:
             return
@@ -159,7 +159,7 @@ class Schedule:
     def _send_again(self, part: BatchSlice, retry_after: float) -> None:
         """Send a slice again, and all rows behind it: otherwise an older row of a span could arrive last."""
         cursor = part.cursor
-        cursor.due = max(time.monotonic() + retry_after, self._breaker.retry_at)
+        cursor.due = max(monotonic() + retry_after, self._breaker.retry_at)
         cursor.first = part.first + cursor.first
         if part.resend:
             return

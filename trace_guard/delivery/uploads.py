@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from ..contain import is_shortage, report, warn_once
 from ..deadline import Deadline
 from ..errors import BackendError, BackendRefused, BackendUnauthorized, BackendUnavailable
 from ..journal.spooled import Content, SpooledAttachment
+from ..system.clock import monotonic
 from .breaker import RETRY_SECONDS, Breaker, bounded_retry_after
 from .isolation import STRIKES
 from .lanes import OTHER_PROCESS_PAUSE, OTHER_PROCESS_SECONDS
@@ -88,7 +88,7 @@ class Uploads:
         """
         with self._changed:
             if not self._waiting() or not linger:
-                self._not_before = time.monotonic() + linger if linger else 0.0
+                self._not_before = monotonic() + linger if linger else 0.0
             if not any(known is journal for known in self._journals):
                 self._journals.insert(len(self._journals) if backlog else 0, journal)
             self._wake()
@@ -136,7 +136,7 @@ class Uploads:
         Returns:
             How many attachments are left, and why.
         """
-        began = time.monotonic()
+        began = monotonic()
         self.soon()
         with self._changed:
             mine = {
@@ -158,7 +158,7 @@ class Uploads:
             if not bound.expired:
                 self._pool.wait_for(self._changed, is_over, bound)
                 if not is_over() and self._pool.in_flight and self._finished == finished:
-                    self._breaker.unanswered(time.monotonic() - began)
+                    self._breaker.unanswered(monotonic() - began)
             undelivered = left()
             errors = [self._retries[attachment].error for attachment in undelivered if attachment in self._retries]
             error = next(iter(errors), self._breaker.last_error or "no answer in time")
@@ -191,7 +191,7 @@ class Uploads:
 
     def next_job(self) -> tuple[_Upload | None, float | None]:
         """The next upload; or None, and the seconds until there may be one."""
-        now, pause = time.monotonic(), None
+        now, pause = monotonic(), None
         for upload in self._waiting():
             if upload in self._pool.in_flight:
                 continue
@@ -246,7 +246,7 @@ class Uploads:
             patience = Deadline.after(OTHER_PROCESS_SECONDS)
             if force:
                 self._breaker.let_through()
-                latest = time.monotonic() + RETRY_SECONDS
+                latest = monotonic() + RETRY_SECONDS
                 for retry in self._retries.values():
                     retry.at = min(retry.at, latest)
             self._wake()
@@ -298,7 +298,7 @@ class Uploads:
         failures = self._failures_of(attachment) + 1
         retry_after = getattr(error, "retry_after", None)
         backoff = min(_LONGEST_RETRY_SECONDS, RETRY_SECONDS * 2 ** (failures - 1))
-        at = time.monotonic() + max(backoff, bounded_retry_after(retry_after))
+        at = monotonic() + max(backoff, bounded_retry_after(retry_after))
         self._retries[attachment] = _Retry(failures, str(error), at)
         if counts:
             self._breaker.failed(str(error), retry_after)

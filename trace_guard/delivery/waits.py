@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,6 +10,7 @@ from ..contain import contain
 from ..deadline import Deadline
 from ..errors import BackendError, BackendUnauthorized
 from ..outcome import Delivery, Verdict
+from ..system.clock import monotonic
 from .breaker import RETRY_SECONDS
 from .lanes import OTHER_PROCESS_PAUSE, OTHER_PROCESS_SECONDS, Request
 
@@ -101,11 +101,11 @@ class Waits:
         self, journal: Journal, upto: Position, deadline: Deadline, roots: list[str], notice: Notice | None
     ) -> Delivery:
         """Wait until a journal is acknowledged up to a position; see :meth:`.courier.Courier.deliver`."""
-        began = time.monotonic()
+        began = monotonic()
         bound = self._breaker.bound(deadline)
         if journal.acked < upto and not bound.expired:
             self._wait_for_rows(journal, upto, bound, notice)
-        seconds = time.monotonic() - began
+        seconds = monotonic() - began
         if self._journals.may_have_lost(journal, upto, roots):
             return Delivery(Verdict.LOST, seconds=seconds, error=_LOSS)
         if journal.acked < upto:
@@ -118,7 +118,7 @@ class Waits:
         self, journal: Journal, upto: Position, deadline: Deadline, notice: Notice | None
     ) -> None:
         """Wait until rows are delivered or an attempt has failed: the time that is left is the caller's."""
-        began, finished, failures = time.monotonic(), self.results.finished, self.results.failures
+        began, finished, failures = monotonic(), self.results.finished, self.results.failures
         cursor = self._journals.find(journal)
         read_failures = cursor.read_failures if cursor is not None else 0
 
@@ -142,7 +142,7 @@ class Waits:
             self._waiters.remove(waiter)
         if (
             not is_over() and self._schedule.in_flight and self.results.finished == finished
-            and self._breaker.unanswered(time.monotonic() - began)
+            and self._breaker.unanswered(monotonic() - began)
         ):
             for request in self._schedule.in_flight:
                 request.timed_out = True

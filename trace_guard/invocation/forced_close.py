@@ -13,6 +13,7 @@ from ..deadline import Deadline
 from ..outcome import ClosedBy, Outcome
 from ..rows import Row, closing_row
 from ..runtime.state import PROCESS
+from ..system.clock import monotonic
 from .state import InvocationState
 
 __all__ = ["DRAIN_SECONDS", "LAST_DRAIN_SECONDS", "ForcedClose"]
@@ -65,7 +66,7 @@ class ForcedClose:
                 if self._is_over:
                     return
                 state.outcome = outcome
-                closing = self._closing_rows(outcome, closed_by, reason, error(time.monotonic() - state.began))
+                closing = self._closing_rows(outcome, closed_by, reason, error(monotonic() - state.began))
                 journal, position = pipeline.append(closing)
             pipeline.courier.deliver(journal, position, deadline, roots=[record.root_span_id])
 

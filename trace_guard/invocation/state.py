@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -18,6 +17,7 @@ from ..rows import Row
 from ..runtime.pipeline import Pipeline
 from ..runtime.state import PROCESS
 from ..settings import Settings
+from ..system.clock import monotonic
 from .flush_hooks import FlushHooks
 from .root_metadata import RootMetadata
 
@@ -139,7 +139,7 @@ class InvocationState:
     is_opened: bool = False
     is_closed: bool = False
     pid: int = field(default_factory=os.getpid)
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=monotonic)
     ended: float = 0.0
     unwritten: list[Row] = field(default_factory=list)
     lost_before: int = 0

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import TYPE_CHECKING, Generic, Literal, NoReturn, TypeAlias, TypeVar, cast
 
+from ..system.interruption import interruption, pass_interruption
 from .current import RunningJob
 from .steps import Step
 from .workers import Workers
@@ -154,11 +155,9 @@ class Processing(Iterator[Success[T, R] | Failure[T, R]]):
             result = self._next_done().result()
         except StopIteration:
             raise
-        except Exception:
-            self.close()
-            raise
-        except BaseException:
-            self._stop(False)  # an interrupt must not wait
+        except BaseException as error:
+            # Ctrl-C or a time limit must not wait for the running calls.
+            self._stop(isinstance(error, Exception) and interruption(error) is None)
             raise
         if result.error is not None and self._raises:
             self.close()
@@ -196,6 +195,7 @@ class Processing(Iterator[Success[T, R] | Failure[T, R]]):
             except StopIteration:
                 self._is_exhausted = True
             except Exception as fault:  # noqa: BLE001 - raised after the results of earlier items
+                pass_interruption(fault)
                 self._is_exhausted, self._fault = True, fault
             else:
                 self._submit(item)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
 from ..contain import contain
 from ..redaction.outside_text import printable
+from ..system.clock import monotonic
 
 __all__ = ["Progress"]
 
@@ -41,7 +41,7 @@ class Progress:
 
     def show(self, counts: Mapping[str, int], expected: int | None, *, is_last: bool = False) -> None:
         """Redraw the display, at most once per tenth of a second."""
-        now = time.monotonic()
+        now = monotonic()
         if self._is_closed or (now - self._drawn_at < _REDRAW_SECONDS and not is_last):
             return
         with contain("show the progress of a job"):

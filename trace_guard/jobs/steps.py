@@ -64,28 +64,31 @@ class Step:
                 self.span.log(output=self._payload.copy(value))
 
     def __enter__(self) -> Step:
-        with contain("begin a step"):
-            self.span = PROCESS.sdk.no_span
-            if self._job is not None and not self._is_expected:
-                self._job.expect_steps(1)
-            self._open()
+        try:
+            with contain("begin a step"):
+                self.span = PROCESS.sdk.no_span
+                if self._job is not None and not self._is_expected:
+                    self._job.expect_steps(1)
+                self._open()
+        except BaseException as error:
+            self._leave(error)  # a signal handler raised, and no other code would end the span
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contain("end a step"):
-            _current.set(self._outer)
-            if failure(error) is None:
-                kind = error = trace = None
-            if error is None and self._skipped is not None:
-                self.span.log(metadata={"step": {"skipped": self._skipped or True}})
-            self.span.__exit__(kind, error, PROCESS.sdk.user_traceback(trace))
-            if live_invocation() is None:
+        try:
+            self._leave(failure(error))
+        except BaseException as interruption:
+            with contain("end a step after a time limit"):
+                self.span.log(error=PROCESS.sdk.error_text(interruption))
+                self.span.end()
+            raise
+        if live_invocation() is None:
+            with contain("deliver a step of no job"):
                 # No invocation will drain the queue, and a pool may kill its child without a normal exit.
                 PROCESS.sdk.drain(Deadline.after(DRAIN_SECONDS))
-        if self._job is not None:
-            self._job.step_ended("failed" if error is not None else "done" if self._skipped is None else "skipped")
 
     async def __aenter__(self) -> Step:
         return self.__enter__()
@@ -106,6 +109,20 @@ class Step:
         self.span.__enter__()
         self._input = NOTHING
         _current.set(self)
+
+    def _leave(self, error: BaseException | None) -> None:
+        """Restore the outer step, end the span and count the step."""
+        try:
+            with contain("end a step"):
+                if _current.get() is self:
+                    _current.set(self._outer)
+                if error is None and self._skipped is not None:
+                    self.span.log(metadata={"step": {"skipped": self._skipped or True}})
+                if self.span is not None:  # else a time limit has come before there was one
+                    PROCESS.sdk.leave_span(self.span, error)
+        finally:
+            if self._job is not None:
+                self._job.step_ended("failed" if error is not None else "done" if self._skipped is None else "skipped")
 
     @property
     def _payload(self) -> Payload:

@@ -7,6 +7,7 @@ import logging
 import traceback
 from collections.abc import Callable
 
+from ..system.interruption import pass_interruption
 from .outside_text import cut_middle, printable, printable_lines
 
 __all__ = ["LogFilter"]
@@ -31,6 +32,7 @@ class LogFilter(logging.Filter):
         try:
             message = record.getMessage()
         except Exception as error:  # noqa: BLE001 - the repr of an argument may raise anything
+            pass_interruption(error)
             message = f"{record.msg} ({type(error).__name__} in its arguments)"
         message = printable(message, _MESSAGE_LIMIT)
         record.msg, record.args = message if message.startswith(_SPEAKER) else f"{_SPEAKER}{message}", None
@@ -77,4 +79,5 @@ def _text(fault: BaseException, form: Callable[[object], str]) -> str:
     try:
         return form(fault)
     except Exception as error:  # noqa: BLE001 - a user's exception may raise anything from __str__
+        pass_interruption(error)
         return f"<{type(error).__name__} when read>"

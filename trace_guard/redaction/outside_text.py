@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
+from ..system.interruption import pass_interruption
 from .elements import redact_elements
 from .known_keys import without_known_keys
 from .named_values import redact_named
@@ -66,6 +67,7 @@ def _clean(text: object) -> str:
     try:
         text = text if isinstance(text, str) else str(text)
     except Exception as error:  # noqa: BLE001 - a user's exception may raise anything from __str__
+        pass_interruption(error)
         return f"<{type(error).__name__} when read>"
     return without_credentials(_beginning(text))
 

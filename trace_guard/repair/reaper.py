@@ -21,6 +21,7 @@ from ..deadline import Deadline
 from ..errors import BackendUnavailable, SettingsError
 from ..rows import Row, has_ended
 from ..settings import Settings, default_project
+from ..system.clock import monotonic
 from .audit import Audit
 from .closing import clearing_row, closing_rows, has_real_end
 from .open_traces import StuckTrace, Trace, group
@@ -178,7 +179,7 @@ class Reaper:
                     late.append(one)
                 elif one is not None:
                     done.found += 1
-                    batch.append((time.monotonic(), one))
+                    batch.append((monotonic(), one))
                 if len(batch) >= _TRACES_AT_ONCE or (batch and one is None):
                     batch = self._close_batch(batch, done, on_trace)
                 if len(late) >= _TRACES_AT_ONCE or (late and one is None):
@@ -321,7 +322,7 @@ class Reaper:
         settle = _SETTLE_SECONDS - self._older_than
         if settle > 0:
             newest = max(found for found, _ in batch)
-            if self._stop.wait(max(0.0, newest + settle - time.monotonic())):
+            if self._stop.wait(max(0.0, newest + settle - monotonic())):
                 return []
         by_object: dict[LogObject, list[StuckTrace]] = {}
         for _, trace in batch:

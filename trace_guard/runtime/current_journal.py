@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +16,8 @@ from ..journal.journal import FileJournal
 from ..journal.memory import MemoryJournal
 from ..journal.open_spans import OpenSpans
 from ..settings import Settings
+from ..system.clock import monotonic
+from ..system.interruption import pass_interruption
 
 __all__ = ["CurrentJournal", "prepare_directory"]
 
@@ -69,10 +70,10 @@ class CurrentJournal:
     def get(self) -> WritableJournal:
         """The journal to write to."""
         journal = self._journal
-        if journal is not None and (journal.durable or time.monotonic() < self._disk_again_at):
+        if journal is not None and (journal.durable or monotonic() < self._disk_again_at):
             return journal
         with self._lock:
-            if self._journal is None or time.monotonic() >= self._disk_again_at:
+            if self._journal is None or monotonic() >= self._disk_again_at:
                 self._open()
             assert self._journal is not None
             return self._journal
@@ -89,6 +90,7 @@ class CurrentJournal:
                 end = write(journal)
                 break
             except (OSError, JournalError) as error:
+                pass_interruption(error)
                 if instead_of is None:
                     raise
                 journal = instead_of(journal, error)
@@ -135,7 +137,7 @@ class CurrentJournal:
         if state_dir is not None and not (state_dir.directory / JOURNALS).is_dir():
             state_dir = prepare_directory(self._settings)  # a cleaner of temporary files may have been here
         if state_dir is None:
-            self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
+            self._disk_again_at = monotonic() + _DISK_RETRY_SECONDS
             if self._journal is None or anew:
                 self._use(MemoryJournal(self._spans))
             return
@@ -182,7 +184,7 @@ class CurrentJournal:
         warn_once("memory", "%s. Tracing goes on in memory: what can't be delivered before the process ends is "
                   "lost; set TRACE_GUARD_DIR to a directory that can be written", why)
         with self._lock:
-            self._disk_again_at = time.monotonic() + _DISK_RETRY_SECONDS
+            self._disk_again_at = monotonic() + _DISK_RETRY_SECONDS
             if self._journal is None or self._journal.durable:
                 # The courier still delivers the rows of the journal on disk.
                 self._use(MemoryJournal(self._spans))

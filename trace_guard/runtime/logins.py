@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from ..contain import contain, warn_once
 from ..redaction.urls import strip_userinfo
 from ..rows import Row
 from ..settings import Settings
+from ..system.clock import monotonic
 from .announcements import announce_late_key
 from .pipeline import Pipeline
 
@@ -123,7 +123,7 @@ class Logins:
             for guards in self.guards:
                 if guards.is_undecided and guards.log_in(guards.settings.with_login(*login)):
                     self._first_login = login
-            self._used[self.of(home)] = time.monotonic()
+            self._used[self.of(home)] = monotonic()
             self._login = None if login == Credentials.of(home.settings) else login
             if self._login is not None and home.settings.lacks_key and home.state_dir is not None:
                 announce_late_key(home.state_dir.directory)
@@ -155,7 +155,7 @@ class Logins:
         if self._login is None and not self._others:
             return
         with self._lock:
-            now, in_force = time.monotonic(), {self.of(guard) for guard in self._guards}
+            now, in_force = monotonic(), {self.of(guard) for guard in self._guards}
             awake = [
                 one for one in self.pipelines()
                 if one not in self._asleep and one not in in_force and not one.running and not one.spans.live()
@@ -191,7 +191,7 @@ class Logins:
             found = found or self._make(settings, None)
             if found not in self._guards:
                 self._others[key] = found
-            self._used[found] = time.monotonic()
+            self._used[found] = monotonic()
             self._asleep.discard(found)
         if is_new:
             self.let_go()

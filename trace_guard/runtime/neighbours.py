@@ -15,6 +15,7 @@ from ..delivery.courier import Courier
 from ..journal.directory import JOURNALS, StateDir
 from ..journal.files import is_small
 from ..journal.journal import FileJournal
+from ..system.clock import monotonic
 from .current_journal import CurrentJournal
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Neighbours:
         self._search: OrphanSearch | None = None
         self._recovering = threading.Lock()
         self._is_put_off = False
-        self._look_around_at = time.monotonic() + _LOOK_AROUND_SECONDS
+        self._look_around_at = monotonic() + _LOOK_AROUND_SECONDS
         self._looking: threading.Thread | None = None
         # In the format of journal names.
         self._began = str(time.time_ns() // 1_000_000)
@@ -128,8 +129,8 @@ class Neighbours:
 
     def look_around(self) -> None:
         """Recover journals of processes that died meanwhile, if the next look is due."""
-        if time.monotonic() >= self._look_around_at and not self._is_put_off:
-            self._look_around_at = time.monotonic() + _LOOK_AROUND_SECONDS
+        if monotonic() >= self._look_around_at and not self._is_put_off:
+            self._look_around_at = monotonic() + _LOOK_AROUND_SECONDS
             self.look_around_at_once()
 
     def look_around_at_once(self) -> None:
@@ -212,9 +213,9 @@ class Neighbours:
         return False
 
     def _look_around(self) -> None:
-        began = time.monotonic()
+        began = monotonic()
         with contain("recover what a process beside this one left behind"):
             self.recover(Deadline.after(_RECOVERY_SECONDS))
-        now = time.monotonic()
+        now = monotonic()
         pause = 0.0 if self._is_more else _LOOK_AROUND_SECONDS
         self._look_around_at = now + max(pause, (now - began) / _LOOK_AROUND_SHARE)

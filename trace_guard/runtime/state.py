@@ -6,7 +6,6 @@ import atexit
 import math
 import os
 import threading
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from ..contain import contain
 from ..deadline import Deadline
 from ..rows import Row
 from ..settings import Settings
+from ..system.clock import monotonic
 from .current import LIVE, current, only_live
 from .logins import Logins
 from .lookup import LOOK_UP_SECONDS, Lookup
@@ -196,7 +196,7 @@ class ProcessState:
     def _at_exit(self) -> None:
         # The gateway stays: what later exit handlers still log goes to a journal, for the next start.
         patience = self._patience if self._end == Deadline.never() else math.inf
-        pipelines, began = self.logins.pipelines(), time.monotonic()
+        pipelines, began = self.logins.pipelines(), monotonic()
         self.exit_by = self._end if not pipelines else Deadline(began)
         for pipeline in pipelines:
             # One bound for all pipelines, and for the SDK's own flush, which comes next.

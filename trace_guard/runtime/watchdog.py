@@ -10,11 +10,11 @@ from __future__ import annotations
 import heapq
 import math
 import threading
-import time
 from collections.abc import Callable
 
 from ..contain import contain
 from ..deadline import Deadline
+from ..system.clock import monotonic
 
 __all__ = ["Watchdog"]
 
@@ -34,7 +34,10 @@ class Watchdog:
 
     def after_fork(self) -> None:
         """Reset the state, as in a forked child: no thread, nothing armed."""
-        self._changed = threading.Condition(threading.Lock())
+        # Not entered through the condition: its methods are Python code, in which a signal handler may raise after the
+        # lock is taken.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._armed: dict[int, Callable[[], None] | None] = {}
         self._alarms: list[tuple[float, int]] = []
         self._next_key = 0
@@ -47,7 +50,7 @@ class Watchdog:
 
         Without a deadline it only keeps the heartbeat going.
         """
-        with self._changed:
+        with self._lock:
             self._next_key += 1
             key = self._next_key
             self._armed[key] = fire
@@ -60,7 +63,7 @@ class Watchdog:
             return key
 
     def disarm(self, key: int) -> None:
-        with self._changed:
+        with self._lock:
             self._armed.pop(key, None)
 
     def _start(self) -> None:
@@ -71,7 +74,7 @@ class Watchdog:
 
     def _run(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 due = self._take_due()
                 busy = bool(self._armed)
                 if not due:
@@ -89,7 +92,7 @@ class Watchdog:
                     self._heartbeat()
 
     def _take_due(self) -> list[Callable[[], None]]:
-        now, due = time.monotonic(), []
+        now, due = monotonic(), []
         while self._alarms and (self._alarms[0][0] <= now or self._alarms[0][1] not in self._armed):
             _, key = heapq.heappop(self._alarms)
             fire = self._armed.get(key)
@@ -100,7 +103,7 @@ class Watchdog:
 
     def _until_next(self, busy: bool) -> float | None:
         """Seconds to sleep; None means until something is armed."""
-        now = time.monotonic()
+        now = monotonic()
         alarm = self._alarms[0][0] - now if self._alarms else None
         pause = _HEARTBEAT if busy else None
         if alarm is not None:

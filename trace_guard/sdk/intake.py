@@ -6,7 +6,6 @@ import contextlib
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +14,8 @@ import braintrust.logger as bt
 
 from ..contain import contain, logger
 from ..deadline import Deadline
+from ..system.clock import monotonic
+from ..system.events import SafeEvent
 from .gateway import Gateway
 from .making_rows import making_rows
 from .rescue import Rescue
@@ -95,6 +96,7 @@ class Intake:
         if "flush" in background.__dict__:
             return
         self._rescue.hook(background)
+        _make_safe(background.queue)
         self._count_rows(background)
         self._bypass_http(background)
         sdk_flush, after = background.flush, self._flushed
@@ -146,9 +148,13 @@ class Intake:
             with contain("note which span a row is of"):
                 for row in rows:
                     self._rescue.note_source(row)
-            plain(*rows)
-            with self._counts:
-                self._given += 1
+            if not getattr(background, "started", True) and background.thread.ident is not None:
+                background.started = True  # a time limit has interrupted the start, which can't be repeated
+            try:
+                plain(*rows)
+            finally:  # a time limit may come while the row is in the queue already
+                with self._counts:
+                    self._given += 1
             with contain("keep the SDK's queue short"):
                 if self._drainer.thread is None:
                     self._drainer.start()  # at interpreter exit it is too late
@@ -159,12 +165,12 @@ class Intake:
     def _keep_short(self, background: Any) -> None:
         """Wait for a moment if the queue fills up: a full queue silently drops its oldest rows."""
         waiting = background.queue
-        if not 0 < waiting.maxsize < _size(waiting) * _SHARE_OF_QUEUE or time.monotonic() < self._patient_until:
+        if not 0 < waiting.maxsize < _size(waiting) * _SHARE_OF_QUEUE or monotonic() < self._patient_until:
             return
         if threading.current_thread() in (self._drainer.thread, getattr(background, "thread", None)):
             return  # a masking function, which is called to send rows, may log rows itself
         if not self.drain(Deadline.after(_QUEUE_SECONDS)):
-            self._patient_until = time.monotonic() + _QUEUE_PAUSE_SECONDS
+            self._patient_until = monotonic() + _QUEUE_PAUSE_SECONDS
 
     def unhook(self, state: Any) -> None:
         """Take the hooks out again."""
@@ -194,7 +200,18 @@ class Intake:
         queued = background.queue
         background.queue = type(queued)(maxsize=queued.maxsize)
         background.queue.enforce_queue_size_limit(queued._enforce_size_limit)
+        _make_safe(background.queue)
         self._written = self._given
+
+
+def _make_safe(waiting: Any) -> None:
+    """Give the queue an event that an exception from a signal handler can't leave locked."""
+    event = getattr(waiting, "_has_items_event", None)
+    if isinstance(event, threading.Event) and not isinstance(event, SafeEvent):
+        waiting._has_items_event = SafeEvent()
+        if _size(waiting):
+            waiting._has_items_event.set()
+        event.set()  # a thread that waits on it finds the new one next time
 
 
 def _size(waiting: Any) -> int:
@@ -212,7 +229,7 @@ class _Drainer:
         self._lock = threading.Lock()
 
     def drain(self, deadline: Deadline) -> bool:
-        done = threading.Event()
+        done = SafeEvent()
         if not self.start():
             self._flush(done)  # the interpreter is shutting down, and with it the SDK's own threads
             return True

@@ -12,6 +12,7 @@ import braintrust.logger as bt
 
 from ..redaction.outside_text import cut_middle
 from ..rows import ERROR_LIMIT, bounded_error
+from ..system.interruption import pass_interruption
 
 __all__ = ["customizers", "error_text", "masked", "masking_function", "user_traceback"]
 
@@ -52,7 +53,8 @@ def masked(text: str, otherwise: str = "an error whose text could not be masked"
     try:
         # Masked before it is cut, as half a secret is not recognised; but not megabytes of it.
         return bounded_error(str(mask(cut_middle(text, _MOST_MASKED))))
-    except Exception:  # noqa: BLE001 - as the SDK does: rather nothing than something that is not masked
+    except Exception as error:  # noqa: BLE001 - as the SDK does: rather nothing than something that is not masked
+        pass_interruption(error)
         return otherwise
 
 

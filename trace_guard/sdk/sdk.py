@@ -198,6 +198,11 @@ class Sdk:
         """See :func:`.spans.ignore_exceptions`."""
         spans.ignore_exceptions(is_control_flow)
 
+    @staticmethod
+    def leave_span(span: Any, error: BaseException | None) -> None:
+        """See :func:`.spans.leave_span`."""
+        spans.leave_span(span, error)
+
     # Rows
 
     def plain_row(self, identity: Row, event: Mapping[str, Any]) -> Row | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import traceback
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -13,15 +14,17 @@ import braintrust.logger as bt
 
 from ..contain import contained
 from ..rows import Row
+from ..system.interruption import pass_interruption
 from .making_rows import making_rows
-from .masking import customizers, masking_function
+from .masking import customizers, masking_function, user_traceback
 
-__all__ = ["identity_of", "ignore_exceptions", "is_in_span", "merge_row", "no_span", "start_row"]
+__all__ = ["identity_of", "ignore_exceptions", "is_in_span", "leave_span", "merge_row", "no_span", "start_row"]
 
 no_span: Any = bt.NOOP_SPAN
 """The span that does nothing."""
 
 _MARK = "_made_by_trace_guard"
+_control_flow: list[Callable[[BaseException], bool]] = []
 
 
 def is_in_span() -> bool:
@@ -75,13 +78,15 @@ def ignore_exceptions(is_control_flow: Callable[[BaseException], bool]) -> None:
 
     Takes effect once for a process; other exceptions are logged as ever.
     """
+    if is_control_flow not in _control_flow:
+        _control_flow.append(is_control_flow)
     plain = bt.SpanImpl.__exit__
     if hasattr(plain, _MARK):
         return
 
     @functools.wraps(plain)
     def leave(span: Any, kind: Any, error: Any, trace: Any) -> Any:
-        if error is not None and contained("tell an error from control flow", lambda: is_control_flow(error), False):
+        if error is not None and _is_control_flow(error):
             kind = error = trace = None
         return plain(span, kind, error, trace)
 
@@ -89,11 +94,39 @@ def ignore_exceptions(is_control_flow: Callable[[BaseException], bool]) -> None:
     setattr(bt.SpanImpl, "__exit__", leave)  # noqa: B010 - its type is the SDK's to say
 
 
+def _is_control_flow(error: BaseException) -> bool:
+    return contained("tell an error from control flow", lambda: any(tells(error) for tells in _control_flow), False)
+
+
+def leave_span(span: Any, error: BaseException | None) -> None:
+    """Log the error, restore the outer span and end the span. ``SpanImpl.__exit__`` does the same, but swallows a time
+    limit that a signal handler raises meanwhile."""
+    try:
+        if error is not None and not _is_control_flow(error):
+            trace = user_traceback(error.__traceback__)
+            span.log(error="".join(traceback.format_exception(type(error), error, trace)))
+    finally:
+        try:
+            _unset_current(span)
+        finally:
+            span.end()
+
+
+def _unset_current(span: Any) -> None:
+    token = getattr(span, "_context_token", None)
+    if token is None:
+        span.unset_current()
+    else:  # without the span's own method, which swallows what is raised
+        span.state.context_manager.unset_current_span(token)
+        span._context_token = None
+
+
 def _is_plain(value: Any) -> bool:
     """True for a JSON value, which the SDK would leave as it is."""
     try:
         json.dumps(value, allow_nan=False)
-    except Exception:  # noqa: BLE001 - a user's object may do anything when looked at
+    except Exception as error:  # noqa: BLE001 - a user's object may do anything when looked at
+        pass_interruption(error)
         return False
     return True
 

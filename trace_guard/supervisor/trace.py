@@ -26,6 +26,7 @@ from ..payload import Payload
 from ..rows import Row, closing_row
 from ..runtime.pipeline import Pipeline
 from ..settings import Settings
+from ..system.clock import monotonic
 from .exit_status import ExitStatus
 from .exported import ExportedSpan
 from .lazy_backend import LazyBackend
@@ -181,7 +182,7 @@ class _DeadProcesses:
                 return False
         except (OSError, JournalError):
             return False  # the journal is being created or removed
-        now = time.monotonic()
+        now = monotonic()
         return now - self._seen_dead.setdefault(path.name, now) >= _CERTAIN_SECONDS
 
     def _death(self, path: Path) -> Death | None:
