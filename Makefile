@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Certificates that the machine trusts are trusted, as pip does where it is told to.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: demo test lint environments browser screenshots wheel-test releases chaos recovery-scale fuzz bench clean
+.PHONY: demo test lint environments browser screenshots wheel-test releases chaos live-load recovery-scale fuzz bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/trace-guard demo
@@ -48,7 +48,12 @@ releases: $(VENV)/.installed
 CHAOS_RUNS ?= 300
 CHAOS_SEED ?=
 chaos: $(VENV)/.installed
-	$(BIN)/python -m pytest tests/chaos tests/ray_/test_ray_nodes.py -q --chaos-runs $(CHAOS_RUNS) $(if $(CHAOS_SEED),--chaos-seed $(CHAOS_SEED))
+	$(BIN)/python -m pytest tests/chaos tests/ray_/test_ray_nodes.py tests/repair/test_reap_kills.py -q --chaos-runs $(CHAOS_RUNS) $(if $(CHAOS_SEED),--chaos-seed $(CHAOS_SEED))
+
+# The reaper beside a live load, for LIVE_SECONDS.
+LIVE_SECONDS ?= 60
+live-load: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/repair/test_live_load.py -q --live-seconds $(LIVE_SECONDS)
 
 # The journals of so many dead processes, with ten open spans each: descriptors, memory, time, interruptions.
 JOURNALS ?= 10000

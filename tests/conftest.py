@@ -37,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos")
     group.addoption("--chaos-runs", type=int, default=10, help="how many processes are killed at random instants")
     group.addoption("--chaos-seed", type=int, default=None, help="repeat the run that printed this seed")
+    parser.addoption("--live-seconds", type=float, default=10.0, help="how long the reaper runs beside a live load")
     parser.addoption("--journals", type=int, default=400, help="how many journals of dead processes are recovered")
     group = parser.getgroup("fuzz")
     group.addoption("--fuzz-seconds", type=float, default=20.0, help="how long generated input is tried, in all")

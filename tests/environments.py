@@ -7,16 +7,20 @@ this machine is said here, and the tests of that runtime are skipped, with the s
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["ENVIRONMENTS", "python_of"]
+__all__ = ["ENVIRONMENTS", "NODE_PACKAGES", "node_modules", "python_of"]
 
 REPOSITORY = Path(__file__).parent.parent
 # The group of packages, and the Python that it is for; None: the one of ``.venv``.
 ENVIRONMENTS: dict[str, str | None] = {"airflow": None, "azure": "3.13", "servers": None}
+
+# Packages of npm, for traces of other languages.
+NODE_PACKAGES = ("braintrust",)
 
 
 def python_of(name: str) -> Path:
@@ -33,6 +37,9 @@ def main() -> None:
             # Programs that tests start write no bytecode, and without any each of them compiles the package anew.
             compileall = [str(python_of(name)), "-m", "compileall", "-q", "trace_guard", "adapters"]
             subprocess.run(compileall, cwd=REPOSITORY, check=True)
+    problem = make_node()
+    if problem:
+        print(f"no {node_modules().parent.name}, its tests are skipped: {problem}")
 
 
 def make(name: str, version: str | None) -> str | None:
@@ -52,6 +59,26 @@ def make(name: str, version: str | None) -> str | None:
             return ended.stderr.strip() or f"uv ended with {ended.returncode}"
     done.touch()
     return None
+
+
+def node_modules() -> Path:
+    """Where the packages of npm are, whether they are there or not."""
+    return REPOSITORY / ".venv-node" / "node_modules"
+
+
+def make_node() -> str | None:
+    """Install the packages of npm unless they are there; why that can't be done, or None."""
+    directory = node_modules().parent
+    if all((node_modules() / name).exists() for name in NODE_PACKAGES):
+        return None
+    if shutil.which("npm") is None:
+        return "there is no npm"
+    directory.mkdir(exist_ok=True)
+    quiet = ("--no-audit", "--no-fund", "--loglevel=error")
+    ended = subprocess.run(
+        ["npm", "install", "--prefix", str(directory), *quiet, *NODE_PACKAGES], capture_output=True, text=True
+    )
+    return None if ended.returncode == 0 else ended.stderr.strip() or f"npm ended with {ended.returncode}"
 
 
 def interpreters(version: str) -> Iterator[str]:

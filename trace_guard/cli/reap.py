@@ -200,7 +200,18 @@ def _progress(reaper: Reaper, quiet: bool) -> Iterator[None]:
         yield
         return
     task = bar.add_task("searching", total=None)
-    reaper.on_progress = lambda done, windows: bar.update(task, completed=done, total=windows, description="searching")
-    reaper.on_wait = lambda seconds: bar.update(task, description=f"waiting {seconds:.0f} s, as the service asks")
+    over = 0.0  # when the last pause ends
+
+    def wait(seconds: float) -> None:
+        nonlocal over
+        over = max(over, time.monotonic() + seconds)
+        bar.update(task, description=f"waiting {seconds:.0f} s, as the service asks")
+
+    def show(done: int, windows: int) -> None:
+        bar.update(task, completed=done, total=windows)
+        if time.monotonic() >= over:
+            bar.update(task, description="searching")
+
+    reaper.on_wait, reaper.on_progress = wait, show
     with bar:
         yield
