@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fixtures import server as server
 from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 
 from trace_guard.backends.local import LocalStore
@@ -50,6 +51,8 @@ def serve(directory: Path) -> Iterator[ServePage]:
 
     yield start
     for process in running:
+        if process.poll() is not None:
+            continue  # it has refused to start
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=20)
         assert errors == ""

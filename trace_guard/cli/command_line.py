@@ -175,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
         "ui", parents=[everywhere], help="open a page that shows traces as they run",
     )
     ui.add_argument("--port", type=_port, metavar="N", help="the port to listen on (default: 8765, or a free one)")
+    ui.add_argument("--project", metavar="P", help="show a project in Braintrust instead of the local store")
     ui.add_argument("--no-open", action="store_true", help="do not open a browser")
     commands.add_parser(
         "demo", parents=[everywhere],

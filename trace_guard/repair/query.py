@@ -17,7 +17,7 @@ from ..errors import BackendRefused, BackendUnauthorized, BackendUnavailable, Se
 from ..rows import Row, dump
 from .source import LogObject, Window, WindowTooLarge, created_at, iso
 
-__all__ = ["BraintrustSource", "Stopped"]
+__all__ = ["BraintrustSource", "Stopped", "quoted"]
 
 T = TypeVar("T")
 
@@ -101,6 +101,13 @@ class BraintrustSource:
             first[root] = min(key, first.get(root, key))
         return {root: id for root, (_, id) in first.items()}
 
+    def query(self, text: str) -> tuple[list[Row], str | None]:
+        """The rows of one page of a query in SQL, and the cursor of the next page."""
+        page = self._retried(functools.partial(self._backend.query_page, text))
+        rows, cursor = page.get("data"), page.get("cursor")
+        found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+        return found, cursor if isinstance(cursor, str) else None
+
     def send(self, rows: Sequence[Row], deadline: Deadline) -> None:
         batch: list[bytes] = []
         size = 0
@@ -122,7 +129,7 @@ class BraintrustSource:
         self._retried(functools.partial(self._backend.send, batch), stoppable=False)
 
     def _of_traces(self, where: LogObject, roots: Sequence[str], fields: str, condition: str) -> Iterator[Row]:
-        listed = ", ".join(_quoted(root) for root in roots)
+        listed = ", ".join(quoted(root) for root in roots)
         try:
             for page in self._pages(where, fields, f"root_span_id IN ({listed}){condition}"):
                 yield from page
@@ -135,16 +142,14 @@ class BraintrustSource:
             yield from self._of_traces(where, roots[middle:], fields, condition)
 
     def _pages(self, where: LogObject, fields: str, condition: str) -> Iterator[list[Row]]:
-        source = f"{where.kind}({_quoted(where.id)}, shape => 'spans')"
+        source = f"{where.kind}({quoted(where.id)}, shape => 'spans')"
         text = f"SELECT {fields} FROM {source} WHERE {condition} ORDER BY _pagination_key ASC LIMIT {_PAGE_ROWS}"
         following = ""
         while True:
-            page = self._retried(functools.partial(self._backend.query_page, text + following))
-            rows, cursor = page.get("data"), page.get("cursor")
-            found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+            found, cursor = self.query(text + following)
             if found:
                 yield found
-            after = f" OFFSET {_quoted(cursor)}" if isinstance(cursor, str) else ""
+            after = f" OFFSET {quoted(cursor)}" if cursor is not None else ""
             if not found or not after or after == following:
                 return
             following = after
@@ -184,5 +189,6 @@ class BraintrustSource:
             self._stop.wait(pause) if stoppable else threading.Event().wait(pause)
 
 
-def _quoted(text: Any) -> str:
+def quoted(text: Any) -> str:
+    """A text as a literal of SQL."""
     return "'" + str(text).replace("'", "''") + "'"

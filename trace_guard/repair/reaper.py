@@ -195,6 +195,16 @@ class Reaper:
         done.interrupted = self._stop.is_set()
         return done
 
+    def close_found(self, traces: Sequence[StuckTrace]) -> Reaped:
+        """Close some of the traces that :meth:`find` has found. Each is checked again, as in :meth:`close`.
+
+        Raises:
+            BackendError: the backend can't be read or written; the message says what to do.
+        """
+        done = Reaped(found=len(traces))
+        self._close_batch([(time.monotonic(), trace) for trace in traces], done, lambda trace: None)
+        return done
+
     def disconnect(self) -> None:
         """Close connections."""
         self._source.close()

@@ -60,14 +60,14 @@ class Health:
         token: proves that a request comes from a page of this process.
     """
 
-    def __init__(self, settings: Settings, repair: Repair | None = None) -> None:
+    def __init__(self, settings: Settings, repair: Repair) -> None:
         self.token = secrets.token_urlsafe(24)
         self._settings = settings
         self._repair = repair
 
     def report(self) -> HealthReport:
         """The present state."""
-        return HealthReport(read_status(self._settings), self._repair.stuck() if self._repair else ())
+        return HealthReport(read_status(self._settings), self._repair.stuck())
 
     def is_token(self, token: str) -> bool:
         """True for the token of this process."""
@@ -75,4 +75,4 @@ class Health:
 
     def close(self, root_span_id: str) -> str:
         """Close one stuck trace; see :meth:`Repair.close`."""
-        return self._repair.close(root_span_id) if self._repair else "This page can't close traces."
+        return self._repair.close(root_span_id)

@@ -13,7 +13,6 @@ from collections.abc import Callable
 import uvicorn
 
 from ..errors import TraceGuardError
-from ..settings import Settings
 from .app import make_app
 from .health import Health
 from .source import TraceSource
@@ -25,8 +24,7 @@ _GOODBYE_SECONDS = 1
 
 
 def serve(
-    source: TraceSource, settings: Settings, *, port: int | None, browser: bool, said: Callable[[str], None],
-    health: Health | None = None,
+    source: TraceSource, health: Health, *, port: int | None, browser: bool, said: Callable[[str], None]
 ) -> None:
     """Serve the page until SIGINT or SIGTERM.
 
@@ -42,7 +40,7 @@ def serve(
     with listener:
         actual = listener.getsockname()[1]
         address = f"http://127.0.0.1:{actual}"
-        app = make_app(source, health or Health(settings), actual)
+        app = make_app(source, health, actual)
         server = uvicorn.Server(uvicorn.Config(
             app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=_GOODBYE_SECONDS,
         ))
