@@ -88,6 +88,11 @@ class Closing:
             with contain("run the flush hooks"):
                 # The other half of the time is for sending what the hooks log.
                 hooks.run(state.context, deadline.capped(deadline.remaining / 2))
+        with contain("close spans of other destinations"):
+            about = {"outcome": self.outcome.value, "closed_by": ClosedBy.GUARD.value, "reason": "left_open"}
+            if state.elsewhere:
+                bound = deadline.capped(deadline.remaining / 2)
+                PROCESS.sdk.close_elsewhere(state.elsewhere, state.ended, about, bound)
         with contain("empty the SDK's queue"):
             if not PROCESS.sdk.is_quiet and not PROCESS.sdk.drain(
                 max(deadline.capped(DRAIN_SECONDS), Deadline.after(LAST_DRAIN_SECONDS))
@@ -158,8 +163,18 @@ class Closing:
             notice = state.pipeline.notice if state.announces_waits else None
             delivery = courier.deliver(journal, position, bound, roots=[record.root_span_id], notice=notice)
             delivery = replace(delivery, rows=rows, way=way)
+            delivery = self._with_others(delivery, bound)
         with state.lock:
             state.delivery = self._with_losses(delivery)
+
+    def _with_others(self, delivery: Delivery, bound: Deadline) -> Delivery:
+        """Deliver what goes to other destinations too, as the platform may freeze the process afterwards."""
+        state = self._state
+        if contained(
+            "deliver to other destinations", lambda: PROCESS.deliver_others(state.pipeline, state.began, bound), True
+        ) or delivery.verdict is not Verdict.DELIVERED:
+            return delivery
+        return replace(delivery, verdict=Verdict.SPOOLED, error="rows of other credentials are not delivered yet")
 
     def _with_losses(self, delivery: Delivery) -> Delivery:
         """The delivery as it is with what the journal never had."""

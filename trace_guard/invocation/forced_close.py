@@ -59,6 +59,11 @@ class ForcedClose:
             assert record is not None
             if self._is_over:
                 return
+            with contain("close spans of other destinations"):
+                if state.elsewhere:
+                    about = {"outcome": outcome.value, "closed_by": closed_by.value, "reason": reason}
+                    bound = deadline.capped(min(deadline.remaining / 2, DRAIN_SECONDS))
+                    PROCESS.sdk.close_elsewhere(state.elsewhere, time.time(), about, bound)
             with contain("empty the SDK's queue"):
                 PROCESS.sdk.drain(Deadline.after(max(LAST_DRAIN_SECONDS, min(deadline.remaining / 2, DRAIN_SECONDS))))
             # Under one lock with the outcome, so a later close of the invocation finds all these rows in the journal.

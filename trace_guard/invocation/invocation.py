@@ -21,6 +21,9 @@ from .opening import open_root
 from .record_loop import RecordLoops
 from .state import FORCED, NOTHING, AfterResponse, GuardLike, InvocationState
 
+# Above this, ended spans are forgotten.
+_MOST_ELSEWHERE = 256
+
 __all__ = ["NOTHING", "AfterResponse", "Invocation", "current_invocation", "live_invocation"]
 
 
@@ -140,8 +143,15 @@ class Invocation:
 
     def adopt(self, span: Any) -> None:
         """Close this span with the invocation, in whose code it has started, wherever its trace is."""
-        if self.state.record is not None:
-            self.state.pipeline.spans.adopt(span, self.state.record.root)
+        if self.state.record is None:
+            return
+        self.state.pipeline.spans.adopt(span, self.state.record.root)
+        if PROCESS.sdk.is_elsewhere(span):
+            elsewhere = self.state.elsewhere
+            if len(elsewhere) >= _MOST_ELSEWHERE:
+                # The newest of each state stays, so that the state's rows are sent at the end.
+                elsewhere[:] = [one for one in elsewhere if PROCESS.sdk.is_open(one)]
+            elsewhere.append(span)
 
     @property
     def latest(self) -> Deadline:

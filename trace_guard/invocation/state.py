@@ -104,6 +104,7 @@ class InvocationState:
         began: on the monotonic clock.
         ended: in seconds since the epoch.
         lock: held while the outcome, ``is_closed`` or the delivery changes.
+        elsewhere: spans of its code whose rows go to other destinations.
         lost_before: how many rows the SDK had lost when it began.
         pipeline: where its rows go. It is set when the invocation opens, so that a login in its code can't split its
             trace.
@@ -142,6 +143,7 @@ class InvocationState:
     began: float = field(default_factory=monotonic)
     ended: float = 0.0
     unwritten: list[Row] = field(default_factory=list)
+    elsewhere: list[Any] = field(default_factory=list)
     lost_before: int = 0
     pipeline: Pipeline = field(init=False)
     lock: threading.Lock = field(default_factory=threading.Lock)

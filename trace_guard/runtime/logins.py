@@ -93,6 +93,10 @@ class Logins:
                 self._login = self._first_login = None
                 self._others, self._used, self._asleep = {}, {}, set()
 
+    def without_guard(self) -> list[Pipeline]:
+        """The pipelines of other credentials than the guards'."""
+        return [one for one in list(self._others.values()) if one not in self._guards]
+
     @property
     def guards(self) -> list[Pipeline]:
         """The guards' pipelines."""

@@ -55,6 +55,7 @@ class Pipeline:
         is_shared: False if the backend was passed in, as no other process can deliver to it.
         is_undecided: True if a login may still decide the destination.
         has_object_rows: True if rows of experiments or datasets have arrived since the last :meth:`flush`.
+        written_at: when the SDK's last rows were written, on the monotonic clock.
         neighbours: recovers the journals of dead processes.
         lookup: knows the organisation and project ids.
         running: ends each running invocation, by the id of its root.
@@ -77,6 +78,7 @@ class Pipeline:
         self.watchdog = watchdog or Watchdog(self.heartbeat)
         self.is_shared = backend is None
         self.has_object_rows = False
+        self.written_at = 0.0
         self.running: dict[str, Callable[[str, Deadline], object]] = {}
         state_dir = prepare_directory(settings)
         directory = state_dir.directory if state_dir else None
@@ -164,6 +166,7 @@ class Pipeline:
     def ingest(self, rows: Iterable[tuple[Row, bytes]]) -> tuple[WritableJournal, Position]:
         """Write rows from the SDK, and close spans that start after their invocation has ended."""
         rows = list(rows)
+        self.written_at = time.monotonic()
         if not self.has_object_rows:
             self.has_object_rows = any(not is_log_row(row) for row, _ in rows)
         # Write the end of a late span together with its start, as the process may die in between.

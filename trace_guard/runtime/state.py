@@ -185,6 +185,13 @@ class ProcessState:
             with contain("flush"):
                 pipeline.flush(deadline)
 
+    def deliver_others(self, own: Pipeline, since: float, deadline: Deadline) -> bool:
+        """Deliver what was written for other logins and states since a moment on the monotonic clock. Returns False if
+        the deadline passes first."""
+        others = [one for one in self.logins.without_guard() if one is not own and one.written_at >= since]
+        drained = [one.flush(deadline) for one in others]
+        return all(drained)
+
     def _hook(self) -> None:
         if self._hooked:
             return
@@ -242,10 +249,17 @@ class ProcessState:
         for owner, share in shares.items():
             owner.ingest(share)
 
-    def ingest_of(self, api_key: str, api_url: str, rows: list[tuple[Row, bytes]]) -> None:
+    def in_invocation(self) -> bool:
+        return only_live() is not None
+
+    def ingest_of(
+        self, api_key: str, api_url: str, rows: list[tuple[Row, bytes]], *, waits: bool = True
+    ) -> None:
         pipeline = self.logins.of_request(api_key, api_url)
-        if pipeline is not None:
-            journal, end = pipeline.ingest(rows)
+        if pipeline is None:
+            return
+        journal, end = pipeline.ingest(rows)
+        if waits:
             pipeline.courier.deliver(journal, end, Deadline.after(_OTHERS_SECONDS))
 
     def follows_logins(self) -> bool:

@@ -32,7 +32,7 @@ from ..backends.project_ids import (
 )
 from ..contain import contain, contained, report
 from ..errors import BackendError, BackendUnavailable
-from ..rows import split_rows
+from ..rows import Row, split_rows
 from ..settings import DEFAULT_API_URL
 from .host import GatewayHost, ProjectLookup
 from .making_rows import is_making_rows
@@ -44,6 +44,8 @@ __all__ = ["Gateway"]
 LOCAL_KEY = "trace-guard-local"
 # None outside of a login of the global state.
 _LOGIN_UNDER_WAY: ContextVar[_OwnLogin | None] = ContextVar("trace_guard_login", default=None)
+_KEY_OF_CALL: ContextVar[str | None] = ContextVar("trace_guard_key_of_call", default=None)
+_OBJECTS = ("dataset_id", "experiment_id", "project_id")
 # Marks the upload URLs that the SDK was given for attachments, and the rows that refer to them.
 _ATTACHMENTS = "/trace-guard/attachments/"
 # The last part of the paths under which the SDK reads rows: queries, and summaries of old and new.
@@ -78,6 +80,8 @@ class Gateway(HTTPAdapter):
         self.host = host
         self.inner = inner
         self._login_token: str | None = None
+        # The key and the URL for rows, by the id of an object that has credentials of its own.
+        self._objects: dict[str, tuple[str, str]] = {}
 
     def note_login(self, key: str | None) -> None:
         """The global state is logged in with this key."""
@@ -101,7 +105,9 @@ class Gateway(HTTPAdapter):
     def send(  # type: ignore[override]
         self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, **options: Any
     ) -> requests.Response:
-        url = urllib.parse.urlsplit(request.url or "")
+        url, key = urllib.parse.urlsplit(request.url or ""), _KEY_OF_CALL.get()
+        if key is not None and self._is_own(_key_of(request)):
+            request.headers["Authorization"] = f"Bearer {key}"
         for method, matches, answer in self.routes:
             if request.method == method and matches(url.path):
                 try:
@@ -146,9 +152,42 @@ class Gateway(HTTPAdapter):
     def take_rows(self, body: bytes) -> None:
         """Put rows of the global state, in the form of a request's body, in the journal."""
         rows = list(split_rows(body))
+        if self._objects:
+            rows = self._without_objects(rows)
         self.host.ingest(rows)
         if _REFERENCE in body:
             self.host.attachments.refer(row for row, _ in rows)
+
+    def note_object(self, object_id: str, api_key: str, api_url: str) -> None:
+        """The rows of this dataset, experiment or project belong to this URL and key."""
+        self._objects[object_id] = (api_key, api_url)
+
+    def _without_objects(self, rows: list[tuple[Row, bytes]]) -> list[tuple[Row, bytes]]:
+        """Put the rows of objects with credentials of their own in their journals. Returns the others."""
+        shares: dict[tuple[str, str] | None, list[tuple[Row, bytes]]] = {}
+        for row, encoded in rows:
+            ids = (str(row.get(key)) for key in _OBJECTS)
+            owner = next((self._objects[one] for one in ids if one in self._objects), None)
+            shares.setdefault(owner, []).append((row, encoded))
+        for owner, share in shares.items():
+            if owner is not None:
+                self.host.ingest_of(*owner, share, waits=False)
+        return shares.get(None, [])
+
+    @staticmethod
+    @contextlib.contextmanager
+    def with_key(key: str) -> Iterator[None]:
+        """Within this block requests of the global state carry this key."""
+        token = _KEY_OF_CALL.set(key)
+        try:
+            yield
+        finally:
+            _KEY_OF_CALL.reset(token)
+
+    @property
+    def has_key_of_call(self) -> bool:
+        """True within :meth:`with_key`."""
+        return _KEY_OF_CALL.get() is not None
 
     def _login(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         key, under_way = _key_of(request), _LOGIN_UNDER_WAY.get()

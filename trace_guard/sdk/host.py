@@ -59,8 +59,13 @@ class GatewayHost(Protocol):
     def ingest(self, rows: list[tuple[Row, bytes]]) -> None:
         """Put rows of the global state in the journal."""
 
-    def ingest_of(self, api_key: str, api_url: str, rows: list[tuple[Row, bytes]]) -> None:
+    def ingest_of(
+        self, api_key: str, api_url: str, rows: list[tuple[Row, bytes]], *, waits: bool = True
+    ) -> None:
         """Put rows of another state in a journal, and wait for their delivery to this URL with this key."""
+
+    def in_invocation(self) -> bool:
+        """True if an invocation is live that this code may belong to."""
 
     def settings(self) -> Settings | None:
         """The settings that the guard logs in with; None without a guard."""

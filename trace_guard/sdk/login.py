@@ -47,7 +47,8 @@ class Login:
         self.is_ours = self._is_verified = False
 
     @property
-    def _wanted_organisation(self) -> str | None:
+    def wanted_organisation(self) -> str | None:
+        """The organisation that the guard logs in to, if its settings name one."""
         return self._settings.org_name if self._settings is not None else None
 
     @property
@@ -107,6 +108,8 @@ class Login:
         org_name: str | None = None,
         force_login: bool = False,
     ) -> None:
+        if self._gateway.has_key_of_call:
+            return  # the requests of the call carry their own key
         is_users = not is_making_rows() and _is_called_by_user(sys._getframe(1))
         with self._lock:
             self._log_in(app_url, api_key, org_name, force_login, is_users)
@@ -127,7 +130,7 @@ class Login:
             # The guard has made this login, without asking the server.
             verify = force_login = self.is_ours and not self._is_verified and state.login_token != LOCAL_KEY
             if verify:
-                app_url, api_key, org_name = state.app_url, state.login_token, self._wanted_organisation
+                app_url, api_key, org_name = state.app_url, state.login_token, self.wanted_organisation
         plain = functools.partial(type(state).login, state, app_url=app_url, org_name=org_name)
         with self._gateway.logging_in(org_name or os.environ.get("BRAINTRUST_ORG_NAME") or None, verify=verify):
             try:

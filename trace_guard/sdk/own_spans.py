@@ -21,6 +21,7 @@ import braintrust.logger as bt
 from braintrust.util import LazyValue
 
 from ..contain import contain
+from .call_state import CallState
 from .project_id import ProjectId, hidden
 from .replacements import Replacements
 
@@ -177,7 +178,10 @@ class OwnSpans:
 
     def _is_of_another_object(self, options: dict[str, Any]) -> bool:
         own = _own_span()
-        if own is None or options.get("state") not in (None, bt._state):
+        state = options.get("state")
+        if own is not None and isinstance(state, CallState):
+            return own.state is not state
+        if own is None or state not in (None, bt._state):
             return False
         return not self._is_same_object(
             own, options["parent_object_type"], options["parent_object_id"],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -19,12 +19,13 @@ from ..backends.project_ids import ORG_PLACEHOLDER, Organisation
 from ..contain import contain
 from ..deadline import Deadline
 from ..rows import Row
-from . import masking, parents, spans
+from . import elsewhere, masking, parents, spans
 from .gateway import LOCAL_KEY, Gateway
 from .host import GatewayHost
 from .intake import Intake
 from .loggers import Loggers
 from .login import Login
+from .object_credentials import ObjectCredentials
 from .own_spans import OwnSpans
 from .replacements import Replacements
 from .retries import TransportRetries
@@ -49,6 +50,7 @@ class Sdk:
         self._host = host
         self._own_spans = OwnSpans(host)
         self._server_ids = ServerIds(self.gateway)
+        self._object_credentials = ObjectCredentials(self.gateway)
         self._adapters = Replacements()
         self._retries = TransportRetries(self.gateway)
         self._intake = Intake(
@@ -101,6 +103,7 @@ class Sdk:
         login.early()
         self._intake.hook(state)
         self._own_spans.install()
+        self._object_credentials.install()
         self._server_ids.install()
 
     def _set_adapter(self, plain: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -150,8 +153,9 @@ class Sdk:
             if state.login_token == LOCAL_KEY or (login is not None and login.is_ours):
                 state.logged_in = False
             self._intake.unhook(state)
-            self._own_spans.uninstall()
             self._server_ids.uninstall()
+            self._object_credentials.uninstall()
+            self._own_spans.uninstall()
             self._retries.uninstall()
 
     # Functions of this room, for rooms that must not import the SDK before it is needed
@@ -182,6 +186,21 @@ class Sdk:
     def identity_of(span: Any) -> Row:
         """See :func:`.spans.identity_of`."""
         return spans.identity_of(span)
+
+    @staticmethod
+    def is_elsewhere(span: Any) -> bool:
+        """See :func:`.elsewhere.is_elsewhere`."""
+        return elsewhere.is_elsewhere(span)
+
+    @staticmethod
+    def is_open(span: Any) -> bool:
+        """See :func:`.elsewhere.is_open`."""
+        return elsewhere.is_open(span)
+
+    @staticmethod
+    def close_elsewhere(spans: Sequence[Any], end: float, about: Mapping[str, Any], deadline: Deadline) -> None:
+        """See :func:`.elsewhere.close_elsewhere`."""
+        elsewhere.close_elsewhere(spans, end, about, deadline)
 
     @staticmethod
     def is_in_span() -> bool:
@@ -241,5 +260,6 @@ class Sdk:
         if login is not None:
             login.after_fork()
         self.loggers.after_fork()
+        self._object_credentials.after_fork()
         self._intake.after_fork()
         self.gateway.after_fork()
