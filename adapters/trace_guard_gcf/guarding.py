@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trace_guard import FlushPolicy, Guard
-from trace_guard.contain import contain, contained
+from trace_guard.contain import contain, contained, warn_once
 from trace_guard.guard import Options
 from trace_guard.http.content import fields_of
 from trace_guard.http.exchange import Exchange
@@ -55,6 +56,7 @@ class Guarding:
         chosen = options.make_guard()
         if chosen is not None:
             with contain("prepare to guard requests"):
+                _check_gevent(chosen)
                 self._guard = chosen.start()
                 prepare_for_shutdown()
 
@@ -91,6 +93,19 @@ def _facts(request: HttpRequest) -> dict[str, Any]:
         **facts_of_request(request.method, request.path, request.route, request.headers),
         "faas.trigger": "http", **header_facts(request.headers),
     }
+
+
+def _check_gevent(guard: Guard) -> None:
+    """Warn if gunicorn's gevent worker will replace ``ssl`` after this import: each https request then fails.
+
+    https://github.com/gevent/gevent/issues/1016
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    is_late = "gunicorn.workers.ggevent" in sys.modules and monkey is not None and not monkey.is_module_patched("ssl")
+    if is_late and guard.settings.backend_name == "braintrust" and str(guard.settings.api_url).startswith("https:"):
+        warn_once("gevent", "gunicorn has imported the application with --preload before its gevent worker patches the "
+                  "ssl module: all https requests of the service fail, with RecursionError. Remove --preload, or put "
+                  "`from gevent import monkey; monkey.patch_all()` at the top of gunicorn's configuration file")
 
 
 def _always(name: str) -> NameOf:

@@ -9,7 +9,7 @@ from typing import Any
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
 from trace_guard.http import frameworks
-from trace_guard.http.body import Body
+from trace_guard.http.body import Body, UnreadBody
 from trace_guard.http.exchange import Exchange
 from trace_guard.http.passing import pairs_of, shared, status_in, text_of
 from trace_guard.http.requests import NameOf
@@ -101,13 +101,14 @@ class GuardMiddleware:
     ) -> Iterable[Any]:
         file_wrapper = environ.get("wsgi.file_wrapper")
         is_file = isinstance(file_wrapper, type) and isinstance(items, file_wrapper)
-        # A server may neither iterate nor close the body of such a response.
-        is_unread = start.is_called and exchange.framing.is_bodyless
-        # Here the application has no code left to run, and the server may handle a list or file more efficiently.
-        is_ready = is_file or isinstance(items, (list, tuple))
-        if is_unread or (is_ready and not start.held):
+        if not start.held and (is_file or isinstance(items, (list, tuple))):
+            # The application has no code left to run, and the server may handle a list or file more efficiently.
             exchange.close()
             return items
+        if start.is_called and exchange.framing.is_bodyless:
+            # A server may neither iterate nor close it.
+            exchange.close()
+            return UnreadBody(items, exchange)
         return Body(items, exchange, start.held)
 
 

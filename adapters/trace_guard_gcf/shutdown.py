@@ -13,6 +13,7 @@ handlers stay in place, see :mod:`trace_guard.runtime.termination`.
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import queue
 import signal
@@ -24,6 +25,7 @@ from typing import Any
 
 from trace_guard import Deadline
 from trace_guard.contain import contain
+from trace_guard.runtime.forks import begin_anew_if_forked, on_fork
 from trace_guard.runtime.state import PROCESS
 from trace_guard.runtime.termination import Termination
 
@@ -97,10 +99,10 @@ def prepare_for_shutdown(*, is_serving: bool = False) -> None:
         is_serving: True in a process that answers requests.
     """
     global _is_prepared, _serving
+    begin_anew_if_forked()
     if not _is_prepared:
         _is_prepared = True
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_after_fork)
+        on_fork(_after_fork)
         _wrap_servers()
         _watch_others()
     pid = os.getpid()
@@ -108,7 +110,9 @@ def prepare_for_shutdown(*, is_serving: bool = False) -> None:
         _chain()
     # Not in a process that is about to fork: its thread would run during the fork.
     if is_serving or pid in (_serving, _chained) or not _will_fork():
-        _serving = pid
+        if _serving != pid:
+            _serving = pid
+            _finish_at_exit()
         _thread.start()
 
 
@@ -128,7 +132,9 @@ def _wrap_servers() -> None:
     """Wrap the methods that servers install as signal handlers, and those that start workers."""
     with contain("wrap the handlers of servers"):
         for kind in _kinds():
-            for name, call in (("handle_exit", _calling), ("init_process", _listening)):
+            for name, call in (
+                ("handle_exit", _calling), ("init_process", _listening), ("shutdown", _finishing)
+            ):
                 plain = kind.__dict__.get(name)
                 if plain is not None and not hasattr(plain, _MARK):
                     setattr(kind, name, call(plain))
@@ -165,6 +171,23 @@ def _listening(plain: Callable[..., Any]) -> Callable[..., Any]:
 
     setattr(init_process, _MARK, True)
     return init_process
+
+
+def _finishing(plain: Callable[..., Any]) -> Callable[..., Any]:
+    """Deliver the remaining rows at the end of ``uvicorn.Server.shutdown``, also without lifespan events. uvicorn then
+    lets the signal kill the process."""
+    if not inspect.iscoroutinefunction(plain):
+        return plain
+
+    @functools.wraps(plain)
+    async def shutdown(*args: Any, **keywords: Any) -> Any:
+        try:
+            return await plain(*args, **keywords)
+        finally:
+            await finish()
+
+    setattr(shutdown, _MARK, True)
+    return shutdown
 
 
 def _chain() -> None:
@@ -210,20 +233,32 @@ def _on_signal(number: int) -> None:
         _thread.wake()
 
 
+def _finish_at_exit() -> None:
+    """Deliver the remaining rows when a worker ends that ``multiprocessing`` has started, such as granian's: it runs
+    these functions, and no exit handlers."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing.util import Finalize
+
+        Finalize(None, _finish, exitpriority=0)
+
+
+def _finish() -> None:
+    """Deliver the remaining rows. After the signal, also close invocations outside requests."""
+    deadline = Deadline.after(_FINISH_SECONDS)
+    if _thread.was_signalled:
+        _thread.close(deadline)
+        PROCESS.release_idle()
+    else:
+        PROCESS.flush(deadline)
+
+
 async def finish() -> None:
-    """Deliver the remaining rows when the server has ended all requests. After the signal, also close invocations
-    outside requests, because uvicorn then lets the signal kill the process without running exit handlers."""
+    """Deliver the remaining rows when the server has ended all requests: uvicorn then lets the signal kill the process
+    without running exit handlers."""
     from trace_guard.invocation.invocation import run_in_thread
 
-    def work() -> None:
-        deadline = Deadline.after(_FINISH_SECONDS)
-        if _thread.was_signalled:
-            _thread.close(deadline)
-            PROCESS.release_idle()
-        else:
-            PROCESS.flush(deadline)
-
     with contain("deliver the remaining rows"):
-        done = run_in_thread(work)
+        done = run_in_thread(_finish)
         if done is not None:
             await done

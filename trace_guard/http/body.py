@@ -17,7 +17,7 @@ from ..invocation.wrap import InContext
 from .abandoned import ABANDONED
 from .exchange import Exchange, is_client_disconnect
 
-__all__ = ["AsyncBody", "Body"]
+__all__ = ["AsyncBody", "Body", "UnreadBody"]
 
 
 class Body(Iterator[Any]):
@@ -125,6 +125,33 @@ class Body(Iterator[Any]):
         # Drop the items first: their spans make the root current again when they end.
         self._items, self._iterator = (), None
         ABANDONED.take(self._exchange)
+
+
+class UnreadBody:
+    """A body that the server discards, perhaps without a look at it. Its exchange is closed before.
+
+    Spans that start while it is iterated all the same belong to the trace, as late ones.
+    """
+
+    def __init__(self, items: Iterable[Any], exchange: Exchange) -> None:
+        self._items = items
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[Any]:
+        context = self._exchange.context
+        iterator = context.run(iter, self._items)
+        while True:
+            try:
+                item = context.run(next, iterator)
+            except StopIteration:
+                return
+            yield item
+
+    def close(self) -> None:
+        """Servers call this at the end."""
+        close_items = getattr(self._items, "close", None)
+        if close_items is not None:
+            self._exchange.context.run(close_items)
 
 
 class AsyncBody(AsyncIterator[Any]):

@@ -15,6 +15,7 @@ from ..deadline import Deadline, Seconds
 from ..outcome import Delivery, Outcome
 from ..rows import identity
 from ..runtime import current
+from ..runtime.forks import begin_anew_if_forked
 from ..runtime.state import PROCESS
 from .closing import Closing, corrected
 from .opening import open_root
@@ -184,6 +185,7 @@ class Invocation:
         return self
 
     def _open(self) -> None:
+        begin_anew_if_forked()
         _ = self.guard.pipeline  # first, because the installed gateway answers the SDK from it
         PROCESS.sdk.install()
         PROCESS.logins.let_go()

@@ -12,13 +12,13 @@ so a job that catches it runs on.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable
 
 from ..contain import contain
 from ..deadline import Deadline
+from ..runtime.forks import on_fork
 from ..runtime.state import PROCESS
 from ..runtime.termination import Termination
 
@@ -179,5 +179,4 @@ def _after_fork() -> None:
     _listener = SignalListener()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+on_fork(_after_fork)

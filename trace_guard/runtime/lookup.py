@@ -14,6 +14,7 @@ from ..errors import BackendError
 from ..journal.directory import CACHE, StateDir
 from ..rows import dump
 from ..settings import DEFAULT_API_URL, Settings
+from .forks import will_fork_in_c
 
 __all__ = ["LOOK_UP_SECONDS", "Lookup", "cache_path"]
 
@@ -48,7 +49,7 @@ class Lookup:
 
     def start(self, name: str | None) -> None:
         """Start to look up the organisation and the project of that name, unless they are known. Does not block."""
-        if not hasattr(self._backend, "organisation"):
+        if not hasattr(self._backend, "organisation") or will_fork_in_c():
             return
         if self._ids.organisation is not None and (name is None or self._ids.project_id(name)):
             return

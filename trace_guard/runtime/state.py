@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 from .. import contain as containment
 from ..backends.base import Backend
 from ..backends.project_ids import Organisation
-from ..contain import contain
+from ..contain import contain, warn_once
 from ..deadline import Deadline
 from ..rows import Row
 from ..settings import Settings
 from ..system.clock import monotonic
 from .current import LIVE, current, only_live
+from .forks import begin_anew_if_forked, on_fork, will_fork_in_c
 from .logins import Logins
 from .lookup import LOOK_UP_SECONDS, Lookup
 from .pipeline import Pipeline
@@ -198,9 +199,11 @@ class ProcessState:
         self._hooked = True
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self._before_fork, after_in_child=self._after_fork)
+            os.register_at_fork(before=self._before_fork)
+        on_fork(self._after_fork)
 
     def _at_exit(self) -> None:
+        begin_anew_if_forked()  # a worker that has never opened an invocation
         # The gateway stays: what later exit handlers still log goes to a journal, for the next start.
         patience = self._patience if self._end == Deadline.never() else math.inf
         pipelines, began = self.logins.pipelines(), monotonic()
@@ -241,6 +244,11 @@ class ProcessState:
         return home.settings if home is not None else None
 
     def ingest(self, rows: list[tuple[Row, bytes]]) -> None:
+        begin_anew_if_forked()
+        if will_fork_in_c():
+            warn_once("uwsgi", "spans are logged while uWSGI imports the application, before it forks its workers: the "
+                      "threads that deliver them may stop the workers for ever. Start uWSGI with --lazy-apps or with "
+                      "--py-call-uwsgi-fork-hooks")
         shares: dict[Pipeline, list[tuple[Row, bytes]]] = {}
         for row, encoded in rows:
             owner = self.logins.owner(row)

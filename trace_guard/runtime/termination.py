@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any
 
 from ..contain import contain
+from .forks import on_fork
 from .wakeup_fd import Descriptor, give_back
 
 __all__ = ["Termination"]
@@ -88,7 +89,7 @@ class Termination:
             self._before[number] = signal.signal(number, self._handle)
         self._forward = Descriptor(signal.set_wakeup_fd(speaking.fileno(), warn_on_full_buffer=False))
         _installed.append(self)
-        _hook()
+        on_fork(_after_fork)
         return True
 
     def uninstall(self) -> None:
@@ -197,15 +198,6 @@ class Termination:
 
 
 _installed: list[Termination] = []
-_is_hooked = False
-
-
-def _hook() -> None:
-    """Register the fork hook once for the process, however many instances are installed and removed."""
-    global _is_hooked
-    if not _is_hooked and hasattr(os, "register_at_fork"):
-        _is_hooked = True
-        os.register_at_fork(after_in_child=_after_fork)
 
 
 def _after_fork() -> None:

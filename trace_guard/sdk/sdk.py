@@ -256,6 +256,7 @@ class Sdk:
         """In a forked child: make it usable without the parent's threads and connections."""
         self._lock = threading.RLock()
         self._is_installing = False
+        _forget_requests(bt._state)
         login = bt._state.__dict__.get("login")
         if login is not None:
             login.after_fork()
@@ -263,3 +264,13 @@ class Sdk:
         self._object_credentials.after_fork()
         self._intake.after_fork()
         self.gateway.after_fork()
+
+
+def _forget_requests(state: Any) -> None:
+    """In a forked child: the SDK's look-ups that run in the parent will have no result here. Recent releases only."""
+    if hasattr(state, "_client_lock"):
+        state._client_lock = threading.RLock()
+    requests = getattr(state, "_project_metadata_cache", {})
+    for key, entry in tuple(requests.items()):
+        if not entry.future.done():
+            del requests[key]
