@@ -19,6 +19,7 @@ from pathlib import Path
 from azure_latency import azure_latency
 from job_throughput import job_throughput
 from ray_throughput import ray_throughput
+from reap_scale import reap_scale
 
 from trace_guard.testing import BraintrustServer, CloudRunSandbox, LambdaSandbox
 
@@ -39,6 +40,7 @@ def main() -> None:
     azure_latency(ROUND_TRIP)
     job_throughput(SPANS_OF_A_JOB)
     ray_throughput(ROUND_TRIP)
+    reap_scale()
     overhead()
     imports()
 

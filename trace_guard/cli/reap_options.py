@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import re
 import time
 from typing import Any
 
-__all__ = ["add_reap", "backend_of", "length"]
+from ..errors import SettingsError
+from ..repair.durations import seconds_of
 
-_UNITS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)")
+__all__ = ["add_reap", "backend_of", "length"]
 
 
 def add_reap(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
@@ -53,12 +52,10 @@ def backend_of(arguments: argparse.Namespace) -> str | None:
 
 def length(text: str) -> float:
     """A duration in seconds."""
-    parts = _PART.findall(text.strip().lower())
-    if not parts or "".join(number + unit for number, unit in parts) != text.strip().lower().replace(" ", ""):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a duration, such as 90, 30m, 1h30m or 2d")
-    if any(unit not in _UNITS for _, unit in parts if unit or len(parts) > 1):
-        raise argparse.ArgumentTypeError(f"{text!r} has a unit that is not one of {', '.join(_UNITS)}")
-    return sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
+    try:
+        return seconds_of(text)
+    except SettingsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _since(text: str) -> float:

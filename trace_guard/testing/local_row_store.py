@@ -30,7 +30,9 @@ CREATE TEMP VIEW IF NOT EXISTS spans AS SELECT
     json_extract(doc, '$.prompt_session_id'), json_extract(doc, '$.project_id')) AS object,
   COALESCE({_CREATED}, start, 0) AS created,
   COALESCE({_CREATED}, start, 0) AS arrived,
-  rowid AS xact
+  rowid AS xact,
+  json_extract(doc, '$.span_id') IS NOT NULL AS is_span,
+  json_extract(doc, '$.metrics.end') AS ended
 FROM rows
 """
 

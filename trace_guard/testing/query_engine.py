@@ -71,9 +71,9 @@ class _Run:
         self._connection = connection
         self._objects = list(objects)
         marks = ", ".join("?" * len(self._objects))
-        self._from = f"spans WHERE object IN ({marks}) AND json_extract(doc, '$.id') IS NOT NULL"
+        self._from = f"spans WHERE object IN ({marks})"
         if query.source in ("project_logs", "experiment", "playground_logs"):
-            self._from += " AND json_extract(doc, '$.span_id') IS NOT NULL"
+            self._from += " AND is_span"
 
     def page(self, most_scanned: int | None) -> Page:
         where = self._tree.args.get("where")

@@ -1,7 +1,8 @@
 """Translates the fields and times of a query into SQLite's terms.
 
 A store offers a table ``spans`` with the columns ``n`` (order of arrival), ``object``, ``root_span_id``, ``created``
-and ``arrived`` (seconds since the epoch), ``xact`` (the last write's transaction) and ``doc`` (the row as JSON).
+and ``arrived`` (seconds since the epoch), ``xact`` (the last write's transaction), ``is_span``, ``ended``
+(``metrics.end``) and ``doc`` (the row as JSON). What has a column is found without reading documents.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ _COMPUTED = {
     "root_span_id": "root_span_id",
     "_pagination_key": "printf('p%020d', n)",
     "_xact_id": "printf('%d', xact)",
+    "metrics.end": "ended",
     "is_root": "(COALESCE(json_array_length(doc, '$.span_parents'), 0) = 0)",
 }
 
@@ -66,8 +68,9 @@ def _translated(node: Any, times: bool) -> Any:
         if len(path) == 1 and isinstance(node, exp.Column) and node.this.quoted and path[0] not in _COMPUTED \
                 and isinstance(node.parent, (exp.Binary, exp.In)) and node.arg_key == "expression":
             return exp.Literal.string(path[0])  # the service takes "text" for a text, too
-        if len(path) == 1 and path[0] in _COMPUTED and (times or path[0] != "created"):
-            return sqlglot().parse_one(_COMPUTED[path[0]], read="sqlite")
+        name = ".".join(path)
+        if name in _COMPUTED and (times or name != "created"):
+            return sqlglot().parse_one(_COMPUTED[name], read="sqlite")
         return _extract(path)
     if isinstance(node, exp.Interval):
         amount, _, unit = str(node.this.this).partition(" ")

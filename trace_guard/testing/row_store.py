@@ -29,15 +29,16 @@ _OBJECTS = ("experiment_id", "dataset_id", "prompt_session_id", "project_id")
 _SCHEMA = """
 CREATE TABLE spans (
   n INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, object TEXT, root_span_id TEXT, created REAL, arrived REAL,
-  xact INTEGER, doc TEXT NOT NULL
+  xact INTEGER, is_span INTEGER, ended REAL, doc TEXT NOT NULL
 );
 CREATE INDEX by_time ON spans (object, created);
 CREATE INDEX by_trace ON spans (root_span_id);
 """
 _UPSERT = (
-    "INSERT INTO spans (key, object, root_span_id, created, arrived, xact, doc) VALUES (?, ?, ?, ?, ?, ?, ?) "
+    "INSERT INTO spans (key, object, root_span_id, created, arrived, xact, is_span, ended, doc) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
     "ON CONFLICT (key) DO UPDATE SET root_span_id = excluded.root_span_id, created = excluded.created, "
-    "xact = excluded.xact, doc = excluded.doc"
+    "xact = excluded.xact, is_span = excluded.is_span, ended = excluded.ended, doc = excluded.doc"
 )
 
 
@@ -159,7 +160,10 @@ class RowStore:
         columns = (owner, _text(content.get("root_span_id")), created_at(content.get("created")) or now, now)
         self._writes += 1
         xact = _XACT | int(_written_at(row, now)) << 16 | self._writes & 0xFFFF
-        self._connection.execute(_UPSERT, (key, *columns, xact, _document(content)))
+        metrics = content.get("metrics")
+        ended = number(metrics.get("end")) if isinstance(metrics, Mapping) else None
+        is_span = content.get("span_id") is not None
+        self._connection.execute(_UPSERT, (key, *columns, xact, is_span, ended, _document(content)))
 
 
 def created_at(value: object) -> float | None:

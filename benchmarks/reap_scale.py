@@ -1,0 +1,110 @@
+"""What ``trace-guard reap`` costs as a project grows: time, requests, and peak memory.
+
+``python benchmarks/reap_scale.py [SPANS...]``, or as a part of ``make bench``. The reaper is a process of its own, so
+that its memory is measured alone.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from trace_guard.rows import Row
+from trace_guard.testing import BraintrustServer
+from trace_guard.testing.row_store import RowStore
+
+__all__ = ["reap_scale"]
+
+SIZES = (10_000, 100_000, 1_000_000)
+SPANS_OF_A_TRACE = 10
+# One in ten traces has one open span: 10,000 of a million spans are open.
+OPEN_TRACES = 10
+DAYS = 29
+_BATCH = 20_000
+
+
+def reap_scale(sizes: Sequence[int] = SIZES) -> None:
+    """Each project is searched and then closed, by one process each."""
+    print(f"trace-guard reap, traces of {SPANS_OF_A_TRACE} spans over {DAYS} days, one span in 100 open")
+    columns = ("search, s", "requests", "close, s", "requests", "peak RSS, MB")
+    print(f"{'spans':>10}{'open':>8}" + "".join(f"{column:>14}" for column in columns))
+    peaks = []
+    for size in sizes:
+        with tempfile.TemporaryDirectory() as directory:
+            store = RowStore(Path(directory) / "rows.db")
+            with BraintrustServer(store=store) as server:
+                server.add_project("bench", "bench")
+                fill(store, size)
+                still_open = count_open(store)
+                searched, first, found = run(server)
+                closed, second, _ = run(server, "--close")
+                peaks.append(max(searched[1], closed[1]))
+                left = count_open(store)
+        assert f"{still_open} stuck traces" in found.replace("trace,", "traces,"), found
+        print(
+            f"{size:10}{still_open:8}{searched[0]:14.1f}{first:14}{closed[0]:14.1f}{second:14}{peaks[-1] / 1e6:14.0f}"
+            f"{'' if left == 0 else f'  {left} still open'}"
+        )
+    print(f"    peak RSS grows by {(max(peaks) - min(peaks)) / 1e6:.0f} MB\n")
+
+
+def run(server: BraintrustServer, *options: str) -> tuple[tuple[float, float], int, str]:
+    """Seconds and peak bytes of the process, the requests that it sent, and what it printed."""
+    before, began = len(server.requests), time.monotonic()
+    env = {
+        **os.environ, "BRAINTRUST_API_KEY": "bench", "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
+    }
+    command = [sys.executable, "-m", "trace_guard", "reap", "--project", "bench", *options]
+    with tempfile.TemporaryFile("w+") as printed:
+        process = subprocess.Popen(command, env=env, stdout=printed)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        printed.seek(0)
+        text = printed.read()
+    scale = 1 if sys.platform == "darwin" else 1024
+    seconds = time.monotonic() - began
+    return (seconds, usage.ru_maxrss * scale), len(server.requests) - before, text
+
+
+def fill(store: RowStore, size: int) -> None:
+    batch: list[Row] = []
+    for row in rows(size):
+        batch.append(row)
+        if len(batch) == _BATCH:
+            store.write(batch)
+            batch = []
+    store.write(batch)
+
+
+def rows(size: int) -> Iterator[Row]:
+    traces = size // SPANS_OF_A_TRACE
+    first = time.time() - DAYS * 86400
+    for trace in range(traces):
+        start = first + trace * (DAYS - 1) * 86400 / traces
+        created = datetime.datetime.fromtimestamp(start, datetime.timezone.utc).isoformat()
+        for number in range(SPANS_OF_A_TRACE):
+            is_open = number == 0 and trace % OPEN_TRACES == 0
+            yield {
+                "id": f"{trace}-{number}", "span_id": f"s{trace}-{number}", "root_span_id": f"r{trace}",
+                "span_parents": [f"s{trace}-0"] if number else None, "project_id": "bench", "log_id": "g",
+                "created": created, "metrics": {"start": start + number, **({} if is_open else {"end": start + 20})},
+                "span_attributes": {"name": f"span {number}", "type": "task"}, "input": "a question " * 10,
+                "output": None if is_open else "an answer " * 20,
+                "context": {"caller_filename": "/srv/app.py", "caller_lineno": 42, "caller_functionname": "search"},
+            }
+
+
+def count_open(store: RowStore) -> int:
+    text = "SELECT count(*) FROM spans WHERE json_extract(doc, '$.metrics.end') IS NULL"
+    return int(store.read(lambda connection: connection.execute(text).fetchone()[0]))
+
+
+if __name__ == "__main__":
+    reap_scale([int(size) for size in sys.argv[1:]] or SIZES)
