@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain
 from trace_guard.guard import Options
+from trace_guard.http.exclude import Exclude
 
 from .declaration import declared_by
 from .guarded import GuardedFunction, guarded_in
@@ -39,6 +40,7 @@ def guard_app(
     tags: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
+    exclude: Exclude = (),
 ) -> A:
     """Guard every function of a FunctionApp, also those that are added later and those of blueprints::
 
@@ -65,7 +67,7 @@ def guard_app(
     options = AzureOptions(Options(
         guard=guard, project=project, project_id=project_id, capture_input=capture_input,
         capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
-    ))
+    ), exclude=exclude)
     with contain("guard an app"):
         _apps[app] = options
         prepare_for_shutdown()

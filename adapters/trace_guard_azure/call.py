@@ -12,11 +12,12 @@ from trace_guard.contain import contain, contained
 from trace_guard.http.answers import streams
 from trace_guard.http.call import HttpCall
 from trace_guard.http.requests import method_label
+from trace_guard.invocation.calls import never_runs
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.propagation import parentage
 
 from . import environment, responses, timeouts
-from .context import CONTEXT, carrier_of, context_in, invocation_id_of, retry_facts_of
+from .context import carrier_of, context_in, invocation_id_of, retry_facts_of
 from .declaration import NOTHING_DECLARED, Declaration, declared_in
 from .options import AzureOptions
 from .shutdown import keep_listening
@@ -36,6 +37,7 @@ class Target(Protocol):
     function: Callable[..., Any]
     options: AzureOptions
     is_outermost: bool
+    is_method: bool
 
     def declared_as(self, name: object) -> Declaration: ...
 
@@ -53,18 +55,18 @@ class GuardedCall(HttpCall):
         self.guard = guard
         self._keywords = keywords
         self._target = target
-        self._context = contained("find the context", lambda: context_in(keywords), None)
+        self._context = contained("find the context", lambda: context_in(args, keywords), None)
         self._declared = contained("find the declaration", self._find_declaration, NOTHING_DECLARED)
         self._value: Any = contained("find the trigger's value", lambda: self._find_value(args), None)
         self._trigger = contained(
             "determine the trigger's kind", lambda: trigger_of(self._declared, self._value), None
         )
-        self._described = contained("describe the trigger's value", self._describe, Description())
-        self.invocation = self._opened()
+        self._described = Description()
 
     @classmethod
     def of(cls, target: Target, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> GuardedCall | None:
-        """The call; None within another invocation, for a replayed function, or with tracing off."""
+        """The call; None if it is excluded, within another invocation, for a replayed function, or with tracing
+        off."""
         values = (*args, *keywords.values())
         if current_invocation() is not None or any(type(value).__name__ in _REPLAYED for value in values):
             return None
@@ -73,7 +75,16 @@ class GuardedCall(HttpCall):
             return None
         with contain("keep listening for the end of the worker"):
             keep_listening()
-        return cls(target, guard, args, keywords)
+        call = cls(target, guard, args, keywords)
+        excluded = target.options.excluded
+        if excluded and excluded.matches(call._value, call._path):
+            return None
+        call.invocation = call._opened()
+        return call
+
+    def _path(self) -> str | None:
+        """The path of a request; None for any other value."""
+        return path_of(self._value) if self._trigger is Http else None
 
     # Arguments
 
@@ -89,13 +100,14 @@ class GuardedCall(HttpCall):
             return self._keywords[name]
         inputs = {
             key: value for key, value in self._keywords.items()
-            if not responses.is_out(value) and not (key == CONTEXT and value is self._context)
+            if not responses.is_out(value) and value is not self._context
         }
-        known = next((key for key, value in inputs.items() if trigger_of(NOTHING_DECLARED, value).types), None)
-        if known is not None:
-            return inputs[known]
-        if args:
-            return args[0]
+        rest = [value for value in args[self._target.is_method :] if value is not self._context]
+        for value in (*inputs.values(), *rest):
+            if trigger_of(NOTHING_DECLARED, value).types:
+                return value
+        if rest:
+            return rest[0]
         if self._declared.kind is not None:
             return inputs  # a decorator has turned the value into the arguments of a tool
         return next(iter(inputs.values()), None)
@@ -106,6 +118,7 @@ class GuardedCall(HttpCall):
         return self._trigger.describe(self._value, self._declared, byte_limit)
 
     def _opened(self) -> Invocation:
+        self._described = contained("describe the trigger's value", self._describe, Description())
         options, described = self._target.options, self._described
         name = self._function_name
         parent: str | Mapping[str, str] | None
@@ -184,6 +197,8 @@ class GuardedCall(HttpCall):
         with contain("judge a result"):
             if self._trigger is Http:
                 self._judge(result)
+            elif self._target.is_outermost and never_runs(result):
+                self.invocation.fail(f"the function returned a {type(result).__name__}, which never runs")
         with contain("read a result"):
             if self.guard.settings.capture_output:
                 is_answer = self._trigger is Http

@@ -62,9 +62,10 @@ def passed(context: Any) -> Iterator[None]:
             _passed.reset(token)
 
 
-def context_in(keywords: Mapping[str, Any]) -> Any:
-    """The context among a call's arguments, or from :func:`passed`; None without a context."""
-    return next((value for value in (keywords.get(CONTEXT), _passed.get()) if is_context(value)), None)
+def context_in(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+    """The context among a call's arguments under any name, or from :func:`passed`; None without a context."""
+    values = (keywords.get(CONTEXT), _passed.get(), *keywords.values(), *args)
+    return next((value for value in values if is_context(value)), None)
 
 
 def invocation_id_of(context: Any) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trace_guard.contain import contained
+from trace_guard.invocation.calls import takes_receiver
 
 from .call import GuardedCall
 from .declaration import NOTHING_DECLARED, Declaration
@@ -28,6 +29,7 @@ class GuardedFunction:
         wrapper: a function of the same kind, marked with this object.
         declarations: by the names under which the function is registered; nearly always a single name.
         is_outermost: True if the worker gets the wrapper's result, with no other decorator between.
+        is_method: True if the first argument is an object or a class.
         adds_context: True if the worker passes the context although the function does not declare it.
     """
 
@@ -36,6 +38,7 @@ class GuardedFunction:
         self.options = options
         self.declarations: dict[str | None, Declaration] = {}
         self.is_outermost = False
+        self.is_method = takes_receiver(function)
         self.adds_context = False
         self.wrapper = worker_function(
             function, self._run_async if inspect.iscoroutinefunction(function) else self._run

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
+from trace_guard.http.exclude import Exclude
 from trace_guard.invocation.invocation import NOTHING
 
 from .app import listen
@@ -40,6 +41,7 @@ def guard_handler(
     metadata: Mapping[str, Any] | None = ...,
     flush: FlushPolicy | str | None = ...,
     extract: Extract | None = ...,
+    exclude: Exclude = ...,
 ) -> Callable[[F], F]: ...
 
 
@@ -56,6 +58,7 @@ def guard_handler(
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
     extract: Extract | None = None,
+    exclude: Exclude = (),
 ) -> Any:
     """Guard a function of Azure Functions: each invocation is one trace, closed and delivered however it ends.
 
@@ -74,6 +77,9 @@ def guard_handler(
             does not wait. The worker keeps running, but rows are lost if the host removes it before they are delivered.
         extract: called with the trigger's value and the context, for triggers that carry their parent in a place of
             their own. Returns an exported span, or headers with ``traceparent`` and ``baggage``; None for no parent.
+        exclude: invocations that are not traced, such as health checks: a function that is called with the trigger's
+            value and returns True for them, or paths of requests such as ``("/api/healthz", "/api/internal/*")``. If
+            the function raises, the invocation is traced.
 
     Raises:
         TypeError: the worker can't call the decorated object, or it would have no trace; the message says what to do.
@@ -85,18 +91,18 @@ def guard_handler(
         capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
     )
     if handler is NOTHING:
-        return functools.partial(_guarded, options=options, extract=extract)
-    return _guarded(handler, options, extract)
+        return functools.partial(_guarded, options=options, extract=extract, exclude=exclude)
+    return _guarded(handler, options, extract, exclude)
 
 
-def _guarded(handler: Any, options: Options, extract: Extract | None) -> Any:
+def _guarded(handler: Any, options: Options, extract: Extract | None, exclude: Exclude) -> Any:
     function = function_in(handler) if is_builder(handler) else handler
     if is_builder(handler):
         declared = contained("read the declaration", lambda: declared_by(handler._function), None)
         if declared is not None:
             check_trigger(declared.kind, declared.name or str(getattr(function, "__name__", "the function")))
     check_function(function)
-    chosen = AzureOptions(options, extract)
+    chosen = AzureOptions(options, extract, exclude)
     with contain("guard the function"):  # a fault of ours at import must not take the app down
         wrapper = GuardedFunction(function, chosen).wrapper
         with contain("prepare for the end of the worker"):

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from trace_guard import Deadline, Guard, Settings
 from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
+from trace_guard.http.exclude import Exclude, Excluded
 
 from .keys import without_keys
 
@@ -33,9 +34,10 @@ class AzureOptions:
         SettingsError: a keyword's value is not accepted.
     """
 
-    def __init__(self, options: Options, extract: Extract | None = None) -> None:
+    def __init__(self, options: Options, extract: Extract | None = None, exclude: Exclude = ()) -> None:
         self.name, self.tags, self.metadata = options.name, options.tags, options.metadata
         self.extract = extract
+        self.excluded = Excluded(exclude)
         self._options = options
         self._guard: Guard | None = None
         self._is_made = False

@@ -9,6 +9,7 @@ from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
 from trace_guard.http import frameworks
 from trace_guard.http.exchange import Exchange, is_client_disconnect
+from trace_guard.http.exclude import Exclude
 from trace_guard.http.frameworks.starlette import route_of
 from trace_guard.http.passing import pairs_of, shared, status_in, text_of
 from trace_guard.http.requests import NameOf
@@ -58,7 +59,7 @@ class AsyncGuardMiddleware:
         project: str | None = None,
         project_id: str | None = None,
         name: str | NameOf | None = None,
-        exclude: Sequence[str] = (),
+        exclude: Exclude = (),
         capture_input: bool | None = None,
         tags: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,

@@ -12,14 +12,26 @@ from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
 from trace_guard.http import answers, content
 from trace_guard.http.call import HttpCall
+from trace_guard.http.exclude import Excluded
 from trace_guard.http.passing import text_of
 from trace_guard.http.requests import facts_of_request, header_facts, method_label
+from trace_guard.invocation.calls import never_runs
 from trace_guard.invocation.invocation import NOTHING
 
 from . import environment, events
 from .propagation import carrier_of
+from .results import encoded, refusal
 from .shutdown import prepare_for_shutdown
-from .signatures import Kind, ambient_request, answers_itself, execution_id, kind_of, request_among
+from .signatures import (
+    Kind,
+    ambient_request,
+    answers_itself,
+    background_event_among,
+    cloud_event_among,
+    execution_id,
+    kind_of,
+    request_among,
+)
 
 __all__ = ["GuardedCall", "Target"]
 
@@ -39,12 +51,16 @@ class Target(NamedTuple):
     Attributes:
         name: the function's name, under which the framework registers it.
         wrapper: the function that the framework may call.
+        excluded: decides which calls are not traced.
+        is_method: True if the first argument is an object or a class.
     """
 
     name: str
     guard: Guard
     options: Options
     wrapper: Callable[..., Any]
+    excluded: Excluded
+    is_method: bool = False
 
 
 class GuardedCall(HttpCall):
@@ -68,8 +84,9 @@ class GuardedCall(HttpCall):
             "find the request", lambda: request_among(args, keywords) or ambient_request(), None
         )
         has_request = self._request is not None and self._kind in _WITH_REQUEST
-        self._input: Any = NOTHING if has_request else _argument(args, keywords)
+        self._input: Any = NOTHING if has_request else _argument(args[target.is_method :], keywords)
         self._name: str | None = None
+        self._refusal: str | None = None
         self._facts: dict[str, Any] = {"faas.trigger": "other"}
         self._parent: Mapping[str, str] | None = None
         with contain("describe a call"):
@@ -81,7 +98,10 @@ class GuardedCall(HttpCall):
 
     @classmethod
     def of(cls, target: Target, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> GuardedCall | None:
-        """The call; None within an invocation that belongs to another function or to user code."""
+        """The call; None if it is excluded, and within an invocation that belongs to another function or to user
+        code."""
+        if target.excluded and _is_excluded(target.excluded, args[target.is_method :], keywords):
+            return None
         current = current_invocation()
         if current is not None and (current in _taken or "faas.trigger" not in current.state.platform):
             return None
@@ -121,10 +141,11 @@ class GuardedCall(HttpCall):
             name.lower(): text_of(value) for name, value in content.headers_of(self._request).items()
         }
         if self._kind in _EVENTS:
-            values = [*args, *keywords.values()]
+            pair = background_event_among(args, keywords)
             event = (
-                events.cloud_event(values[0], byte_limit=self._most_bytes) if self._kind is Kind.CLOUD_EVENT
-                else events.background_event(values[0], values[1], byte_limit=self._most_bytes)
+                events.background_event(*pair, byte_limit=self._most_bytes)
+                if pair is not None and self._kind is Kind.BACKGROUND_EVENT
+                else events.cloud_event(cloud_event_among(args, keywords), byte_limit=self._most_bytes)
             )
             self._name, self._input = event.name, event.input
             self._facts |= {**event.metadata, "faas.trigger": event.trigger}
@@ -148,20 +169,42 @@ class GuardedCall(HttpCall):
     # Results
 
     def may_stream(self, result: Any) -> bool:
-        return self._kind not in _EVENTS
+        return self._kind not in _EVENTS and self._refusal is None
 
     def note_result(self, result: Any) -> None:
+        with contain("read how the framework uses a result"):
+            self._refusal = self._find_refusal(result)
+            if self._refusal is not None and self._kind in _EVENTS:
+                self.invocation.fail(self._refusal)
         if self.owns and self._kind in _WITH_REQUEST:  # the middleware sees the response itself
             with contain("judge a result"):
                 self._judge(result)
         if not self.guard.settings.capture_output:
             return
         with contain("read a result"):
+            if self._refusal is not None:
+                return
+            if self._kind is Kind.HTTP:
+                result = self._encoded(result)
             output = answers.output_of(result, self._most_bytes) if self._kind in _WITH_REQUEST else result
             if self._kind is Kind.TYPED and callable(getattr(result, "to_dict", None)):
                 output = result.to_dict()  # the framework calls it too
             if output is not NOTHING:
                 self.invocation.set_output(output)
+
+    def _find_refusal(self, result: Any) -> str | None:
+        """Why the framework can't use a result; None if it can, or if another decorator gets the result."""
+        if result is None or self._kind not in (Kind.HTTP, *_EVENTS) or not answers_itself(self._target.wrapper):
+            return None
+        if self._kind is Kind.HTTP:
+            return refusal(result, self._request)
+        return f"the function returned a {type(result).__name__}, which never runs" if never_runs(result) else None
+
+    def _encoded(self, result: Any) -> Any:
+        try:
+            return encoded(result, self._request)
+        except Exception:  # noqa: BLE001 - only another decorator can use it
+            return result
 
     def reason(self, error: BaseException) -> BaseException | None:
         """The exception; None if it answers a request with a status below 500."""
@@ -177,10 +220,23 @@ class GuardedCall(HttpCall):
         if status is None and answers_itself(self._target.wrapper):
             accepts_none = self._kind is Kind.TYPED or bool(os.environ.get(_LEGACY))
             status = 200 if result is None and accepts_none else answers.implied_status(result)
+        why = "the function returned no response" if result is None else self._refusal
+        if self._refusal is not None:
+            status = 500
         if status is not None:
             self.invocation.note({"http.response.status_code": status})
             if status >= 500:
-                self.invocation.fail(f"HTTP {status}" + (": the function returned no response" * (result is None)))
+                self.invocation.fail(f"HTTP {status}" if why is None else f"HTTP {status}: {why}")
+
+
+def _is_excluded(excluded: Excluded, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
+    """True if the call's request or event is not traced."""
+    request = contained("find the request", lambda: request_among(args, keywords) or ambient_request(), None)
+    event: Any = request
+    if event is None:
+        pair = background_event_among(args, keywords)
+        event = cloud_event_among(args, keywords) or (pair[0] if pair else _argument(args, keywords))
+    return excluded.matches(event, lambda: None if request is None else content.path_of(request))
 
 
 def _argument(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:

@@ -11,8 +11,9 @@ from trace_guard.contain import contain, contained, warn_once
 from trace_guard.guard import Options
 from trace_guard.http.content import fields_of
 from trace_guard.http.exchange import Exchange
+from trace_guard.http.exclude import Exclude, Excluded
 from trace_guard.http.framing import Framing
-from trace_guard.http.requests import HttpRequest, NameOf, default_name, facts_of_request, header_facts, is_excluded
+from trace_guard.http.requests import HttpRequest, NameOf, default_name, facts_of_request, header_facts
 from trace_guard.invocation.invocation import current_invocation
 
 from . import environment
@@ -39,13 +40,13 @@ class Guarding:
         project: str | None = None,
         project_id: str | None = None,
         name: str | NameOf | None = None,
-        exclude: Sequence[str] = (),
+        exclude: Exclude = (),
         capture_input: bool | None = None,
         tags: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         flush: FlushPolicy | str | None = None,
     ) -> None:
-        self._exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+        self._excluded = Excluded(exclude)
         self._name: NameOf = default_name if name is None else name if callable(name) else _always(name)
         self._guard: Guard | None = None
         options = Options(
@@ -70,10 +71,12 @@ class Guarding:
             headers: returns the headers by their names in lower case.
         """
         guard = self._guard
-        if guard is None or is_excluded(path, self._exclude) or current_invocation() is not None:
+        if guard is None or current_invocation() is not None:
+            return None
+        request = HttpRequest(method, path, None, headers())
+        if self._excluded and self._excluded.matches(request, lambda: path):
             return None
         prepare_for_shutdown(is_serving=True)
-        request = HttpRequest(method, path, None, headers())
         return Exchange(
             guard.invocation(
                 contained("name a request", lambda: self._name(request), None) or default_name(request),

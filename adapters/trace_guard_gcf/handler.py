@@ -10,6 +10,8 @@ from typing import Any, TypeVar, overload
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
+from trace_guard.http.exclude import Exclude, Excluded
+from trace_guard.invocation.calls import takes_receiver
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.wrap import wrapper_of
 
@@ -38,6 +40,7 @@ def guard_handler(
     tags: Sequence[str] | None = ...,
     metadata: Mapping[str, Any] | None = ...,
     flush: FlushPolicy | str | None = ...,
+    exclude: Exclude = ...,
 ) -> Callable[[F], F]: ...
 
 
@@ -53,6 +56,7 @@ def guard_handler(
     tags: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
+    exclude: Exclude = (),
 ) -> Any:
     """Guard a function of the Functions Framework: each call is one trace, closed and delivered however it ends.
 
@@ -71,6 +75,9 @@ def guard_handler(
         flush: when rows are delivered. By default the response waits for delivery, because the platform may give a
             service no CPU after its last byte. With ``after-response``, for instance-based billing only, it does not:
             https://cloud.google.com/run/docs/configuring/billing-settings
+        exclude: calls that are not traced, such as health checks: a function that is called with the request or event
+            and returns True for them, or paths of requests such as ``("/healthz", "/internal/*")``. If the function
+            raises, the call is traced. The middleware has an ``exclude`` of its own.
 
     Raises:
         TypeError: the framework can't call the decorated object, or would never run it.
@@ -81,10 +88,15 @@ def guard_handler(
         guard=guard, project=project, project_id=project_id, name=name, capture_input=capture_input,
         capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
     )
-    return functools.partial(_guarded, options=options) if handler is NOTHING else _guarded(handler, options)
+    excluded = Excluded(exclude)
+    if handler is NOTHING:
+        return functools.partial(_guarded, options=options, excluded=excluded)
+    return _guarded(handler, options, excluded)
 
 
-def _guarded(handler: Callable[..., Any], options: Options) -> Callable[..., Any]:
+def _guarded(handler: Any, options: Options, excluded: Excluded) -> Any:
+    if isinstance(handler, (staticmethod, classmethod)):
+        return type(handler)(_guarded(handler.__func__, options, excluded))
     check(handler)
     chosen = options.make_guard()
     if chosen is None:
@@ -109,6 +121,9 @@ def _guarded(handler: Callable[..., Any], options: Options) -> Callable[..., Any
             work = handler(*args, **keywords) if call is None else call.run_async(handler, args, keywords)
             return await work
 
-        target = Target(handler.__name__, started, options, wrapper_of(handler, run_async if is_coroutine else run))
+        target = Target(
+            handler.__name__, started, options, wrapper_of(handler, run_async if is_coroutine else run), excluded,
+            takes_receiver(handler),
+        )
         return target.wrapper
     return handler

@@ -11,6 +11,7 @@ from trace_guard.contain import contain, contained
 from trace_guard.http import frameworks
 from trace_guard.http.body import Body, UnreadBody
 from trace_guard.http.exchange import Exchange
+from trace_guard.http.exclude import Exclude
 from trace_guard.http.passing import pairs_of, shared, status_in, text_of
 from trace_guard.http.requests import NameOf
 
@@ -40,8 +41,9 @@ class GuardMiddleware:
         project, project_id: the Braintrust project; by default that of the settings, else the service's name.
         name: of the root spans, or a function that returns it for an :class:`.requests.HttpRequest`; by default the
             method and the route, such as ``GET /orders/<id>``.
-        exclude: paths that are not traced, such as those of health checks: ``("/healthz", "/internal/*")``. A
-            function with the decorator is still traced.
+        exclude: requests that are not traced, such as health checks: paths such as ``("/healthz", "/internal/*")``, or
+            a function that is called with the :class:`.requests.HttpRequest` and returns True for them. If it raises,
+            the request is traced. A function with the decorator is still traced.
         capture_input: whether method, path and query are logged as the input; by default as configured in the
             settings. Bodies are not logged. To log a body or set an output, use
             :func:`trace_guard.current_invocation`.
@@ -64,7 +66,7 @@ class GuardMiddleware:
         project: str | None = None,
         project_id: str | None = None,
         name: str | NameOf | None = None,
-        exclude: Sequence[str] = (),
+        exclude: Exclude = (),
         capture_input: bool | None = None,
         tags: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,

@@ -19,7 +19,8 @@ from trace_guard.contain import contain, logger
 from trace_guard.invocation.misuse import check_decorated
 
 __all__ = [
-    "Kind", "ambient_request", "answers_itself", "check", "execution_id", "kind_of", "request_among", "watch",
+    "Kind", "ambient_request", "answers_itself", "background_event_among", "check", "cloud_event_among", "execution_id",
+    "kind_of", "request_among", "watch",
 ]
 
 _FRAMEWORK = "functions_framework"
@@ -42,10 +43,9 @@ def kind_of(name: str, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Ki
     function's name registers it under another name."""
     if request_among(args, keywords) is not None:
         return Kind.HTTP
-    first, second = [*args, *keywords.values(), None, None][:2]
-    if callable(getattr(first, "get_attributes", None)) and callable(getattr(first, "get_data", None)):
+    if cloud_event_among(args, keywords) is not None:
         return Kind.CLOUD_EVENT
-    if hasattr(second, "event_id") and hasattr(second, "event_type"):
+    if background_event_among(args, keywords) is not None:
         return Kind.BACKGROUND_EVENT
     if _registered(name) == Kind.TYPED.value:
         return Kind.TYPED
@@ -56,6 +56,24 @@ def kind_of(name: str, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Ki
 def request_among(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
     """The request of Flask or Starlette, or a similar object, among the arguments; None without a request."""
     return next((value for value in (*args, *keywords.values()) if _is_request(value)), None)
+
+
+def cloud_event_among(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+    """The CloudEvent among the arguments, wherever it stands; None without one."""
+    return next((
+        value for value in (*args, *keywords.values())
+        if callable(getattr(value, "get_attributes", None)) and callable(getattr(value, "get_data", None))
+    ), None)
+
+
+def background_event_among(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """The data and the context of an event of the first generation: the context, and the argument before it. None
+    without one."""
+    values = [*args, *keywords.values()]
+    for index, value in enumerate(values[1:]):
+        if hasattr(value, "event_id") and hasattr(value, "event_type"):
+            return values[index], value
+    return None
 
 
 def ambient_request() -> Any:

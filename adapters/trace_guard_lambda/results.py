@@ -8,7 +8,6 @@ https://github.com/aws/aws-lambda-python-runtime-interface-client/blob/main/awsl
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 from trace_guard import Invocation
 from trace_guard.contain import contained
+from trace_guard.invocation.calls import never_runs
 from trace_guard.invocation.invocation import NOTHING
 
 __all__ = ["Results"]
@@ -44,7 +44,7 @@ class Results:
         if isinstance(result, bytes) or _is_plain(result):
             return result
         reason = None
-        if not self._is_runtimes and _is_unused(result):
+        if not self._is_runtimes and never_runs(result):
             reason = f"a {type(result).__name__}, which Lambda can't use" if self._is_last else None
         else:
             try:
@@ -90,11 +90,6 @@ def _encoded(result: Any) -> Any:
     """The result as its receiver reads it. Outside of the runtime, the result itself."""
     runtime = _runtime()
     return result if runtime is None else json.loads(runtime.to_json(result))
-
-
-def _is_unused(result: Any) -> bool:
-    """True for work that only runs when somebody iterates over it or awaits it. Lambda does neither."""
-    return inspect.isgenerator(result) or inspect.isasyncgen(result) or inspect.iscoroutine(result)
 
 
 def _is_plain(result: Any) -> bool:

@@ -36,7 +36,7 @@ WRONG = {
     "callable object": (Callable_(), "write a function with def"),
     "builtin": (len, "write a function with def"),
     "class": (Callable_, "which is not a function"),
-    "static method": (staticmethod(plain), "which is not a function"),
+    "static method": (staticmethod(plain), "put it below @staticmethod"),
     "generator": (orchestrator, "guard its activities"),
     "asynchronous generator": (stream, "return a StreamingResponse"),
     "app": (func.FunctionApp(), r"use guard_app\(FunctionApp\)"),
