@@ -308,7 +308,9 @@ def test_another_destination(directory: Path, server: BraintrustServer) -> None:
     status = command("status", "--dir", directory, **braintrust_at(server))
     assert status.returncode == 1
     assert "1 journal of dead processes for another destination (local)" in status.stdout
-    assert output("recover", "--dir", directory, **braintrust_at(server)) == f"nothing to recover in {directory}\n"
+    first, second = output("recover", "--dir", directory, **braintrust_at(server)).splitlines()
+    assert first == f"nothing to recover in {directory}"
+    assert second.endswith("are for another destination (local): run `TRACE_GUARD_BACKEND=local trace-guard recover`")
 
 
 def test_live_process(directory: Path) -> None:
@@ -405,7 +407,7 @@ def test_interrupt(directory: Path, server: BraintrustServer) -> None:
 
 
 def on_a_terminal(*arguments: str, program: Sequence[str] = ("-m", "trace_guard"), **variables: str) -> str:
-    """The output of a command on a terminal of 100 columns."""
+    """The output of a command on a terminal, of 100 columns by default."""
     ours, its = pty.openpty()
     variables = {"TERM": "xterm", "COLUMNS": "100", **variables}
     process = subprocess.Popen(
@@ -438,5 +440,5 @@ def test_rich_table(filled: Path) -> None:
 def test_terminal_without_rich(filled: Path) -> None:
     """Without rich a terminal gets the plain table."""
     program = ("-c", "import sys; sys.modules['rich'] = None; from trace_guard.cli import main; sys.exit(main())")
-    written = on_a_terminal("traces", "--dir", str(filled), program=program)
+    written = on_a_terminal("traces", "--dir", str(filled), program=program, COLUMNS="200")
     assert written.replace("\r\n", "\n") == output("traces", "--dir", filled)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 
 from ..journal.directory import STORE_NAME, locate
 from ..runtime.recover import Recovery, recover
@@ -29,14 +30,20 @@ def show_status(arguments: argparse.Namespace, settings: Settings) -> int:
 
 
 def recover_orphans(arguments: argparse.Namespace, settings: Settings) -> int:
-    """Close and deliver what dead processes left behind. Returns 1 if something remains."""
+    """Close and deliver what dead processes left behind, or send refused rows again. Returns 1 if something remains
+    for this destination."""
     # Looking for orphans must not make a directory where somebody mistyped one.
     directory = locate(settings.dir)
     found = directory.exists()
+    if arguments.refused:
+        return _resend(arguments, settings, found=found)
     done = recover(settings, timeout=arguments.timeout) if found else Recovery(0, 0, 0, 0)
+    others = [journal for journal in read_status(settings).journals if journal.is_left_for_others] if found else []
     if arguments.json:
-        print(json.dumps(done.to_json()))
-    elif not found:
+        elsewhere = {"elsewhere": [journal.to_json() for journal in others]} if others else {}
+        print(json.dumps({**done.to_json(), **elsewhere}))
+        return 1 if done.error else 0
+    if not found:
         say(f"nothing to recover: {directory} does not exist")
     elif not (done.journals or done.delivered_rows or done.error):
         say(f"nothing to recover in {directory}")
@@ -47,7 +54,39 @@ def recover_orphans(arguments: argparse.Namespace, settings: Settings) -> int:
         )
         if done.error:
             say(f"{count(done.pending_rows, 'row')} pending, safe in {directory}: {done.error}", style="red")
+    for (destination, command), journals in _by_destination(others).items():
+        rows, spans = sum(one.pending_rows for one in journals), sum(one.open_spans for one in journals)
+        say(
+            f"{count(rows, 'row')} and {count(spans, 'open span')} in {count(len(journals), 'journal')} are for "
+            f"another destination ({destination}): run {command}", style="yellow",
+        )
     return 1 if done.error else 0
+
+
+def _resend(arguments: argparse.Namespace, settings: Settings, *, found: bool) -> int:
+    """Send refused rows again. Returns 1 if some are left."""
+    from ..runtime.refused import Resent, resend_refused
+
+    done = resend_refused(settings, timeout=arguments.timeout) if found else Resent()
+    if arguments.json:
+        print(json.dumps(done.to_json()))
+    elif not (done.delivered or done.refused or done.kept):
+        say("no refused rows")
+    else:
+        say(
+            f"{count(done.delivered, 'refused row')} delivered, {done.refused} refused again, {done.kept} kept",
+            style="red" if done.refused or done.kept else "green",
+        )
+        if done.error:
+            say(f"the last reason: {done.error}", style="red")
+    return 1 if done.refused or done.kept else 0
+
+
+def _by_destination(journals: Sequence[JournalStatus]) -> dict[tuple[str, str], list[JournalStatus]]:
+    found: dict[tuple[str, str], list[JournalStatus]] = {}
+    for journal in journals:
+        found.setdefault((journal.destination, journal.recover_with), []).append(journal)
+    return found
 
 
 def _print_status(status: Status) -> None:
@@ -59,12 +98,12 @@ def _print_status(status: Status) -> None:
         ("refused rows", str(status.dead_letters)),
     )
     for name, value in facts:
-        say(f"{name:14}{value}")
+        say(f"{name:14}{value}", indent=" " * 14)
     if status.journals:
         say("")
         columns = (
-            Column("journal"), Column("pid", right=True), Column("state"), Column("size", right=True),
-            Column("pending rows", right=True), Column("open spans", right=True), Column("destination"),
+            Column("journal"), Column("pid", right=True, spare=True), Column("state"), Column("size", right=True),
+            Column("pending rows", right=True), Column("open spans", right=True), Column("destination", below=True),
         )
         print_table(columns, [
             (
@@ -82,7 +121,7 @@ def _print_status(status: Status) -> None:
             say(f"and {count(len(status.journals) - _MOST_LISTED, 'more journal')}: see `trace-guard status --json`")
     say("")
     for problem in status.problems:
-        say(f"problem: {problem}", style="red")
+        say(f"problem: {problem}", style="red", indent="  ")
     if not status.problems:
         say("no problems", style="green")
 

@@ -124,8 +124,8 @@ class _TableReport:
         if self._rows:
             columns = (
                 Column("trace"), Column("name", folds=True), Column("project", folds=True), Column("age", right=True),
-                Column("quiet for", right=True), Column("open", right=True), Column("likely cause", folds=True),
-                Column("open spans, started at", folds=True),
+                Column("quiet for", right=True), Column("open", right=True), Column("likely cause", below=True),
+                Column("open spans, started at", below=True),
             )
             print_table(columns, self._rows)
             if listed > len(self._rows):

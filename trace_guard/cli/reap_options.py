@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import time
-from typing import Any
 
 from ..errors import SettingsError
 from ..repair.durations import seconds_of
@@ -13,15 +12,8 @@ from ..repair.durations import seconds_of
 __all__ = ["add_reap", "backend_of", "length"]
 
 
-def add_reap(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
-    """Add the command to the parsers of commands."""
-    reap = commands.add_parser(
-        "reap", parents=parents,
-        help="find traces that are stuck in Braintrust, explain them, and close them",
-        description="Find traces that are open and in which nothing has happened for a while. Nothing is changed "
-                    "without --close.",
-        epilog="Durations are seconds, or numbers with s, m, h, d or w, such as 90, 30m or 1h30m.",
-    )
+def add_reap(reap: argparse.ArgumentParser) -> None:
+    """Add the options to the parser of the command."""
     reap.add_argument("--project", action="append", default=[], metavar="NAME|ID",
                       help="project to search; repeatable (default: TRACE_GUARD_PROJECT)")
     reap.add_argument("--all-projects", action="store_true", help="search every project of the organisation")
@@ -42,7 +34,6 @@ def add_reap(commands: Any, parents: list[argparse.ArgumentParser]) -> None:
     reap.add_argument("--shard", metavar="I/N", help="search only this share of the projects and days, such as 0/8")
     reap.add_argument("--parallel", type=_number, default=2, metavar="N",
                       help="windows of time that are searched at once (default: 2)")
-    reap.set_defaults(fail=reap.error)
 
 
 def backend_of(arguments: argparse.Namespace) -> str | None:

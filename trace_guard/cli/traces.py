@@ -12,7 +12,7 @@ from ..backends.summaries import SpanSummary, TraceSummary, one_line, summarize
 from ..journal.directory import STORE_NAME, locate
 from ..redaction.outside_text import print_error
 from ..settings import Settings
-from .tables import Cell, Column, Styled, print_table, say
+from .tables import Cell, Column, Styled, lines_of, print_table, say, terminal
 from .words import clock, duration, outcome
 
 __all__ = ["list_traces", "print_traces", "show_trace"]
@@ -53,6 +53,10 @@ def show_trace(arguments: argparse.Namespace, settings: Settings) -> int:
         print(json.dumps({"trace": trace.to_json(), "spans": [span.to_json() for span in spans]}))
     else:
         _print_trace(trace, spans)
+        if arguments.payloads:
+            _print_payloads(spans)
+        elif terminal() is not None:
+            say("--payloads shows inputs, outputs, metadata and errors in full", "dim")
     return 0
 
 
@@ -60,7 +64,8 @@ def print_traces(traces: Sequence[TraceSummary]) -> None:
     """Print a table of traces. Each id is cut to a prefix that ``show`` accepts."""
     columns = (
         Column("root"), Column("started"), Column("took", right=True), Column("project", folds=True),
-        Column("name", folds=True), Column("outcome"), Column("spans", right=True), Column("error", folds=True),
+        Column("name", folds=True), Column("outcome"), Column("spans", right=True, spare=True),
+        Column("error", below=True),
     )
     length = _unique_length([trace.root_span_id for trace in traces])
     print_table(columns, [
@@ -70,7 +75,7 @@ def print_traces(traces: Sequence[TraceSummary]) -> None:
             duration(_took(trace)),
             trace.project or "-",
             trace.name,
-            outcome(trace.outcome, trace.in_progress),
+            _outcome(trace),
             Styled(f"{trace.open_spans} of {trace.spans} open", "yellow") if trace.open_spans else str(trace.spans),
             trace.error or "",
         )
@@ -80,20 +85,43 @@ def print_traces(traces: Sequence[TraceSummary]) -> None:
 
 def _print_trace(trace: TraceSummary, spans: Sequence[SpanSummary]) -> None:
     say(f"{trace.name}  {trace.root_span_id}", style="bold")
-    facts = [outcome(trace.outcome, trace.in_progress).text, f"started {clock(trace.start)}"]
+    facts = [_outcome(trace).text, f"started {clock(trace.start)}"]
     if _took(trace) is not None:
         facts.append(f"took {duration(_took(trace))}")
     if trace.project:
         facts.append(f"project {trace.project}")
     say(", ".join(facts))
     columns = (
-        Column("span"), Column("type"), Column("begins", right=True), Column("took", right=True), Column("outcome"),
-        Column("closed by"), Column("error", folds=True),
+        Column("span", folds=True), Column("type", spare=True), Column("begins", right=True),
+        Column("took", right=True), Column("outcome"), Column("closed by", folds=True), Column("error", below=True),
     )
     print_table(columns, [
         (branch + span.name, span.type or "-", _offset(trace, span), duration(span.duration), *_how(span))
         for branch, span in zip(_branches([span.depth for span in spans]), spans, strict=True)
     ])
+
+
+def _print_payloads(spans: Sequence[SpanSummary]) -> None:
+    """Print everything that each span has logged."""
+    for span in spans:
+        say("")
+        say(f"{span.name}  {span.span_id}", style="bold")
+        for name in ("input", "output", "metadata", "error"):
+            value = getattr(span, name)
+            if value is not None:
+                say(f"  {name}", style="cyan")
+                text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+                for line in lines_of(text, "    "):
+                    print(line)
+
+
+def _outcome(trace: TraceSummary) -> Styled:
+    """How a trace ended. A job that is ok tells of the steps that failed."""
+    shown = outcome(trace.outcome, trace.in_progress)
+    if trace.failed_parts and not trace.in_progress:
+        style = "yellow" if trace.outcome == "ok" else shown.style
+        return Styled(f"{shown.text} ({trace.failed_parts} of {trace.parts} failed)", style)
+    return shown
 
 
 def _how(span: SpanSummary) -> tuple[Cell, Cell, Cell]:

@@ -18,6 +18,8 @@ NOTICE_SECONDS = 0.7
 
 # A shorter wait is over before its announcement is read.
 _WORTH_SAYING_SECONDS = 1.0
+# Enough to find a key that the program has set by now. Without one, nothing is sent.
+_KEY_SECONDS = 0.2
 _MOST_COUNTED = 10_000
 
 
@@ -34,7 +36,7 @@ def deliver_last(
         notice_seconds: a wait that is longer is announced.
     """
     if lacks_key(settings):
-        deadline = deadline.capped(0.0)
+        deadline = deadline.capped(_KEY_SECONDS)
     # Two calls, since the first must not announce anything if the backend answers soon.
     if courier.drain(deadline.capped(notice_seconds), force=True):
         return True

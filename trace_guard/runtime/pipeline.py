@@ -85,8 +85,9 @@ class Pipeline:
         self.ids = ProjectIds(cache_path(settings, state_dir))
         self.backend = backend or make_backend(settings, self.ids)
         self.courier = Courier(
-            self.backend, DeadLetters(directory, settings.max_journal_bytes // 8), linger=settings.linger,
-            decide=self.decide if self.is_undecided else None,
+            self.backend,
+            DeadLetters(directory, settings.max_journal_bytes // 8, lambda: self.settings.destination),
+            linger=settings.linger, decide=self.decide if self.is_undecided else None,
         )
         self.lookup = Lookup(settings, self.ids, self.backend)
         self._journal = CurrentJournal(settings, self._destination, self.spans, self.courier, state_dir)

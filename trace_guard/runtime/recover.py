@@ -73,7 +73,8 @@ def recover(settings: Settings | None = None, *, timeout: Seconds = 30.0) -> Rec
     settings = settings or Settings.from_env()
     deadline = Deadline.after(timeout)
     state_dir = prepare(settings.dir, settings.max_journal_bytes)
-    courier = Courier(make_backend(settings, ProjectIds()), DeadLetters(state_dir.directory, state_dir.byte_limit // 8))
+    letters = DeadLetters(state_dir.directory, state_dir.byte_limit // 8, lambda: settings.destination)
+    courier = Courier(make_backend(settings, ProjectIds()), letters)
     try:
         return _Rounds(courier, state_dir, settings.destination, deadline).run()
     finally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,7 @@ class JournalStatus:
         destination: where its rows go, in words.
         ours: True if that is the destination of the settings.
         attachments: how many of them have not been uploaded.
+        recover_with: the command that delivers it, in words, with the settings of its destination; "" for one of ours.
     """
 
     path: Path
@@ -51,11 +53,17 @@ class JournalStatus:
     destination: str
     ours: bool
     attachments: int = 0
+    recover_with: str = ""
 
     @property
     def is_needed(self) -> bool:
         """True if something in it is not delivered, or a span is open."""
         return bool(self.pending_rows or self.open_spans or self.attachments)
+
+    @property
+    def is_left_for_others(self) -> bool:
+        """True for what a dead process left for another destination."""
+        return self.state == "orphan" and not self.ours
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "path": str(self.path)}
@@ -124,17 +132,17 @@ def read_status(settings: Settings) -> Status:
             f"{_count(len(orphans), 'journal')} of dead processes, with {_count(rows, 'undelivered row')} and "
             f"{_count(spans, 'open span')}{_and_attachments(orphans)}: run `trace-guard recover`"
         )
-    strangers = [journal for journal in journals if journal.state == "orphan" and not journal.ours]
+    strangers = [journal for journal in journals if journal.is_left_for_others]
     if strangers:
         problems.append(
             f"{_count(len(strangers), 'journal')} of dead processes for another destination "
-            f"({', '.join(sorted({one.destination for one in strangers}))}): run `trace-guard recover` with its "
-            "key and URLs"
+            f"({', '.join(sorted({one.destination for one in strangers}))}): run "
+            + ", ".join(sorted({one.recover_with for one in strangers}))
         )
     if refused:
         problems.append(
             f"{_count(refused, 'row')} refused for good, the last one with: {last_refused.get('error')}; "
-            f"they are kept in {directory / DEAD_LETTERS}"
+            f"they are kept in {directory / DEAD_LETTERS}; `trace-guard recover --refused` sends them again"
         )
     return Status(
         directory, settings.backend_name, _in_words(settings.destination), tuple(journals), refused,
@@ -167,7 +175,21 @@ def _journal(path: Path, settings: Settings, damaged: list[str], locks: HeldLock
         path, pid if isinstance(pid, int) else None, "live" if is_live else "orphan", size, pending,
         len(spans.all_open()), _in_words(header), is_ours(header, settings.destination),
         len(list((path / ATTACHMENTS).glob("*.json"))),
+        "" if is_ours(header, settings.destination) else _recover_with(header),
     )
+
+
+def _recover_with(header: Mapping[str, Any]) -> str:
+    """The command that delivers a journal with this header."""
+    if header.get("backend") != "braintrust":
+        return f"`TRACE_GUARD_BACKEND={shlex.quote(_in_words(header))} trace-guard recover`"
+    given = (
+        ("BRAINTRUST_API_URL", header.get("api_url")), ("BRAINTRUST_APP_URL", header.get("app_url")),
+        ("BRAINTRUST_ORG_NAME", header.get("org_name")),
+    )
+    values = " ".join(f"{name}={shlex.quote(printable(value))}" for name, value in given if isinstance(value, str))
+    # The value of a key would be redacted wherever it is printed, and everything behind it.
+    return f"`{values} trace-guard recover` with its BRAINTRUST_API_KEY"
 
 
 def _unsafe_in(directory: Path) -> Iterator[str]:
