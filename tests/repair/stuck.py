@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import io
 import json
 import os
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
+from trace_guard.cli import main
 from trace_guard.testing import BraintrustServer
 
 __all__ = ["PROJECT", "ended", "environment", "reap", "reaped", "rows_of", "send", "span"]
@@ -72,10 +76,16 @@ def environment(server: BraintrustServer, **more: str) -> dict[str, str]:
 def reap(
     server: BraintrustServer, *options: str, code: int = 0, project: bool = True, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command, which must exit with ``code``."""
-    command = [sys.executable, "-m", "trace_guard", "reap", *(("--project", PROJECT) if project else ()), *options]
-    done = subprocess.run(
-        command, env=environment(server, **variables), capture_output=True, text=True, timeout=A_WHILE
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    """Run the command, which must exit with ``code``. In this process, as a new one takes longer than the command."""
+    command = ["reap", *(("--project", PROJECT) if project else ()), *options]
+    out, error = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patched, contextlib.redirect_stdout(out), contextlib.redirect_stderr(error),
+    ):
+        patched.setattr(os, "environ", environment(server, **variables))
+        try:
+            exit_code = main(command)
+        except SystemExit as ended:
+            exit_code = int(ended.code or 0)
+    assert exit_code == code, out.getvalue() + error.getvalue()
+    return subprocess.CompletedProcess(command, exit_code, out.getvalue(), error.getvalue())

@@ -31,6 +31,8 @@ _ATTEMPT_SECONDS = 60.0
 _MOST_WAIT = 900.0
 """The most seconds that a query waits in all because of 429."""
 _FAILURES = 4
+"""How often a call is repeated after a failure; only once before anything has succeeded, as then somebody waits for the
+reason."""
 _REFUSALS = 3
 _LONGEST_PAUSE = 60.0
 
@@ -62,6 +64,7 @@ class BraintrustSource:
         self._filter = filter
         self._stop = stop or threading.Event()
         self._on_wait = on_wait
+        self._has_succeeded = False
 
     def objects(self) -> list[LogObject]:
         """The objects to search.
@@ -166,7 +169,9 @@ class BraintrustSource:
             if stoppable and self._stop.is_set():
                 raise Stopped
             try:
-                return call(Deadline.after(_ATTEMPT_SECONDS))
+                answer = call(Deadline.after(_ATTEMPT_SECONDS))
+                self._has_succeeded = True
+                return answer
             except BackendUnauthorized:
                 refusals += 1
                 if refusals > _REFUSALS:
@@ -180,7 +185,8 @@ class BraintrustSource:
                 if error.status is not None and error.status < 500 and error.status != 429:
                     raise
                 failures += 1
-                if (error.status == 429 and waited > _MOST_WAIT) or (error.status != 429 and failures > _FAILURES):
+                most = _FAILURES if self._has_succeeded else 1
+                if (error.status == 429 and waited > _MOST_WAIT) or (error.status != 429 and failures > most):
                     raise
                 pause = min(_LONGEST_PAUSE, error.retry_after if error.retry_after is not None else 0.5 * 2**failures)
                 if error.status == 429:

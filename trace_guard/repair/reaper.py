@@ -37,6 +37,8 @@ _SETTLE_SECONDS = 5.0
 """Rows of a running process arrive a moment after they were logged: the courier waits up to a second for company. A
 trace is closed only if it was quiet for at least this long."""
 _SMALLEST_WINDOW = 1.0
+# The halves of a window that was too large have its first traces again. The set that recognises them is bounded.
+_MOST_SEEN = 100_000
 _SEND_SECONDS = 60.0
 _DAY = 86400.0
 
@@ -277,23 +279,27 @@ class Reaper:
                 worker.join(0.0 if self._stop.is_set() else 1.0)
 
     def _in_window(self, where: LogObject, window: Window, whole: Window) -> Iterator[StuckTrace | _Late]:
+        seen: set[str] = set()
         waiting = [window]
         while waiting:
             current = waiting.pop()
             try:
                 for page in self._source.suspects(where, current):
-                    yield from self._on_page(where, page, current, whole)
+                    for one in self._on_page(where, page, whole):
+                        if isinstance(one, StuckTrace):
+                            if one.root_span_id in seen:
+                                continue
+                            if len(seen) < _MOST_SEEN:
+                                seen.add(one.root_span_id)
+                        yield one
             except WindowTooLarge as error:
                 if current.end - current.start < 2 * _SMALLEST_WINDOW:
                     raise BackendUnavailable(
                         f"the service can't search even one second of {where.name}: {error}", status=504
                     ) from error
-                # What has been found is found again, and is then closed already or counted in the same window.
                 waiting += reversed(current.halves())
 
-    def _on_page(
-        self, where: LogObject, page: Sequence[Row], window: Window, whole: Window
-    ) -> Iterator[StuckTrace | _Late]:
+    def _on_page(self, where: LogObject, page: Sequence[Row], whole: Window) -> Iterator[StuckTrace | _Late]:
         suspects: dict[str, set[str]] = {}
         for row in page:
             if has_real_end(row):
