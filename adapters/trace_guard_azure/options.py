@@ -12,6 +12,7 @@ from trace_guard import Deadline, Guard, Settings
 from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
 from trace_guard.http.exclude import Exclude, Excluded
+from trace_guard.system.threads import QuietThread
 
 from .keys import without_keys
 
@@ -62,5 +63,5 @@ class AzureOptions:
             if guard.pipeline.neighbours.unrecovered:
                 # On a thread, so that the first invocation does not wait. Workers are not frozen after a response.
                 rest = functools.partial(guard.pipeline.neighbours.recover_rest, Deadline.after(_RECOVERY_SECONDS))
-                threading.Thread(target=rest, name="trace-guard-recovery", daemon=True).start()
+                QuietThread(target=rest, name="trace-guard-recovery", daemon=True).start()
         return guard

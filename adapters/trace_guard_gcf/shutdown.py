@@ -28,6 +28,7 @@ from trace_guard.contain import contain
 from trace_guard.runtime.forks import begin_anew_if_forked, on_fork
 from trace_guard.runtime.state import PROCESS
 from trace_guard.runtime.termination import Termination
+from trace_guard.system.threads import QuietThread
 
 __all__ = ["finish", "prepare_for_shutdown"]
 
@@ -60,7 +61,7 @@ class _ShutdownThread:
             return
         with self._lock:
             if self._pid != os.getpid():
-                threading.Thread(target=self._run, name="trace-guard-shutdown", daemon=True).start()
+                QuietThread(target=self._run, name="trace-guard-shutdown", daemon=True).start()
                 self._pid = os.getpid()
 
     def wake(self) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from trace_guard import Deadline
 from trace_guard.contain import contain, logger, report, warn_once
+from trace_guard.system.threads import QuietThread
 
 if TYPE_CHECKING:
     import http.client
@@ -78,7 +79,7 @@ class Extension:
         self._awaited: str | None = None
         # True while the thread has not received the runtime's current or next event yet.
         self._expects_event = False
-        self._thread = threading.Thread(target=self._run, name="trace-guard-extension", daemon=True)
+        self._thread = QuietThread(target=self._run, name="trace-guard-extension", daemon=True)
         self._thread.start()
 
     def begin(self, identifier: str | None) -> None:

@@ -10,12 +10,12 @@ https://docs.aws.amazon.com/lambda/latest/dg/snapstart-runtime-hooks-python.html
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 from trace_guard import Deadline, Guard
 from trace_guard.contain import contain, logger
 from trace_guard.runtime.state import PROCESS
+from trace_guard.system.threads import QuietThread
 
 __all__ = ["prepare_for_snapshot"]
 
@@ -51,7 +51,7 @@ def _before_snapshot() -> None:
             deadline = Deadline.after(min(_MOST_SECONDS, guard.settings.exit_timeout))
             name = None if guard.settings.project_id else guard.settings.project
             # On a thread, as the look-up has a timeout of its own.
-            looking_up = threading.Thread(target=guard.pipeline.lookup.find_out, args=(name,), daemon=True)
+            looking_up = QuietThread(target=guard.pipeline.lookup.find_out, args=(name,), daemon=True)
             looking_up.start()
             PROCESS.sdk.drain(deadline)
             looking_up.join(max(0.0, deadline.remaining))

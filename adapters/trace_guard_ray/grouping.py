@@ -15,6 +15,7 @@ from trace_guard import Deadline, FlushPolicy, Invocation
 from trace_guard.contain import contain
 from trace_guard.outcome import Way
 from trace_guard.runtime.state import PROCESS
+from trace_guard.system.threads import QuietThread
 
 from .facts import in_worker
 
@@ -56,7 +57,7 @@ class DeliveryGroup:
         with self._lock:
             if self._thread is None:
                 atexit.register(self._settle)
-                self._thread = threading.Thread(target=self._run, name="trace-guard-ray-group", daemon=True)
+                self._thread = QuietThread(target=self._run, name="trace-guard-ray-group", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:

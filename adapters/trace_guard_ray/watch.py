@@ -16,6 +16,7 @@ from typing import Any
 
 from trace_guard.contain import contain
 from trace_guard.system.clock import monotonic
+from trace_guard.system.threads import QuietThread
 
 from .sweep import orphan_sweeper
 
@@ -52,7 +53,7 @@ class TaskWatcher:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 orphan_sweeper.prepare()
-                self._thread = threading.Thread(target=self._run, name="trace-guard-ray", daemon=True)
+                self._thread = QuietThread(target=self._run, name="trace-guard-ray", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:

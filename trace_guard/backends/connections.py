@@ -11,7 +11,6 @@ import functools
 import os
 import queue
 import socket
-import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 from urllib3.util.connection import allowed_gai_family
 
+from ..system.threads import QuietThread
 from .bounded_answer import Bound, BoundedAnswer
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _addresses(host: str, port: int, seconds: float | None) -> list[str]:
     if _is_address(host):
         return [host]
     try:
-        threading.Thread(target=look, name="trace-guard-resolver", daemon=True).start()
+        QuietThread(target=look, name="trace-guard-resolver", daemon=True).start()
     except RuntimeError:
         look()
     try:

@@ -16,6 +16,7 @@ from ..errors import SettingsError
 from ..repair.open_traces import StuckTrace
 from ..repair.reaper import Reaped, Reaper
 from ..settings import Settings
+from ..system.clock import monotonic
 from .tables import Cell, Column, Styled, print_table, say
 from .words import count, duration
 
@@ -204,12 +205,12 @@ def _progress(reaper: Reaper, quiet: bool) -> Iterator[None]:
 
     def wait(seconds: float) -> None:
         nonlocal over
-        over = max(over, time.monotonic() + seconds)
+        over = max(over, monotonic() + seconds)
         bar.update(task, description=f"waiting {seconds:.0f} s, as the service asks")
 
     def show(done: int, windows: int) -> None:
         bar.update(task, completed=done, total=windows)
-        if time.monotonic() >= over:
+        if monotonic() >= over:
             bar.update(task, description="searching")
 
     reaper.on_wait, reaper.on_progress = wait, show

@@ -9,6 +9,7 @@ from typing import Generic, Protocol, TypeVar
 from ..contain import contain
 from ..deadline import Deadline
 from ..errors import BackendError
+from ..system.threads import QuietThread
 
 __all__ = ["JobSource", "WorkerPool"]
 
@@ -72,7 +73,7 @@ class WorkerPool(Generic[J]):
         """Wake idle threads, and start more until there are as many as wanted, or four. Returns False if there is
         none."""
         while not self._stopped and len(self._threads) < min(wanted, _MOST_THREADS):
-            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            thread = QuietThread(target=self._run, name=self._name, daemon=True)
             try:
                 thread.start()
             except RuntimeError:

@@ -6,6 +6,7 @@ import queue
 import threading
 
 from ..contain import contain
+from ..system.threads import QuietThread
 from .exchange import Exchange
 
 __all__ = ["ABANDONED"]
@@ -29,7 +30,7 @@ class _Abandoned:
         exchange.leave()
         self._exchanges.put(exchange)
         if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._run, name="trace-guard-abandoned", daemon=True)
+            self._thread = QuietThread(target=self._run, name="trace-guard-abandoned", daemon=True)
             self._thread.start()
 
     def _run(self) -> None:

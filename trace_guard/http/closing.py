@@ -16,6 +16,7 @@ from typing import Any
 
 from ..contain import contain, logger
 from ..invocation.invocation import NOTHING, Invocation
+from ..system.threads import QuietThread
 
 __all__ = ["close"]
 
@@ -44,7 +45,7 @@ class _Closing:
             finally:
                 self._done.set()
 
-        self._thread = threading.Thread(target=run, name="trace-guard-close", daemon=True)
+        self._thread = QuietThread(target=run, name="trace-guard-close", daemon=True)
 
     def wait(self) -> None:
         """Start the thread and wait for its end. The framework interrupts at most once per request, so try twice."""

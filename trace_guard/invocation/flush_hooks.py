@@ -18,6 +18,7 @@ from typing import Any
 
 from ..contain import contain, logger
 from ..deadline import Deadline
+from ..system.threads import QuietThread
 
 __all__ = ["FlushHooks", "flush_opentelemetry"]
 
@@ -55,7 +56,7 @@ class FlushHooks:
         if self._overdue:
             logger.debug("flush hooks of an earlier invocation are still running: they are not called again")
             return
-        thread = threading.Thread(target=context.run, args=(self._call,), name="trace-guard-flush-hooks", daemon=True)
+        thread = QuietThread(target=context.run, args=(self._call,), name="trace-guard-flush-hooks", daemon=True)
         thread.start()
         thread.join(min(deadline.remaining, threading.TIMEOUT_MAX))
         if thread.is_alive():

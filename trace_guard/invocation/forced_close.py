@@ -5,7 +5,6 @@ If the code then returns before the deadline, its own end wins: see :mod:`trace_
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from ..contain import contain
@@ -63,7 +62,7 @@ class ForcedClose:
                 if state.elsewhere:
                     about = {"outcome": outcome.value, "closed_by": closed_by.value, "reason": reason}
                     bound = deadline.capped(min(deadline.remaining / 2, DRAIN_SECONDS))
-                    PROCESS.sdk.close_elsewhere(state.elsewhere, time.time(), about, bound)
+                    PROCESS.sdk.close_elsewhere(state.elsewhere, state.now, about, bound)
             with contain("empty the SDK's queue"):
                 PROCESS.sdk.drain(Deadline.after(max(LAST_DRAIN_SECONDS, min(deadline.remaining / 2, DRAIN_SECONDS))))
             # Under one lock with the outcome, so a later close of the invocation finds all these rows in the journal.
@@ -81,7 +80,7 @@ class ForcedClose:
 
     def _closing_rows(self, outcome: Outcome, closed_by: ClosedBy, reason: str, error: str) -> list[Row]:
         """The closing rows of the open spans, innermost first."""
-        state, end = self._state, time.time()
+        state, end = self._state, self._state.now
         pipeline, record = state.pipeline, state.record
         assert record is not None
         links = pipeline.spans.links_of(record.root)

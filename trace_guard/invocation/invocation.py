@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from ..contain import contain, contained, warn_once
 from ..deadline import Deadline, Seconds
-from ..outcome import Delivery, Outcome
+from ..outcome import Delivery, FlushPolicy, Outcome, Verdict, Way
 from ..rows import identity
 from ..runtime import current
 from ..runtime.forks import begin_anew_if_forked
 from ..runtime.state import PROCESS
-from .closing import Closing, corrected
+from ..system.threads import QuietThread
+from .closing import Closing, corrected, is_fatal
 from .opening import open_root
 from .record_loop import RecordLoops
 from .state import FORCED, NOTHING, AfterResponse, GuardLike, InvocationState
@@ -26,6 +25,9 @@ from .state import FORCED, NOTHING, AfterResponse, GuardLike, InvocationState
 _MOST_ELSEWHERE = 256
 
 __all__ = ["NOTHING", "AfterResponse", "Invocation", "current_invocation", "live_invocation"]
+
+# How long async code waits for a delivery. A server that is up has answered by then.
+_HAND_OVER_SECONDS = 0.4
 
 
 def current_invocation() -> Invocation | None:
@@ -208,6 +210,7 @@ class Invocation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.state.hands_over = True
         await self.aclose(error)
 
     def close(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
@@ -225,13 +228,21 @@ class Invocation:
                         self.leave()
                     finally:
                         self._finish(error, output)
+        except (KeyboardInterrupt, SystemExit):
+            # A second Ctrl-C, which came while the delivery was waited for: the exit must not wait again.
+            PROCESS.has_waited(self.guard.settings.exit_timeout)
+            raise
         finally:
             current.LIVE.discard(self)  # even after a fault, threads of later invocations must not use this one
         return self.state.delivery
 
     async def aclose(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
         """:meth:`close` without blocking the event loop. A thread closes and delivers, and continues if the waiting
-        task is cancelled."""
+        task is cancelled.
+
+        With ``state.hands_over`` a delivery that takes long goes on in the thread: the caller may have a time limit,
+        such as ``asyncio.wait_for``. With ``flush="before-response"`` it is waited for.
+        """
         try:
             with contain("close an invocation"):
                 if self._claim():
@@ -245,10 +256,22 @@ class Invocation:
                     if done is None:
                         self._finish(error, output)
                     else:
-                        await asyncio.shield(done)
+                        await self._wait_for(done, error)
         finally:
             current.LIVE.discard(self)
         return self.state.delivery
+
+    async def _wait_for(self, done: asyncio.Future[None], error: BaseException | None) -> None:
+        state, settings = self.state, self.guard.settings
+        is_patient = not state.hands_over or settings.flush is FlushPolicy.BEFORE_RESPONSE
+        try:
+            await asyncio.wait([done], timeout=None if is_patient else _HAND_OVER_SECONDS)
+        except BaseException:
+            if is_fatal(error):  # a second Ctrl-C: the exit must not wait again
+                PROCESS.has_waited(settings.exit_timeout)
+            raise
+        with state.lock:
+            state.delivery = state.delivery or Delivery(Verdict.DEFERRED, way=Way.BACKGROUND)
 
     def _claim(self) -> bool:
         """True for the first close. False for later ones, before the opening, and in a forked child."""
@@ -275,7 +298,7 @@ class Invocation:
 
     def _finish(self, error: BaseException | None, output: Any) -> None:
         state = self.state
-        state.ended = time.time()
+        state.ended = state.now
         output = state.output if output is NOTHING else output
         if error is None and output is not NOTHING:
             output = self._read(output)
@@ -367,7 +390,10 @@ def run_in_thread(work: Callable[[], object]) -> asyncio.Future[None] | None:
                 with contextlib.suppress(RuntimeError):  # the loop has been closed since
                     loop.call_soon_threadsafe(settle)
 
-        threading.Thread(target=run, name="trace-guard-close").start()
+        thread = QuietThread(target=run, name="trace-guard-close", daemon=True)
+        PROCESS.join_at_exit(thread)
+        thread.start()
     except RuntimeError:
         return None
     return done
+

@@ -12,6 +12,7 @@ from ..journal.invocation_record import InvocationRecord
 from ..rows import identity
 from ..runtime.pipeline import Pipeline
 from ..runtime.state import PROCESS
+from ..system.clock import monotonic
 from .forced_close import ForcedClose
 from .state import NOTHING, InvocationState
 
@@ -31,7 +32,8 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
     given = state.parent
     if given is None and state.outer is None and not sdk.is_in_span():
         given = settings.parent
-    started = time.time()
+    started, state.began = time.time(), monotonic()
+    state.started = started
     parent, foreign = sdk.adoptable(given)
     state.span = sdk.loggers.start_root(
         state.name, pipeline.lookup, project=settings.project, project_id=settings.project_id,

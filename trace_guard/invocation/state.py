@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -102,12 +103,15 @@ class InvocationState:
         is_recorded: False if the start row exceeded the journal's size cap. Then no row of the trace is kept.
         context: a copy of the context in which the root is current.
         began: on the monotonic clock.
+        started: the same point in time, in seconds since the epoch.
         ended: in seconds since the epoch.
         lock: held while the outcome, ``is_closed`` or the delivery changes.
         elsewhere: spans of its code whose rows go to other destinations.
         lost_before: how many rows the SDK had lost when it began.
         pipeline: where its rows go. It is set when the invocation opens, so that a login in its code can't split its
             trace.
+        hands_over: async code does not wait for a delivery that takes long. Not set on platforms that freeze the
+            process after the response.
         unwritten: rows that the end has logged but not yet appended to the journal.
     """
 
@@ -141,7 +145,9 @@ class InvocationState:
     is_closed: bool = False
     pid: int = field(default_factory=os.getpid)
     began: float = field(default_factory=monotonic)
+    started: float = field(default_factory=time.time)
     ended: float = 0.0
+    hands_over: bool = False
     unwritten: list[Row] = field(default_factory=list)
     elsewhere: list[Any] = field(default_factory=list)
     lost_before: int = 0
@@ -158,6 +164,11 @@ class InvocationState:
     def is_live(self) -> bool:
         """True between its opening and its end, in the process that opened it."""
         return self.record is not None and not self.is_closed and self.is_ours
+
+    @property
+    def now(self) -> float:
+        """The time, in seconds since the epoch, by a clock that began with the invocation and is never set."""
+        return self.started + monotonic() - self.began
 
     @property
     def latest(self) -> Deadline:

@@ -6,6 +6,8 @@ import asyncio
 
 __all__ = ["exit_code", "failure", "is_end_by"]
 
+_ENDS = (SystemExit, KeyboardInterrupt, asyncio.CancelledError)
+
 
 def exit_code(error: SystemExit) -> int:
     """The exit status of the process if the exception is not caught."""
@@ -25,8 +27,16 @@ def failure(error: BaseException | None) -> BaseException | None:
 def is_end_by(signal: str, error: BaseException | None) -> bool:
     """True if the error of a job is the effect of a received signal. A job may also catch a SIGINT and run on for
     hours, so a SIGINT must match the error."""
-    is_exit = isinstance(failure(error), (SystemExit, KeyboardInterrupt, asyncio.CancelledError))
-    return is_exit and (signal != "SIGINT" or _is_interrupted(error))
+    is_exit = any(isinstance(failure(one), _ENDS) for one in _leaves(error))
+    return is_exit and (signal != "SIGINT" or any(_is_interrupted(one) for one in _leaves(error)))
+
+
+def _leaves(error: BaseException | None) -> list[BaseException | None]:
+    """The exceptions of a group, which task groups and nurseries raise; else the error itself."""
+    inner = getattr(error, "exceptions", None)
+    if not isinstance(inner, tuple) or not any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__):
+        return [error]
+    return [leaf for one in inner for leaf in _leaves(one)]
 
 
 def _is_interrupted(error: BaseException | None) -> bool:

@@ -187,9 +187,13 @@ class Job:
             self._release()
 
     async def aclose(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
-        """:meth:`close` without blocking the event loop, and so without waiting for items."""
+        """:meth:`close` without blocking the event loop, and so without waiting for items.
+
+        A delivery that takes long is waited for when the process exits.
+        """
         try:
             self._before_end(error, waits=False)
+            self.invocation.state.hands_over = True
             return self._delivered(await self.invocation.aclose(failure(error), output=output))
         finally:
             self._release()

@@ -21,6 +21,7 @@ from ..deadline import Deadline
 from ..runtime.forks import on_fork
 from ..runtime.state import PROCESS
 from ..runtime.termination import Termination
+from ..system.threads import QuietThread
 
 __all__ = ["JobSignals"]
 
@@ -151,7 +152,7 @@ class SignalListener:
             grace = min((job.grace for job in jobs), default=0.0)
             killed_at = self._killed_at = Deadline.after(grace)
         PROCESS.ends_by(killed_at.minus(LAST_SECONDS))
-        threading.Thread(
+        QuietThread(
             target=self._wait, args=(number, killed_at, grace), name="trace-guard-grace", daemon=True
         ).start()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,7 @@ from ..invocation.forced_close import DRAIN_SECONDS
 from ..invocation.invocation import NOTHING, live_invocation
 from ..payload import Payload
 from ..runtime.state import PROCESS
+from ..system.clock import monotonic
 from .current import RunningJob
 from .exits import failure
 
@@ -51,6 +53,7 @@ class Step:
         self._metadata = metadata
         self._outer: Step | None = None
         self._skipped: str | None = None
+        self._started = self._began = 0.0
 
     def skip(self, reason: str = "") -> None:
         """Count the step as skipped, not as done. The code in the block continues."""
@@ -105,7 +108,9 @@ class Step:
             event["input"] = self._payload.copy(self._input)
         if self._metadata:
             event["metadata"] = dict(self._metadata)
-        self.span = PROCESS.sdk.loggers.start_step(self.name, None if self._job is None else self._job.span, event)
+        self._started, self._began = time.time(), monotonic()
+        root = None if self._job is None else self._job.span
+        self.span = PROCESS.sdk.loggers.start_step(self.name, root, event, self._started)
         self.span.__enter__()
         self._input = NOTHING
         _current.set(self)
@@ -119,7 +124,8 @@ class Step:
                 if error is None and self._skipped is not None:
                     self.span.log(metadata={"step": {"skipped": self._skipped or True}})
                 if self.span is not None:  # else a time limit has come before there was one
-                    PROCESS.sdk.leave_span(self.span, error)
+                    # By the monotonic clock: the other one may have been set meanwhile.
+                    PROCESS.sdk.leave_span(self.span, error, self._started + monotonic() - self._began)
         finally:
             if self._job is not None:
                 self._job.step_ended("failed" if error is not None else "done" if self._skipped is None else "skipped")

@@ -22,6 +22,7 @@ from ..errors import BackendUnavailable, SettingsError
 from ..rows import Row, has_ended
 from ..settings import Settings, default_project
 from ..system.clock import monotonic
+from ..system.threads import QuietThread
 from .audit import Audit
 from .closing import clearing_row, closing_rows, has_real_end
 from .open_traces import StuckTrace, Trace, group
@@ -204,7 +205,7 @@ class Reaper:
             BackendError: the backend can't be read or written; the message says what to do.
         """
         done = Reaped(found=len(traces))
-        self._close_batch([(time.monotonic(), trace) for trace in traces], done, lambda trace: None)
+        self._close_batch([(monotonic(), trace) for trace in traces], done, lambda trace: None)
         return done
 
     def disconnect(self) -> None:
@@ -247,7 +248,7 @@ class Reaper:
                 _put(results, None, ended)
 
         workers = [
-            threading.Thread(target=work, name=f"trace-guard reaper {number}", daemon=True)
+            QuietThread(target=work, name=f"trace-guard reaper {number}", daemon=True)
             for number in range(min(self._parallel, max(1, total)))
         ]
         for worker in workers:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from hashlib import sha256
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ..errors import BackendError
 from ..journal.directory import CACHE, StateDir
 from ..rows import dump
 from ..settings import DEFAULT_API_URL, Settings
+from ..system.threads import QuietThread
 from .forks import will_fork_in_c
 
 __all__ = ["LOOK_UP_SECONDS", "Lookup", "cache_path"]
@@ -53,7 +53,7 @@ class Lookup:
             return
         if self._ids.organisation is not None and (name is None or self._ids.project_id(name)):
             return
-        looking_up = threading.Thread(target=self.find_out, args=(name,), name="trace-guard-look-up", daemon=True)
+        looking_up = QuietThread(target=self.find_out, args=(name,), name="trace-guard-look-up", daemon=True)
         with contain("look the project up early"):  # without a thread, the first delivery looks it up
             looking_up.start()
 

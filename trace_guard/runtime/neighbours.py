@@ -16,6 +16,7 @@ from ..journal.directory import JOURNALS, StateDir
 from ..journal.files import is_small
 from ..journal.journal import FileJournal
 from ..system.clock import monotonic
+from ..system.threads import QuietThread
 from .current_journal import CurrentJournal
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Neighbours:
         """Like :meth:`look_around`, but now. Uses a thread, as the caller must fire alarms or begin an invocation."""
         is_looking = self._looking is not None and self._looking.is_alive()
         if not is_looking and self._are_there():
-            looking = threading.Thread(target=self._look_around, name="trace-guard-recovery", daemon=True)
+            looking = QuietThread(target=self._look_around, name="trace-guard-recovery", daemon=True)
             with contain("look for what other processes left behind"):  # without a thread, later
                 looking.start()
                 self._looking = looking

@@ -26,6 +26,8 @@ from ..journal.open_spans import OpenSpan, OpenSpans
 from ..outcome import ClosedBy, Outcome
 from ..rows import Row, closing_row, is_log_row, is_span_row, link_row, started_at
 from ..settings import Settings, fits_header
+from ..system.clock import monotonic
+from ..system.threads import QuietThread
 from .announcements import announce_local_store
 from .current_journal import CurrentJournal, prepare_directory
 from .last_delivery import NOTICE_SECONDS, deliver_last, say_waiting
@@ -167,7 +169,7 @@ class Pipeline:
     def ingest(self, rows: Iterable[tuple[Row, bytes]]) -> tuple[WritableJournal, Position]:
         """Write rows from the SDK, and close spans that start after their invocation has ended."""
         rows = list(rows)
-        self.written_at = time.monotonic()
+        self.written_at = monotonic()
         if not self.has_object_rows:
             self.has_object_rows = any(not is_log_row(row) for row, _ in rows)
         # Write the end of a late span together with its start, as the process may die in between.
@@ -298,7 +300,7 @@ class Pipeline:
         ends = [functools.partial(end, signal, deadline) for end in list(self.running.values())]
         here, threads = ends[:1], []
         for end in ends[1:]:
-            thread = threading.Thread(target=end, name="trace-guard-terminate", daemon=True)
+            thread = QuietThread(target=end, name="trace-guard-terminate", daemon=True)
             try:
                 thread.start()
                 threads.append(thread)

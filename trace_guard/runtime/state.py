@@ -34,6 +34,8 @@ __all__ = ["PROCESS"]
 
 # Moving the SDK's queue to the journal takes a fraction of a millisecond; a fork, or a signal's effect, does not wait
 # longer than this.
+# The time in which a thread writes the rows of an invocation that it closes.
+_CLOSING_SECONDS = 0.5
 _FORK_SECONDS = 0.5
 _CHILD_EXIT_SECONDS = 1.0
 # Another state's flush() waits this long for its rows to be delivered, as it would without the guard. They are on disk.
@@ -60,6 +62,7 @@ class ProcessState:
         self._patience = math.inf
         self._waited_for = Deadline.after(0.0)
         self._end = Deadline.never()
+        self._closing: list[threading.Thread] = []
 
     @property
     def sdk(self) -> Sdk:
@@ -167,6 +170,10 @@ class ProcessState:
         """Seconds to subtract from the exit timeout."""
         return self._waited_for.remaining
 
+    def join_at_exit(self, thread: threading.Thread) -> None:
+        """Let a thread that closes an invocation write its rows before the process exits."""
+        self._closing = [*(other for other in self._closing if other.is_alive()), thread]
+
     def exits_within(self, seconds: float) -> None:
         """Wait for at most this long at exit: the platform bills for the time, or a caller waits."""
         self._patience = seconds
@@ -208,6 +215,9 @@ class ProcessState:
         patience = self._patience if self._end == Deadline.never() else math.inf
         pipelines, began = self.logins.pipelines(), monotonic()
         self.exit_by = self._end if not pipelines else Deadline(began)
+        for thread in self._closing:
+            if thread.is_alive():
+                thread.join(_CLOSING_SECONDS)
         for pipeline in pipelines:
             # One bound for all pipelines, and for the SDK's own flush, which comes next.
             seconds = min(pipeline.settings.exit_timeout - self.waited, patience)
@@ -226,6 +236,7 @@ class ProcessState:
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
+        self._closing = []
         self._end = Deadline.never()
         # The parent waits for it, and can recover what it leaves behind.
         self._patience = min(self._patience, _CHILD_EXIT_SECONDS)

@@ -18,8 +18,9 @@ from types import FrameType
 from typing import Any
 
 from ..contain import contain
+from ..system.threads import QuietThread
 from .forks import on_fork
-from .wakeup_fd import Descriptor, give_back
+from .wakeup_fd import pass_on, share, unshare
 
 __all__ = ["Termination"]
 
@@ -59,7 +60,6 @@ class Termination:
         self._handled = threading.Event()
         self._before: dict[int, Any] = {}
         self._only_heard: frozenset[int] = frozenset()
-        self._forward = Descriptor(-1)
         self._ears: tuple[socket.socket, socket.socket] | None = None
         self._pid = os.getpid()
 
@@ -77,7 +77,9 @@ class Termination:
         hearing, speaking = socket.socketpair()
         speaking.setblocking(False)
         try:
-            threading.Thread(target=self._listen, args=(hearing,), name="trace-guard-signals", daemon=True).start()
+            QuietThread(
+                target=self._listen, args=(hearing, speaking.fileno()), name="trace-guard-signals", daemon=True
+            ).start()
         except RuntimeError:  # no thread can be started: change nothing
             hearing.close()
             speaking.close()
@@ -87,7 +89,7 @@ class Termination:
         for number in signals:
             # Python writes to the descriptor only for signals that have a Python handler.
             self._before[number] = signal.signal(number, self._handle)
-        self._forward = Descriptor(signal.set_wakeup_fd(speaking.fileno(), warn_on_full_buffer=False))
+        share(speaking.fileno())
         _installed.append(self)
         on_fork(_after_fork)
         return True
@@ -101,7 +103,7 @@ class Termination:
             return
         (_, speaking), self._ears = self._ears, None
         self._put_handlers_back()
-        give_back(speaking.fileno(), self._forward)
+        unshare(speaking.fileno())
         speaking.close()  # the thread reads the end of the stream
         if self in _installed:
             _installed.remove(self)
@@ -112,12 +114,10 @@ class Termination:
         is_default = self._before.get(number) == signal.SIG_DFL and signal.getsignal(number) == self._handle
         return is_default and os.getpid() != 1
 
-    def _listen(self, hearing: socket.socket) -> None:
+    def _listen(self, hearing: socket.socket, speaking: int) -> None:
         with hearing:
             while heard := hearing.recv(64):
-                if self._forward.is_there:
-                    with contextlib.suppress(OSError):  # it reads too slowly
-                        os.write(self._forward.number, heard)
+                pass_on(speaking, heard)
                 for number in heard:
                     if number in self._before or number in self._only_heard:
                         self._attend(number)
@@ -149,7 +149,7 @@ class Termination:
             if not done.is_set():
                 # Other code may have replaced the wakeup descriptor, as asyncio's loops do.
                 with contain("close what a signal ends"):
-                    threading.Thread(target=self._attend, args=(number,), daemon=True).start()
+                    QuietThread(target=self._attend, args=(number,), daemon=True).start()
             if is_end and not self._is_time(number, frame):
                 return
             if not is_end and self._hear is None:
@@ -171,7 +171,7 @@ class Termination:
         try:
             if not done.wait(_LOCK_SECONDS) and _is_ours(frame):
                 with contain("come back to a signal"):
-                    threading.Thread(target=self._remind, args=(number,), daemon=True).start()
+                    QuietThread(target=self._remind, args=(number,), daemon=True).start()
                 return False
             self._handled.set()
             done.wait(self.patience)
@@ -191,7 +191,7 @@ class Termination:
     def _after_fork(self) -> None:
         """In a forked child: the parent's thread reads the same descriptor, and must not see the child's signals."""
         if self._ears is not None and threading.current_thread() is threading.main_thread():
-            give_back(self._ears[1].fileno(), self._forward)
+            unshare(self._ears[1].fileno())
             # No thread of the child listens, so with a Python handler nothing would end it while it runs C code.
             with contextlib.suppress(ValueError, OSError):
                 self._put_handlers_back()

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from ..contain import contain
 from ..deadline import Deadline
 from ..system.clock import monotonic
+from ..system.threads import QuietThread
 
 __all__ = ["Watchdog"]
 
@@ -67,7 +68,7 @@ class Watchdog:
             self._armed.pop(key, None)
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="trace-guard-watchdog", daemon=True)
+        thread = QuietThread(target=self._run, name="trace-guard-watchdog", daemon=True)
         with contain("start the watchdog"):
             thread.start()
             self._thread = thread
@@ -83,7 +84,7 @@ class Watchdog:
             for fire in due:
                 # One thread per alarm: closing and delivering takes a while, and the next alarm may be due.
                 try:
-                    threading.Thread(target=fire, name="trace-guard-timeout", daemon=True).start()
+                    QuietThread(target=fire, name="trace-guard-timeout", daemon=True).start()
                 except RuntimeError:  # no thread can be started
                     with contain("close what timed out"):
                         fire()

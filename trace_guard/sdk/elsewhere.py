@@ -10,6 +10,7 @@ import braintrust.logger as bt
 
 from ..contain import contain, logger
 from ..deadline import Deadline
+from ..system.threads import QuietThread
 from .call_state import CallState
 
 __all__ = ["close_elsewhere", "is_elsewhere", "is_open"]
@@ -39,7 +40,7 @@ def close_elsewhere(spans: Iterable[Any], end: float, about: Mapping[str, Any], 
         with contain("close a span of another state"):
             span.log_internal({"metadata": {"trace_guard": dict(about)}}, {"metrics": {"end": end}})
     states = {id(span.state): span.state for span in spans if not isinstance(span.state, CallState)}
-    sending = [threading.Thread(target=_flush, args=(state,), daemon=True) for state in states.values()]
+    sending = [QuietThread(target=_flush, args=(state,), daemon=True) for state in states.values()]
     for thread in sending:
         thread.start()
     for thread in sending:

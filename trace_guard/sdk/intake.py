@@ -16,6 +16,7 @@ from ..contain import contain, logger
 from ..deadline import Deadline
 from ..system.clock import monotonic
 from ..system.events import SafeEvent
+from ..system.threads import QuietThread
 from .gateway import Gateway
 from .making_rows import making_rows
 from .rescue import Rescue
@@ -239,7 +240,7 @@ class _Drainer:
     def start(self) -> bool:
         with self._lock:
             if self.thread is None or not self.thread.is_alive():
-                thread = threading.Thread(target=self._run, name="trace-guard-drain", daemon=True)
+                thread = QuietThread(target=self._run, name="trace-guard-drain", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:

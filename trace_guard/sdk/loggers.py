@@ -101,13 +101,16 @@ class Loggers:
             chosen._called_start_span = called  # else the user's log() would be refused
         return span
 
-    def start_step(self, name: str, root: Any, event: Mapping[str, Any]) -> Any:
+    def start_step(self, name: str, root: Any, event: Mapping[str, Any], started: float) -> Any:
         """Open a span of type task below the current span, else below ``root``, else where the SDK puts it.
+
+        Args:
+            started: in seconds since the epoch.
 
         Raises:
             Exception: whatever the SDK raises.
         """
-        options: dict[str, Any] = {"name": name, "type": SpanTypeAttribute.TASK, **event}
+        options: dict[str, Any] = {"name": name, "type": SpanTypeAttribute.TASK, "start_time": started, **event}
         if is_in_span():
             return as_own(braintrust.current_span().start_span(**options))
         return as_own(braintrust.start_span(**options) if root is None else root.start_span(**options))

@@ -218,9 +218,9 @@ class Sdk:
         spans.ignore_exceptions(is_control_flow)
 
     @staticmethod
-    def leave_span(span: Any, error: BaseException | None) -> None:
+    def leave_span(span: Any, error: BaseException | None, ended: float | None = None) -> None:
         """See :func:`.spans.leave_span`."""
-        spans.leave_span(span, error)
+        spans.leave_span(span, error, ended)
 
     # Rows
 

@@ -98,9 +98,14 @@ def _is_control_flow(error: BaseException) -> bool:
     return contained("tell an error from control flow", lambda: any(tells(error) for tells in _control_flow), False)
 
 
-def leave_span(span: Any, error: BaseException | None) -> None:
-    """Log the error, restore the outer span and end the span. ``SpanImpl.__exit__`` does the same, but swallows a time
-    limit that a signal handler raises meanwhile."""
+def leave_span(span: Any, error: BaseException | None, ended: float | None = None) -> None:
+    """Log the error, restore the outer span and end the span.
+
+    ``SpanImpl.__exit__`` does the same, but swallows a time limit that a signal handler raises meanwhile.
+
+    Args:
+        ended: in seconds since the epoch; now by default.
+    """
     try:
         if error is not None and not _is_control_flow(error):
             trace = user_traceback(error.__traceback__)
@@ -109,7 +114,7 @@ def leave_span(span: Any, error: BaseException | None) -> None:
         try:
             _unset_current(span)
         finally:
-            span.end()
+            span.end(ended)
 
 
 def _unset_current(span: Any) -> None:

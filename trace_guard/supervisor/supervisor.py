@@ -19,6 +19,7 @@ from ..jobs.platform import Platform
 from ..jobs.platforms import detect
 from ..redaction.outside_text import print_error
 from ..settings import Settings
+from ..system.threads import QuietThread
 from .child import NOT_EXECUTABLE, Child, close_command_streams, initial_environment
 from .command_user import CommandUser
 from .exit_status import ExitStatus, exit_like
@@ -246,7 +247,7 @@ class Supervisor:
                 os.kill(os.getpid(), signal.SIGCHLD)  # wakes the main thread, which waits for signals
 
         try:
-            threading.Thread(target=finish, name="trace-guard-finish", daemon=True).start()
+            QuietThread(target=finish, name="trace-guard-finish", daemon=True).start()
         except RuntimeError:  # no thread can be started: the command left too many processes
             trace.finish(end, outcome, known, min(patience, self._done_by).capped(_LEFTOVERS_SECONDS))
             return

@@ -4,7 +4,6 @@ left open are closed once these processes are dead."""
 from __future__ import annotations
 
 import os
-import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from ..rows import Row, closing_row
 from ..runtime.pipeline import Pipeline
 from ..settings import Settings
 from ..system.clock import monotonic
+from ..system.threads import QuietThread
 from .exit_status import ExitStatus
 from .exported import ExportedSpan
 from .lazy_backend import LazyBackend
@@ -111,7 +111,7 @@ class Trace:
         Heartbeat(self._pipeline.watchdog, self._beat, HEARTBEAT_SECONDS).start()
         settings = self._pipeline.settings
         self._pipeline.lookup.start(None if settings.project_id else settings.project)
-        threading.Thread(target=self._recover_others, name="trace-guard-recovery", daemon=True).start()
+        QuietThread(target=self._recover_others, name="trace-guard-recovery", daemon=True).start()
 
     def _beat(self) -> None:
         """Append a heartbeat, so that a search for stale traces leaves this one alone."""
