@@ -135,6 +135,17 @@ def test_a_backend_that_answers_is_not_mentioned(directory: Path) -> None:
         assert program.errors == []
 
 
+def test_a_directory_that_can_t_be_used(tmp_path: Path) -> None:
+    """Without a usable directory, nothing claims that traces are kept there: they are in memory, and then lost."""
+    (tmp_path / "file").write_text("")
+    variables = environment(None, tmp_path / "file" / "state", BRAINTRUST_API_KEY="")
+    with Program(INVOKES, variables) as program:
+        program.ends_well()
+    assert "Tracing goes on in memory" in program.errors[0]
+    assert "are lost with the memory of this process" in program.errors[-1]
+    assert "kept in" not in program.stderr
+
+
 def test_an_empty_journal_is_no_problem(directory: Path) -> None:
     """A journal without undelivered rows and open spans, as a signal leaves it behind, is no problem, and goes with the
     next recovery."""

@@ -13,6 +13,7 @@ import pytest
 
 from trace_guard import FlushPolicy, Guard, Settings, SettingsError, configure
 from trace_guard.backends.memory import MemoryBackend
+from trace_guard.cli.commands import COMMANDS
 from trace_guard.settings import unknown_variables
 
 README = Path(__file__).parents[2] / "README.md"
@@ -297,3 +298,23 @@ def test_an_unknown_keyword_gets_a_suggestion() -> None:
     """The error for a misspelled keyword ends with the one that was probably meant."""
     with pytest.raises(TypeError, match=r"did you mean flush_timeout\?$"):
         Settings.from_env({}, flush_timout=2)
+
+
+def test_the_settings_page_has_each_setting() -> None:
+    """The table of docs/settings.md has each variable and keyword, with the default that is in force."""
+    page = (README.parent / "docs" / "settings.md").read_text()
+    rows = re.findall(r"^\| (`[A-Z_`, ]+) \| `(\w+)` \| ([^|]*)\|", page, re.MULTILINE)
+    documented = {keyword: (tuple(re.findall(r"[A-Z_]+", names)), default.strip()) for names, keyword, default in rows}
+    settings = {field.name: field.metadata["variables"] for field in dataclasses.fields(Settings)}
+    assert {keyword: names for keyword, (names, _) in documented.items()} == settings
+    for keyword, (names, default) in documented.items():
+        if default.startswith("`"):
+            value = getattr(Settings.from_env({names[0]: default.strip("`")}), keyword)
+            assert value == getattr(Settings.from_env({}), keyword), keyword
+
+
+def test_the_page_of_commands_has_each_command() -> None:
+    """docs/cli.md names every command."""
+    page = (README.parent / "docs" / "cli.md").read_text()
+    for command in COMMANDS:
+        assert f"`{command.name}" in page
