@@ -29,7 +29,7 @@ LONG = (
     "test_airflow", "test_ray", "test_gateway", "test_gcf_contract", "test_containment", "test_concurrency",
     "test_sdk_releases", "test_deaths", "test_courier_outages", "test_lambda_runtime", "test_external_extension",
     "test_demo", "test_cli", "test_after_response", "test_emulator", "test_shutdown", "test_entry", "test_chaos",
-    "test_layer", "test_supervised_deaths", "test_recovery",
+    "test_layer", "test_supervised_deaths", "test_recovery", "test_integrations",
 )
 
 

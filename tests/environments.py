@@ -17,7 +17,7 @@ __all__ = ["ENVIRONMENTS", "NODE_PACKAGES", "node_modules", "python_of"]
 
 REPOSITORY = Path(__file__).parent.parent
 # The group of packages, and the Python that it is for; None: the one of ``.venv``.
-ENVIRONMENTS: dict[str, str | None] = {"airflow": None, "azure": "3.13", "servers": None}
+ENVIRONMENTS: dict[str, str | None] = {"airflow": None, "azure": "3.13", "integrations": None, "servers": None}
 
 # Packages of npm, for traces of other languages.
 NODE_PACKAGES = ("braintrust",)
