@@ -18,6 +18,7 @@ from pathlib import Path
 
 from azure_latency import azure_latency
 from job_throughput import job_throughput
+from page_speed import page_speed
 from ray_throughput import ray_throughput
 from reap_scale import reap_scale
 
@@ -41,6 +42,7 @@ def main() -> None:
     job_throughput(SPANS_OF_A_JOB)
     ray_throughput(ROUND_TRIP)
     reap_scale()
+    page_speed()
     overhead()
     imports()
 

@@ -130,6 +130,12 @@ def test_image_attachments_are_shown(serve: ServePage, visit: OpenPage, store: L
     until(lambda: page.locator("#panel img").evaluate("image => image.naturalWidth") == 7)
 
 
+def test_it_ends_while_one_looks(visit: OpenPage, serve: ServePage, store: LocalStore) -> None:
+    """Ctrl-C ends the command at once and without an error, also with a page open."""
+    three_traces(store)
+    visit(serve())  # the fixture ends the command before it closes the page
+
+
 def hostile() -> Row:
     markup = "<img src=x onerror=document.title='run'><script>document.title='run'</script>"
     return span(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
@@ -74,10 +74,12 @@ class Pages:
     Args:
         source: where traces are read.
         health: what the health page shows, and closes.
+        is_ending: true once the server is to end, which waits for open connections.
     """
 
-    def __init__(self, source: TraceSource, health: Health) -> None:
+    def __init__(self, source: TraceSource, health: Health, is_ending: Callable[[], bool]) -> None:
         self._source = source
+        self._is_ending = is_ending
         self._health = health
         self._templates = templates()
 
@@ -162,7 +164,7 @@ class Pages:
 
     async def _changes(self, root: str | None) -> AsyncIterator[str]:
         seen = None
-        while True:
+        while not self._is_ending():
             try:
                 version = await run_in_threadpool(self._source.version, root)
             except BackendError:
@@ -207,13 +209,16 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def make_app(source: TraceSource, health: Health, port: int) -> Starlette:
+def make_app(
+    source: TraceSource, health: Health, port: int, is_ending: Callable[[], bool] = lambda: False
+) -> Starlette:
     """The application.
 
     Args:
         port: the port of its address; requests to any other address are refused.
+        is_ending: see :class:`Pages`.
     """
-    pages = Pages(source, health)
+    pages = Pages(source, health, is_ending)
     return Starlette(
         routes=[
             Route("/", pages.traces),

@@ -40,7 +40,7 @@ def serve(
     with listener:
         actual = listener.getsockname()[1]
         address = f"http://127.0.0.1:{actual}"
-        app = make_app(source, health, actual)
+        app = make_app(source, health, actual, lambda: server.should_exit)
         server = uvicorn.Server(uvicorn.Config(
             app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=_GOODBYE_SECONDS,
         ))

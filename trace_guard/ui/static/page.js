@@ -63,8 +63,11 @@ function listen() {
   const update = async () => {
     if (busy) { again = true; return; }
     busy = true;
+    const began = performance.now();
     try { await refresh(); } catch (error) { console.warn(error); }
-    setTimeout(() => { busy = false; if (again) { again = false; update(); } }, every);
+    // A large page is drawn less often, so that looking costs the machine little.
+    const pause = Math.max(every, 4 * (performance.now() - began));
+    setTimeout(() => { busy = false; if (again) { again = false; update(); } }, pause);
   };
   new EventSource(live.dataset.events).onmessage = () => {
     if (!first) update();
