@@ -22,13 +22,14 @@ GUARDED = sys.argv[2] == "guarded"
 
 
 @contextlib.contextmanager
-def handler() -> Iterator[Any]:
-    """An invocation, or nothing around the code."""
+def handler(*, has_logger: bool = True) -> Iterator[Any]:
+    """An invocation, or nothing around the code but a logger."""
     if GUARDED:
         with trace_guard.Guard(project="mine").invocation("invocation") as invocation:
             yield invocation
     else:
-        braintrust.init_logger(project="mine")
+        if has_logger:
+            braintrust.init_logger(project="mine")
         yield None
         braintrust.flush()
 
@@ -47,6 +48,45 @@ def evaluation() -> Any:
     else:
         result = main()
     return {name: score.score for name, score in result.summary.scores.items()}
+
+
+def evaluation_without_logs() -> Any:
+    """An ``Eval(no_send_logs=True)``, whose task starts a span and whose scorer counts the spans of its own case."""
+    seen: list[Any] = []
+
+    def task(n: int) -> int:
+        with braintrust.start_span(name="in the task") as span:
+            span.log(output=n)
+            seen.append(type(span).__name__)
+        return n
+
+    def score(input: int, output: int, expected: int) -> float:
+        seen.append(type(braintrust.current_span()).__name__)
+        return 1.0 if output == expected else 0.0
+
+    with handler(has_logger=sys.argv[3] == "logger"):
+        if GUARDED and sys.argv[3] == "logger":
+            braintrust.init_logger(project="mine")
+        result = braintrust.Eval(
+            "evals", data=lambda: [{"input": n, "expected": n} for n in range(3)], task=task, scores=[score],
+            no_send_logs=True, max_concurrency=1,
+        )
+        braintrust.start_span(name="after").end()
+    scores = {name: score.score for name, score in result.summary.scores.items()}
+    return [scores, [[case.input, case.output, case.error] for case in result.results], sorted(seen)]
+
+
+def invocations_without_parent() -> Any:
+    """The parents of functions that are invoked without one: with an experiment that is current, in a span, after."""
+    with handler():
+        said = [braintrust.invoke(project_name="mine", slug="tell", input=1)]
+        experiment = braintrust.init(project="evals", experiment="exp")
+        said.append(braintrust.invoke(project_name="mine", slug="tell", input=2))
+        with experiment.start_span(name="case"):
+            said.append(braintrust.invoke(project_name="mine", slug="tell", input=3))
+        experiment.flush()
+    braintrust.flush()
+    return said
 
 
 def current_experiment() -> Any:

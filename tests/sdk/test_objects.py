@@ -209,6 +209,40 @@ def test_an_adapter_that_a_handler_sets_sees_what_it_would_see_alone(python: Pat
             assert list(server.attachments.values()) == [b"content"]
 
 
+@pytest.mark.parametrize("place", ["logger", "none"])
+def test_an_evaluation_without_logs_is_as_it_is_alone(python: Path, tmp_path: Path, place: str) -> None:
+    """An Eval(no_send_logs=True) in an invocation has the results that it has alone, and sends only what it sends
+    alone: nothing, unless user code has a logger."""
+    said, names = {}, {}
+    for mode in MODES:
+        with BraintrustServer() as server:
+            said[mode] = run(python, "evaluation_without_logs", mode, server, tmp_path / mode, place)
+            assert [request.path for request in server.requests if "experiment" in request.path] == []
+            names[mode] = set(by_name(server)) - {"invocation", "after"}
+    assert said["guarded"] == said["plain"]
+    expected = {"eval", "task", "score", "in the task"} if place == "logger" else set()
+    assert names == dict.fromkeys(MODES, expected)
+
+
+def test_a_function_without_parent_has_the_sdks(python: Path, tmp_path: Path) -> None:
+    """A function that is invoked without a parent is below the invocation, and where an experiment is current below
+    that, as without the guard."""
+    for mode in MODES:
+        with BraintrustServer(latency=0.05) as server:
+            server.answer_functions(lambda asked: asked["parent"])
+            said = run(python, "invocations_without_parent", mode, server, tmp_path / mode)
+            first, second, third = [SpanComponentsV4.from_str(slug) for slug in said]
+            case = by_name(server)["case"]
+            assert first.object_type == SpanObjectTypeV3.PROJECT_LOGS
+            assert first.span_id == (by_name(server)["invocation"]["span_id"] if mode == "guarded" else None)
+            assert {(one.object_type, one.object_id) for one in (second, third)} == {
+                (SpanObjectTypeV3.EXPERIMENT, object_id("experiment", "exp")),
+            }
+            assert (second.span_id, third.span_id) == (None, case["span_id"])
+            if mode == "guarded":
+                links(server, "case")
+
+
 def test_opentelemetry_gets_what_it_gets_alone(python: Path, tmp_path: Path) -> None:
     """Spans of OpenTelemetry in the first invocation name a parent that anybody can resolve."""
     for mode in MODES:

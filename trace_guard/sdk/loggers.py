@@ -78,7 +78,7 @@ class Loggers:
     ) -> Any:
         if self._followed is None:
             # Decided once: a logger that a handler creates for one customer must not receive the next customer's data.
-            self._followed = (self._users_logger(),)
+            self._followed = (self.users_logger(),)
         options: dict[str, Any] = {"name": name, "start_time": started}
         if "skip_initial_span_write" in self._internal:
             options["internal"] = {"skip_initial_span_write": True}
@@ -127,13 +127,13 @@ class Loggers:
     def prepare(self, lookup: ProjectLookup, project: str | None, project_id: str | None) -> bool:
         """Have the SDK look up the project now: with the first span it would need a thread, which can't start at the
         end of the interpreter. Returns False if the user has a logger, whose project is then used."""
-        theirs = self._followed[0] if self._followed is not None else self._users_logger()
+        theirs = self._followed[0] if self._followed is not None else self.users_logger()
         with making_rows():
             (theirs or self._of(lookup, project, project_id))._lazy_metadata.get()
         return theirs is None
 
     @staticmethod
-    def _users_logger() -> Any:
+    def users_logger() -> Any:
         """The logger that the user has made with ``init_logger`` for the global state, or None."""
         current = braintrust.current_logger()
         if current is None or _MARK in current.__dict__ or getattr(current, "state", bt._state) is not bt._state:
@@ -142,7 +142,7 @@ class Loggers:
 
     def resolve_users_logger(self) -> None:
         """Make the user's logger log in now instead of with its first span."""
-        logger = self._users_logger()
+        logger = self.users_logger()
         if logger is not None and not logger._lazy_metadata.has_succeeded:
             with making_rows():
                 logger._lazy_metadata.get()
@@ -200,7 +200,7 @@ class Loggers:
                 _cache_id(logger, self._gateway.id_of(logger._lazy_metadata.get().project.name), lookup)
 
     def _users_loggers(self) -> tuple[Any, ...]:
-        return (*(self._followed or ()), self._users_logger())
+        return (*(self._followed or ()), self.users_logger())
 
     @staticmethod
     def _with_cached_id(loggers: Iterable[Any]) -> list[Any]:

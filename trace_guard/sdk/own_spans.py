@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any, Protocol
 
+import braintrust
 import braintrust.logger as bt
 from braintrust.util import LazyValue
 
@@ -24,6 +25,7 @@ from ..contain import contain
 from .call_state import CallState
 from .project_id import ProjectId, hidden
 from .replacements import Replacements
+from .unsent import is_unsent
 
 __all__ = ["OwnSpans", "SpanListener", "as_own", "without_current_span"]
 
@@ -80,7 +82,8 @@ class OwnSpans:
             return
         replace = self._replacements.replace
         replace(bt, "get_caller_location", self._caller_location)
-        replace(bt, "current_span", self._current_span)
+        for module in (bt, braintrust):
+            replace(module, "current_span", self._current_span)
         for name in _PARENT_LOOKUPS:
             replace(bt, name, self._parent_lookup)
         # It has imported the name.
@@ -109,10 +112,14 @@ class OwnSpans:
         return get_caller_location
 
     def _current_span(self, plain: Callable[[], Any]) -> Callable[[], Any]:
-        return lambda: bt.NOOP_SPAN if _is_hidden.get() else plain()
+        return lambda: bt.NOOP_SPAN if _is_hidden.get() or is_unsent() else plain()
 
     def _parent_lookup(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        finds_both = plain.__name__ == _PARENT_LOOKUPS[0]
+
         def look_up(parent: Any = None, state: Any = None) -> Any:
+            if is_unsent() and not parent:
+                return (bt.NOOP_SPAN, None) if finds_both else bt.NOOP_SPAN
             elsewhere = False
             with contain("choose the parent of a span"):
                 elsewhere = self._starts_elsewhere(parent, state)

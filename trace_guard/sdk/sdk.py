@@ -30,6 +30,7 @@ from .own_spans import OwnSpans
 from .replacements import Replacements
 from .retries import TransportRetries
 from .server_ids import ServerIds
+from .unsent import Unsent
 
 __all__ = ["Sdk"]
 
@@ -51,6 +52,7 @@ class Sdk:
         self._own_spans = OwnSpans(host)
         self._server_ids = ServerIds(self.gateway)
         self._object_credentials = ObjectCredentials(self.gateway)
+        self._unsent = Unsent(self.loggers.users_logger)
         self._adapters = Replacements()
         self._retries = TransportRetries(self.gateway)
         self._intake = Intake(
@@ -104,6 +106,7 @@ class Sdk:
         self._intake.hook(state)
         self._own_spans.install()
         self._object_credentials.install()
+        self._unsent.install()
         self._server_ids.install()
 
     def _set_adapter(self, plain: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -154,6 +157,7 @@ class Sdk:
                 state.logged_in = False
             self._intake.unhook(state)
             self._server_ids.uninstall()
+            self._unsent.uninstall()
             self._object_credentials.uninstall()
             self._own_spans.uninstall()
             self._retries.uninstall()
