@@ -39,6 +39,33 @@ def broken_masking() -> Any:
     return [delivery.verdict.value, delivery.error, time.monotonic() - began]
 
 
+def broken_masking_beside() -> Any:
+    """Invocations side by side, one of which logs a value that no row can be made of."""
+    def mask(value: Any) -> Any:
+        if value == "poison":
+            raise SystemExit
+        return value
+
+    braintrust.set_masking_function(mask)
+    guard = trace_guard.Guard(project="mine")
+    logged, verdicts = threading.Event(), {}
+
+    def serve(name: str, then: Any) -> None:
+        with guard.invocation(name) as invocation:
+            braintrust.start_span(name=f"step of {name}", input=name).end()
+            then()
+        verdicts[name] = [invocation.delivery.verdict.value, invocation.delivery.error]
+
+    def log_and_wait() -> None:
+        logged.set()
+        fine.join(20)  # whose end empties the queue
+
+    fine = threading.Thread(target=serve, args=("fine", lambda: logged.wait(20)))
+    fine.start()
+    serve("poison", log_and_wait)
+    return verdicts
+
+
 def slow_masking() -> Any:
     """A masking function that takes longer than anybody waits."""
     stuck = threading.Event()

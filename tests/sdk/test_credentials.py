@@ -7,10 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import braintrust
 import pytest
 from support import Program, environment, journals
 from test_gateway import files_with
 
+from trace_guard import Guard, Settings
+from trace_guard.backends.memory import MemoryBackend
 from trace_guard.testing import BraintrustServer
 
 ORGANISATIONS = {"key-a": "A", "key-b": "B"}
@@ -201,3 +204,25 @@ def test_a_key_may_come_late(server: BraintrustServer, directory: Path, late: st
     """, key="")
     assert delivered(server)["key-a", "A"] >= Counter(f"later{n}" for n in range(3))
     assert server.open_spans() == []
+
+
+def test_rows_of_no_invocation_go_to_the_newest_guard(tmp_path: Path) -> None:
+    """Of several guards with the login's credentials the newest that is open has the rows of no invocation; each has
+    those of its own invocations."""
+    backends = [MemoryBackend(), MemoryBackend()]
+    older, newer = [
+        Guard(Settings(dir=tmp_path / str(n), project="mine"), backend=backend) for n, backend in enumerate(backends)
+    ]
+    older.start()
+    newer.start()
+    with older.invocation("of the older"):
+        braintrust.start_span("step").end()
+    braintrust.start_span("outside").end()
+    braintrust.flush()
+    newer.close()
+    braintrust.start_span("afterwards").end()
+    braintrust.flush()
+    older.close()
+    names = [{row["span_attributes"]["name"] for row in backend.rows() if "span_attributes" in row}
+             for backend in backends]
+    assert names == [{"of the older", "step", "afterwards"}, {"outside"}]

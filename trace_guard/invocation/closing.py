@@ -178,7 +178,9 @@ class Closing:
 
     def _with_losses(self, delivery: Delivery) -> Delivery:
         """The delivery as it is with what the journal never had."""
-        lost = PROCESS.sdk.lost - self._state.lost_before
+        sdk, root = PROCESS.sdk, self._state.span.id
+        lost = sdk.lost_of(root) + sdk.lost_of(None) - self._state.lost_before
+        sdk.forget_losses(root)
         reasons = [reason for count, reason in (
             (self._undrained, f"{self._undrained} rows are still in the SDK's queue, in memory only: its masking "
                               "function or customizers are slow, or hang"),

@@ -62,7 +62,7 @@ def _pipeline_of(state: InvocationState) -> Pipeline:
 def _begin(state: InvocationState, started: float) -> None:
     pipeline, row = state.pipeline, state.root
     state.reserve = state.guard.settings.reserve_of(state.deadline.remaining)
-    state.lost_before = PROCESS.sdk.lost
+    state.lost_before = PROCESS.sdk.lost_of(None)
     state.record = InvocationRecord(
         root=row["id"], span_id=row["span_id"], root_span_id=row["root_span_id"], started=started,
         deadline=state.deadline.epoch, reserve=state.reserve,

@@ -107,7 +107,7 @@ class InvocationState:
         ended: in seconds since the epoch.
         lock: held while the outcome, ``is_closed`` or the delivery changes.
         elsewhere: spans of its code whose rows go to other destinations.
-        lost_before: how many rows the SDK had lost when it began.
+        lost_before: how many rows of no known invocation the SDK had lost when it began.
         pipeline: where its rows go. It is set when the invocation opens, so that a login in its code can't split its
             trace.
         hands_over: async code does not wait for a delivery that takes long. Not set on platforms that freeze the

@@ -254,6 +254,11 @@ class OpenSpans:
         with self._lock:
             return bool(row.get("span_id")) and self._ownership.owner_of(row) is not None
 
+    def owner_of(self, row: Mapping[str, Any]) -> str | None:
+        """The root's id of the invocation that a span row belongs to; None if it belongs to the process."""
+        with self._lock:
+            return self._ownership.owner_of(row) if row.get("span_id") else None
+
     def has_error(self, row_id: str) -> bool:
         """True if an open span, or the root of a live invocation, has an error."""
         with self._lock:

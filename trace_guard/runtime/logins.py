@@ -109,9 +109,16 @@ class Logins:
 
     @property
     def current(self) -> Pipeline | None:
-        """The pipeline of the global state's current login."""
+        """The pipeline of the global state's current login: if guards have its credentials, that of the newest one that
+        is open."""
         home = self.home
-        return None if home is None else self.of(home)
+        if home is None:
+            return None
+        chosen, guards = self.of(home), self.guards
+        if chosen not in guards:
+            return chosen
+        credentials = Credentials.of(chosen.settings)
+        return next(one for one in reversed(guards) if Credentials.of(one.settings) == credentials)
 
     @property
     def follows(self) -> bool:

@@ -287,6 +287,10 @@ class ProcessState:
     def logged_in(self, api_key: str, app_url: str, org_name: str | None) -> None:
         self.logins.log_in(api_key, app_url, org_name)
 
+    def invocation_of(self, row: Row) -> str | None:
+        owner = self.logins.owner(row)
+        return None if owner is None else owner.spans.owner_of(row)
+
     def learn_organisation(self, organisation: Organisation) -> None:
         current = self.logins.current
         if current is not None:

@@ -82,6 +82,9 @@ class GatewayHost(Protocol):
     def patience(self) -> Deadline:
         """Until when code that asks for an id waits for the server."""
 
+    def invocation_of(self, row: Row) -> str | None:
+        """The id of the root of the invocation that a row of the global state belongs to, if it is known."""
+
     def flushed(self) -> None:
         """The user has called the SDK's ``flush()``, and the rows are in the journal."""
 

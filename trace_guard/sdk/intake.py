@@ -50,7 +50,7 @@ class Intake:
         self._flushed = flushed
         self._exit_by = exit_by
         self._drainer = _Drainer(self)
-        self._rescue = Rescue(gateway.take_rows)
+        self._rescue = Rescue(gateway.take_rows, gateway.host.invocation_of)
         self._plain_flush: Callable[..., None] | None = None
         self._patient_until = 0.0
         # The number of rows put in the queue, and how many of them are known to be in the journal.
@@ -78,10 +78,13 @@ class Intake:
         background: Any = bt._state.global_bg_logger()
         return _size(background.queue) + self._rescue.in_hand
 
-    @property
-    def lost(self) -> int:
-        """How many rows the SDK could not make, so that their logged values are lost."""
-        return self._rescue.lost
+    def lost_of(self, root: str | None) -> int:
+        """See :meth:`.Rescue.lost_of`."""
+        return self._rescue.lost_of(root)
+
+    def forget_losses(self, root: str) -> None:
+        """See :meth:`.Rescue.forget`."""
+        self._rescue.forget(root)
 
     def flush_queue(self) -> None:
         """The SDK's own flush, which the gateway turns into a write to the journal."""

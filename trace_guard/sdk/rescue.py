@@ -11,13 +11,14 @@ import contextlib
 import functools
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import braintrust.logger as bt
 from braintrust.bt_json import bt_dumps
 
-from ..contain import contain, logger
+from ..contain import contain, contained, logger
 from ..rows import Row, dump, lifecycle
 from .spans import identity_of
 
@@ -43,13 +44,15 @@ class Rescue:
 
     Args:
         take_rows: takes the body of a request with rows.
-
-    Attributes:
-        lost: how many rows were lost, in whole or in part.
+        invocation_of: returns the id of the root of the invocation that a row belongs to, if it is known.
     """
 
-    def __init__(self, take_rows: Callable[[bytes], object]) -> None:
-        self.lost = 0
+    def __init__(
+        self, take_rows: Callable[[bytes], object], invocation_of: Callable[[Row], str | None]
+    ) -> None:
+        # How many rows were lost, in whole or in part, by the id of their invocation's root, if it is known.
+        self._lost: Counter[str | None] = Counter()
+        self._invocation_of = invocation_of
         self._take_rows = take_rows
         self._batch: _Batch | None = None
         self._of_thread = threading.local()
@@ -61,6 +64,14 @@ class Rescue:
         """How many rows a flush has taken from the queue that are not in the journal yet."""
         batch = self._batch
         return 0 if batch is None else len(batch.items)
+
+    def lost_of(self, root: str | None) -> int:
+        """How many rows of an invocation were lost; with None, rows whose invocation is not known."""
+        return self._lost[root]
+
+    def forget(self, root: str) -> None:
+        """The losses of an invocation are reported."""
+        self._lost.pop(root, None)
 
     def hook(self, background: Any) -> None:
         """Hook into the creation of rows, and into spans, which know which row holds their start or end."""
@@ -139,11 +150,17 @@ class Rescue:
             logger.debug("a row can't be made: %s", type(error).__name__)
         finally:
             background.num_tries = tries
-        if not rows:
-            self.lost += 1
+        is_lost = not rows
+        if is_lost:
             rows = [dump(row) for row in _skeleton(item)]
         if rows:
             self._take_rows(b'{"rows":[' + b",".join(rows) + b"]}")
+        if is_lost:  # a span that starts with the row is known only now
+            self._lost[contained("find whose row is lost", lambda: self._owner_of(item), None)] += 1
+
+    def _owner_of(self, item: Any) -> str | None:
+        span, _ = getattr(item, _SOURCE, (None, None))
+        return None if span is None else self._invocation_of(identity_of(span))
 
     def _noting_sources(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         of_thread = self._of_thread

@@ -246,10 +246,14 @@ class Sdk:
         """How many rows are in the SDK's memory only."""
         return self._intake.pending
 
-    @property
-    def lost(self) -> int:
-        """How many rows the SDK could not make, so that their logged values are lost."""
-        return self._intake.lost
+    def lost_of(self, root: str | None) -> int:
+        """How many rows of an invocation the SDK could not make, so that their logged values are lost; with None, rows
+        whose invocation is not known."""
+        return self._intake.lost_of(root)
+
+    def forget_losses(self, root: str) -> None:
+        """The losses of an invocation are reported."""
+        self._intake.forget_losses(root)
 
     @property
     def has_been_used(self) -> bool:
