@@ -146,8 +146,8 @@ class Intake:
         plain = background.log
 
         def log(*rows: Any) -> None:
-            if not self._is_installed():
-                with contain("put the gateway in front of another adapter"):
+            with contain("put the gateway in front of another adapter"):
+                if not self._is_installed():
                     self._install()
             with contain("note which span a row is of"):
                 for row in rows:

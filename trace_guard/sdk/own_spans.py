@@ -25,7 +25,7 @@ from ..contain import contain
 from .call_state import CallState
 from .project_id import ProjectId, hidden
 from .replacements import Replacements
-from .unsent import is_unsent
+from .unsent import IS_UNSENT
 
 __all__ = ["OwnSpans", "SpanListener", "as_own", "without_current_span"]
 
@@ -112,13 +112,13 @@ class OwnSpans:
         return get_caller_location
 
     def _current_span(self, plain: Callable[[], Any]) -> Callable[[], Any]:
-        return lambda: bt.NOOP_SPAN if _is_hidden.get() or is_unsent() else plain()
+        return lambda: bt.NOOP_SPAN if _is_hidden.get() or IS_UNSENT.get() else plain()
 
     def _parent_lookup(self, plain: Callable[..., Any]) -> Callable[..., Any]:
         finds_both = plain.__name__ == _PARENT_LOOKUPS[0]
 
         def look_up(parent: Any = None, state: Any = None) -> Any:
-            if is_unsent() and not parent:
+            if IS_UNSENT.get() and not parent:
                 return (bt.NOOP_SPAN, None) if finds_both else bt.NOOP_SPAN
             elsewhere = False
             with contain("choose the parent of a span"):

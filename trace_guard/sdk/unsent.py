@@ -16,14 +16,10 @@ import braintrust.logger as bt
 from ..contain import contained
 from .replacements import Replacements
 
-__all__ = ["Unsent", "is_unsent"]
+__all__ = ["IS_UNSENT", "Unsent"]
 
-_is_unsent: ContextVar[bool] = ContextVar("trace_guard_unsent", default=False)
-
-
-def is_unsent() -> bool:
-    """True in the code of an evaluation that sends nothing."""
-    return _is_unsent.get()
+IS_UNSENT: ContextVar[bool] = ContextVar("trace_guard_unsent", default=False)
+"""True in the code of an evaluation that sends nothing."""
 
 
 class _UnsentSpan(bt._NoopSpan):
@@ -35,12 +31,12 @@ class _UnsentSpan(bt._NoopSpan):
         return _UnsentSpan()
 
     def __enter__(self) -> Any:
-        self._token = _is_unsent.set(True)
+        self._token = IS_UNSENT.set(True)
         return self
 
     def __exit__(self, *error: Any) -> None:
         if self._token is not None:
-            _is_unsent.reset(self._token)
+            IS_UNSENT.reset(self._token)
 
 
 class Unsent:
