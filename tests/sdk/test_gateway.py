@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from support import PROJECT_ID, REPOSITORY, environment
 
-from trace_guard.backends.local import LocalStore
 from trace_guard.testing import BraintrustServer, Fault
 
 SCENARIOS = Path(__file__).with_name("gateway_scenarios.py")
@@ -126,19 +125,11 @@ def test_a_login_to_another_server(python: Path, server: BraintrustServer, tmp_p
 @pytest.mark.parametrize("key", [KEY, ""])
 def test_a_login_within_a_handler(python: Path, server: BraintrustServer, tmp_path: Path, key: str) -> None:
     """Under each release an invocation that logs in stays whole where it began, and the next one goes out with the
-    new key."""
+    new key. Without a key before, the first goes out with it too."""
     assert run(python, "login_within", server, tmp_path, BRAINTRUST_API_KEY=key) == ["FIRST", "SECOND"]
-    whole = {"root": 1, "tool": 2}
-    sent = [request.authorization for request in server.requests_to("/logs3")]
-    assert server.open_spans() == []
-    if key:
-        assert (names(server), set(sent)) == ({"root": 2, "tool": 4}, {f"Bearer {KEY}", "Bearer sk-planted-another"})
-        return
-    assert (names(server), set(sent)) == (whole, {"Bearer sk-planted-another"})
-    store = LocalStore(tmp_path / "trace-guard" / "traces.db")
-    assert Counter(row["span_attributes"]["name"] for row in store.all_rows()) == whole
-    assert [trace.in_progress for trace in store.traces()] == [False]
-    store.close()
+    sent = {request.authorization for request in server.requests_to("/logs3")}
+    assert (names(server), server.open_spans()) == ({"root": 2, "tool": 4}, [])
+    assert sent == {"Bearer sk-planted-another", *([f"Bearer {KEY}"] if key else [])}
 
 
 def test_a_handler_does_not_notice_a_black_hole(python: Path, server: BraintrustServer, tmp_path: Path) -> None:

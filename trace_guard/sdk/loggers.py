@@ -43,7 +43,7 @@ class Loggers:
         """In a forked child: a parent's thread that held a lock does not exist here."""
         self._lock = threading.Lock()
         ours = (logger for known in tuple(self._ours.values()) for logger in tuple(known.values()))
-        for logger in (*ours, *(self._followed or ()), self._users_logger()):
+        for logger in (*ours, *(self._followed or ()), self.users_logger()):
             lazy: Any = getattr(logger, "_lazy_metadata", None)
             if getattr(lazy, "mutex", None) is not None:
                 lazy.mutex = threading.Lock()
