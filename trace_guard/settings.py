@@ -423,7 +423,7 @@ def default_directory(environ: Mapping[str, str]) -> Path:
         return Path(environ["XDG_STATE_HOME"]) / "trace-guard"
     if environ.get("HOME") and os.access(environ["HOME"], os.W_OK):
         return Path(environ["HOME"]) / ".local" / "state" / "trace-guard"
-    return _temporary() / f"trace-guard-{os.getuid()}"
+    return _temporary() / f"trace-guard-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
 def _temporary() -> Path:

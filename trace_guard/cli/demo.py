@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -166,7 +167,7 @@ def _agent() -> Path:
 
 
 def _check_runtime() -> None:
-    if sys.platform != "linux":
+    if sys.platform != "linux" or not hasattr(os, "fork"):
         raise TraceGuardError("the demo needs Linux for AWS's runtime client: run it in a container")
     if importlib.util.find_spec("awslambdaric") is None:
         raise TraceGuardError(

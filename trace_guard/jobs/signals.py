@@ -16,7 +16,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-from ..contain import contain
+from ..contain import contain, warn_once
 from ..deadline import Deadline
 from ..runtime.forks import on_fork
 from ..runtime.state import PROCESS
@@ -76,6 +76,8 @@ class JobSignals:
 
         Ignored signals stay ignored, because programs that this one starts inherit that.
         """
+        if not hasattr(signal, "SIGHUP"):
+            warn_once("signals", "this system sends no SIGTERM: a job that is killed is closed at the next start")
         return _listener.add(self)
 
     def uninstall(self) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import NamedTuple
 from ..contain import warn_once
 from ..errors import JournalError, JournalUnavailable
 from .files import ATTACHMENTS, sync_directory, write_new
-from .locks import FileLock
+from .locks import MOVES_WITH_FILE, FileLock
 from .owned import UnsafeFile, check_directory, make_parents, own_directory
 
 __all__ = ["StateDir", "examine", "locate", "make_journal", "prepare"]
@@ -117,14 +116,17 @@ def make_journal(state_dir: StateDir, header: bytes, *, sync: bool) -> tuple[Pat
     """
     name = f"{time.time_ns() // 1_000_000}-{os.getpid()}-{os.urandom(4).hex()}"
     parent = state_dir.directory / JOURNALS
-    hidden, path = parent / f".new-{name}", parent / name
+    path = parent / name
+    # Without a lock file, others take no notice of it.
+    hidden = parent / f".new-{name}" if MOVES_WITH_FILE else path
     hidden.mkdir(mode=0o700)
     lock = FileLock(hidden / "lock")
     try:
         write_new(hidden / "header", header, sync=sync)
         if not lock.acquire():
             raise JournalError(f"the lock of the new journal {hidden} can't be taken")
-        os.rename(hidden, path)
+        if hidden != path:
+            os.rename(hidden, path)
         if sync:
             sync_directory(parent)
     except BaseException:
@@ -186,6 +188,6 @@ def _memory() -> int:
             limits.append(int(Path(path).read_text()))
         except (OSError, ValueError):
             continue
-    if sys.platform != "win32":
+    if hasattr(os, "sysconf"):
         limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     return min(limits, default=1 << 30)

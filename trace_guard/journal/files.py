@@ -36,7 +36,9 @@ def write_new(path: Path, data: bytes, *, sync: bool) -> None:
 
 def sync_directory(path: Path) -> None:
     """Make the names in a directory survive a crash of the host."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    if not hasattr(os, "O_DIRECTORY"):
+        return  # Windows can't open directories
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
     try:
         os.fsync(descriptor)
     finally:

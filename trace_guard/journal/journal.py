@@ -21,7 +21,7 @@ from .directory import StateDir, make_journal
 from .files import ATTACHMENTS, sync_directory, write_new
 from .format import FORMAT, Entry, Flag, Kind, Position, encode_entry
 from .invocation_record import InvocationRecord
-from .locks import FileLock
+from .locks import MOVES_WITH_FILE, FileLock
 from .open_spans import OpenSpans
 from .owned import has_directory, is_own_file
 from .progress import DeliveryProgress
@@ -357,6 +357,8 @@ class FileJournal:
         # Renamed first, so that no process finds half of it.
         doomed = self.path.with_name(f".gone-{self.path.name}")
         with contextlib.suppress(OSError):
+            if not MOVES_WITH_FILE:
+                self.abandon()
             os.rename(self.path, doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from .owned import open_file
 
-__all__ = ["FileLock"]
+__all__ = ["MOVES_WITH_FILE", "FileLock"]
 
+# MOVES_WITH_FILE is false where a locked file, and a directory that has one, can't be renamed or removed.
 try:
     import fcntl
 except ImportError:  # Windows, for local development
+    MOVES_WITH_FILE = False
 
     def _acquire(descriptor: int) -> bool:
         import msvcrt
@@ -28,6 +30,7 @@ except ImportError:  # Windows, for local development
         return True
 
 else:
+    MOVES_WITH_FILE = True
 
     def _acquire(descriptor: int) -> bool:
         try:
@@ -74,7 +77,7 @@ class FileLock:
     def touch(self) -> None:
         """Set the times of the file to now. A recovery reads them as a sign of life."""
         if self._descriptor is not None:
-            os.utime(self._descriptor)
+            os.utime(self._descriptor if os.utime in os.supports_fd else self.path)
 
     def moved_to(self, path: Path) -> None:
         """The file was renamed. The lock stays held."""

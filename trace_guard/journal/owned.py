@@ -24,6 +24,8 @@ __all__ = [
 # Windows has none of these flags, and no numeric user ids.
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _SAFE = getattr(os, "O_CLOEXEC", 0) | _NOFOLLOW | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+# Windows would translate line ends without the first one, and has the second one for O_CLOEXEC.
+_SAFE |= getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
 _DIRECTORY = getattr(os, "O_DIRECTORY", 0)
 _BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 _KINDS = {

@@ -47,7 +47,7 @@ class DeliveryProgress:
             # Not kept open: many journals may be delivered from at once.
             descriptor = open_file(self._directory / "acked", os.O_WRONLY | os.O_CREAT)
             try:
-                os.pwrite(descriptor, encode_acked(self.acked), 0)
+                os.write(descriptor, encode_acked(self.acked))
             finally:
                 os.close(descriptor)
         except OSError as error:
