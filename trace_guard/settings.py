@@ -44,6 +44,11 @@ _FUNCTION_NAMES = (
 )
 # Platforms where only the temporary directory is writable, or where no directory outlives the instance.
 _TEMPORARY_ONLY = ("AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE", "FUNCTIONS_WORKER_RUNTIME", "CLOUD_RUN_JOB")
+# Other platforms whose instances lose their disk.
+_CONTAINERS = (
+    "AWS_BATCH_JOB_ID", "CONTAINER_APP_JOB_NAME", "CONTAINER_APP_NAME", "ECS_CONTAINER_METADATA_URI_V4",
+    "KUBERNETES_SERVICE_HOST",
+)
 
 
 def _setting(
@@ -408,12 +413,12 @@ def default_project(environ: Mapping[str, str]) -> str:
 
 def is_instance_temporary(environ: Mapping[str, str]) -> bool:
     """True on platforms that delete an instance with its disk."""
-    return any(environ.get(variable) for variable in _TEMPORARY_ONLY)
+    return any(environ.get(variable) for variable in (*_TEMPORARY_ONLY, *_CONTAINERS))
 
 
 def default_directory(environ: Mapping[str, str]) -> Path:
     """The platform's writable directory, else the user's state directory."""
-    if is_instance_temporary(environ):
+    if any(environ.get(variable) for variable in _TEMPORARY_ONLY):
         return _temporary() / "trace-guard"
     if sys.platform == "win32":
         return Path(environ.get("LOCALAPPDATA") or _temporary()) / "trace-guard"

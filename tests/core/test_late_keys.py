@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from planted_keys import PLANTED_KEY
-from support import Program, environment, journals
+from support import Program, environment, journals, until
 
 from trace_guard.backends.local import LocalStore
 from trace_guard.testing import BraintrustServer
@@ -122,6 +122,22 @@ def test_a_process_that_dies_before_its_first_delivery(
     assert journals(directory) == []
 
 
+def test_a_long_invocation_is_visible_while_it_runs(directory: Path) -> None:
+    """On a machine whose disk stays, the rows of a long invocation without a key are soon in the local store."""
+    with Program(f"""{PROGRAM}
+    def work():
+        say("ready")
+        listen()
+    call(work)
+    guard.close(10)
+    """, keyless(None, directory)) as program:
+        program.expects("ready")
+        store = LocalStore(directory / "traces.db")
+        until(lambda: [trace.name for trace in store.traces()] == ["root"])
+        program.tell()
+        program.ends_well()
+
+
 def test_a_disk_that_is_thrown_away(directory: Path) -> None:
     """On a platform that deletes its disks, a process without a key says so in one warning."""
     with Program(f"""{PROGRAM}
@@ -132,4 +148,4 @@ def test_a_disk_that_is_thrown_away(directory: Path) -> None:
         program.ends_well()
         (line,) = program.stderr.splitlines()
     assert line.startswith("trace-guard: warning: BRAINTRUST_API_KEY is not set: traces are kept in ")
-    assert "lost when the platform removes this instance" in line
+    assert "lost with the disk of this instance" in line

@@ -23,7 +23,7 @@ def announce_local_store(directory: Path) -> None:
     kept = f"BRAINTRUST_API_KEY is not set: traces are kept in {directory / STORE_NAME}"
     if is_instance_temporary(os.environ):
         _print_once(
-            f"warning: {kept}, and are lost when the platform removes this instance. Set BRAINTRUST_API_KEY, or log in "
+            f"warning: {kept}, and are lost with the disk of this instance. Set BRAINTRUST_API_KEY, or log in "
             "with braintrust.login(api_key=...) before the first invocation ends"
         )
     else:

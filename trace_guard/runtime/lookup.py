@@ -36,7 +36,12 @@ class Lookup:
     Args:
         ids: the ids known so far.
         backend: looks up the rest, if it can.
+
+    Attributes:
+        is_decided: False while a login may still decide the destination. No id is known until then.
     """
+
+    is_decided = True
 
     def __init__(self, settings: Settings, ids: ProjectIds, backend: Backend) -> None:
         self._settings = settings
@@ -85,7 +90,7 @@ class Lookup:
         if self._settings.project_id and name == self._settings.project:
             return self._settings.project_id
         if self._settings.backend_name != "braintrust":
-            return name
+            return name if self.is_decided else None
         return self._ids.project_id(name)
 
     def project_name(self, project_id: str) -> str | None:

@@ -25,7 +25,7 @@ from ..journal.invocation_record import InvocationRecord
 from ..journal.open_spans import OpenSpan, OpenSpans
 from ..outcome import ClosedBy, Outcome
 from ..rows import Row, closing_row, is_log_row, is_span_row, link_row, started_at
-from ..settings import Settings, fits_header
+from ..settings import Settings, fits_header, is_instance_temporary
 from ..system.clock import monotonic
 from ..system.threads import QuietThread
 from .announcements import announce_local_store
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from ..journal.orphans import OrphanSearch
 
 __all__ = ["Pipeline"]
+
+# How long the rows of a running invocation wait for a key.
+_HOLD_SECONDS = 3.0
 
 
 class Pipeline:
@@ -76,6 +79,7 @@ class Pipeline:
         self._find_key = find_key
         self.is_undecided = find_key is not None and backend is None and settings.lacks_key
         self._deciding = threading.RLock()
+        self._held_since: float | None = None
         self.spans = OpenSpans()
         self.watchdog = watchdog or Watchdog(self.heartbeat)
         self.is_shared = backend is None
@@ -92,6 +96,7 @@ class Pipeline:
             linger=settings.linger, decide=self.decide if self.is_undecided else None,
         )
         self.lookup = Lookup(settings, self.ids, self.backend)
+        self.lookup.is_decided = not self.is_undecided
         self._journal = CurrentJournal(settings, self._destination, self.spans, self.courier, state_dir)
         self.neighbours = Neighbours(self._journal, self.courier, search or self._new_search)
         self._is_forked = False
@@ -127,6 +132,7 @@ class Pipeline:
             self.ids.open(cache_path(settings, self.state_dir))
             self.backend = make_backend(settings, self.ids)
             self.lookup.use(settings, self.backend)
+            self.lookup.is_decided = True
             self._journal.readdress(settings, settings.destination)
             # Another process may have decided on the local store, and left rows for it.
             self.neighbours.readdress(settings.destination)
@@ -150,6 +156,7 @@ class Pipeline:
         with self._deciding:
             if self.courier.is_held:
                 self.is_undecided = self.settings.backend_name != "local"  # Braintrust without a key waits for one
+                self.lookup.is_decided = not self.is_undecided
                 with contain("name the destination in the journal"):
                     self._journal.readdress(self.settings, self._destination)
                 self.courier.use(self.backend)
@@ -218,6 +225,16 @@ class Pipeline:
         """Announces a long wait for this destination."""
         return Notice(NOTICE_SECONDS, functools.partial(say_waiting, self.courier, self.settings))
 
+    def _end_hold(self) -> None:
+        """Deliver the rows of a long invocation to the local store, where somebody may look at them. An instance that
+        is thrown away waits for a key instead."""
+        if self.courier.is_delivered or is_instance_temporary(os.environ):
+            return
+        if self._held_since is None:
+            self._held_since = monotonic()
+        elif monotonic() - self._held_since >= _HOLD_SECONDS:
+            self.decide()
+
     def decide_if_needed(self, *, may_log_in: bool = True) -> None:
         """Decide the destination now if it is not known and there is something to deliver; see :meth:`decide`."""
         if self.courier.is_held and not self.courier.is_delivered:
@@ -240,6 +257,8 @@ class Pipeline:
         journal = self._journal.known
         if journal is not None and self.spans.live():
             journal.touch()
+        if self.courier.is_held:
+            self._end_hold()
         self.neighbours.look_around()
 
     def announce(self) -> None:
