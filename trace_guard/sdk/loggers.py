@@ -154,12 +154,14 @@ class Loggers:
             with self._lock:
                 known = self._ours.setdefault(lookup, {})
                 if key not in known:
-                    before = braintrust.current_logger()
+                    before, ids = braintrust.current_logger(), bt._state.__dict__.get("_id_generator")
                     # With both, the SDK needs no look-up and loads no client.
                     made = braintrust.init_logger(
                         project=project or project_id, project_id=project_id or _id_of(lookup, str(project)),
                         set_current=before is None,
                     )
+                    if ids is None:  # the user's code may still choose the kind of ids, before its first span
+                        bt._state.__dict__["_id_generator"] = None
                     if project and not project_id:
                         # The values that the SDK alone would return until the id is known.
                         made._compute_metadata_args = {"project_name": project, "project_id": None}

@@ -92,6 +92,7 @@ class OwnSpans:
             replace(bt.SpanImpl, "__init__", self._open)
         for name in _LOGGER_METHODS:
             replace(bt.Logger, name, self._with_hidden_id)
+        replace(bt.Logger, "_emit_log_record", self._emit_log)  # in releases that have it
 
     def uninstall(self) -> None:
         """Put the SDK's own functions back."""
@@ -168,6 +169,18 @@ class OwnSpans:
             logger._parent_object_type(), lazy_id, logger._compute_metadata_args, self._listener
         )
 
+    def _emit_log(self, plain: Callable[..., Any]) -> Callable[..., Any]:
+        def emit_log(logger: Any, *args: Any, **options: Any) -> Any:
+            with contain("choose the trace of a log record"):
+                own = _own_span()
+                if own is not None and not self._is_same_object(
+                    own, logger._parent_object_type(), logger._lazy_id, logger._compute_metadata_args
+                ):
+                    options["lookup_current_span"] = False
+            return plain(logger, *args, **options)
+
+        return emit_log
+
     def _starts_elsewhere(self, parent: Any, state: Any) -> bool:
         """True if the SDK alone would not start the span below the guard's span, which is current."""
         own = _own_span()
@@ -218,9 +231,12 @@ class OwnSpans:
 
 
 def _own_span() -> Any:
-    """The current span if it is one of the guard's, else None."""
+    """The current span if it is one of the guard's, and no span of OpenTelemetry is within it; else None."""
     current: Any = bt.current_span()
-    return current if _MARK in getattr(current, "__dict__", ()) else None
+    if _MARK not in getattr(current, "__dict__", ()):
+        return None
+    innermost = bt._state.context_manager.get_current_span_info()
+    return current if innermost is None or innermost.span_id == current.span_id else None
 
 
 def _is_internal(module: str) -> bool:
