@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Certificates that the machine trusts are trusted, as pip does where it is told to.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: demo test lint environments browser screenshots wheel-test releases chaos live-load recovery-scale fuzz bench clean
+.PHONY: demo test lint environments browser screenshots wheel-test releases sdk-suite chaos live-load recovery-scale fuzz bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/trace-guard demo
@@ -43,6 +43,10 @@ wheel-test: $(VENV)/.installed
 # All tests of the SDK with each of its releases; `make test` has most of them with the oldest and the newest.
 releases: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/sdk -n $(WORKERS) --all-releases
+
+# The SDK's own tests, plain and under the guard; docs/compatibility.md gets the table of what differs.
+sdk-suite: $(VENV)/.installed
+	$(BIN)/python tests/sdk_suite/run.py
 
 # CHAOS_RUNS processes killed at random instants; repeat a run with CHAOS_SEED.
 CHAOS_RUNS ?= 300
