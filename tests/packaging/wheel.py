@@ -1,4 +1,5 @@
-"""Builds the wheel, installs it bare into an environment of its own, and uses it there: ``make wheel-test``."""
+"""Builds the wheel, installs it bare into environments of the oldest and the newest Python that this machine has, and
+uses it there: ``make wheel-test``."""
 
 from __future__ import annotations
 
@@ -10,9 +11,16 @@ import sys
 import tempfile
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
+sys.path.insert(0, str(REPOSITORY / "tests"))
+
+from environments import interpreters  # noqa: E402
+
+# The supported ones, oldest first.
+VERSIONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 ADAPTERS = ("trace_guard_azure", "trace_guard_gcf", "trace_guard_lambda", "trace_guard_ray")
 PACKAGES = ("trace_guard", *ADAPTERS)
 # What can differ where the package is installed: the surface, the layer that is built of it, and one contract for each
@@ -47,10 +55,25 @@ def main() -> None:
         here = Path(place)
         wheel = build(here)
         check_contents(wheel)
-        python = install(here, wheel)
-        guard_a_handler(here, python)
-        run_tests(here, python, wheel)
+        bases = supported()
+        with ThreadPoolExecutor(len(bases)) as threads:
+            for done in [threads.submit(use, here / version, base, wheel) for version, base in bases.items()]:
+                done.result()
     print(f"done       in {time.monotonic() - began:.0f} s")
+
+
+def supported() -> dict[str, str]:
+    """The oldest and the newest supported Python of this machine, by version."""
+    found = {version: base for version in VERSIONS for base in [next(interpreters(version), None)] if base is not None}
+    return {version: found[version] for version in (min(found, key=VERSIONS.index), max(found, key=VERSIONS.index))}
+
+
+def use(here: Path, base: str, wheel: Path) -> None:
+    """Install and test the wheel with one Python."""
+    here.mkdir()
+    python = install(here, base, wheel)
+    guard_a_handler(here, python)
+    run_tests(here, python, wheel)
 
 
 def build(here: Path) -> Path:
@@ -91,14 +114,14 @@ def sources() -> set[str]:
     return found
 
 
-def install(here: Path, wheel: Path) -> Path:
+def install(here: Path, base: str, wheel: Path) -> Path:
     """A fresh environment with the wheel and what its base install brings, no extras."""
-    run([sys.executable, "-m", "venv", "--without-pip", str(here / "venv")])
+    run([base, "-m", "venv", "--without-pip", str(here / "venv")])
     python = here / "venv" / "bin" / "python"
     pip(python, str(wheel))
     for absent in ("rich", "awslambdaric"):
         assert subprocess.run([python, "-c", f"import {absent}"], capture_output=True).returncode == 1, absent
-    print("installed  bare, without extras")
+    print(f"installed  bare, without extras, on Python {here.name}")
     return python
 
 
@@ -110,21 +133,23 @@ def guard_a_handler(here: Path, python: Path) -> None:
     (trace,) = json.loads(printed)["traces"]
     found = (trace["project"], trace["outcome"], trace["in_progress"], trace["open_spans"])
     assert found == ("bare", "ok", False, 0), trace
-    print("guarded    a handler: its trace is closed in the local store")
+    print(f"guarded    a handler on Python {here.name}: its trace is closed in the local store")
 
 
 def run_tests(here: Path, python: Path, wheel: Path) -> None:
     """Tests that need nothing but the package pass on the installed wheel; the checkout is out of reach."""
-    pip(python, f"{wheel}[cli,gcf,testing]", "pytest", "pytest-mock", "pytest-xdist", "hypothesis", "opentelemetry-sdk")
+    needed = ("hypothesis", "opentelemetry-sdk", "pytest", "pytest-mock", "pytest-timeout", "pytest-xdist")
+    pip(python, f"{wheel}[cli,gcf,testing]", *needed)
     copy = here / "checkout"
     shutil.copytree(REPOSITORY / "tests", copy / "tests", ignore=shutil.ignore_patterns("__pycache__", ".hypothesis"))
     for name in ("README.md", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, copy / name)
     where = run([str(python), "-c", "import trace_guard; print(trace_guard.__file__)"], cwd=copy).strip()
     assert Path(where).is_relative_to(here / "venv"), where
-    pytest = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "3", "--dist", "loadfile"]
-    done = subprocess.run([*pytest, *TESTS, "-k", CHOSEN], cwd=copy, env=environment())
-    assert done.returncode == 0, "the tests fail on the installed wheel"
+    pytest = [str(python), "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "--dist", "loadfile"]
+    done = subprocess.run([*pytest, *TESTS, "-k", CHOSEN], cwd=copy, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, f"tests fail on the wheel, Python {here.name}:\n{done.stdout}{done.stderr}"
+    print(f"tested     on Python {here.name}: {done.stdout.splitlines()[-1]}")
 
 
 def pip(python: Path, *packages: str) -> None:
