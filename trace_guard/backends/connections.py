@@ -26,6 +26,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from ..system.threads import QuietThread
 from .bounded_answer import Bound, BoundedAnswer
+from .own_traffic import untraced
 
 if TYPE_CHECKING:
     from urllib3.connectionpool import HTTPConnectionPool
@@ -44,6 +45,8 @@ _PROXY_VARIABLES = (
     *(f"{name}_PROXY" for name in ("HTTP", "HTTPS", "ALL", "NO")), "REQUEST_METHOD",
 )
 
+_CONNECTION = "BoundedConnection"
+
 _bound: ContextVar[Bound | None] = ContextVar("trace_guard_bound", default=None)
 
 
@@ -52,7 +55,8 @@ def bounded_by(bound: Bound) -> Iterator[None]:
     """Connections that are used within the block keep to this bound."""
     token = _bound.set(bound)
     try:
-        yield
+        with untraced(f"{__name__}.{_CONNECTION}"):
+            yield
     finally:
         _bound.reset(token)
 
@@ -84,7 +88,7 @@ def pools_for(proxy: str) -> PoolManager:
 
 @functools.cache
 def _bounded_pool(plain: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
-    connection = type("BoundedConnection", (_Bounded, plain.ConnectionCls), {})
+    connection = type(_CONNECTION, (_Bounded, plain.ConnectionCls), {})
     return type(f"Bounded{plain.__name__}", (plain,), {"ConnectionCls": connection})
 
 

@@ -19,10 +19,12 @@ from urllib3 import PoolManager, Timeout
 from urllib3.exceptions import HTTPError, MaxRetryError, ProtocolError, ReadTimeoutError
 from urllib3.util.retry import Retry
 
+from ..contain import is_shortage
 from ..deadline import Deadline
 from ..errors import BackendUnavailable
 from ..redaction.outside_text import printable
 from ..redaction.urls import strip_userinfo
+from ..system.interruption import pass_interruption
 from .bounded_answer import MOST_BYTES, AnswerTooLong, Bound, inflated
 from .connections import CONNECT_SECONDS, bounded_by, pools_for, proxy_for
 from .urls import is_web_url, keeps_encryption
@@ -109,6 +111,12 @@ class Transport:
             except ValueError as error:
                 # The message may contain a header with the key.
                 raise BackendUnavailable(f"a request can't be sent: {type(error).__name__}") from None
+            except (OSError, RuntimeError, Warning) as error:
+                pass_interruption(error)
+                if is_shortage(error) or type(error) is RuntimeError:
+                    raise
+                # A test forbids sockets or hides files, as pytest-socket and pyfakefs do.
+                raise BackendUnavailable(f"a request can't be sent: {type(error).__name__}: {error}") from None
             else:
                 target = _join(url, reply.headers.get("location", ""))
                 if (

@@ -108,7 +108,8 @@ class Segments:
         with self._lock:
             descriptor, self._descriptor = self._descriptor, None
             if descriptor is not None:
-                os.close(descriptor)
+                with contextlib.suppress(OSError):  # a test's own file system is gone, and the descriptor with it
+                    os.close(descriptor)
 
     def abandon(self) -> None:
         """Close the file in a forked child, where a thread of the parent may hold the lock for ever."""

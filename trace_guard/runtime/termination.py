@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -60,7 +59,7 @@ class Termination:
         self._handled = threading.Event()
         self._before: dict[int, Any] = {}
         self._only_heard: frozenset[int] = frozenset()
-        self._ears: tuple[socket.socket, socket.socket] | None = None
+        self._speaking: int | None = None
         self._pid = os.getpid()
 
     def install(self, signals: Sequence[int] = (signal.SIGTERM,), only_heard: Sequence[int] = ()) -> bool:
@@ -74,22 +73,29 @@ class Termination:
         """
         if threading.current_thread() is not threading.main_thread():
             return False
-        hearing, speaking = socket.socketpair()
-        speaking.setblocking(False)
+        if os.name == "nt":  # it takes only a socket there, and has no signal that would need it
+            return self._install_handlers(signals, only_heard)
+        # A pipe, as tests forbid sockets.
+        hearing, speaking = os.pipe()
         try:
+            os.set_blocking(speaking, False)
             QuietThread(
-                target=self._listen, args=(hearing, speaking.fileno()), name="trace-guard-signals", daemon=True
+                target=self._listen, args=(hearing, speaking), name="trace-guard-signals", daemon=True
             ).start()
         except RuntimeError:  # no thread can be started: change nothing
-            hearing.close()
-            speaking.close()
+            os.close(hearing)
+            os.close(speaking)
             raise
-        self._ears = hearing, speaking
+        self._speaking = speaking
+        self._install_handlers(signals, only_heard)
+        share(speaking)
+        return True
+
+    def _install_handlers(self, signals: Sequence[int], only_heard: Sequence[int]) -> bool:
         self._only_heard = frozenset(only_heard)
         for number in signals:
             # Python writes to the descriptor only for signals that have a Python handler.
             self._before[number] = signal.signal(number, self._handle)
-        share(speaking.fileno())
         _installed.append(self)
         on_fork(_after_fork)
         return True
@@ -99,12 +105,13 @@ class Termination:
         can't be restored, but signals have their previous effect from now on."""
         for done in self._done.values():
             done.set()
-        if self._ears is None or os.getpid() != self._pid or threading.current_thread() is not threading.main_thread():
+        if os.getpid() != self._pid or threading.current_thread() is not threading.main_thread():
             return
-        (_, speaking), self._ears = self._ears, None
+        speaking, self._speaking = self._speaking, None
         self._put_handlers_back()
-        unshare(speaking.fileno())
-        speaking.close()  # the thread reads the end of the stream
+        if speaking is not None:
+            unshare(speaking)
+            os.close(speaking)  # the thread reads the end of the stream
         if self in _installed:
             _installed.remove(self)
 
@@ -114,13 +121,14 @@ class Termination:
         is_default = self._before.get(number) == signal.SIG_DFL and signal.getsignal(number) == self._handle
         return is_default and os.getpid() != 1
 
-    def _listen(self, hearing: socket.socket, speaking: int) -> None:
-        with hearing:
-            while heard := hearing.recv(64):
+    def _listen(self, hearing: int, speaking: int) -> None:
+        with contextlib.suppress(OSError):  # under a test's own file system
+            while heard := os.read(hearing, 64):
                 pass_on(speaking, heard)
                 for number in heard:
                     if number in self._before or number in self._only_heard:
                         self._attend(number)
+            os.close(hearing)
 
     def _attend(self, number: int) -> None:
         is_end = self.ends_process(number)
@@ -190,8 +198,8 @@ class Termination:
 
     def _after_fork(self) -> None:
         """In a forked child: the parent's thread reads the same descriptor, and must not see the child's signals."""
-        if self._ears is not None and threading.current_thread() is threading.main_thread():
-            unshare(self._ears[1].fileno())
+        if self._speaking is not None and threading.current_thread() is threading.main_thread():
+            unshare(self._speaking)
             # No thread of the child listens, so with a Python handler nothing would end it while it runs C code.
             with contextlib.suppress(ValueError, OSError):
                 self._put_handlers_back()
