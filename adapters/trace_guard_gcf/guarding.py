@@ -105,7 +105,7 @@ def _check_gevent(guard: Guard) -> None:
     """
     monkey = sys.modules.get("gevent.monkey")
     is_late = "gunicorn.workers.ggevent" in sys.modules and monkey is not None and not monkey.is_module_patched("ssl")
-    if is_late and guard.settings.backend_name == "braintrust" and str(guard.settings.api_url).startswith("https:"):
+    if is_late and guard.settings.backend_name == "braintrust" and not str(guard.settings.api_url).startswith("http:"):
         warn_once("gevent", "gunicorn has imported the application with --preload before its gevent worker patches the "
                   "ssl module: all https requests of the service fail, with RecursionError. Remove --preload, or put "
                   "`from gevent import monkey; monkey.patch_all()` at the top of gunicorn's configuration file")

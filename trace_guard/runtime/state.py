@@ -256,10 +256,7 @@ class ProcessState:
 
     def ingest(self, rows: list[tuple[Row, bytes]]) -> None:
         begin_anew_if_forked()
-        if will_fork_in_c():
-            warn_once("uwsgi", "spans are logged while uWSGI imports the application, before it forks its workers: the "
-                      "threads that deliver them may stop the workers for ever. Start uWSGI with --lazy-apps or with "
-                      "--py-call-uwsgi-fork-hooks")
+        _check_uwsgi()
         shares: dict[Pipeline, list[tuple[Row, bytes]]] = {}
         for row, encoded in rows:
             owner = self.logins.owner(row)
@@ -316,6 +313,7 @@ class ProcessState:
         return _within_invocations(pipeline.settings.exit_timeout)
 
     def span_started(self, span: Any) -> None:
+        _check_uwsgi()
         invocation = only_live()
         if invocation is not None:
             invocation.adopt(span)
@@ -363,6 +361,13 @@ def _within_invocations(seconds: float) -> Deadline:
     live = (invocation,) if invocation is not None else tuple(one for one in tuple(LIVE) if one.is_live)
     deadlines: list[Deadline] = [Deadline.after(seconds), *(one.latest for one in live)]
     return min(deadlines)
+
+
+def _check_uwsgi() -> None:
+    if will_fork_in_c():
+        warn_once("uwsgi", "spans are logged while uWSGI imports the application, before it forks its workers: the "
+                  "threads that deliver them may stop the workers for ever. Start uWSGI with --lazy-apps or with "
+                  "--py-call-uwsgi-fork-hooks")
 
 
 def _half(deadline: Deadline) -> Deadline:

@@ -10,9 +10,6 @@ import braintrust
 
 from trace_guard_gcf import GuardMiddleware
 
-if "SPAN_AT_IMPORT" in os.environ:
-    braintrust.init_logger(project_id=os.environ["TRACE_GUARD_PROJECT_ID"]).start_span(name="at import").end()
-
 
 class Body:
     """Neither a list nor an iterator, so that only the server knows whether it is read."""
@@ -34,3 +31,6 @@ def answer(environ: Any, start_response: Any) -> Any:
 application = GuardMiddleware(
     GuardMiddleware(answer, flush="after-response"), exclude=["/later/*"], flush="before-response"
 )
+
+if "SPAN_AT_IMPORT" in os.environ:
+    braintrust.init_logger(project_id=os.environ["TRACE_GUARD_PROJECT_ID"]).start_span(name="at import").end()
