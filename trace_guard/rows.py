@@ -33,6 +33,7 @@ __all__ = [
     "identity",
     "is_durable",
     "is_forced",
+    "is_left",
     "is_log_row",
     "is_span_row",
     "lifecycle",
@@ -240,6 +241,11 @@ def about_end(row: Mapping[str, Any]) -> Row:
 def is_forced(row: Mapping[str, Any]) -> bool:
     """True if the row is a forced close: the span's own code had left it open."""
     return _about(row).get("closed_by") is not None
+
+
+def is_left(row: Mapping[str, Any]) -> bool:
+    """True if the row closes a span because its invocation is over, while the span's own code may still end it."""
+    return _about(row).get("reason") in ("left_open", "late")
 
 
 def visible(row: Row) -> Row:

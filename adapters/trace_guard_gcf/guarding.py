@@ -59,6 +59,7 @@ class Guarding:
             with contain("prepare to guard requests"):
                 _check_gevent(chosen)
                 self._guard = chosen.start()
+                chosen.pipeline.is_serving = True
                 prepare_for_shutdown()
 
     def begin(

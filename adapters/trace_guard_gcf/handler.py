@@ -103,6 +103,8 @@ def _guarded(handler: Any, options: Options, excluded: Excluded) -> Any:
         return handler
     with contain("guard the function"):  # a fault of ours at import must not take the function down
         started = chosen.start()
+        if not started.settings.disabled:
+            started.pipeline.is_serving = True
         with contain("prepare for the end of the process"):
             prepare_for_shutdown()
         is_coroutine = inspect.iscoroutinefunction(handler)

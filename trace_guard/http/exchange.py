@@ -58,6 +58,7 @@ class Exchange:
     def open(self) -> Exchange:
         """Open the invocation, and make the exchange current in this context."""
         _current.set(self)
+        self.invocation.state.is_request = True
         self.invocation.open()
         return self
 

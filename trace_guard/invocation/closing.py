@@ -156,6 +156,10 @@ class Closing:
         elif way is Way.BEFORE_RESPONSE and state.guard.flush_policy is FlushPolicy.AFTER_RESPONSE:
             courier.send_soon()
             delivery = Delivery(Verdict.DEFERRED, rows, way=Way.BACKGROUND)
+        elif state.starter is not None and state.starter.is_live and not is_fatal(self._error):
+            # The end of the other one delivers too, so its code need not wait here.
+            courier.send_soon()
+            delivery = Delivery(Verdict.DEFERRED, rows, way=Way.BACKGROUND)
         elif way is Way.EXTERNAL_EXTENSION:
             # Another process delivers from the journal. This courier must not compete with it.
             delivery = Delivery(Verdict.DEFERRED, rows, way=way)

@@ -20,6 +20,7 @@ from .closing import Closing, corrected, is_fatal
 from .opening import open_root
 from .record_loop import RecordLoops
 from .state import FORCED, NOTHING, AfterResponse, GuardLike, InvocationState
+from .tasks import current_task
 
 # Above this, ended spans are forgotten.
 _MOST_ELSEWHERE = 256
@@ -193,8 +194,20 @@ class Invocation:
         PROCESS.logins.let_go()
         self.guard.pipeline.announce()
         self._outer = current_invocation()
-        self.state.outer = self._outer.state if self._outer is not None else None
+        self.state.task = current_task()
+        if self._outer is not None:
+            self._begin_within(self._outer.state)
         open_root(self.state, self._become_current)
+
+    def _begin_within(self, outer: InvocationState) -> None:
+        """Become a span of the outer invocation. In a task of its own, which may outlive it, become an invocation that
+        closes and delivers by itself; the current span is the parent of its root."""
+        if outer.task is None or self.state.task is None or outer.task() is self.state.task():
+            self.state.outer = outer
+        else:
+            self.state.starter = outer
+            if not outer.is_request:  # else the deadline is that of the response
+                self.state.deadline = min(self.state.deadline, outer.deadline)
 
     def _become_current(self) -> None:
         current.CURRENT.set(self)

@@ -6,6 +6,7 @@ import contextvars
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -97,6 +98,9 @@ class InvocationState:
         span: the root's Braintrust span; None until it opens.
         root: the root's start row, which holds its ids.
         outer: the invocation that encloses this one. The root is then a plain span of it.
+        starter: the invocation in whose code this one began, in a task of its own. It does not own this one.
+        task: the task that it began in.
+        is_request: the deadline is that of a response, which tasks begun meanwhile may outlive.
         record: the journal's entry for the invocation; None within an outer invocation.
         reserve: how long before the deadline the watchdog closes the spans.
         journal: the journal that holds the root's start row.
@@ -130,6 +134,9 @@ class InvocationState:
     after_response: AfterResponse | None = None
     root_metadata: RootMetadata = field(default_factory=RootMetadata)
     outer: InvocationState | None = None
+    starter: InvocationState | None = None
+    task: weakref.ref[Any] | None = None
+    is_request: bool = False
     span: Any = None
     root: Row = field(default_factory=dict)
     record: InvocationRecord | None = None

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..rows import Row, about_end, has_ended, identity, is_durable, is_forced, is_span_row, merge, started_at
+from ..rows import Row, about_end, has_ended, identity, is_durable, is_forced, is_left, is_span_row, merge, started_at
 from .format import Position
 from .invocation_record import InvocationRecord
 from .links import Links
@@ -90,6 +90,10 @@ class OpenSpans:
         self._forced_spans: dict[str, ForcedSpan] = {}
         # Open spans whose invocation was over when they started.
         self._late: list[OpenSpan] = []
+        # Spans that were closed when their invocation ended, and whose own code has not ended them yet; and their own
+        # ends that have come since.
+        self._left: RecentDict[Row] = RecentDict()
+        self._own_ends: RecentDict[tuple[Row, Row]] = RecentDict()
         # Row ids of spans that were not recorded, and of those that outlive their process on purpose.
         self._dropped: RecentDict[None] = RecentDict()
         self._durable: RecentDict[None] = RecentDict()
@@ -137,6 +141,8 @@ class OpenSpans:
             if forced is not None and not is_forced(row):
                 merge(forced.own_end, about_end(row))
             span = self._open.get(row_id)
+            if span is None and row_id in self._left and has_ended(row) and not is_forced(row):
+                self._own_ends[row_id] = self._left.pop(row_id), about_end(row)
             if span is None:
                 owner, start = self._ownership.claim(row), started_at(row)
                 self._count(owner)
@@ -150,6 +156,8 @@ class OpenSpans:
                 self._count(span.owner)
                 if has_ended(row):
                     del self._open[row_id]
+                    if is_left(row):
+                        self._left[row_id] = span.identity
                     running = self._forced.get(span.owner or "")
                     if running is not None and is_forced(row) and row_id not in self._forced_spans:
                         self._add_forced(running, span)
@@ -212,6 +220,20 @@ class OpenSpans:
         with self._lock:
             late, self._late = [span for span in self._late if span.row_id in self._open], []
             return late
+
+    def take_own_ends(self) -> list[tuple[Row, Row]]:
+        """The identities of spans that were marked as left open, and their own ends, which have come since. Each is
+        returned once."""
+        if not self._own_ends:
+            return []
+        with self._lock:
+            ends, self._own_ends = list(self._own_ends.values()), RecentDict()
+            return ends
+
+    def is_of_live(self, row: Mapping[str, Any]) -> bool:
+        """True if the row belongs to an invocation that is running."""
+        with self._lock:
+            return bool(row.get("span_id")) and self._ownership.owner_of(row) in self._live
 
     def late_in(self, rows: Sequence[Row]) -> list[Row]:
         """The rows, about to be written, that would leave a span open whose invocation is over, innermost last."""

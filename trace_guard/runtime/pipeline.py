@@ -24,7 +24,7 @@ from ..journal.format import UNDECIDED, Flag, Position
 from ..journal.invocation_record import InvocationRecord
 from ..journal.open_spans import OpenSpan, OpenSpans
 from ..outcome import ClosedBy, Outcome
-from ..rows import Row, closing_row, is_log_row, is_span_row, link_row, started_at
+from ..rows import Row, closing_row, correction, is_log_row, is_span_row, link_row, started_at
 from ..settings import Settings, fits_header, is_instance_temporary
 from ..system.clock import monotonic
 from ..system.threads import QuietThread
@@ -63,6 +63,7 @@ class Pipeline:
         written_at: when the SDK's last rows were written, on the monotonic clock.
         neighbours: recovers the journals of dead processes.
         lookup: knows the organisation and project ids.
+        is_serving: rows that belong to no running invocation leave at once, as the process may soon have no CPU.
         running: ends each running invocation, by the id of its root.
     """
 
@@ -84,6 +85,7 @@ class Pipeline:
         self.watchdog = watchdog or Watchdog(self.heartbeat)
         self.is_shared = backend is None
         self.has_object_rows = False
+        self.is_serving = False
         self.written_at = 0.0
         self.running: dict[str, Callable[[str, Deadline], object]] = {}
         state_dir = prepare_directory(settings)
@@ -188,9 +190,14 @@ class Pipeline:
         links = self.spans.take_links()
         if links:
             written = self.append([link_row(span, record) for span, record in links])
+        own_ends = self.spans.take_own_ends()
+        if own_ends:
+            written = self.append([correction(span, end) for span, end in own_ends])
         missed = self.spans.take_late()  # their invocation ended during the write
         if missed:
             written = self.append([_late_end(span.identity) for span in missed])
+        if self.is_serving and not all(self.spans.is_of_live(row) for row, _ in rows):
+            self.courier.send_soon()
         return written
 
     def _append(self, rows: Sequence[NewRow]) -> tuple[WritableJournal, Position]:
