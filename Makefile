@@ -36,6 +36,10 @@ browser:
 screenshots: $(VENV)/.installed browser
 	$(BIN)/python tests/ui/screenshots.py
 
+# The test suites of frameworks, alone and with the middleware; the table goes to docs/compatibility.md.
+suites: $(VENV)/.installed
+	$(BIN)/python tests/suites/run.py
+
 # The built wheel in an environment of its own: its contents, and the tests of the package against it.
 wheel-test: $(VENV)/.installed
 	$(BIN)/python tests/packaging/wheel.py
