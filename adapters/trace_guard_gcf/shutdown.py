@@ -39,6 +39,7 @@ _LAST_SECONDS = 0.2
 # Without another handler, the signal ends the process as soon as delivery is over.
 _AT_ONCE_SECONDS = 3.0
 _FINISH_SECONDS = 2.0
+_WORKER_EXIT_SECONDS = 3.0
 
 # Classes whose method ``handle_exit`` handles the signal.
 _SERVERS = (("gunicorn.workers.base", "Worker"), ("uvicorn.server", "Server"))
@@ -121,6 +122,8 @@ def _after_fork() -> None:
     global _thread
     with contain("restart after a fork"):
         _thread = _ShutdownThread()
+        # The disk goes with the instance, so nobody recovers what a worker leaves behind.
+        PROCESS.exits_within(_WORKER_EXIT_SECONDS)
         _wrap_servers()
 
 
