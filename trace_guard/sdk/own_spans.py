@@ -231,12 +231,9 @@ class OwnSpans:
 
 
 def _own_span() -> Any:
-    """The current span if it is one of the guard's, and no span of OpenTelemetry is within it; else None."""
+    """The current span if it is one of the guard's, else None."""
     current: Any = bt.current_span()
-    if _MARK not in getattr(current, "__dict__", ()):
-        return None
-    innermost = bt._state.context_manager.get_current_span_info()
-    return current if innermost is None or innermost.span_id == current.span_id else None
+    return current if _MARK in getattr(current, "__dict__", ()) else None
 
 
 def _is_internal(module: str) -> bool:
