@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -29,22 +30,34 @@ def run_on_loop(handler: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..
     ``asyncio.run`` would make and close a loop each time. Clients that a handler keeps from one invocation to the next
     (aiohttp, aioboto3, the OpenAI client) are bound to the loop on which they started.
     """
-    loop: asyncio.AbstractEventLoop | None = None
+    of_thread = _Loops()  # tests and local servers call one handler from several threads
 
     @functools.wraps(handler)
     def run(*args: Any, **keywords: Any) -> Any:
-        nonlocal loop
+        loop = of_thread.loop
         if loop is None or loop.is_closed():
-            loop = asyncio.new_event_loop()
+            loop = of_thread.loop = asyncio.new_event_loop()
             asyncio.set_event_loop(loop)
-            # The loop is closed when the function is collected, as in tests, but not at exit.
-            weakref.finalize(run, loop.close).atexit = False
+            of_thread.owner = owner = _Owner()
+            # The loop is closed when the function is collected, as in tests, or its thread ends, but not at exit.
+            weakref.finalize(owner, loop.close).atexit = False
         result = loop.run_until_complete(handler(*args, **keywords))
         with contain("look for pending tasks"):
             _note_pending(loop)
         return result
 
     return run
+
+
+class _Owner:
+    """Is collected with the values of its thread."""
+
+
+class _Loops(threading.local):
+    """The event loop of each thread."""
+
+    loop: asyncio.AbstractEventLoop | None = None
+    owner: _Owner | None = None
 
 
 def _note_pending(loop: asyncio.AbstractEventLoop) -> None:
