@@ -29,6 +29,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("job_decorator", "supervisor"),
     ("__init__",),
     ("testing",),
+    ("doctor",),
     ("ui",),
     ("cli",),
     ("__main__",),

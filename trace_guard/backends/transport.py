@@ -44,11 +44,12 @@ _MOST_DIGITS = 15
 
 
 class Answer(NamedTuple):
-    """The status and the body that a server answered, and where a 303 leads."""
+    """The status and the body that a server answered, where a 303 leads, and the server's ``Date``."""
 
     status: int
     body: bytes
     location: str | None = None
+    date: str | None = None
 
     @property
     def text(self) -> str:
@@ -130,7 +131,7 @@ class Transport:
                     continue
                 if reply.is_final:
                     elsewhere = reply.status == 303 and is_web_url(target) and keeps_encryption(url, target)
-                    return Answer(reply.status, reply.body, target if elsewhere else None)
+                    return Answer(reply.status, reply.body, target if elsewhere else None, reply.headers.get("date"))
                 retry_after, status = retry_after_of(reply.headers.get("retry-after")), reply.status
                 suspect = reply.trouble is not None or reply.status >= 500
                 trouble = f"{_host(url)} answered {reply.status}: {reply.trouble or Answer(0, reply.body).text}"

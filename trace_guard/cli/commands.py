@@ -64,6 +64,13 @@ def _show(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the trace as one HTML file instead")
 
 
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--send", action="store_true", help="send one test trace and read it back")
+    parser.add_argument(
+        "--module", metavar="M", help="import this module as its server does, and check what it did to the SDK"
+    )
+
+
 def _ui(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, metavar="N", help="the port to listen on (default: 8765, or a free one)")
     parser.add_argument("--project", metavar="P", help="show a project in Braintrust instead of the local store")
@@ -136,6 +143,11 @@ COMMANDS = (
     Command(
         "ui", "look", "open a page that shows traces as they run",
         ("trace-guard ui", "trace-guard ui --project support-bot --no-open"), "page:serve_page", _ui, json=False,
+    ),
+    Command(
+        "doctor", "look", "check what makes traces hang or go missing here; exit code 1 if there is a problem",
+        ("trace-guard doctor", "trace-guard doctor --send", "trace-guard doctor --module app --json"),
+        "doctor:examine", _doctor,
     ),
     Command(
         "recover", "repair", "close and deliver the traces that dead processes left behind",

@@ -16,7 +16,7 @@ from .files import ATTACHMENTS, sync_directory, write_new
 from .locks import MOVES_WITH_FILE, FileLock
 from .owned import UnsafeFile, check_directory, make_parents, own_directory
 
-__all__ = ["StateDir", "examine", "locate", "make_journal", "prepare"]
+__all__ = ["Description", "StateDir", "describe", "examine", "locate", "make_journal", "prepare"]
 
 # Their advisory locks are emulated, optional, or lost when a server restarts.
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "glusterfs", "lustre", "afs", "beegfs", "fuse"}
@@ -85,6 +85,28 @@ def _located(directory: Path, kind: str) -> Path:
     if _is_network(kind):
         return Path(tempfile.gettempdir()) / _own_name()
     return directory / _own_name() if _is_shared(directory) else directory
+
+
+class Description(NamedTuple):
+    """The place that is used for ``TRACE_GUARD_DIR``.
+
+    Attributes:
+        path: the directory itself, which need not exist.
+        kind: the type of the file system at ``TRACE_GUARD_DIR``; empty if it is unknown.
+        network: that is a network file system, so another directory is used.
+        memory: the directory is kept in memory.
+    """
+
+    path: Path
+    kind: str
+    network: bool
+    memory: bool
+
+
+def describe(directory: Path) -> Description:
+    """Describe the directory that is used for ``TRACE_GUARD_DIR``. Makes nothing."""
+    kind, path = _filesystem(directory), locate(directory)
+    return Description(path, kind, _is_network(kind), _filesystem(path) in _MEMORY)
 
 
 def examine(directory: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import http
 import json
 import socket
@@ -114,5 +115,6 @@ def encoded(response: Response) -> bytes:
     except ValueError:
         phrase = "Unknown"
     headers: dict[str, Any] = {**response.headers, "Content-Length": len(response.body)}
+    headers.setdefault("Date", email.utils.formatdate(usegmt=True))
     lines = [f"HTTP/1.1 {response.status} {phrase}", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join((*lines, "", "")).encode("latin-1") + response.body

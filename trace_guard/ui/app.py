@@ -86,8 +86,10 @@ class Pages:
     async def traces(self, request: Request) -> Response:
         """The list; only its table with ``fragment`` in the address."""
         wanted = TraceFilter.of(request.query_params)
+        # Read before the traces: what comes in between shows as a change.
+        version = await run_in_threadpool(self._source.version, None)
         page = await run_in_threadpool(self._source.page, wanted)
-        values = {"page": page, "filter": wanted, "now": time.time()}
+        values = {"page": page, "filter": wanted, "now": time.time(), "version": version}
         if "fragment" in request.query_params:
             return self._html("_traces.html", values)
         projects = await run_in_threadpool(self._source.projects)
@@ -95,12 +97,13 @@ class Pages:
 
     async def trace(self, request: Request) -> Response:
         """The waterfall of a trace; only that with ``fragment`` in the address."""
+        version = await run_in_threadpool(self._source.version, request.query_params.get("root", ""))
         root, rows = await self._rows(request)
         now = time.time()
         (summary,) = await run_in_threadpool(summarize, rows)
         values: dict[str, Any] = {
             "trace": summary, "now": now, "fall": await run_in_threadpool(lay_out, rows, root, now),
-            "address": self._source.address(rows[0]),
+            "address": self._source.address(rows[0]), "version": version,
         }
         if "fragment" in request.query_params:
             return self._html("_waterfall.html", values)
@@ -170,7 +173,7 @@ class Pages:
             except BackendError:
                 version = seen or ""
             # A comment keeps the connection alive, and shows when the page has gone.
-            yield f"data: {json.dumps(version)}\n\n" if version != seen else ":\n\n"
+            yield f"data: {version}\n\n" if version != seen else ":\n\n"
             seen = version
             await anyio.sleep(_LOOK_SECONDS)
 

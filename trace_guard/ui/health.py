@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ..doctor.finding import Finding
+from ..doctor.machine import machine_findings
 from ..runtime.status import Status, read_status
 from ..settings import Settings
 
@@ -50,6 +52,7 @@ class HealthReport:
     """What the page shows."""
 
     status: Status
+    findings: Sequence[Finding] = field(default_factory=tuple)
     stuck: Sequence[StuckTrace] = field(default_factory=tuple)
 
 
@@ -67,7 +70,9 @@ class Health:
 
     def report(self) -> HealthReport:
         """The present state."""
-        return HealthReport(read_status(self._settings), self._repair.stuck())
+        return HealthReport(
+            read_status(self._settings), list(machine_findings(self._settings)), self._repair.stuck()
+        )
 
     def is_token(self, token: str) -> bool:
         """True for the token of this process."""

@@ -59,7 +59,7 @@ async function refresh() {
 
 function listen() {
   const every = Number(live.dataset.every) * 1000;
-  let first = true, busy = false, again = false;
+  let version = live.dataset.version, busy = false, again = false;
   const update = async () => {
     if (busy) { again = true; return; }
     busy = true;
@@ -69,9 +69,9 @@ function listen() {
     const pause = Math.max(every, 4 * (performance.now() - began));
     setTimeout(() => { busy = false; if (again) { again = false; update(); } }, pause);
   };
-  new EventSource(live.dataset.events).onmessage = () => {
-    if (!first) update();
-    first = false;
+  new EventSource(live.dataset.events).onmessage = (event) => {
+    if (event.data !== version) update();
+    version = event.data;
   };
 }
 
