@@ -27,7 +27,6 @@ MARKERS = "<!-- suites: begin -->", "<!-- suites: end -->"
 SUITES: dict[str, tuple[str, ...]] = {
     "starlette": ("starlette[full]", "trio", "httpx2[zstd]", "opentelemetry-sdk"),
     "flask": ("flask[async,dotenv]", "greenlet"),
-    "werkzeug": ("watchdog", "cryptography", "ephemeral-port-reserve", "pytest-timeout"),
 }
 WITHOUT_TESTS = ("bottle", "quart")
 MOST_SECONDS = 900
