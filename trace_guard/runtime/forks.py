@@ -20,9 +20,12 @@ __all__ = ["begin_anew_if_forked", "on_fork", "will_fork_in_c"]
 
 _FORK_OPTIONS = {"py-call-uwsgi-fork-hooks", "py-call-osafterfork", "lazy-apps", "lazy"}
 
+# The libraries whose threads are greenlets.
+_GREEN = ("gevent", "eventlet")
+
 _hooks: list[Callable[[], object]] = []
 _lock = threading.RLock()
-_world: tuple[int, object] | None = None
+_world: tuple[int, bool] | None = None
 _is_beginning = False
 
 
@@ -58,8 +61,10 @@ def will_fork_in_c() -> bool:
     return not options & _FORK_OPTIONS
 
 
-def _present() -> tuple[int, object]:
-    return os.getpid(), _thread.start_new_thread
+def _present() -> tuple[int, bool]:
+    """The process, and whether threads are greenlets in it."""
+    module = getattr(_thread.start_new_thread, "__module__", None) or ""
+    return os.getpid(), module.partition(".")[0] in _GREEN
 
 
 def _begin_anew() -> None:

@@ -347,8 +347,8 @@ class Gateway(HTTPAdapter):
         send = self.inner.send if self.inner is not None else super().send
         try:
             answer = send(request, timeout=max(seconds, _SHORTEST_TIMEOUT))
-        except (requests.RequestException, urllib3.exceptions.HTTPError):
-            return None
+        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError):
+            return None  # also a key that no header can carry, which the first delivery names
         return None if answer.status_code == 429 or answer.status_code >= 500 else answer
 
     @property
