@@ -46,7 +46,7 @@ def test_open_spans_are_closed_innermost_first(guard: Guard, server: BraintrustS
 
 def test_a_late_span_is_closed_on_arrival(guard: Guard, server: BraintrustServer) -> None:
     """A span that a thread starts after its invocation ended is closed on arrival and marked late; if the thread ends
-    it later, that end is kept."""
+    it later, that end is kept and the mark is lifted."""
     over, begun, go_on = threading.Event(), threading.Event(), threading.Event()
 
     def outlives(here: Any) -> None:
@@ -71,7 +71,7 @@ def test_a_late_span_is_closed_on_arrival(guard: Guard, server: BraintrustServer
     thread.join()
     assert guard.flush(10)
     row = spans(server)["late"]
-    assert (row["output"], row["metadata"]["trace_guard"]) == ("after all", late)
+    assert (row["output"], "metadata" in row) == ("after all", False)
     assert row["metrics"]["end"] > time.time() + 50
 
 
