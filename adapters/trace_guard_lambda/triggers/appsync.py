@@ -26,7 +26,10 @@ class AppSync(Trigger):
     @classmethod
     def infer(cls, event: Any, context: Any) -> bool:
         fields = mapping(event)
-        return "fieldName" in mapping(fields.get("info")) or ("fieldName" in fields and "typeName" in fields)
+        info = mapping(fields.get("info"))
+        return ("fieldName" in info and ("parentTypeName" in info or "arguments" in fields)) or (
+            "fieldName" in fields and "typeName" in fields
+        )
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:

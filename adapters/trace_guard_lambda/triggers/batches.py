@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 from trace_guard.invocation.reading import mapping, text
 
 from .description import Description, Judgement, Trigger
-from .reading import MULTIPLE, first_record, same
+from .reading import first_record, same, single
 
-__all__ = ["Batch", "messaging_facts"]
+__all__ = ["Batch", "judged_batch", "judged_results", "messaging_facts"]
 
 
 class Batch(Trigger):
@@ -30,7 +30,7 @@ class Batch(Trigger):
 
     @staticmethod
     def arn_of(records: Sequence[Any]) -> str | None:
-        """The source of all records; MULTIPLE if they have several."""
+        """The source of all records; ``multiple_sources`` if they have several."""
         return same(records, lambda record: text(record.get("eventSourceARN")))
 
     @classmethod
@@ -43,13 +43,26 @@ class Batch(Trigger):
             return Judgement()
         identifiers = {_identifier(failure) for failure in failures}
         failed = total if None in identifiers else min(len(identifiers), total)
-        metadata = {"batch": {"failed": failed, "count": total}}
-        if failed < total:
-            return Judgement(None, metadata)
-        error = f"all {total} records of the batch failed" if total > 1 else "the only record of the batch failed"
-        if None in identifiers:
-            error += ": batchItemFailures has an item without a usable itemIdentifier"
-        return Judgement(error, metadata)
+        unusable = ": batchItemFailures has an item without a usable itemIdentifier" if None in identifiers else ""
+        return judged_batch(failed, total, unusable)
+
+
+def judged_batch(failed: int, total: int, why: str = "") -> Judgement:
+    """The judgement of a batch. Only a batch without a successful record is an error, to which ``why`` is appended."""
+    metadata = {"batch": {"failed": failed, "count": total}}
+    if failed < total:
+        return Judgement(None, metadata)
+    error = f"all {total} records of the batch failed" if total > 1 else "the only record of the batch failed"
+    return Judgement(error + why, metadata)
+
+
+def judged_results(description: Description, results: Any, key: str, failures: tuple[str, ...]) -> Judgement:
+    """The judgement of a result that lists the outcome of each record below ``key``."""
+    total = description.records
+    if not isinstance(results, (list, tuple)) or not total:
+        return Judgement()
+    failed = sum(mapping(result).get(key) in failures for result in results)
+    return judged_batch(min(failed, total), total)
 
 
 def _identifier(item: Any) -> str | None:
@@ -63,6 +76,6 @@ def messaging_facts(system: str, destination: str | None, count: int | None) -> 
         "messaging.system": system,
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
-        "messaging.destination.name": None if destination == MULTIPLE else destination,
+        "messaging.destination.name": single(destination),
         "messaging.batch.message_count": count,
     }

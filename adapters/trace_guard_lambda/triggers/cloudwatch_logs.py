@@ -28,7 +28,8 @@ class CloudWatchLogs(Trigger):
 
     @classmethod
     def infer(cls, event: Any, context: Any) -> bool:
-        return "awslogs" in mapping(event)
+        fields = mapping(event)
+        return "data" in mapping(fields.get("awslogs")) or set(fields) == {"awslogs"}
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:

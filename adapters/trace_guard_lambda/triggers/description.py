@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 from trace_guard.invocation.propagation import Carrier
-from trace_guard.invocation.reading import known
+from trace_guard.invocation.reading import known, mapping
 
 __all__ = ["Carrier", "Description", "Judgement", "Trigger"]
 
@@ -52,15 +52,23 @@ class Judgement(NamedTuple):
 
 
 class Trigger:
-    """A kind of event source. The base class accepts every event and describes none of it."""
+    """A kind of event source. The base class accepts every event and describes none of it.
+
+    Attributes:
+        source: the name of the source.
+        trigger: ``faas.trigger`` of its events.
+        keys: the keys that all its events have. They are several, because a user's own event may have one of them too.
+    """
 
     source: ClassVar[str] = "other"
     trigger: ClassVar[str] = "other"
+    keys: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def infer(cls, event: Any, context: Any) -> bool:
         """True if the event is of this kind. Must be cheap, because it runs for every event."""
-        return True
+        fields = mapping(event)
+        return all(key in fields for key in cls.keys)
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:

@@ -5,11 +5,42 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trace_guard.invocation.reading import carrier, mapping
+from trace_guard.invocation.reading import carrier, mapping, text
 
 from .description import Carrier, Description, Trigger
 
-__all__ = ["Direct", "Other", "fallbacks_of"]
+__all__ = ["AgentCoreGateway", "Direct", "Other", "fallbacks_of"]
+
+
+class AgentCoreGateway(Trigger):
+    """A tool of an AgentCore gateway. The event is the tool's input; its name and ids are in the client context.
+
+    https://docs.aws.amazon.com/bedrock-agentcore/latest/devguide/gateway-add-target-lambda.html
+    """
+
+    source = "agentcore_gateway"
+
+    @classmethod
+    def infer(cls, event: Any, context: Any) -> bool:
+        custom = _custom(context)
+        return "bedrockAgentCoreToolName" in custom and (
+            "bedrockAgentCoreGatewayId" in custom or "bedrockAgentCoreTargetId" in custom
+        )
+
+    @classmethod
+    def describe(cls, event: Any, context: Any) -> Description:
+        custom = _custom(context)
+        tool = (text(custom.get("bedrockAgentCoreToolName")) or "").rpartition("___")[2] or None  # target___tool
+        facts = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.provider.name": "aws.bedrock",
+            "gen_ai.tool.name": tool,
+            "aws.bedrock.agentcore.gateway_id": text(custom.get("bedrockAgentCoreGatewayId")),
+            "aws.bedrock.agentcore.target_id": text(custom.get("bedrockAgentCoreTargetId")),
+            "aws.bedrock.agentcore.mcp_message_id": text(custom.get("bedrockAgentCoreMcpMessageId")),
+            "aws.request_id": text(custom.get("bedrockAgentCoreAwsRequestId")),
+        }
+        return cls.description(facts, name=tool, carriers=(carrier(event),))
 
 
 class Direct(Trigger):

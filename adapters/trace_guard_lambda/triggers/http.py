@@ -13,12 +13,17 @@ from trace_guard.invocation.reading import carrier, mapping, number, text
 from .description import Carrier, Description, Judgement, Trigger
 from .reading import ARN
 
-__all__ = ["Authorizer", "FunctionUrl", "HttpApi", "LoadBalancer", "RestApi", "WebSocketApi", "http_facts", "judged"]
+__all__ = [
+    "FunctionUrl", "Http", "HttpApi", "LoadBalancer", "RestApi", "WebSocketApi", "gateway_facts", "header_carriers",
+    "http_facts", "judged",
+]
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
 
 
-class _Http(Trigger):
+class Http(Trigger):
+    """A request. The result is judged by its status code."""
+
     trigger = "http"
 
     @classmethod
@@ -26,29 +31,7 @@ class _Http(Trigger):
         return judged(number(mapping(result).get("statusCode")))
 
 
-class Authorizer(_Http):
-    """A Lambda authorizer of API Gateway. Its event looks like a request, but its result is a policy.
-
-    https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-use-lambda-authorizer.html
-    """
-
-    source = "api_gateway_authorizer"
-
-    @classmethod
-    def infer(cls, event: Any, context: Any) -> bool:
-        fields = mapping(event)
-        return ("methodArn" in fields or "routeArn" in fields) and "type" in fields
-
-    @classmethod
-    def describe(cls, event: Any, context: Any) -> Description:
-        return cls.description(_gateway_facts(_request(event)), carriers=_carriers(event))
-
-    @classmethod
-    def judge(cls, description: Description, result: Any) -> Judgement:
-        return Judgement()
-
-
-class RestApi(_Http):
+class RestApi(Http):
     """A REST API with proxy integration, and an HTTP API with payload format 1.0.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-lambda-proxy-integrations.html
@@ -66,10 +49,10 @@ class RestApi(_Http):
         fields, request = mapping(event), _request(event)
         route = text(fields.get("resource")) or text(request.get("resourcePath"))
         name, facts = http_facts(fields.get("httpMethod"), route, fields.get("path"))
-        return cls.description({**facts, **_gateway_facts(request)}, name=name, carriers=_carriers(fields))
+        return cls.description({**facts, **gateway_facts(request)}, name=name, carriers=header_carriers(fields))
 
 
-class HttpApi(_Http):
+class HttpApi(Http):
     """An HTTP API with payload format 2.0.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
@@ -88,7 +71,7 @@ class HttpApi(_Http):
         key = text(fields.get("routeKey")) or text(request.get("routeKey")) or ""  # "GET /items/{id}" or "$default"
         path = text(fields.get("rawPath")) or http.get("path")
         name, facts = http_facts(http.get("method"), key.partition(" ")[2], path)
-        return cls.description({**facts, **cls._ids(request)}, name=name, carriers=_carriers(fields))
+        return cls.description({**facts, **cls._ids(request)}, name=name, carriers=header_carriers(fields))
 
     @classmethod
     def judge(cls, description: Description, result: Any) -> Judgement:
@@ -98,7 +81,7 @@ class HttpApi(_Http):
 
     @classmethod
     def _ids(cls, request: Mapping[Any, Any]) -> dict[str, Any]:
-        return _gateway_facts(request)
+        return gateway_facts(request)
 
 
 class FunctionUrl(HttpApi):
@@ -119,7 +102,7 @@ class FunctionUrl(HttpApi):
         return {"server.address": text(request.get("domainName")), "aws.request_id": text(request.get("requestId"))}
 
 
-class WebSocketApi(_Http):
+class WebSocketApi(Http):
     """A route of a WebSocket API. Only ``$connect`` has headers, which may carry a parent.
 
     https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-websocket-api-mapping-template-reference.html
@@ -141,12 +124,12 @@ class WebSocketApi(_Http):
             "aws.api_gateway.route_key": route,
             "aws.api_gateway.connection_id": text(request.get("connectionId")),
             "aws.api_gateway.message_id": text(request.get("messageId")),
-            **_gateway_facts(request),
+            **gateway_facts(request),
         }
-        return cls.description(facts, name=f"WebSocket {route}" if route else None, carriers=_carriers(event))
+        return cls.description(facts, name=f"WebSocket {route}" if route else None, carriers=header_carriers(event))
 
 
-class LoadBalancer(_Http):
+class LoadBalancer(Http):
     """An Application Load Balancer, with or without multi-value headers. It has no routes.
 
     https://docs.aws.amazon.com/elasticloadbalancing/latest/application/lambda-functions.html
@@ -164,12 +147,12 @@ class LoadBalancer(_Http):
         name, facts = http_facts(fields.get("httpMethod"), None, fields.get("path"))
         balancer = mapping(_request(fields).get("elb"))
         facts[ARN] = text(balancer.get("targetGroupArn"))
-        return cls.description(facts, name=name, carriers=_carriers(fields))
+        return cls.description(facts, name=name, carriers=header_carriers(fields))
 
 
 def http_facts(method: Any, route: str | None, path: Any) -> tuple[str | None, dict[str, Any]]:
-    """The span's name and the attributes of a request. Without a route the name is None: a path may contain ids, and
-    the function's name is more helpful than the method."""
+    """The span's name and the attributes of a request. Without a route the name is the method alone, because a path may
+    contain ids. None without a method."""
     verb = (text(method) or "").upper()
     known = verb in _METHODS
     route = route if route and route.startswith("/") else None
@@ -180,7 +163,8 @@ def http_facts(method: Any, route: str | None, path: Any) -> tuple[str | None, d
         "http.route": route,
         "url.path": plain or None,
     }
-    return f"{verb if known else 'HTTP'} {route}" if route else None, facts
+    name = verb if known else "HTTP"
+    return f"{name} {route}" if route else name if verb else None, facts
 
 
 def judged(status: int | None) -> Judgement:
@@ -195,7 +179,8 @@ def _request(event: Any) -> Mapping[Any, Any]:
     return mapping(mapping(event).get("requestContext"))
 
 
-def _gateway_facts(request: Mapping[Any, Any]) -> dict[str, Any]:
+def gateway_facts(request: Mapping[Any, Any]) -> dict[str, Any]:
+    """The ids in a request context of API Gateway."""
     return {
         "server.address": text(request.get("domainName")),
         "aws.api_gateway.api_id": text(request.get("apiId")),
@@ -205,6 +190,7 @@ def _gateway_facts(request: Mapping[Any, Any]) -> dict[str, Any]:
     }
 
 
-def _carriers(event: Any) -> tuple[Carrier, ...]:
+def header_carriers(event: Any) -> tuple[Carrier, ...]:
+    """The trace context in the headers of a request, which may have several values."""
     fields = mapping(event)
     return (carrier(fields.get("headers")) or carrier(fields.get("multiValueHeaders")),)

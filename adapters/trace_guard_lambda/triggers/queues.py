@@ -13,7 +13,17 @@ from trace_guard.invocation.reading import carrier, mapping, number, text
 
 from .batches import Batch, messaging_facts
 from .description import Carrier, Description, Trigger
-from .reading import ARN, MULTIPLE, attributes_carrier, carriers_of, first_record, parsed, records_of, same
+from .reading import (
+    ARN,
+    MULTIPLE,
+    attributes_carrier,
+    carriers_of,
+    first_record,
+    parsed,
+    records_of,
+    same,
+    single,
+)
 
 __all__ = ["Sns", "SnsInSqs", "Sqs"]
 
@@ -40,7 +50,7 @@ class Sqs(Batch):
             "aws.sqs.approximate_receive_count": number(
                 mapping(only.get("attributes")).get("ApproximateReceiveCount")
             ),
-            ARN: None if arn == MULTIPLE else arn,
+            ARN: single(arn),
             **cls._origin(event, only),
         }
         return cls.description(
@@ -96,7 +106,7 @@ class Sns(Trigger):
         arn = same(records, lambda record: text(mapping(record.get("Sns")).get("TopicArn")))
         topic = arn.rpartition(":")[2] if arn and arn != MULTIPLE else arn
         only = mapping(mapping(records[0]).get("Sns")) if len(records) == 1 else {}
-        known = None if arn == MULTIPLE else arn
+        known = single(arn)
         facts = {
             **messaging_facts("aws.sns", topic, len(records)),
             "messaging.message.id": text(only.get("MessageId")),

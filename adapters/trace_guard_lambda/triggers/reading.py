@@ -11,7 +11,19 @@ from trace_guard.invocation.reading import LOOKED_AT, carrier, mapping
 from .description import Carrier
 
 __all__ = [
-    "ARN", "MULTIPLE", "attributes_carrier", "carriers_of", "first_record", "parsed", "records_of", "same", "sequence",
+    "ARN",
+    "MULTIPLE",
+    "attributes_carrier",
+    "carriers_of",
+    "data_carrier",
+    "decoded",
+    "first_record",
+    "parsed",
+    "part_of_arn",
+    "records_of",
+    "same",
+    "sequence",
+    "single",
 ]
 
 ARN = "aws.lambda.event_source.arn"
@@ -23,6 +35,7 @@ https://opentelemetry.io/docs/specs/semconv/faas/aws-lambda/#sqs-event"""
 
 _EMPTY: Mapping[Any, Any] = MappingProxyType({})
 _LONGEST_BODY = 1 << 20  # the largest message of SQS and SNS
+_LONGEST_DATA = 1 << 16
 
 
 def sequence(value: Any) -> Sequence[Any]:
@@ -40,6 +53,24 @@ def parsed(body: Any) -> Mapping[Any, Any]:
         return mapping(json.loads(body))
     except (ValueError, RecursionError):
         return _EMPTY
+
+
+def decoded(value: Any) -> str | None:
+    """The text of a list of bytes, signed or not."""
+    numbers = sequence(value)
+    if not all(isinstance(number, int) for number in numbers):
+        return None
+    try:
+        return bytes(number & 0xFF for number in numbers).decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def part_of_arn(arn: str | None, kind: str) -> str | None:
+    """The name in an ARN such as ``arn:aws:kinesis:eu-west-1:123456789012:stream/name/consumer/...``."""
+    if arn is None or arn == MULTIPLE:
+        return arn
+    return arn.partition(kind)[2].partition("/")[0] or None
 
 
 # Records
@@ -65,6 +96,11 @@ def same(records: Sequence[Any], read: Callable[[Mapping[Any, Any]], str | None]
     return MULTIPLE if len(values) > 1 else next(iter(values), None)
 
 
+def single(value: str | None) -> str | None:
+    """A value of :func:`same`, or None if the records differ."""
+    return None if value == MULTIPLE else value
+
+
 # Trace contexts
 
 
@@ -76,3 +112,16 @@ def attributes_carrier(attributes: Any, key: str) -> Carrier:
 def carriers_of(records: Sequence[Any], read: Callable[[Mapping[Any, Any]], Carrier]) -> tuple[Carrier, ...]:
     """The trace context of each of the first 100 records."""
     return tuple([read(mapping(record)) for record in records[:LOOKED_AT]])
+
+
+def data_carrier(data: Any) -> Carrier:
+    """The trace context in a JSON object in base64, as its top-level ``traceparent`` and ``baggage``."""
+    if not isinstance(data, str) or not data.startswith("ey") or len(data) > _LONGEST_DATA:
+        return {}  # `{"` begins with `ey` in base64
+    import binascii
+
+    try:
+        body = binascii.a2b_base64(data)
+        return carrier(parsed(body.decode())) if b'"traceparent"' in body else {}
+    except ValueError:
+        return {}

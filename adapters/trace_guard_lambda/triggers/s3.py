@@ -7,9 +7,9 @@ from typing import Any
 from trace_guard.invocation.reading import mapping, text
 
 from .description import Description, Trigger
-from .reading import ARN, MULTIPLE, first_record, records_of, same
+from .reading import ARN, MULTIPLE, first_record, records_of, same, single
 
-__all__ = ["S3"]
+__all__ = ["S3", "object_key"]
 
 _OPERATIONS = (
     ("ObjectCreated", "insert"), ("ObjectRemoved", "delete"), ("LifecycleExpiration", "delete"),
@@ -36,9 +36,9 @@ class S3(Trigger):
         bucket = same(records, lambda record: text(_in(record, "bucket").get("name")))
         arn = same(records, lambda record: text(_in(record, "bucket").get("arn")))
         event_name = same(records, lambda record: text(record.get("eventName")))
-        known = None if bucket == MULTIPLE else bucket
+        known = single(bucket)
         only = mapping(records[0]) if len(records) == 1 else {}
-        key = _key(_in(only, "object").get("key"))
+        key = object_key(_in(only, "object").get("key"))
         answer = mapping(only.get("responseElements"))
         facts = {
             "faas.document.collection": known,
@@ -47,10 +47,10 @@ class S3(Trigger):
             "faas.document.time": text(only.get("eventTime")),
             "aws.s3.bucket": known,
             "aws.s3.key": key,
-            "aws.s3.event_name": None if event_name == MULTIPLE else event_name,
+            "aws.s3.event_name": single(event_name),
             "aws.request_id": text(answer.get("x-amz-request-id")),
             "aws.extended_request_id": text(answer.get("x-amz-id-2")),
-            ARN: None if arn == MULTIPLE else arn,
+            ARN: single(arn),
         }
         name = f"{bucket} {event_name}" if bucket and event_name and event_name != MULTIPLE else None
         return cls.description(facts, name=name, records=len(records))
@@ -60,8 +60,8 @@ def _in(record: Any, part: str) -> Any:
     return mapping(mapping(mapping(record).get("s3")).get(part))
 
 
-def _key(value: Any) -> str | None:
-    """The key as it was given to S3. The notification has it form-encoded."""
+def object_key(value: Any) -> str | None:
+    """A key as it was given to S3. Events have it form-encoded."""
     key = text(value)
     if key is None or ("%" not in key and "+" not in key):
         return key

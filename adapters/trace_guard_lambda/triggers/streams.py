@@ -10,11 +10,21 @@ from trace_guard.invocation.reading import LOOKED_AT, carrier, mapping, number, 
 
 from .batches import Batch, messaging_facts
 from .description import Carrier, Description, Trigger
-from .reading import ARN, MULTIPLE, carriers_of, first_record, parsed, records_of, same, sequence
+from .reading import (
+    ARN,
+    carriers_of,
+    data_carrier,
+    decoded,
+    first_record,
+    part_of_arn,
+    records_of,
+    same,
+    sequence,
+    single,
+)
 
 __all__ = ["DynamoDb", "Kafka", "Kinesis"]
 
-_LONGEST_DATA = 1 << 16
 _OPERATIONS = {"INSERT": "insert", "MODIFY": "edit", "REMOVE": "delete"}
 _CLUSTERS = frozenset({"aws:kafka", "aws:SelfManagedKafka", "SelfManagedKafka"})
 
@@ -34,14 +44,14 @@ class Kinesis(Batch):
     def describe(cls, event: Any, context: Any) -> Description:
         records = records_of(event)
         arn = cls.arn_of(records)
-        stream = _part(arn, "stream/")
+        stream = part_of_arn(arn, "stream/")
         identifier = text(first_record(event).get("eventID")) or ""  # shardId-000000000006:4959...
         facts = {
             **messaging_facts("aws_kinesis", stream, len(records)),
             "messaging.destination.partition.id": identifier.partition(":")[0] or None,
             "messaging.message.id": identifier or None if len(records) == 1 else None,
-            "aws.kinesis.stream_name": None if stream == MULTIPLE else stream,
-            ARN: None if arn == MULTIPLE else arn,
+            "aws.kinesis.stream_name": single(stream),
+            ARN: single(arn),
         }
         return cls.description(
             facts, name=f"{stream} process" if stream else None, carriers=carriers_of(records, _data_carrier),
@@ -63,8 +73,8 @@ class DynamoDb(Batch):
     def describe(cls, event: Any, context: Any) -> Description:
         records = records_of(event)
         arn = cls.arn_of(records)
-        table = _part(arn, "table/")
-        known = None if table == MULTIPLE else table
+        table = part_of_arn(arn, "table/")
+        known = single(table)
         operation = same(records, lambda record: text(record.get("eventName")))
         facts = {
             "faas.document.collection": known,
@@ -72,7 +82,7 @@ class DynamoDb(Batch):
             "aws.dynamodb.table_names": [known] if known else None,
             "aws.dynamodb.event_id": text(first_record(event).get("eventID")) if len(records) == 1 else None,
             "messaging.batch.message_count": len(records),
-            ARN: None if arn == MULTIPLE else arn,
+            ARN: single(arn),
         }
         return cls.description(facts, name=f"{table} process" if table else None, records=len(records))
 
@@ -106,6 +116,7 @@ class Kafka(Trigger):
             "messaging.destination.partition.id": None if partition is None else str(partition),
             "messaging.kafka.offset": number(only.get("offset")),
             ARN: text(fields.get("eventSourceArn")),
+            **_schema(only),
         }
         return cls.description(
             facts, name=f"{topic} process" if topic else None, carriers=carriers_of(records, _header_carrier),
@@ -113,24 +124,18 @@ class Kafka(Trigger):
         )
 
 
-def _part(arn: str | None, kind: str) -> str | None:
-    """The name in an ARN such as ``arn:aws:kinesis:eu-west-1:123456789012:stream/name/consumer/...``."""
-    if arn is None or arn == MULTIPLE:
-        return arn
-    return arn.partition(kind)[2].partition("/")[0] or None
-
-
 def _data_carrier(record: Mapping[Any, Any]) -> Carrier:
-    data = mapping(record.get("kinesis")).get("data")
-    if not isinstance(data, str) or not data.startswith("ey") or len(data) > _LONGEST_DATA:
-        return {}  # `{"` begins with `ey` in base64
-    import binascii
+    return data_carrier(mapping(record.get("kinesis")).get("data"))
 
-    try:
-        body = binascii.a2b_base64(data)
-        return carrier(parsed(body.decode())) if b'"traceparent"' in body else {}
-    except ValueError:
-        return {}
+
+def _schema(record: Mapping[Any, Any]) -> dict[str, Any]:
+    """The schema of a record's value, from a cluster with a schema registry:
+    https://docs.aws.amazon.com/lambda/latest/dg/services-consume-kafka-events.html"""
+    schema = mapping(record.get("valueSchemaMetadata"))
+    return {
+        "aws.kafka.value_schema.format": text(schema.get("dataFormat")),
+        "aws.kafka.value_schema.id": text(schema.get("schemaId")),
+    }
 
 
 def _header_carrier(record: Mapping[Any, Any]) -> Carrier:
@@ -139,15 +144,5 @@ def _header_carrier(record: Mapping[Any, Any]) -> Carrier:
     for header in sequence(record.get("headers"))[:LOOKED_AT]:
         for name, value in mapping(header).items():
             if isinstance(name, str) and name.lower() in ("traceparent", "tracestate", "baggage"):
-                headers[name] = _decoded(value)
+                headers[name] = decoded(value)
     return carrier(headers)
-
-
-def _decoded(value: Any) -> str | None:
-    numbers = sequence(value)
-    if not all(isinstance(number, int) for number in numbers):
-        return None
-    try:
-        return bytes(number & 0xFF for number in numbers).decode()
-    except UnicodeDecodeError:
-        return None

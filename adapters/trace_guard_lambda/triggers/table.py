@@ -43,6 +43,9 @@ class Family(NamedTuple):
 
 
 def _has(*keys: str) -> Callable[[Fields, Fields], bool]:
+    if len(keys) == 1:
+        (only,) = keys
+        return lambda event, record: only in event
     return lambda event, record: any(key in event for key in keys)
 
 
@@ -51,26 +54,46 @@ def _is_from(*services: str) -> Callable[[Fields, Fields], bool]:
 
 
 FAMILIES = (
+    Family("authorizers", ("Authorizer", "AppSyncAuthorizer"), _has("methodArn", "routeArn", "authorizationToken")),
     Family(
-        "http", ("Authorizer", "FunctionUrl", "HttpApi", "WebSocketApi", "LoadBalancer", "RestApi"),
-        _has("requestContext", "resource", "methodArn", "routeArn"),
+        "http", ("FunctionUrl", "HttpApi", "WebSocketApi", "LoadBalancer", "RestApi"),
+        _has("requestContext", "resource"),
     ),
+    Family("vpc_lattice", ("VpcLattice", "VpcLatticeV1"), _has("method")),
+    Family("cloudfront", ("CloudFront",), lambda event, record: "cf" in record),
     Family("queues", ("SnsInSqs", "Sqs", "Sns"), _is_from("aws:sqs", "aws:sns")),
     Family("eventbridge", ("Schedule", "EventBridge"), _has("detail-type")),
     Family("streams", ("Kinesis", "DynamoDb"), _is_from("aws:kinesis", "aws:dynamodb")),
-    Family("streams", ("Kafka",), _has("eventSource")),
     Family("s3", ("S3",), _is_from("aws:s3")),
+    Family("ses", ("Ses",), _is_from("aws:ses")),
+    Family("developer_tools", ("CodeCommit",), _is_from("aws:codecommit")),
+    Family("amazon_mq", ("ActiveMq", "RabbitMq"), _has("messages", "rmqMessagesByQueue")),
+    Family("documentdb", ("DocumentDb",), _has("events")),
+    Family("streams", ("Kafka",), _has("eventSource")),
+    Family("firehose", ("Firehose",), _has("deliveryStreamArn")),
+    Family("s3_batch", ("S3Batch",), _has("tasks")),
+    Family("s3_object_lambda", ("S3ObjectLambda",), _has("xAmzRequestId")),
     Family("cloudwatch_logs", ("CloudWatchLogs",), _has("awslogs")),
+    Family("cloudwatch", ("Alarm", "DashboardWidget"), _has("alarmData", "widgetContext")),
     Family("cognito", ("Cognito",), _has("triggerSource")),
     Family("appsync", ("AppSync", "AppSyncEvents"), _has("info", "fieldName")),
     Family("appsync", ("AppSyncBatch",), lambda event, record: "info" in record or "fieldName" in record),
     Family("bedrock", ("BedrockAgent",), _has("actionGroup")),
+    Family("lex", ("Lex", "LexV1"), _has("bot")),
+    Family("connect", ("Connect",), _has("Details")),
+    Family("iot", ("IotRegistry", "IotClient"), _has("eventType")),
+    Family("iot", ("IotAuthorizer", "IotProvisioning"), _has("connectionMetadata", "templateArn")),
+    Family("transfer", ("TransferAuthorizer", "TransferStep"), _has("serverId", "fileLocation")),
+    Family("cloudformation", ("CustomResource",), _has("StackId")),
+    Family("aws_config", ("ConfigRule",), _has("configRuleName")),
+    Family("developer_tools", ("CodePipeline", "CodeDeploy"), _has("CodePipeline.job", "DeploymentId")),
+    Family("secrets_manager", ("SecretRotation",), _has("SecretId")),
     Family(
         "step_functions", ("StepFunctions",),
         lambda event, record: "Execution" in event
         or any("Execution" in mapping(value) for value in islice(event.values(), LOOKED_AT)),
     ),
-    Family("direct", ("Direct", "Other"), lambda event, record: True),
+    Family("direct", ("AgentCoreGateway", "Direct", "Other"), lambda event, record: True),
 )
 """The first class whose ``infer`` returns True describes the event."""
 
