@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from recorded_events import CONTAINER, OTHER, TRACED, TRACEPARENT, recorded
+from recorded_events import CONTAINER, OTHER, SECRET, TRACED, TRACEPARENT, recorded
 
-from trace_guard_lambda.triggers import describe, parentage
+from trace_guard_lambda.triggers import Description, describe, parentage
 
 SECOND = {**TRACED, "traceparent": OTHER}
 FOREIGN = {"traceparent": TRACEPARENT, "tracestate": "acme=1", "baggage": "tenant=acme"}
@@ -111,3 +111,29 @@ def test_contexts_outside_the_event(context: Any, fallbacks: Any, source: str) -
     description = describe({}, context)
     assert (description.fallbacks, description.source) == (fallbacks, source)
     assert describe(recorded("sqs"), context).fallbacks == fallbacks
+
+
+def test_a_tool_of_an_agentcore_gateway_is_described_by_its_context() -> None:
+    """A gateway sends a tool's input alone: name and ids come from the client context, without the target's prefix."""
+    custom = {
+        "bedrockAgentCoreAwsRequestId": "6b1d2f3a-4c5e-4f60-8a7b-9c0d1e2f3a4b",
+        "bedrockAgentCoreGatewayId": "support-gateway-a1b2c3d4e5",
+        "bedrockAgentCoreMcpMessageId": "7",
+        "bedrockAgentCoreTargetId": "TARGET0001",
+        "bedrockAgentCoreToolName": "refunds___open_claim",
+    }
+    assert describe({"claim": SECRET}, Context(custom)) == Description(
+        name="open_claim",
+        trigger="other",
+        metadata={
+            "aws.bedrock.agentcore.gateway_id": "support-gateway-a1b2c3d4e5",
+            "aws.bedrock.agentcore.mcp_message_id": "7",
+            "aws.bedrock.agentcore.target_id": "TARGET0001",
+            "aws.lambda.event_source.type": "agentcore_gateway",
+            "aws.request_id": "6b1d2f3a-4c5e-4f60-8a7b-9c0d1e2f3a4b",
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.provider.name": "aws.bedrock",
+            "gen_ai.tool.name": "open_claim",
+        },
+        source="agentcore_gateway",
+    )

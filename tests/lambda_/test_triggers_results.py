@@ -31,7 +31,9 @@ REPROMPT = {"response": {"functionResponse": {"responseState": "REPROMPT"}}}
 FAILURE = {"response": {"functionResponse": {"responseState": "FAILURE", "responseBody": {}}}}
 
 
-@pytest.mark.parametrize("event", ["api_gateway_rest", "api_gateway_http", "function_url", "alb"])
+@pytest.mark.parametrize(
+    "event", ["api_gateway_rest", "api_gateway_http", "function_url", "alb", "vpc_lattice", "vpc_lattice_v1"]
+)
 @pytest.mark.parametrize("code", [200, 404, 499, 500, 502, 599])
 def test_a_status_of_500_and_above_is_an_error(event: str, code: int) -> None:
     """An HTTP result with a status of 500 or more makes the invocation an error, and every status is recorded."""
@@ -51,6 +53,20 @@ def test_a_status_of_500_and_above_is_an_error(event: str, code: int) -> None:
         ("function_url", {"statusCode": "five hundred"}, NOTHING),
         ("api_gateway_websocket_connect", {"statusCode": 500}, status(500)),
         ("api_gateway_authorizer", {"statusCode": 500}, NOTHING),
+        ("appsync_authorizer", {"isAuthorized": False}, NOTHING),
+        ("cloudfront_viewer_request", {"status": "503"}, status(503)),
+        ("cloudfront_origin_response", {"status": "503"}, status(503)._replace(error=None)),
+        ("firehose_put", {"records": [{"result": "Ok"}, {"result": "ProcessingFailed"}]}, batch(1, 2)),
+        ("firehose_put", {"records": [{"result": "Dropped"}]}, batch(0, 2)),
+        (
+            "firehose_sqs", {"records": [{"result": "ProcessingFailed"}]},
+            batch(1, 1, "the only record of the batch failed"),
+        ),
+        ("s3_batch_schema_2", {"results": [{"resultCode": "PermanentFailure"}]}, batch(1, 2)),
+        (
+            "s3_batch", {"results": [{"resultCode": "TemporaryFailure"}]},
+            batch(1, 1, "the only record of the batch failed"),
+        ),
         ("bedrock_agent_api", {"response": {"httpStatusCode": 500}}, status(500)),
         ("bedrock_agent_api", {"response": {"httpStatusCode": 200}}, status(200)),
         ("bedrock_agent_function", REPROMPT, Judgement(None, {"aws.bedrock.response_state": "REPROMPT"})),

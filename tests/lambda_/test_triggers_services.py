@@ -190,10 +190,6 @@ EXPECTED = {
         source="s3",
         records=1,
     ),
-    "ses": Description(
-        trigger="other",
-        source="other",
-    ),
     "step_functions_merged": Description(
         name="refund JudgeClaim",
         trigger="other",

@@ -11,6 +11,8 @@ from .reading import ARN
 
 __all__ = ["Alarm", "DashboardWidget"]
 
+_STATES = ("OK", "ALARM", "INSUFFICIENT_DATA")
+
 
 class Alarm(Trigger):
     """An alarm whose state has changed and whose action is the function.
@@ -26,15 +28,21 @@ class Alarm(Trigger):
     def describe(cls, event: Any, context: Any) -> Description:
         fields = mapping(event)
         data = mapping(fields.get("alarmData"))
-        alarm, state = text(data.get("alarmName")), text(mapping(data.get("state")).get("value"))
+        alarm, state = text(data.get("alarmName")), _state(data.get("state"))
         facts = {
             "faas.time": text(fields.get("time")),
             "aws.cloudwatch.alarm.name": alarm,
             "aws.cloudwatch.alarm.state": state,
-            "aws.cloudwatch.alarm.previous_state": text(mapping(data.get("previousState")).get("value")),
+            "aws.cloudwatch.alarm.previous_state": _state(data.get("previousState")),
             ARN: text(fields.get("alarmArn")),
         }
         return cls.description(facts, name=" ".join(part for part in (alarm, state) if part) or None)
+
+
+def _state(state: Any) -> str | None:
+    """The value of a state. Its reason is left out, because it quotes data."""
+    value = text(mapping(state).get("value"))
+    return value if value in _STATES else None
 
 
 class DashboardWidget(Trigger):

@@ -36,7 +36,8 @@ class CodePipeline(Trigger):
 
 
 class CodeDeploy(Trigger):
-    """A hook of a deployment's lifecycle. The event does not name the hook.
+    """A hook of a deployment's lifecycle. The event does not name the hook. The id of the hook's execution is left out,
+    because it is the token with which the hook reports its verdict.
 
     https://docs.aws.amazon.com/codedeploy/latest/userguide/reference-appspec-file-structure-hooks.html
     """
@@ -46,12 +47,8 @@ class CodeDeploy(Trigger):
 
     @classmethod
     def describe(cls, event: Any, context: Any) -> Description:
-        fields = mapping(event)
-        facts = {
-            "aws.codedeploy.deployment_id": text(fields.get("DeploymentId")),
-            "aws.codedeploy.hook_execution_id": text(fields.get("LifecycleEventHookExecutionId")),
-        }
-        return cls.description(facts, name="CodeDeploy hook")
+        deployment = text(mapping(event).get("DeploymentId"))
+        return cls.description({"aws.codedeploy.deployment_id": deployment}, name="CodeDeploy hook")
 
 
 class CodeCommit(Batch):
