@@ -23,6 +23,7 @@ CLOCKS: dict[str, Callable[[], object]] = {
 }
 
 
+@pytest.mark.usefixtures("freezable")
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_a_stopped_clock_stops_no_wait(
     make_guard: Callable[..., Guard], server: BraintrustServer, clock: str
@@ -57,6 +58,7 @@ def test_the_package_may_be_imported_under_a_stopped_clock(server: BraintrustSer
         program.ends_well()
 
 
+@pytest.mark.usefixtures("freezable")
 @pytest.mark.parametrize("jump", [-30.0, 3600.0])
 def test_durations_come_from_the_monotonic_clock(
     make_guard: Callable[..., Guard], server: BraintrustServer, monkeypatch: pytest.MonkeyPatch, jump: float

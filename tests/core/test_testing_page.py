@@ -12,6 +12,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "testing-your-code.md").read_text()
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
 
 
+@pytest.mark.usefixtures("freezable")
 @pytest.mark.parametrize("number", range(len(EXAMPLES)))
 def test_an_example_runs(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each example is a test that passes as it stands on the page."""

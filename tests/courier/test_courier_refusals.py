@@ -240,7 +240,7 @@ def test_a_long_wish_delays_no_invocation_and_is_heeded(server: BraintrustServer
 def test_the_breaker_waits_longer_each_time_but_never_too_long(mocker: MockerFixture) -> None:
     """The breaker opens at the third failure in a row, lets a probe through after 1, 2, 4 and then every 5 seconds, and
     respects Retry-After for a minute at most."""
-    clock = mocker.patch("trace_guard.delivery.breaker.time.monotonic", return_value=1000.0)
+    clock = mocker.patch("trace_guard.delivery.breaker.monotonic", return_value=1000.0)
     breaker = Breaker()
     pauses = []
     for count in range(1, 8):
