@@ -91,14 +91,18 @@ def _print_trace(trace: TraceSummary, spans: Sequence[SpanSummary]) -> None:
     if trace.project:
         facts.append(f"project {trace.project}")
     say(", ".join(facts))
-    columns = (
+    columns = [
         Column("span", folds=True), Column("type", spare=True), Column("begins", right=True),
         Column("took", right=True), Column("outcome"), Column("closed by", folds=True), Column("error", below=True),
-    )
-    print_table(columns, [
+    ]
+    rows: list[tuple[Cell, ...]] = [
         (branch + span.name, span.type or "-", _offset(trace, span), duration(span.duration), *_how(span))
         for branch, span in zip(_branches([span.depth for span in spans]), spans, strict=True)
-    ])
+    ]
+    if any(span.opened_at for span in spans):
+        columns.append(Column("started at", below=True))
+        rows = [(*row, span.opened_at or "") for row, span in zip(rows, spans, strict=True)]
+    print_table(columns, rows)
 
 
 def _print_payloads(spans: Sequence[SpanSummary]) -> None:
