@@ -116,7 +116,8 @@ def test_traces_on_a_terminal(filled: Path, width: int) -> None:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_show_on_a_terminal(filled: Path, width: int) -> None:
-    """``show`` draws the tree with the names in full, and each error in one line with the end of its exception."""
+    """``show`` draws the tree with the names in full, and each error in one line with the end of its exception. Where
+    there is room, a bar shows when each span ran."""
     lines = shown(width, "show", "a1b2", "--dir", filled)
     text = "\n".join(lines)
     assert f"{NAME}  {ROOT}" in text
@@ -125,6 +126,7 @@ def test_show_on_a_terminal(filled: Path, width: int) -> None:
     (error,) = [line for line in lines if "ValueError: no answer" in line]
     assert error.endswith(("\u2026", "no answer"))
     assert "--payloads shows inputs" in text
+    assert bool(re.search(r"\btook +time +outcome\b", text)) is (width == 200)
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 from ..backends.local import LocalStore
 from ..backends.summaries import SpanSummary, TraceSummary, one_line, summarize
@@ -18,6 +19,7 @@ from .words import clock, duration, outcome
 __all__ = ["list_traces", "print_traces", "show_trace"]
 
 _SHORT = 8
+_BAR_WIDTH, _BAR_PLACE = 16, 4
 _MOST_CANDIDATES = 10
 
 
@@ -102,7 +104,25 @@ def _print_trace(trace: TraceSummary, spans: Sequence[SpanSummary]) -> None:
     if any(span.opened_at for span in spans):
         columns.append(Column("started at", below=True))
         rows = [(*row, span.opened_at or "") for row, span in zip(rows, spans, strict=True)]
+    if sys.stdout.isatty():
+        columns.insert(_BAR_PLACE, Column("time", spare=True))
+        rows = [(*row[:_BAR_PLACE], bar, *row[_BAR_PLACE:]) for row, bar in zip(rows, _bars(spans), strict=True)]
     print_table(columns, rows)
+
+
+def _bars(spans: Sequence[SpanSummary]) -> Iterator[str]:
+    """When each span ran: a bar on the time axis of the trace. An open span runs until now."""
+    full, empty = ("\N{FULL BLOCK}", "\N{MIDDLE DOT}") if _can_print("\N{FULL BLOCK}\N{MIDDLE DOT}") else ("#", ".")
+    starts = [span.start for span in spans if span.start is not None]
+    now = time.time()
+    start, end = min(starts, default=now), max((now if span.end is None else span.end for span in spans), default=now)
+    scale = _BAR_WIDTH / max(end - start, 1e-9)
+    for span in spans:
+        began = span.start if span.start is not None else start
+        first = min(max(int((began - start) * scale), 0), _BAR_WIDTH - 1)
+        last = round(((now if span.end is None else span.end) - start) * scale)
+        length = min(max(last - first, 1), _BAR_WIDTH - first)
+        yield empty * first + full * length + empty * (_BAR_WIDTH - first - length)
 
 
 def _print_payloads(spans: Sequence[SpanSummary]) -> None:
