@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,8 @@ __all__ = ["list_traces", "print_traces", "show_trace"]
 
 _SHORT = 8
 _BAR_WIDTH, _BAR_PLACE = 16, 4
+# A terminal with so many characters in a line has room for bars.
+_WIDE = 120
 _MOST_CANDIDATES = 10
 
 
@@ -104,8 +107,8 @@ def _print_trace(trace: TraceSummary, spans: Sequence[SpanSummary]) -> None:
     if any(span.opened_at for span in spans):
         columns.append(Column("started at", below=True))
         rows = [(*row, span.opened_at or "") for row, span in zip(rows, spans, strict=True)]
-    if sys.stdout.isatty():
-        columns.insert(_BAR_PLACE, Column("time", spare=True))
+    if sys.stdout.isatty() and shutil.get_terminal_size().columns >= _WIDE:
+        columns.insert(_BAR_PLACE, Column("time"))
         rows = [(*row[:_BAR_PLACE], bar, *row[_BAR_PLACE:]) for row, bar in zip(rows, _bars(spans), strict=True)]
     print_table(columns, rows)
 
