@@ -42,7 +42,7 @@ RECORDER = """
     early = braintrust.start_span("early")
     for n in range(6):
         with braintrust.start_span("filler") as filler:
-            filler.log(input="f" * 1800)
+            filler.log(input="f" * 1500)
     braintrust.flush()
     guard.pipeline.flush(Deadline.after(10))
     say("delivered")

@@ -74,8 +74,7 @@ def _has_all(row: Row) -> bool:
 
 
 def told(row: Row) -> Any:
-    about = row["metadata"].get("trace_guard", {"outcome": None})
-    return {name: value for name, value in about.items() if name != "opened_at"}
+    return row["metadata"].get("trace_guard", {"outcome": None})
 
 
 def by_name(rows: list[Row], name: str) -> list[Row]:
