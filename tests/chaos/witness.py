@@ -107,7 +107,8 @@ class Witness:
 
 
 def _differences(expected: Any, found: Any) -> bool:
-    """True if something expected is missing. Rows that were delivered earlier may be there in addition."""
-    if isinstance(expected, dict) and isinstance(found, dict):
-        return any(key not in found or _differences(value, found[key]) for key, value in expected.items())
+    """True if something expected is missing. Rows that were delivered earlier may be there in addition. A null takes
+    a mark away."""
+    if isinstance(expected, dict) and isinstance(found, dict | None):
+        return any(_differences(value, (found or {}).get(key)) for key, value in expected.items())
     return bool(expected != found)
