@@ -50,7 +50,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell starts background commands with SIGINT and SIGQUIT ignored, and children inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+    if hasattr(signal, "SIGQUIT"):  # not on Windows
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     # Programs that tests start write no bytecode, and without any each of them compiles the package anew.
     if not hasattr(config, "workerinput"):
         for place in (REPOSITORY / "trace_guard", REPOSITORY / "adapters"):

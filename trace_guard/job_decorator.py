@@ -88,7 +88,6 @@ def guard_job(
             default is the variable TRACE_GUARD_PARENT.
         heartbeat: seconds between two signs of life on the root span; 0 for none.
         progress: whether to show the progress of the steps on standard error, if that is a terminal.
-
         fail_if: when a job that raises nothing is an error because of its steps: a share of failed ones among those
             done or failed (0 for any, 0.1 for more than a tenth), or a function of the counts ``done``, ``failed`` and
             ``skipped`` that returns True for an error. The exit status does not change.

@@ -20,7 +20,7 @@ from trace_guard.invocation.invocation import NOTHING
 
 from . import environment, events
 from .propagation import carrier_of
-from .results import encoded, refusal
+from .results import ReadResult, read_result
 from .shutdown import prepare_for_shutdown
 from .signatures import (
     Kind,
@@ -172,8 +172,9 @@ class GuardedCall(HttpCall):
         return self._kind not in _EVENTS and self._refusal is None
 
     def note_result(self, result: Any) -> None:
+        shown = result
         with contain("read how the framework uses a result"):
-            self._refusal = self._find_refusal(result)
+            shown, self._refusal = self._read(result)
             if self._refusal is not None and self._kind in _EVENTS:
                 self.invocation.fail(self._refusal)
         if self.owns and self._kind in _WITH_REQUEST:  # the middleware sees the response itself
@@ -184,27 +185,22 @@ class GuardedCall(HttpCall):
         with contain("read a result"):
             if self._refusal is not None:
                 return
-            if self._kind is Kind.HTTP:
-                result = self._encoded(result)
-            output = answers.output_of(result, self._most_bytes) if self._kind in _WITH_REQUEST else result
+            output = answers.output_of(shown, self._most_bytes) if self._kind in _WITH_REQUEST else shown
             if self._kind is Kind.TYPED and callable(getattr(result, "to_dict", None)):
                 output = result.to_dict()  # the framework calls it too
             if output is not NOTHING:
                 self.invocation.set_output(output)
 
-    def _find_refusal(self, result: Any) -> str | None:
-        """Why the framework can't use a result; None if it can, or if another decorator gets the result."""
-        if result is None or self._kind not in (Kind.HTTP, *_EVENTS) or not answers_itself(self._target.wrapper):
-            return None
+    def _read(self, result: Any) -> ReadResult:
+        """What is logged for a result, and why the framework can't use it, unless another decorator gets it."""
+        if result is None or self._kind not in (Kind.HTTP, *_EVENTS):
+            return ReadResult(result)
         if self._kind is Kind.HTTP:
-            return refusal(result, self._request)
-        return f"the function returned a {type(result).__name__}, which never runs" if never_runs(result) else None
-
-    def _encoded(self, result: Any) -> Any:
-        try:
-            return encoded(result, self._request)
-        except Exception:  # noqa: BLE001 - only another decorator can use it
-            return result
+            read = read_result(result, self._request)
+        else:
+            why = f"the function returned a {type(result).__name__}, which never runs" if never_runs(result) else None
+            read = ReadResult(result, why)
+        return read if answers_itself(self._target.wrapper) else ReadResult(read.shown)
 
     def reason(self, error: BaseException) -> BaseException | None:
         """The exception; None if it answers a request with a status below 500."""

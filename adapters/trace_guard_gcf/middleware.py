@@ -146,14 +146,12 @@ class _Start:
 
     def _record(self, args: list[Any], keywords: dict[str, Any]) -> None:
         self.is_called = True
-        names = list(keywords)
-        status = args[0] if args else keywords.get("status")
-        where: Any = (args, 1) if len(args) > 1 else next(
-            ((keywords, name) for name in names if "headers" in name), ({0: ()}, 0)
-        )
-        ours, theirs = shared(where[0][where[1]])
-        where[0][where[1]] = theirs
-        self._exchange.responds(status_in(status), pairs_of(ours))
+        given: Any = args if len(args) > 1 else keywords
+        place: Any = 1 if len(args) > 1 else next((name for name in keywords if "headers" in name), None)
+        headers: Any = ()
+        if place is not None:
+            headers, given[place] = shared(given[place])  # the server reads them too
+        self._exchange.responds(status_in(args[0] if args else keywords.get("status")), pairs_of(headers))
         exc_info = args[2] if len(args) > 2 else keywords.get("exc_info")
         if exc_info:
             self._exchange.caught(exc_info[1])

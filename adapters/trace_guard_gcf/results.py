@@ -12,36 +12,46 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
-__all__ = ["encoded", "refusal"]
+from trace_guard.invocation.calls import is_plain_json
+from trace_guard.system.interruption import pass_interruption
+
+__all__ = ["ReadResult", "read_result"]
 
 
-def refusal(result: Any, request: Any) -> str | None:
-    """Why the framework answers an HTTP function's result with a 500; None if it does not.
+class ReadResult(NamedTuple):
+    """The result of an HTTP function.
+
+    Attributes:
+        shown: the result with its objects as the client reads them; the result itself if it can't be encoded.
+        refusal: why the framework answers with a 500; None if it does not.
+    """
+
+    shown: Any
+    refusal: str | None = None
+
+
+def read_result(result: Any, request: Any) -> ReadResult:
+    """What the framework makes of a result.
 
     Args:
         request: of Flask or Starlette.
     """
     is_flask = hasattr(request, "environ")
     if not (_is_usable_by_flask(result) if is_flask else _is_usable_by_starlette(result)):
-        return f"the function returned {_kind(result)}, which is no response"
+        return ReadResult(result, f"the function returned {_kind(result)}, which is no response")
     try:
-        encoded(result, request)
+        return ReadResult(_encoded(result, request))
     except Exception as error:  # noqa: BLE001 - the encoder calls code of the result
-        return f"the result can't be encoded: {type(error).__name__}: {error}"
-    return None
+        pass_interruption(error)
+        return ReadResult(result, f"the result can't be encoded: {type(error).__name__}: {error}")
 
 
-def encoded(result: Any, request: Any) -> Any:
-    """The result with its objects as the client reads them.
-
-    Raises:
-        Exception: the framework can't encode it.
-    """
+def _encoded(result: Any, request: Any) -> Any:
     if isinstance(result, tuple) and result:
-        return (encoded(result[0], request), *result[1:])
-    if not isinstance(result, (dict, list)):
+        return (_encoded(result[0], request), *result[1:])
+    if not isinstance(result, (dict, list)) or is_plain_json(result):
         return result
     if not hasattr(request, "environ"):
         return json.loads(json.dumps(result, allow_nan=False))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from trace_guard.contain import contained, logger
 from trace_guard.invocation.misuse import check_decorated
 from trace_guard.invocation.reading import mapping
+from trace_guard.system.interruption import pass_interruption
 
 __all__ = ["Arguments", "Found", "check", "path_of"]
 
@@ -147,7 +148,8 @@ def _has(value: Any, *names: str) -> bool:
     """True if an object has these attributes. Reading an attribute of a user's object may raise anything."""
     try:
         return all(getattr(value, name, None) is not None for name in names)
-    except Exception:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001
+        pass_interruption(error)
         return False
 
 

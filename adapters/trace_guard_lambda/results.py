@@ -16,16 +16,14 @@ from typing import Any
 
 from trace_guard import Invocation
 from trace_guard.contain import contained
-from trace_guard.invocation.calls import never_runs
+from trace_guard.invocation.calls import is_plain_json, never_runs
 from trace_guard.invocation.invocation import NOTHING
+from trace_guard.system.interruption import pass_interruption
 
 __all__ = ["Results"]
 
 _MODULES = ("awslambdaric.lambda_runtime_marshaller", "lambda_runtime_marshaller")
 _ENTRY = f"{__package__}.entry"
-_PLAIN = (str, int, float, bool, type(None))
-# A larger result is given to the encoder, which is faster than a loop in Python.
-_MOST_VALUES = 2000
 
 
 class Results:
@@ -41,7 +39,7 @@ class Results:
 
     def read(self, invocation: Invocation, result: Any) -> Any:
         """The value to log for a result; NOTHING if the runtime can't use it, which makes the invocation fail."""
-        if isinstance(result, bytes) or _is_plain(result):
+        if isinstance(result, bytes) or is_plain_json(result):
             return result
         reason = None
         if not self._is_runtimes and never_runs(result):
@@ -50,6 +48,7 @@ class Results:
             try:
                 return _encoded(result)
             except Exception as error:  # noqa: BLE001 - the encoder calls code of the result
+                pass_interruption(error)
                 reason = f"Runtime.MarshalError: Unable to marshal response: {error}" if self._is_runtimes else None
         if reason is None:
             return result
@@ -90,20 +89,3 @@ def _encoded(result: Any) -> Any:
     """The result as its receiver reads it. Outside of the runtime, the result itself."""
     runtime = _runtime()
     return result if runtime is None else json.loads(runtime.to_json(result))
-
-
-def _is_plain(result: Any) -> bool:
-    """True for a small result of JSON types, which the runtime writes as it is."""
-    values, count = [result], 0
-    while values:
-        value = values.pop()
-        if type(value) in _PLAIN:
-            continue
-        is_object = type(value) is dict
-        if not is_object and type(value) is not list:
-            return False
-        count += len(value)
-        if count > _MOST_VALUES or (is_object and any(type(key) is not str for key in value)):
-            return False
-        values.extend(value.values() if is_object else value)
-    return True

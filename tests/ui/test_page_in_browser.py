@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import OpenPage, ServePage
+from page_rows import OpenPage, Row, ServePage, send, span, three_traces
 from playwright.sync_api import Page, expect
-from rows import Row, send, span, three_traces
 from support import until
 
 from trace_guard.backends.local import LocalStore
@@ -64,6 +63,7 @@ def test_keyboard(serve: ServePage, visit: OpenPage, store: LocalStore) -> None:
     expect(page.locator("tr.chosen a")).to_have_text("slow")
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="slow")).to_be_visible()
+    page.wait_for_load_state()  # from then on the page listens to keys
     page.keyboard.press("j")
     expect(page.locator("#panel h2")).to_have_text("slow")
     page.keyboard.press("Escape")

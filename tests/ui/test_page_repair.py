@@ -7,9 +7,8 @@ import time
 
 import httpx
 import pytest
-from conftest import OpenPage, ServePage
+from page_rows import OpenPage, ServePage, send, span, three_traces
 from playwright.sync_api import expect
-from rows import send, span, three_traces
 
 from trace_guard.backends.local import LocalStore
 from trace_guard.testing import BraintrustServer
@@ -77,6 +76,21 @@ def test_a_project_in_braintrust(
     names.first.click()
     page.locator("table.waterfall").get_by_text("search").click()
     expect(page.locator("#panel")).to_contain_text("crossing")
+
+
+def test_stuck_traces_of_a_project_are_searched_for_on_request(
+    serve: ServePage, server: BraintrustServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over Braintrust the health page makes no query until one asks for it, as the service limits their number."""
+    server.add_project("support-bot")
+    for name, value in (("API_KEY", "key"), ("APP_URL", server.url), ("API_URL", server.url)):
+        monkeypatch.setenv(f"BRAINTRUST_{name}", value)
+    address = serve("--project", "support-bot")
+    server.clear()
+    assert "/health?search=1" in httpx.get(f"{address}/health").text
+    assert not [request for request in server.requests if request.path == "/btql"]
+    assert "No trace is open and quiet" in httpx.get(f"{address}/health?search=1", timeout=30).text
+    assert [request for request in server.requests if request.path == "/btql"]
 
 
 def test_a_project_needs_a_key(serve: ServePage, monkeypatch: pytest.MonkeyPatch) -> None:

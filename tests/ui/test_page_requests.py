@@ -9,8 +9,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
-from conftest import ServePage
-from rows import send, span, three_traces
+from page_rows import ServePage, send, span, three_traces
 
 from trace_guard.backends.local import LocalStore
 

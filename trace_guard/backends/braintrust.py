@@ -15,7 +15,7 @@ from ..redaction.outside_text import printable
 from ..redaction.urls import strip_userinfo
 from ..settings import ACCEPTED_KEY, DEFAULT_API_URL, Settings, fits_header
 from .bounded_answer import MOST_BYTES
-from .overflow import AZURE_BLOBS, DEFAULT_LIMIT, Overflow, plain_headers
+from .overflow import DEFAULT_LIMIT, Overflow, upload_headers
 from .project_ids import ORG_PLACEHOLDER, Organisation, ProjectIds
 from .transport import ATTEMPTS, Answer, Transport
 from .urls import is_web_url, keeps_encryption
@@ -100,10 +100,8 @@ class BraintrustBackend:
         url, headers = signed.get("signedUrl"), signed.get("headers")
         if not isinstance(url, str) or not is_web_url(url):
             raise BackendUnavailable("the server answered without a signed URL for an attachment")
-        wanted = plain_headers(headers) if isinstance(headers, Mapping) else {}
+        wanted = upload_headers(headers, url)
         host = urllib.parse.urlsplit(strip_userinfo(url)).netloc
-        if host.split(":")[0].endswith(AZURE_BLOBS):
-            wanted["x-ms-blob-type"] = "BlockBlob"  # Azure requires this header, which a URL can't contain
         wanted["Content-Length"] = str(content.size)
         answer = self.transport.request("PUT", url, content, wanted, deadline, follow=True)
         if 200 <= answer.status < 300:
@@ -222,21 +220,20 @@ class BraintrustBackend:
             page = _json(self._checked("GET", f"{url}?{urllib.parse.urlencode(asked)}", b"", deadline), url)
             objects = page.get("objects")
             known = len(found)
-            found.update(
-                (one["id"], str(one.get("name") or one["id"])) for one in objects
-                if isinstance(one, dict) and isinstance(one.get("id"), str)
-            ) if isinstance(objects, list) else None
-            if len(found) == known or len(found) - known < _PAGE_PROJECTS:
+            for project in objects if isinstance(objects, list) else ():
+                if isinstance(project, dict) and isinstance(project.get("id"), str):
+                    found[project["id"]] = str(project.get("name") or project["id"])
+            if len(found) - known < _PAGE_PROJECTS:
                 break
         if name is None or found:
             return list(found.items())
         try:
-            one = _json(self._checked("GET", f"{url}/{urllib.parse.quote(name, safe='')}", b"", deadline), url)
+            project = _json(self._checked("GET", f"{url}/{urllib.parse.quote(name, safe='')}", b"", deadline), url)
         except (BackendUnavailable, BackendRefused) as error:
             if error.status in (400, 404, 422):
                 return []
             raise
-        return [(str(one["id"]), str(one.get("name") or name))] if one.get("id") else []
+        return [(str(project["id"]), str(project.get("name") or name))] if project.get("id") else []
 
     def close(self) -> None:
         self.transport.close()

@@ -17,14 +17,13 @@ from ..rows import OBJECT_KEYS
 from .transport import Answer, Transport
 from .urls import is_web_url
 
-__all__ = ["AZURE_BLOBS", "DEFAULT_LIMIT", "Overflow", "plain_headers"]
+__all__ = ["DEFAULT_LIMIT", "Overflow", "upload_headers"]
 
 DEFAULT_LIMIT = 6 * 1024 * 1024
 """The bytes of a request that every server takes: the SDK's DEFAULT_MAX_REQUEST_SIZE."""
 
-AZURE_BLOBS = "blob.core.windows.net"
-"""The hosts of Azure's object store, which requires a header that a signed URL can't contain."""
-
+_AZURE_BLOBS = "blob.core.windows.net"
+_BLOB_TYPE = "x-ms-blob-type"
 # Headers that the transport sets itself, even if the server asks for other values.
 _OWN_HEADERS = frozenset({"connection", "content-length", "host", "transfer-encoding"})
 
@@ -64,20 +63,18 @@ class Overflow:
         url, key = signed.get("signedUrl"), signed.get("key")
         if not (isinstance(url, str) and is_web_url(url) and isinstance(key, str)):
             raise BackendUnavailable("the server answered without a signed URL for large rows")
-        headers = plain_headers(signed.get("headers") or {})
-        method, content = "PUT", body
+        method, content, headers = "PUT", body, upload_headers(signed.get("headers"), url)
         if signed.get("method") == "POST":
+            headers.pop(_BLOB_TYPE, None)
             fields: Mapping[str, Any] = signed.get("fields") or {}
             content_type = str(fields.get("Content-Type", "application/json"))
             content, headers["Content-Type"] = encode_multipart_formdata(
                 [*((name, str(value)) for name, value in fields.items()), ("file", ("logs3.json", body, content_type))]
             )
             method = "POST"
-        host = urllib.parse.urlsplit(strip_userinfo(url)).netloc
-        if method == "PUT" and host.split(":")[0].endswith(AZURE_BLOBS):
-            headers["x-ms-blob-type"] = "BlockBlob"
         answer = self._transport.request(method, url, content, headers, deadline, follow=True)
         if not 200 <= answer.status < 300:
+            host = urllib.parse.urlsplit(strip_userinfo(url)).netloc
             raise BackendUnavailable(
                 f"the object store {host} answered {answer.status}: {answer.text}", status=answer.status,
                 suspect_rows=True,
@@ -86,9 +83,19 @@ class Overflow:
         return json.dumps({"rows": named, "api_version": 2}).encode()
 
 
-def plain_headers(headers: Mapping[str, Any]) -> dict[str, str]:
-    """The headers that the server wants with an upload, without those of the transport."""
-    return {str(name): str(value) for name, value in headers.items() if str(name).lower() not in _OWN_HEADERS}
+def upload_headers(given: Any, url: str) -> dict[str, str]:
+    """The headers of an upload: those that the server wants, without those of the transport, and what Azure's object
+    store requires, which a URL can't contain.
+
+    Args:
+        given: by the server, of any kind.
+        url: of the upload.
+    """
+    headers = given if isinstance(given, Mapping) else {}
+    wanted = {str(name): str(value) for name, value in headers.items() if str(name).lower() not in _OWN_HEADERS}
+    if (urllib.parse.urlsplit(url).hostname or "").endswith(_AZURE_BLOBS):
+        wanted[_BLOB_TYPE] = "BlockBlob"
+    return wanted
 
 
 def _about(encoded: bytes) -> dict[str, Any]:

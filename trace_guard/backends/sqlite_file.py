@@ -116,16 +116,22 @@ class SqliteFile:
         if connection is None:
             return absent
         if not write:
-            return work(connection) if handle.has_schema or self._version(connection) else absent
+            if not handle.has_schema:
+                version = self._version(connection)
+                handle.has_schema = version == SCHEMA_VERSION
+                if not version:
+                    return absent
+            return work(connection)
         if not handle.has_schema:
             self._version(connection)  # checked first, so that another program's file is not changed
             # Must run outside a transaction. The mode is stored in the file.
             connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN IMMEDIATE")
         try:
-            version = self._version(connection)
-            if version != SCHEMA_VERSION:
-                make_schema(connection, version)
+            if not handle.has_schema:
+                version = self._version(connection)
+                if version != SCHEMA_VERSION:
+                    make_schema(connection, version)
             done = work(connection)
             connection.execute("COMMIT")
         except BaseException:

@@ -70,7 +70,7 @@ def _of_project(name: str, settings: Settings) -> tuple[TraceSource, ReaperRepai
     reading = BraintrustSource(backend, projects=[name])
     (where, *_) = reading.objects()
     organisation = backend.organisation(Deadline.after(_ORGANISATION_SECONDS)).name
-    return RemoteSource(reading, where, settings.app_url, organisation), ReaperRepair(settings, [name])
+    return RemoteSource(reading, where, settings.app_url, organisation), ReaperRepair(settings, [name], is_slow=True)
 
 
 def write_pictures(rows: Sequence[Row], root_span_id: str, svg: Path | None, html: Path | None) -> None:

@@ -7,7 +7,6 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 from ..redaction.outside_text import printable
 from ..runtime.state import PROCESS
@@ -35,13 +34,12 @@ def program_findings(module: str, settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield good("guard", f"{len(pipelines)} made")
-    logger = sys.modules.get("braintrust.logger")
-    if logger is None:
+    if "braintrust" not in sys.modules:
         yield skipped("SDK", "the module does not import braintrust")
         return
     if pipelines:
         yield _adapter()
-    yield from _project(logger, settings)
+    yield from _project(settings)
     names = sorted(thread.name for thread in set(threading.enumerate()) - before)
     started = [printable(name) for name in names if not name.startswith("trace-guard")]
     servers = [name for name in _PRE_FORK if name in sys.modules]
@@ -63,14 +61,10 @@ def _adapter() -> Finding:
     )
 
 
-def _project(logger: Any, settings: Settings) -> Iterator[Finding]:
-    current = logger.current_logger()
-    if current is None:
-        return
-    own = settings.project_id or settings.project
-    names = {getattr(current, "_compute_metadata_args", {}).get(key) for key in ("project_name", "project_id")}
-    if own and names - {None} and own not in names:
+def _project(settings: Settings) -> Iterator[Finding]:
+    own, named = settings.project_id or settings.project, PROCESS.sdk.loggers.users_project()
+    if own and named and own not in named:
         yield warning(
-            "project", f"init_logger() logs to {printable(str((names - {None}).pop()))}, the guard to {printable(own)}",
+            "project", f"init_logger() logs to {printable(named[0])}, the guard to {printable(own)}",
             "use one name for both, or spans outside of invocations go elsewhere",
         )

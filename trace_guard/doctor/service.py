@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import socket
 import ssl
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TypeAlias
 
 from ..backends.braintrust import BraintrustBackend
+from ..backends.connections import proxy_for
+from ..backends.local import LocalStore
 from ..backends.project_ids import ProjectIds
 from ..deadline import Deadline
 from ..errors import BackendError, BackendUnauthorized, BackendUnavailable
+from ..guard import Guard
+from ..journal.directory import STORE_NAME, locate
 from ..redaction.outside_text import printable
+from ..repair.query import quoted
+from ..rows import Row
 from ..settings import Settings, default_project
-from .finding import Finding, good, problem, skipped, warning
+from .finding import Finding, Level, good, problem, skipped, warning
 
 __all__ = ["send_findings", "service_findings"]
 
+Read: TypeAlias = Callable[[str, Deadline], list[Row]]
+"""Returns the rows of the trace with a ``root_span_id``."""
+
 _SECONDS = 10.0
+_PROJECT = "trace-guard-doctor"
 _SKEW_SECONDS = 60.0
 _READ_BACK_SECONDS = 20.0
 
 
 def service_findings(settings: Settings) -> Iterator[Finding]:
     """Checks that need the network, each bounded by ten seconds."""
-    if settings.backend_name != "braintrust":
-        where = "the local store" if settings.backend == "local" else "the local store, as there is no key"
-        yield (good if settings.backend == "local" else _no_key)("destination", where)
+    if settings.backend == "local":
+        yield good("destination", "the local store")
+        return
+    if settings.backend_name == "local":
+        yield _no_key("destination", "the local store, as there is no key")
         return
     if not settings.api_key:
         yield _no_key("key", "there is none, and the backend is braintrust")
@@ -39,7 +52,7 @@ def service_findings(settings: Settings) -> Iterator[Finding]:
     for url in dict.fromkeys((settings.app_url, settings.api_url)):
         if url is not None:
             finding = _reach(url)
-            reached = reached and finding.level is not finding.level.PROBLEM
+            reached = reached and finding.level is not Level.PROBLEM
             yield finding
     if not reached:
         yield skipped("key", "not checked, as the service can't be reached")
@@ -60,10 +73,7 @@ def _reach(url: str) -> Finding:
     parts = urllib.parse.urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     what = f"{host}:{port}"
-    from ..backends.connections import proxy_for
-
-    proxy = proxy_for(f"{parts.scheme}://{parts.netloc}/")
-    if proxy:
+    if proxy_for(f"{parts.scheme}://{parts.netloc}/"):
         return skipped(what, "reached by a proxy, which the next checks show to work")
     try:
         with socket.create_connection((host, port), timeout=_SECONDS) as connection:
@@ -143,9 +153,7 @@ def _clock(backend: BraintrustBackend, settings: Settings) -> Finding:
 
 def send_findings(settings: Settings) -> Iterator[Finding]:
     """Send one trace, and read it back."""
-    from ..guard import Guard
-
-    guard = Guard(replace(settings, project=settings.project or "trace-guard-doctor"))
+    guard = Guard(replace(settings, project=settings.project or _PROJECT))
     try:
         with guard.invocation("trace-guard doctor", metadata={"doctor": True}) as invocation:
             root = invocation.span.root_span_id
@@ -156,14 +164,14 @@ def send_findings(settings: Settings) -> Iterator[Finding]:
                 "see the findings above",
             )
             return
-        yield _read_back(settings, root)
+        with _reader(settings) as read:
+            yield _read_back(read, root)
     finally:
         guard.close(timeout=1.0)
 
 
-def _read_back(settings: Settings, root: str) -> Finding:
+def _read_back(read: Read, root: str) -> Finding:
     """Wait until the trace can be read: the service indexes it within seconds."""
-    read = _reader(settings)
     limit = Deadline.after(_READ_BACK_SECONDS)
     error = "it is not there yet"
     while not limit.expired:
@@ -180,25 +188,27 @@ def _read_back(settings: Settings, root: str) -> Finding:
     return warning("test trace", f"delivered, but {error}: {root}", "look for it in Braintrust in a minute")
 
 
-def _reader(settings: Settings) -> Any:
+@contextlib.contextmanager
+def _reader(settings: Settings) -> Iterator[Read]:
+    """Reads the rows of a trace where the settings send them."""
     if settings.backend_name == "local":
-        from ..backends.local import LocalStore
-        from ..journal.directory import STORE_NAME, locate
-
         store = LocalStore(locate(settings.dir) / STORE_NAME)
-        return lambda root, deadline: store.rows(root)
+        try:
+            yield lambda root, deadline: store.rows(root)
+        finally:
+            store.close()
+        return
     backend = BraintrustBackend(settings, ProjectIds())
-    where = settings.project_id or settings.project or "trace-guard-doctor"
+    where = settings.project_id or settings.project or _PROJECT
 
-    def read(root: str, deadline: Deadline) -> list[dict[str, Any]]:
+    def read(root: str, deadline: Deadline) -> list[Row]:
         found = backend.find_projects(where, deadline)
         if not found:
             return []
-        text = (
-            f"SELECT id, metrics FROM project_logs('{found[0][0]}', shape => 'spans') WHERE root_span_id = '{root}' "
-            "LIMIT 10"
-        )
-        rows = backend.query_page(text, deadline).get("data")
-        return rows if isinstance(rows, list) else []
+        source = f"project_logs({quoted(found[0][0])}, shape => 'spans')"
+        return backend.query(f"SELECT id, metrics FROM {source} WHERE root_span_id = {quoted(root)}", deadline)
 
-    return read
+    try:
+        yield read
+    finally:
+        backend.close()

@@ -22,13 +22,12 @@ from .record_loop import RecordLoops
 from .state import FORCED, NOTHING, AfterResponse, GuardLike, InvocationState
 from .tasks import current_task
 
-# Above this, ended spans are forgotten.
-_MOST_ELSEWHERE = 256
-
 __all__ = ["NOTHING", "AfterResponse", "Invocation", "current_invocation", "live_invocation"]
 
 # How long async code waits for a delivery. A server that is up has answered by then.
 _HAND_OVER_SECONDS = 0.4
+# With more spans of other states, ended ones are forgotten.
+_MOST_ELSEWHERE = 256
 
 
 def current_invocation() -> Invocation | None:
@@ -154,7 +153,10 @@ class Invocation:
             elsewhere = self.state.elsewhere
             if len(elsewhere) >= _MOST_ELSEWHERE:
                 # The newest of each state stays, so that the state's rows are sent at the end.
-                elsewhere[:] = [one for one in elsewhere if PROCESS.sdk.is_open(one)]
+                newest = {id(other.state): other for other in elsewhere}
+                elsewhere[:] = [
+                    other for other in elsewhere if PROCESS.sdk.is_open(other) or newest[id(other.state)] is other
+                ]
             elsewhere.append(span)
 
     @property
@@ -409,4 +411,3 @@ def run_in_thread(work: Callable[[], object]) -> asyncio.Future[None] | None:
     except RuntimeError:
         return None
     return done
-

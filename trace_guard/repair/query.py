@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -192,7 +193,10 @@ class BraintrustSource:
                 if error.status == 429:
                     self._on_wait(pause)
                     waited += pause
-            self._stop.wait(pause) if stoppable else threading.Event().wait(pause)
+            if stoppable:
+                self._stop.wait(pause)
+            else:
+                time.sleep(pause)
 
 
 def quoted(text: Any) -> str:

@@ -69,8 +69,10 @@ def resend_refused(settings: Settings, *, timeout: Seconds = 30.0) -> Resent:
         if damaged:
             kept, error = kept + len(letters), damaged[0]
             continue
-        ours = [letter for letter in letters if _is_sendable(letter, settings.destination)]
-        others = [letter for letter in letters if letter not in ours]
+        ours: list[dict[str, Any]] = []
+        others: list[dict[str, Any]] = []
+        for letter in letters:
+            (ours if _is_sendable(letter, settings.destination) else others).append(letter)
         if not ours:
             kept += len(others)
             continue

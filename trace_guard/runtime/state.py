@@ -34,9 +34,9 @@ __all__ = ["PROCESS"]
 
 # Moving the SDK's queue to the journal takes a fraction of a millisecond; a fork, or a signal's effect, does not wait
 # longer than this.
-# The time in which a thread writes the rows of an invocation that it closes.
-_CLOSING_SECONDS = 0.5
 _FORK_SECONDS = 0.5
+# The time in which threads write the rows of the invocations that they close.
+_CLOSING_SECONDS = 0.5
 _CHILD_EXIT_SECONDS = 1.0
 # Another state's flush() waits this long for its rows to be delivered, as it would without the guard. They are on disk.
 _OTHERS_SECONDS = 10.0
@@ -215,9 +215,10 @@ class ProcessState:
         patience = self._patience if self._end == Deadline.never() else math.inf
         pipelines, began = self.logins.pipelines(), monotonic()
         self.exit_by = self._end if not pipelines else Deadline(began)
+        written_by = Deadline.after(_CLOSING_SECONDS)
         for thread in self._closing:
             if thread.is_alive():
-                thread.join(_CLOSING_SECONDS)
+                thread.join(written_by.remaining)
         for pipeline in pipelines:
             # One bound for all pipelines, and for the SDK's own flush, which comes next.
             seconds = min(pipeline.settings.exit_timeout - self.waited, patience)

@@ -140,6 +140,12 @@ class Loggers:
             return None
         return current
 
+    def users_project(self) -> tuple[str, ...]:
+        """The name and the id that the user has given for the project of their logger, as far as given."""
+        logger = self.users_logger()
+        given = getattr(logger, "_compute_metadata_args", None) or {}
+        return tuple(str(given[key]) for key in ("project_name", "project_id") if given.get(key))
+
     def resolve_users_logger(self) -> None:
         """Make the user's logger log in now instead of with its first span."""
         logger = self.users_logger()

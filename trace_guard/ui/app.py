@@ -148,8 +148,7 @@ class Pages:
 
     async def health(self, request: Request) -> Response:
         """What undermines tracing on this machine, and what can be repaired."""
-        report = await run_in_threadpool(self._health.report)
-        return self._html("health.html", {"report": report, "token": self._health.token, "now": time.time()})
+        return await self._health_page(search="search" in request.query_params)
 
     async def close(self, request: Request) -> Response:
         """Close one stuck trace, then show the health page again."""
@@ -160,10 +159,11 @@ class Pages:
         if not root:
             raise HTTPException(400, "The request names no trace.")
         said = await run_in_threadpool(self._health.close, root)
-        report = await run_in_threadpool(self._health.report)
-        return self._html(
-            "health.html", {"report": report, "token": self._health.token, "now": time.time(), "said": said}
-        )
+        return await self._health_page(said=said)
+
+    async def _health_page(self, *, search: bool = False, said: str | None = None) -> Response:
+        report = await run_in_threadpool(self._health.report, search=search)
+        return self._html("health.html", {"report": report, "token": self._health.token, "said": said})
 
     async def _changes(self, root: str | None) -> AsyncIterator[str]:
         seen = None

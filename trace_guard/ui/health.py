@@ -36,7 +36,13 @@ class StuckTrace:
 
 
 class Repair(Protocol):
-    """Finds and closes stuck traces."""
+    """Finds and closes stuck traces.
+
+    Attributes:
+        is_slow: a search takes long, so somebody must ask for it.
+    """
+
+    is_slow: bool
 
     def stuck(self) -> Sequence[StuckTrace]:
         """The traces that would be closed, without closing any."""
@@ -49,9 +55,14 @@ class Repair(Protocol):
 
 @dataclass(frozen=True)
 class HealthReport:
-    """What the page shows."""
+    """What the page shows.
+
+    Attributes:
+        has_searched: the stuck traces were searched for.
+    """
 
     status: Status
+    has_searched: bool
     findings: Sequence[Finding] = field(default_factory=tuple)
     stuck: Sequence[StuckTrace] = field(default_factory=tuple)
 
@@ -68,10 +79,16 @@ class Health:
         self._settings = settings
         self._repair = repair
 
-    def report(self) -> HealthReport:
-        """The present state."""
+    def report(self, *, search: bool = False) -> HealthReport:
+        """The present state.
+
+        Args:
+            search: for stuck traces, also if that takes long.
+        """
+        search = search or not self._repair.is_slow
         return HealthReport(
-            read_status(self._settings), list(machine_findings(self._settings)), self._repair.stuck()
+            read_status(self._settings), search, list(machine_findings(self._settings)),
+            self._repair.stuck() if search else (),
         )
 
     def is_token(self, token: str) -> bool:

@@ -21,9 +21,11 @@ class ReaperRepair:
     Args:
         settings: where the traces are.
         projects: names or ids; see :class:`trace_guard.Reaper`.
+        is_slow: see :class:`.health.Repair`.
     """
 
-    def __init__(self, settings: Settings, projects: Sequence[str] = ()) -> None:
+    def __init__(self, settings: Settings, projects: Sequence[str] = (), *, is_slow: bool = False) -> None:
+        self.is_slow = is_slow
         self._settings = settings
         self._projects = projects
         self._found: dict[str, FoundTrace] = {}

@@ -1,24 +1,24 @@
-"""Formats times and outcomes for the page."""
+"""Formats times and outcomes for people, on the page and on the command line."""
 
 from __future__ import annotations
 
 import time
 
-__all__ = ["age", "clock", "duration", "moment", "outcome_class"]
+__all__ = ["NOTHING", "age", "clock", "duration", "moment", "outcome_class"]
 
-_NOTHING = "-"
+NOTHING = "-"
 _OUTCOMES = {"ok", "error", "timed_out", "terminated", "abandoned"}
 
 
-def clock(seconds: float | None) -> str:
+def clock(moment: float | None) -> str:
     """A point in time, in seconds since the epoch, as local time. Today's times have no date."""
-    if seconds is None:
-        return _NOTHING
+    if moment is None:
+        return NOTHING
     try:
-        when, today = time.localtime(seconds), time.localtime()
-        return time.strftime("%H:%M:%S" if when[:3] == today[:3] else "%Y-%m-%d %H:%M:%S", when)
+        when, now = time.localtime(moment), time.localtime()
+        return time.strftime("%H:%M:%S" if when[:3] == now[:3] else "%Y-%m-%d %H:%M", when)
     except (OverflowError, ValueError, OSError):
-        return _NOTHING  # a row can hold any number
+        return NOTHING  # a row can hold any number
 
 
 def moment(seconds: float | None) -> str:
@@ -32,23 +32,24 @@ def moment(seconds: float | None) -> str:
 def duration(seconds: float | None) -> str:
     """A length of time, in seconds."""
     if seconds is None:
-        return _NOTHING
+        return NOTHING
+    if seconds < 0.00995:
+        return f"{seconds * 1000:.1f} ms"
     if seconds < 0.9995:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 59.95:
-        return f"{seconds:.3g} s"
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.995:
+        return f"{seconds:.2f} s"
     minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    return f"{hours} h {minutes} min"
 
 
 def age(seconds: float | None, now: float) -> str:
     """How long ago a point in time was, in one unit."""
     if seconds is None:
-        return _NOTHING
+        return NOTHING
     past = max(0.0, now - seconds)
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if past >= length:

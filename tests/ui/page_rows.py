@@ -1,15 +1,20 @@
-"""Rows for the tests of the page."""
+"""Rows for the tests of the page, and the types of their fixtures."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
+
+from playwright.sync_api import Page
 
 from trace_guard.backends.local import LocalStore
 from trace_guard.deadline import Deadline
 
 Row = dict[str, Any]
+ServePage = Callable[..., str]
+OpenPage = Callable[..., Page]
 
 
 def span(name: str, *, root: str, parent: str | None = None, start: float = 0.0, end: float | None = None, **fields: Any
