@@ -20,7 +20,7 @@ from trace_guard.invocation.invocation import NOTHING
 
 from . import environment, events
 from .propagation import carrier_of
-from .results import ReadResult, read_result
+from .results import ReadResult, read_result, read_typed_result
 from .shutdown import prepare_for_shutdown
 from .signatures import (
     Kind,
@@ -68,15 +68,18 @@ class GuardedCall(HttpCall):
 
     Args:
         args, keywords: of the call.
+        kind: of the call; by default that of its arguments.
     """
 
     guard: Guard
 
-    def __init__(self, target: Target, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> None:
+    def __init__(
+        self, target: Target, args: tuple[Any, ...], keywords: Mapping[str, Any], kind: Kind | None = None
+    ) -> None:
         self.guard = target.guard
         self._target = target
         self._options = target.options
-        self._kind = contained(
+        self._kind = kind or contained(
             "determine the kind of a call", lambda: kind_of(target.name, args, keywords), Kind.OTHER
         )
         self._captures = self.guard.settings.capture_input
@@ -106,6 +109,14 @@ class GuardedCall(HttpCall):
         if current is not None and (current in _taken or "faas.trigger" not in current.state.platform):
             return None
         return cls(target, args, keywords)
+
+    @classmethod
+    def of_refused(cls, target: Target, request: Any) -> GuardedCall | None:
+        """A request that the framework failed with before it called the function; None if a middleware traces it or
+        it is excluded. Every exception of such a call is an error, and the request is its input."""
+        if current_invocation() is not None or (target.excluded and _is_excluded(target.excluded, (request,), {})):
+            return None
+        return cls(target, (request,), {}, Kind.TYPED)
 
     def _opened(self) -> Invocation:
         options = self._options
@@ -186,17 +197,15 @@ class GuardedCall(HttpCall):
             if self._refusal is not None:
                 return
             output = answers.output_of(shown, self._most_bytes) if self._kind in _WITH_REQUEST else shown
-            if self._kind is Kind.TYPED and callable(getattr(result, "to_dict", None)):
-                output = result.to_dict()  # the framework calls it too
             if output is not NOTHING:
                 self.invocation.set_output(output)
 
     def _read(self, result: Any) -> ReadResult:
         """What is logged for a result, and why the framework can't use it, unless another decorator gets it."""
-        if result is None or self._kind not in (Kind.HTTP, *_EVENTS):
+        if result is None or self._kind is Kind.OTHER:
             return ReadResult(result)
-        if self._kind is Kind.HTTP:
-            read = read_result(result, self._request)
+        if self._kind in _WITH_REQUEST:
+            read = (read_result if self._kind is Kind.HTTP else read_typed_result)(result, self._request)
         else:
             why = f"the function returned a {type(result).__name__}, which never runs" if never_runs(result) else None
             read = ReadResult(result, why)
@@ -214,8 +223,8 @@ class GuardedCall(HttpCall):
     def _judge(self, result: Any) -> None:
         status = answers.status_of(result)
         if status is None and answers_itself(self._target.wrapper):
-            accepts_none = self._kind is Kind.TYPED or bool(os.environ.get(_LEGACY))
-            status = 200 if result is None and accepts_none else answers.implied_status(result)
+            is_accepted = self._kind is Kind.TYPED or (result is None and bool(os.environ.get(_LEGACY)))
+            status = 200 if is_accepted else answers.implied_status(result)
         why = "the function returned no response" if result is None else self._refusal
         if self._refusal is not None:
             status = 500

@@ -15,6 +15,7 @@ from trace_guard.invocation.calls import takes_receiver
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.wrap import wrapper_of
 
+from . import refusals
 from .call import GuardedCall, Target
 from .shutdown import prepare_for_shutdown
 from .signatures import check, watch
@@ -112,6 +113,7 @@ def _guarded(handler: Any, options: Options, excluded: Excluded) -> Any:
             watch(handler)
 
         def call_of(args: tuple[Any, ...], keywords: dict[str, Any]) -> GuardedCall | None:
+            refusals.reached()
             return contained("begin an invocation", lambda: GuardedCall.of(target, args, keywords), None)
 
         def run(args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
@@ -127,5 +129,8 @@ def _guarded(handler: Any, options: Options, excluded: Excluded) -> Any:
             handler.__name__, started, options, wrapper_of(handler, run_async if is_coroutine else run), excluded,
             takes_receiver(handler),
         )
+        with contain("watch for requests that the framework refuses"):
+            refusals.mark(target)
+            refusals.watch_views()
         return target.wrapper
     return handler

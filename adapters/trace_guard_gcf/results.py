@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 from trace_guard.invocation.calls import is_plain_json
 from trace_guard.system.interruption import pass_interruption
 
-__all__ = ["ReadResult", "read_result"]
+__all__ = ["ReadResult", "read_result", "read_typed_result"]
 
 
 class ReadResult(NamedTuple):
-    """The result of an HTTP function.
+    """The result of an HTTP function or a typed one.
 
     Attributes:
         shown: the result with its objects as the client reads them; the result itself if it can't be encoded.
@@ -44,6 +44,19 @@ def read_result(result: Any, request: Any) -> ReadResult:
     try:
         return ReadResult(_encoded(result, request))
     except Exception as error:  # noqa: BLE001 - the encoder calls code of the result
+        pass_interruption(error)
+        return ReadResult(result, f"the result can't be encoded: {type(error).__name__}: {error}")
+
+
+def read_typed_result(result: Any, request: Any) -> ReadResult:
+    """What the framework makes of the result of a typed function: it answers with what ``to_dict`` returns."""
+    if result is None or type(result).__module__ == "builtins":
+        return ReadResult(result) if result is None else read_result(result, request)
+    if not callable(getattr(result, "to_dict", None)):
+        return ReadResult(result, f"the function returned {_kind(result)}, which has no method to_dict")
+    try:
+        return ReadResult(json.loads(json.dumps(result.to_dict())))
+    except Exception as error:  # noqa: BLE001 - it calls code of the result
         pass_interruption(error)
         return ReadResult(result, f"the result can't be encoded: {type(error).__name__}: {error}")
 

@@ -12,7 +12,10 @@ from typing import Any, TypeAlias, TypeVar, overload
 from trace_guard import FlushPolicy, Guard, Invocation
 from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
+from trace_guard.http import frameworks
 from trace_guard.http.exclude import Exclude, Excluded
+from trace_guard.http.requests import HttpRequest, method_label
+from trace_guard.http.routing import RoutedRequest
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.wrap import guarded
 from trace_guard.runtime.state import PROCESS
@@ -161,7 +164,11 @@ def _guarded(
         )
         if run:
             invocation.state.execution = run.execution
-        invocation.judge = run.judge if run else functools.partial(_judge, described)
+        routed = None if run else contained(
+            "prepare to name a request by its route",
+            lambda: _routed_request(invocation, described, is_named=options.name is not None), None,
+        )
+        invocation.judge = run.judge if run else functools.partial(_judge, described, routed)
         invocation.read_result = results.read
         with contain("announce an invocation"):
             _after_response.begin(request_id_of(context), invocation)
@@ -203,13 +210,30 @@ def _durable() -> ModuleType | None:
     return durable
 
 
-def _judge(described: Description, invocation: Invocation, result: Any) -> None:
+def _routed_request(invocation: Invocation, described: Description, *, is_named: bool) -> RoutedRequest | None:
+    """The current request, whose route the framework in the handler may find; None for other events."""
+    method = described.metadata.get("http.request.method")
+    if method is None:
+        return None
+    frameworks.connect()
+    request = HttpRequest(method, described.metadata.get("url.path", ""), described.metadata.get("http.route"), {})
+    routed = RoutedRequest(invocation, request, None if is_named else _name_by_route)
+    routed.enter()
+    return routed
+
+
+def _name_by_route(request: HttpRequest) -> str:
+    return f"{method_label(request.method)} {request.route}"
+
+
+def _judge(described: Description, routed: RoutedRequest | None, invocation: Invocation, result: Any) -> None:
     """Record the meaning of the result for the function's caller."""
     judgement = judge(described, result)
     if judgement.metadata:
         invocation.note(judgement.metadata)
     if judgement.error is not None:
-        invocation.fail(judgement.error)
+        caught = None if routed is None else routed.error
+        invocation.fail(judgement.error if caught is None else PROCESS.sdk.error_text(caught))
 
 
 def _policy(guard: Guard) -> tuple[FlushPolicy, bool]:

@@ -55,11 +55,7 @@ class HttpCall(ABC):
     def run(self, function: Callable[..., Any], args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
         """Call the function. Returns its result, or a copy with a guarded body."""
         try:
-            # The root is open before, because a body may arrive slowly.
-            with contain("read a request"):
-                request = self.request
-                if request is not None:
-                    self._log_input(request, content.read(request, self._most_bytes))
+            self._read_request()
             result = function(*args, **keywords)
             self.note_result(result)
         except BaseException as error:
@@ -79,10 +75,7 @@ class HttpCall(ABC):
     ) -> Any:
         """:meth:`run` for a coroutine function."""
         try:
-            with contain("read a request"):
-                request = self.request
-                if request is not None:
-                    self._log_input(request, await content.read_async(request, self._most_bytes))
+            await self._read_request_async()
             result = await function(*args, **keywords)
             self.note_result(result)
         except BaseException as error:
@@ -96,6 +89,29 @@ class HttpCall(ABC):
                 return await guard_async_result(result, self.invocation)
         await self.invocation.aclose()
         return result
+
+    def refuse(self, error: BaseException) -> None:
+        """Close with an exception that kept the function from being called."""
+        self._read_request()
+        close(self.invocation, self.reason(error))
+
+    async def refuse_async(self, error: BaseException) -> None:
+        """:meth:`refuse` without blocking the event loop."""
+        await self._read_request_async()
+        await self.invocation.aclose(self.reason(error))
+
+    def _read_request(self) -> None:
+        # The root is open before, because a body may arrive slowly.
+        with contain("read a request"):
+            request = self.request
+            if request is not None:
+                self._log_input(request, content.read(request, self._most_bytes))
+
+    async def _read_request_async(self) -> None:
+        with contain("read a request"):
+            request = self.request
+            if request is not None:
+                self._log_input(request, await content.read_async(request, self._most_bytes))
 
     def _log_input(self, request: Any, body: bytes | None) -> None:
         self.invocation.span.log(input=self.guard.payload.copy(self.input_of(request, body)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextvars
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any, TypeVar
 
 from ..contain import contain
@@ -13,16 +12,15 @@ from ..invocation.invocation import Invocation, current_invocation
 from .answers import status_of_error
 from .closing import close
 from .framing import Framing
-from .requests import HttpRequest, NameOf, prefix_of
+from .requests import HttpRequest, NameOf
+from .routing import RoutedRequest
 
 __all__ = ["Exchange", "is_client_disconnect"]
 
 T = TypeVar("T")
 
-_current: contextvars.ContextVar[Exchange | None] = contextvars.ContextVar("trace_guard_exchange", default=None)
 
-
-class Exchange:
+class Exchange(RoutedRequest):
     """Closes an invocation with the response to its request.
 
     Args:
@@ -40,31 +38,17 @@ class Exchange:
         request: HttpRequest | None = None,
         name: NameOf | None = None,
     ) -> None:
-        self.invocation = invocation
+        super().__init__(invocation, request, name)
         self.framing = framing
-        self._request = request
-        self._name = name
-        self._given = invocation.name
         self._status: int | None = None
-        self._error: BaseException | None = None
         self._context: contextvars.Context | None = None
-
-    @classmethod
-    def current(cls) -> Exchange | None:
-        """The open exchange of this context."""
-        exchange = _current.get()
-        return exchange if exchange is not None and exchange.is_open else None
 
     def open(self) -> Exchange:
         """Open the invocation, and make the exchange current in this context."""
-        _current.set(self)
+        self.enter()
         self.invocation.state.is_request = True
         self.invocation.open()
         return self
-
-    @property
-    def is_open(self) -> bool:
-        return self.invocation.is_live
 
     def run(self, step: Callable[[], T]) -> T:
         """Run a step of the body within the invocation.
@@ -109,43 +93,12 @@ class Exchange:
             self._context = context.copy() if context is not None else contextvars.copy_context()
         return self._context
 
-    @property
-    def path(self) -> str:
-        """The path of the request; empty if it is not known."""
-        return self._request.path if self._request is not None else ""
-
-    def routed(self, pattern: object, prefix: object = None) -> None:
-        """Record the route that the framework has matched, and rename the root span.
-
-        Args:
-            pattern: of the route, within its application; None without a route.
-            prefix: the path at which the application is mounted, see :func:`.requests.prefix_of`.
-        """
-        request = self._request
-        if request is None or not isinstance(pattern, str):
-            return
-        with contain("name a request after its route"):
-            route = prefix_of(request.path, prefix) + pattern
-            if not route or route == request.route:
-                return
-            self._request = replace(request, route=route)
-            self.invocation.note({"http.route": route})
-            name = self._name(self._request) if self._name is not None else None
-            # Keep a name that a decorator on the function has set since.
-            if name and self.invocation.name == self._given:
-                self.invocation.state.name = self._given = name
-                self.invocation.span.set_attributes(name=name)
-
     def responds(self, status: int | None, headers: Iterable[tuple[str, str]]) -> None:
         """Record the start of the response. An exception that is being handled now explains a status of 500 or more."""
         with contain("read the head of a response"):
             self._status = status
             self.framing.begin(status or 200, headers)
             self.caught(sys.exc_info()[1])
-
-    def caught(self, error: BaseException | None) -> None:
-        """Record an exception that the framework caught. It is logged if the response has a status of 500 or more."""
-        self._error = error or self._error
 
     def cut_off(self, error: BaseException | None = None) -> BaseException | None:
         """Record a response that ended early.

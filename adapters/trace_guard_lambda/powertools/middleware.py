@@ -10,6 +10,7 @@ from typing import Any
 
 from trace_guard import Invocation, current_invocation
 from trace_guard.contain import contain
+from trace_guard.http.frameworks.powertools import is_not_found
 from trace_guard.invocation.reading import mapping, number
 from trace_guard.runtime.state import PROCESS
 
@@ -63,19 +64,11 @@ class GuardMiddleware:
 
 def _name_route(invocation: Invocation, app: Any) -> None:
     route = app.context.get("_route")
-    if route is None or _is_not_found(route):
+    if route is None or is_not_found(route):
         return  # an unknown path is no name
     name = f"{route.method} {route.path}"
     invocation.span.set_attributes(name=name)
     invocation.span.log(metadata={"http.request.method": route.method, "http.route": route.path})
-
-
-def _is_not_found(route: Any) -> bool:
-    """True for the route that Powertools creates to run the middleware when no route matches."""
-    function = route.func
-    return bool(
-        function.__name__ == "not_found_handler" and function.__module__.startswith("aws_lambda_powertools.")
-    )
 
 
 def _watch(invocation: Invocation, error: Exception | None) -> None:

@@ -1,7 +1,8 @@
 """Reads the route and the exception of a request where its framework leaves them.
 
-In: the frameworks that the program has imported. Out: calls of :meth:`.exchange.Exchange.routed` and
-:meth:`.exchange.Exchange.caught` for the request of the current context. One module for each framework.
+In: the frameworks that the program has imported. Out: calls of
+:meth:`.routing.RoutedRequest.routed` and :meth:`.routing.RoutedRequest.caught` for the request of the current context.
+One module for each framework.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from types import ModuleType
 
 from ...contain import contain
-from . import django, flask, starlette
+from . import django, flask, powertools, starlette
 
 __all__ = ["connect"]
 
@@ -21,6 +22,7 @@ _READERS: dict[str, tuple[str, Callable[[ModuleType], object]]] = {
     "quart": ("got_request_exception", flask.connect),
     "django.core.handlers.base": ("BaseHandler", django.connect),
     "starlette.middleware.exceptions": ("ExceptionMiddleware", starlette.connect),
+    "aws_lambda_powertools.event_handler.api_gateway": ("ApiGatewayResolver", powertools.connect),
 }
 _waiting = dict(_READERS)
 

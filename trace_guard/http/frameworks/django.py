@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 from ...contain import contain
-from ..exchange import Exchange
+from ..routing import RoutedRequest
 
 __all__ = ["connect"]
 
@@ -32,10 +32,10 @@ def connect(handlers: ModuleType) -> None:
     @functools.wraps(plain)
     def resolve_request(handler: Any, request: Any, *args: Any, **keywords: Any) -> Any:
         match = plain(handler, request, *args, **keywords)
-        exchange = Exchange.current()
-        if exchange is not None:
+        traced = RoutedRequest.current()
+        if traced is not None:
             with contain("read the route of a request"):
-                exchange.routed("/" + _ANCHORS.sub("", match.route).lstrip("/"), request.META.get("SCRIPT_NAME"))
+                traced.routed("/" + _ANCHORS.sub("", match.route).lstrip("/"), request.META.get("SCRIPT_NAME"))
         return match
 
     handlers.BaseHandler.resolve_request = resolve_request
@@ -43,6 +43,6 @@ def connect(handlers: ModuleType) -> None:
 
 
 def _caught(sender: Any, **_: Any) -> None:
-    exchange = Exchange.current()
-    if exchange is not None:
-        exchange.caught(sys.exc_info()[1])
+    traced = RoutedRequest.current()
+    if traced is not None:
+        traced.caught(sys.exc_info()[1])

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from ...contain import contain
-from ..exchange import Exchange
+from ..routing import RoutedRequest
 
 __all__ = ["connect"]
 
@@ -18,16 +18,16 @@ def connect(framework: ModuleType) -> None:
     """Connect to the signals of ``flask`` or ``quart``."""
 
     def started(sender: Any, **_: Any) -> None:
-        exchange = Exchange.current()
-        if exchange is not None:
+        traced = RoutedRequest.current()
+        if traced is not None:
             with contain("read the route of a request"):
                 request = framework.request
-                exchange.routed(getattr(request.url_rule, "rule", None), request.root_path)
+                traced.routed(getattr(request.url_rule, "rule", None), request.root_path)
 
     def caught(sender: Any, exception: BaseException, **_: Any) -> None:
-        exchange = Exchange.current()
-        if exchange is not None:
-            exchange.caught(exception)
+        traced = RoutedRequest.current()
+        if traced is not None:
+            traced.caught(exception)
 
     async def started_async(sender: Any, **keywords: Any) -> None:
         started(sender, **keywords)

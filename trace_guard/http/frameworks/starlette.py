@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
-from ..exchange import Exchange
+from ...contain import contain
 from ..requests import prefix_of
+from ..routing import RoutedRequest
 
 __all__ = ["connect", "route_of"]
 
@@ -50,8 +51,8 @@ def _with_placeholders(prefix: str, parameters: Any, pattern: str) -> str:
 
 
 def connect(exceptions: ModuleType) -> None:
-    """Watch what exception handlers turn into a response: a ``BaseHTTPMiddleware`` around them runs them in a task of
-    its own, and the middleware of the guard then sees only the response.
+    """Watch the routes of applications, and what exception handlers turn into a response: a ``BaseHTTPMiddleware``
+    around them runs them in a task of its own, and the middleware of the guard then sees only the response.
 
     Args:
         exceptions: ``starlette.middleware.exceptions``.
@@ -60,19 +61,25 @@ def connect(exceptions: ModuleType) -> None:
 
     @functools.wraps(plain)
     async def call(self: Any, scope: Any, receive: Any, send: Any) -> Any:
-        exchange = Exchange.current()
-        if exchange is None:
+        traced = RoutedRequest.current()
+        if traced is None:
             return await plain(self, scope, receive, send)
+
+        def read_route() -> None:
+            with contain("read the route of a request"):
+                traced.routed(route_of(scope, traced.path))
 
         async def watched(message: Any) -> Any:
             if message["type"] == "http.response.start":
-                exchange.caught(sys.exc_info()[1])
+                read_route()
+                traced.caught(sys.exc_info()[1])
             return await send(message)
 
         try:
             return await plain(self, scope, receive, watched)
         except Exception as error:
-            exchange.caught(error)
+            read_route()
+            traced.caught(error)
             raise
 
     exceptions.ExceptionMiddleware.__call__ = call
