@@ -151,6 +151,9 @@ class Closing:
     ) -> None:
         state = self._state
         courier = state.pipeline.courier
+        if way is not Way.EXTERNAL_EXTENSION:
+            with contain("recover what forked children left behind"):
+                state.pipeline.neighbours.adopt_children(bound)
         if not state.is_recorded:
             delivery = Delivery(Verdict.LOST, error="the journal is full: this trace was not recorded")
         elif way is Way.BEFORE_RESPONSE and state.guard.flush_policy is FlushPolicy.AFTER_RESPONSE:
@@ -172,8 +175,15 @@ class Closing:
             state.delivery = self._with_losses(delivery)
 
     def _with_others(self, delivery: Delivery, bound: Deadline) -> Delivery:
-        """Deliver what goes to other destinations too, as the platform may freeze the process afterwards."""
+        """Deliver the rows of forked children and what goes to other destinations too, as the platform may freeze the
+        process afterwards."""
         state = self._state
+        if not contained(
+            "deliver what forked children left behind", lambda: state.pipeline.neighbours.deliver_children(bound), True
+        ) and delivery.verdict is Verdict.DELIVERED:
+            delivery = replace(
+                delivery, verdict=Verdict.SPOOLED, error="rows of forked children are not delivered yet"
+            )
         if contained(
             "deliver to other destinations", lambda: PROCESS.deliver_others(state.pipeline, state.began, bound), True
         ) or delivery.verdict is not Verdict.DELIVERED:

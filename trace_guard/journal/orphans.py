@@ -133,6 +133,11 @@ class OrphanSearch:
             raise
         return adopted
 
+    def adopt_recent(self, most: int, deadline: Deadline) -> list[Orphan]:
+        """Like :meth:`adopt`, but lists the directory anew, and leaves the journals from before ``since`` alone."""
+        self._names = [name for name in names_of_journals(self._state_dir) if name >= self._since]
+        return self.adopt(most, deadline) if self._names else []
+
     def _take(self, path: Path) -> Orphan | None:
         try:
             return _close(path, self._state_dir, self._destination, self._witness)

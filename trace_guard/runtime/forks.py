@@ -12,11 +12,12 @@ import _thread
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 
 from ..contain import contain
 
-__all__ = ["begin_anew_if_forked", "on_fork", "will_fork_in_c"]
+__all__ = ["begin_anew_if_forked", "first_fork", "on_fork", "will_fork_in_c"]
 
 _FORK_OPTIONS = {"py-call-uwsgi-fork-hooks", "py-call-osafterfork", "lazy-apps", "lazy"}
 
@@ -27,6 +28,7 @@ _hooks: list[Callable[[], object]] = []
 _lock = threading.RLock()
 _world: tuple[int, bool] | None = None
 _is_beginning = False
+_first_fork: str | None = None
 
 
 def on_fork(hook: Callable[[], object]) -> None:
@@ -35,7 +37,7 @@ def on_fork(hook: Callable[[], object]) -> None:
     if _world is None:
         _world = _present()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_begin_anew)
+            os.register_at_fork(before=_note_fork, after_in_child=_begin_anew)
     if hook not in _hooks:
         _hooks.append(hook)
 
@@ -46,6 +48,11 @@ def begin_anew_if_forked() -> None:
         with _lock:  # other threads wait until all is done
             if _world != _present() and not _is_beginning:
                 _begin_anew()
+
+
+def first_fork() -> str | None:
+    """When this process forked for the first time, in the format of journal names; None if Python has seen no fork."""
+    return _first_fork
 
 
 def will_fork_in_c() -> bool:
@@ -61,6 +68,12 @@ def will_fork_in_c() -> bool:
     return not options & _FORK_OPTIONS
 
 
+def _note_fork() -> None:
+    global _first_fork
+    if _first_fork is None:
+        _first_fork = str(time.time_ns() // 1_000_000)
+
+
 def _present() -> tuple[int, bool]:
     """The process, and whether threads are greenlets in it."""
     module = getattr(_thread.start_new_thread, "__module__", None) or ""
@@ -68,7 +81,8 @@ def _present() -> tuple[int, bool]:
 
 
 def _begin_anew() -> None:
-    global _is_beginning, _world
+    global _first_fork, _is_beginning, _world
+    _first_fork = None
     _is_beginning = True  # a hook may open an invocation
     try:
         for hook in tuple(_hooks):

@@ -18,9 +18,10 @@ from ..journal.journal import FileJournal
 from ..system.clock import monotonic
 from ..system.threads import QuietThread
 from .current_journal import CurrentJournal
+from .forks import first_fork
 
 if TYPE_CHECKING:
-    from ..journal.orphans import OrphanSearch
+    from ..journal.orphans import Orphan, OrphanSearch
 
 __all__ = ["Neighbours", "Search"]
 
@@ -58,7 +59,7 @@ class Neighbours:
         self._new_search = search
         self._search: OrphanSearch | None = None
         self._recovering = threading.Lock()
-        self._is_put_off = False
+        self._is_put_off = self._are_children_left = False
         self._look_around_at = monotonic() + _LOOK_AROUND_SECONDS
         self._looking: threading.Thread | None = None
         # In the format of journal names.
@@ -92,7 +93,7 @@ class Neighbours:
         try:
             if self._search is None and os.listdir(state_dir.directory / JOURNALS):
                 self._search = self._new_search(state_dir, "")
-            return 0 if self._search is None else self._adopt(self._search, deadline)
+            return 0 if self._search is None else self._adopt(self._search.adopt, deadline)
         finally:
             self._recovering.release()
 
@@ -167,20 +168,56 @@ class Neighbours:
             with contain("recover what other processes left behind"):
                 self._recover_in_rounds(deadline, _LAST_ROUNDS_SECONDS)
 
+    def adopt_children(self, deadline: Deadline) -> int:
+        """Recover journals of processes that were forked by this one and have ended, as many as the courier may hold.
+
+        Returns the number of journals. A process that has not forked does not look for any.
+        """
+        since, state_dir = first_fork(), self._directory
+        self._are_children_left = False
+        if since is None or state_dir is None or not self._are_there():
+            return 0
+        if not self._recovering.acquire(timeout=min(deadline.remaining, _RECOVERY_SECONDS)):
+            return 0
+        try:
+            search = self._new_search(state_dir, since)
+            found = self._adopt(search.adopt_recent, deadline.capped(_RECOVERY_SECONDS))
+            self._are_children_left = bool(search.unreached)
+            return found
+        finally:
+            self._recovering.release()
+
+    def deliver_children(self, deadline: Deadline) -> bool:
+        """Deliver the adopted journals, and then those for which there was no room. Returns False if some are left."""
+        if first_fork() is None:
+            return True
+        while True:
+            for orphan in self._courier.orphans():
+                end = orphan.end
+                if orphan.acked < end:
+                    self._courier.deliver(orphan, end, deadline)
+                    if orphan.acked < end:
+                        return False
+            if not self._are_children_left:
+                return True
+            self.adopt_children(deadline)
+            if all(orphan.acked >= orphan.end for orphan in self._courier.orphans()):
+                return not self._are_children_left  # what is left has attachments only, or can't be opened
+
     def after_fork(self) -> None:
         """In a forked child: the parent's threads do not exist here."""
         self._looking = None
         self._recovering = threading.Lock()
         self._search = None
 
-    def _adopt(self, search: OrphanSearch, deadline: Deadline) -> int:
+    def _adopt(self, adopt: Callable[[int, Deadline], list[Orphan]], deadline: Deadline) -> int:
         from ..journal.orphans import MOST_ADOPTED
 
         courier = self._courier
         if len(courier.orphans()) >= MOST_ADOPTED:
             # Journals with only attachments left make room for others. They are found again after all had their turn.
             courier.let_go([orphan for orphan in courier.orphans() if orphan.acked >= orphan.end])
-        found = search.adopt(MOST_ADOPTED - len(courier.orphans()), deadline)
+        found = adopt(MOST_ADOPTED - len(courier.orphans()), deadline)
         for one in found:
             courier.add(one.journal, first=one.closing, orphan=True)
         return len(found)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..backends.base import Backend
 from ..backends.make import make_backend
 from ..backends.project_ids import ProjectIds
-from ..contain import contain
+from ..contain import contain, contained
 from ..deadline import Deadline
 from ..delivery.courier import Courier
 from ..delivery.dead_letters import DeadLetters
@@ -222,8 +222,12 @@ class Pipeline:
         """Deliver everything in the journals. Returns True if nothing is left."""
         self.decide_if_needed()
         self.neighbours.wait_for_look(deadline)
+        with contain("recover what forked children left behind"):
+            self.neighbours.adopt_children(deadline)
         had, self.has_object_rows = self.has_object_rows, False
-        drained = self.courier.drain(deadline)
+        drained = self.courier.drain(deadline) and contained(
+            "deliver what forked children left behind", lambda: self.neighbours.deliver_children(deadline), True
+        )
         self.has_object_rows |= had and not drained
         return drained
 

@@ -269,6 +269,9 @@ class ProcessState:
     def in_invocation(self) -> bool:
         return only_live() is not None
 
+    def is_serving_invocation(self) -> bool:
+        return any(pipeline.spans.live() for pipeline in self.logins.pipelines())
+
     def ingest_of(
         self, api_key: str, api_url: str, rows: list[tuple[Row, bytes]], *, waits: bool = True
     ) -> None:

@@ -67,6 +67,9 @@ class GatewayHost(Protocol):
     def in_invocation(self) -> bool:
         """True if an invocation is live that this code may belong to."""
 
+    def is_serving_invocation(self) -> bool:
+        """True if an invocation that began in this process runs. Its end empties the SDK's queue."""
+
     def settings(self) -> Settings | None:
         """The settings that the guard logs in with; None without a guard."""
 

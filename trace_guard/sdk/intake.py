@@ -28,6 +28,9 @@ __all__ = ["Intake"]
 _SHARE_OF_QUEUE = 10
 _QUEUE_SECONDS = 2.0
 _QUEUE_PAUSE_SECONDS = 30.0
+# A forked child may end without exit handlers, as those of multiprocessing do. Its logging code waits for this long at
+# most until a row is in the journal.
+_CHILD_SECONDS = 1.0
 
 
 class Intake:
@@ -53,6 +56,7 @@ class Intake:
         self._rescue = Rescue(gateway.take_rows, gateway.host.invocation_of)
         self._plain_flush: Callable[..., None] | None = None
         self._patient_until = 0.0
+        self._is_forked = False
         # The number of rows put in the queue, and how many of them are known to be in the journal.
         self._given = self._written = 0
         self._counts = threading.Lock()
@@ -159,21 +163,25 @@ class Intake:
             finally:  # a time limit may come while the row is in the queue already
                 with self._counts:
                     self._given += 1
-            with contain("keep the SDK's queue short"):
+            with contain("take rows from the SDK's queue"):
                 if self._drainer.thread is None:
                     self._drainer.start()  # at interpreter exit it is too late
-                self._keep_short(background)
+                self._take_in_time(background)
 
         background.log = log
 
-    def _keep_short(self, background: Any) -> None:
-        """Wait for a moment if the queue fills up: a full queue silently drops its oldest rows."""
+    def _take_in_time(self, background: Any) -> None:
+        """Wait for a moment if the queue fills up, as a full queue silently drops its oldest rows, and in a forked
+        child, unless the end of an invocation will empty the queue."""
         waiting = background.queue
-        if not 0 < waiting.maxsize < _size(waiting) * _SHARE_OF_QUEUE or monotonic() < self._patient_until:
+        is_full = 0 < waiting.maxsize < _size(waiting) * _SHARE_OF_QUEUE
+        if not (is_full or self._is_forked) or monotonic() < self._patient_until:
+            return
+        if not is_full and self._gateway.host.is_serving_invocation():
             return
         if threading.current_thread() in (self._drainer.thread, getattr(background, "thread", None)):
             return  # a masking function, which is called to send rows, may log rows itself
-        if not self.drain(Deadline.after(_QUEUE_SECONDS)):
+        if not self.drain(Deadline.after(_QUEUE_SECONDS if is_full else _CHILD_SECONDS)):
             self._patient_until = monotonic() + _QUEUE_PAUSE_SECONDS
 
     def unhook(self, state: Any) -> None:
@@ -189,6 +197,7 @@ class Intake:
         self._counts = threading.Lock()
         self._drainer = _Drainer(self)
         self._rescue.after_fork()
+        self._is_forked = True
         with contain("repair the SDK after a fork"):
             self._reset_after_fork()
 
