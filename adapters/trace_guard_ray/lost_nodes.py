@@ -25,6 +25,8 @@ from trace_guard.runtime.pipeline import Pipeline
 from trace_guard.runtime.state import PROCESS
 from trace_guard.system.clock import monotonic
 
+from .connection import ray_connection
+
 if TYPE_CHECKING:
     from trace_guard.backends.braintrust import BraintrustBackend
 
@@ -93,10 +95,13 @@ class LostNodeCloser:
         """Record which nodes are alive. Returns True if a node has died."""
         import ray
 
-        if not self._traces or not ray.is_initialized():
+        if not self._traces:
             return False
         now, known = time.time(), len(self._died)
-        nodes = ray.nodes()
+        with ray_connection.used() as is_running:
+            if not is_running:
+                return False
+            nodes = ray.nodes()
         if not self._seen_alive:
             self._before = {node["NodeID"] for node in nodes if not node["Alive"]}
         for node in nodes:

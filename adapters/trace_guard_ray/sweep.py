@@ -18,6 +18,7 @@ from trace_guard.contain import contain
 from trace_guard.runtime.pipeline import Pipeline
 from trace_guard.system.clock import monotonic
 
+from .connection import ray_connection
 from .facts import in_worker
 from .grouping import GROUP_SECONDS
 from .lost_nodes import lost_node_closer
@@ -78,8 +79,9 @@ class OrphanSweeper:
                 for pipeline in self._pipelines:
                     pipeline.neighbours.recover(Deadline.after(_LOCAL_SECONDS))
         if prompted:
-            with contain("close spans of dead workers on other nodes"):
-                _on_other_nodes(_REMOTE_SECONDS)
+            with contain("close spans of dead workers on other nodes"), ray_connection.used() as is_running:
+                if is_running:
+                    _on_other_nodes(_REMOTE_SECONDS)
         with contain("close spans of lost nodes"):
             lost_node_closer.go_on(self._pipelines, prompted=prompted)
 

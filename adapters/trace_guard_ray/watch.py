@@ -2,7 +2,7 @@
 
 Each process that submits tasks has one thread for this. It asks Ray which tasks are done, without fetching results. A
 task that failed in Ray and not in user code has a result without a size. Each result is held for about a quarter of a
-second longer than without the watch.
+second longer than without the watch, and not beyond ``ray.shutdown()``.
 
 https://docs.ray.io/en/latest/ray-core/api/doc/ray.wait.html
 """
@@ -18,6 +18,7 @@ from trace_guard.contain import contain
 from trace_guard.system.clock import monotonic
 from trace_guard.system.threads import QuietThread
 
+from .connection import ray_connection
 from .sweep import orphan_sweeper
 
 __all__ = ["task_watcher"]
@@ -32,9 +33,13 @@ class TaskWatcher:
 
     def __init__(self) -> None:
         self._arrived: deque[Any] = deque()
+        self._pending: list[Any] = []
         self._awake = threading.Event()
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+
+    def __len__(self) -> int:
+        return len(self._arrived) + len(self._pending)
 
     def add(self, submitted: Any) -> None:
         """Watch the result of a submission: a reference, several, or a generator of references."""
@@ -53,25 +58,27 @@ class TaskWatcher:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 orphan_sweeper.prepare()
+                ray_connection.before_shutdown(self._release)
                 self._thread = QuietThread(target=self._run, name="trace-guard-ray", daemon=True)
                 self._thread.start()
 
     def _run(self) -> None:
-        pending: list[Any] = []
         while True:
-            if not pending and not self._arrived and not orphan_sweeper.is_looking:
+            if not self._pending and not self._arrived and not orphan_sweeper.is_looking:
                 self._awake.clear()
                 if not self._arrived:
                     self._awake.wait()
-            while self._arrived:
-                pending.append(self._arrived.popleft())
-            began, left = monotonic(), []
-            if pending:
+            began = monotonic()
+            if self._pending or self._arrived:
                 # Check the journals too: a dead worker goes unnoticed if another worker completes its task.
                 orphan_sweeper.look_on()
-                with contain("watch tasks"):
-                    left = self._look(pending)
-            pending = left
+                with contain("watch tasks"), ray_connection.used() as is_running:
+                    pending, self._pending = self._pending, []
+                    while self._arrived:
+                        pending.append(self._arrived.popleft())
+                    if is_running:
+                        self._pending = self._look(pending)
+                    del pending
             orphan_sweeper.go_on()
             time.sleep(max(_LOOK_SECONDS, (monotonic() - began) / _SHARE))
 
@@ -80,14 +87,16 @@ class TaskWatcher:
         import ray
         from ray.experimental import get_local_object_locations
 
-        if not ray.is_initialized():
-            return []
         done, left = ray.wait(pending, num_returns=len(pending), timeout=0, fetch_local=False)
         if done:
             places = get_local_object_locations(done)
             if any(places.get(result, {}).get("object_size") is None for result in done):
                 orphan_sweeper.ask()
         return list(left)
+
+    def _release(self) -> None:
+        self._arrived.clear()
+        self._pending = []
 
 
 task_watcher = TaskWatcher()
