@@ -19,6 +19,7 @@ from ..system.events import SafeEvent
 from ..system.threads import QuietThread
 from .gateway import Gateway
 from .making_rows import making_rows
+from .masking import customizers, masking_function
 from .rescue import Rescue
 
 __all__ = ["Intake"]
@@ -28,9 +29,11 @@ __all__ = ["Intake"]
 _SHARE_OF_QUEUE = 10
 _QUEUE_SECONDS = 2.0
 _QUEUE_PAUSE_SECONDS = 30.0
-# A forked child may end without exit handlers, as those of multiprocessing do. Its logging code waits for this long at
-# most until a row is in the journal.
-_CHILD_SECONDS = 1.0
+# A forked child may end without exit handlers, as those of multiprocessing do. Its logging code waits until a row is in
+# the journal, which takes about a millisecond: for this long at most on a busy machine, and if a user's masking function
+# or customizer makes the row.
+_CHILD_SECONDS = 5.0
+_CHILD_MASKING_SECONDS = 0.2
 
 
 class Intake:
@@ -181,7 +184,8 @@ class Intake:
             return
         if threading.current_thread() in (self._drainer.thread, getattr(background, "thread", None)):
             return  # a masking function, which is called to send rows, may log rows itself
-        if not self.drain(Deadline.after(_QUEUE_SECONDS if is_full else _CHILD_SECONDS)):
+        in_child = _CHILD_SECONDS if masking_function() is None and not customizers() else _CHILD_MASKING_SECONDS
+        if not self.drain(Deadline.after(_QUEUE_SECONDS if is_full else in_child)):
             self._patient_until = monotonic() + _QUEUE_PAUSE_SECONDS
 
     def unhook(self, state: Any) -> None:
