@@ -30,8 +30,8 @@ _SHARE_OF_QUEUE = 10
 _QUEUE_SECONDS = 2.0
 _QUEUE_PAUSE_SECONDS = 30.0
 # A forked child may end without exit handlers, as those of multiprocessing do. Its logging code waits until a row is in
-# the journal, which takes about a millisecond: for this long at most on a busy machine, and if a user's masking function
-# or customizer makes the row.
+# the journal, which takes about a millisecond. The bounds are for a busy machine, and for rows that a user's masking
+# function or customizer makes.
 _CHILD_SECONDS = 5.0
 _CHILD_MASKING_SECONDS = 0.2
 
