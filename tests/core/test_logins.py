@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import braintrust
 import pytest
+from braintrust.logger import _internal_reset_global_state
 from support import Program, environment, journals
 
+from trace_guard import Guard, Settings
+from trace_guard.backends.memory import MemoryBackend
 from trace_guard.testing import BraintrustServer, Fault
 
 PROGRAM = """
@@ -153,3 +157,23 @@ def test_the_first_invocations_may_begin_at_once(server: BraintrustServer, direc
     roots = {row["input"] for row in server.span_rows()}
     assert roots == {f"{turn}.{number}" for turn in range(12) for number in range(4)}
     assert server.open_spans() == []
+
+
+@pytest.mark.parametrize("logger", ["the user's", "the guard's"])
+def test_the_global_state_of_the_sdk_may_be_reset(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, logger: str
+) -> None:
+    """A guard traces on after the SDK's global state was reset, as test suites do between tests."""
+    monkeypatch.delenv("BRAINTRUST_API_KEY", raising=False)
+    backend = MemoryBackend()
+    guard = Guard(Settings.from_env({}, dir=directory), backend=backend)
+    if logger == "the user's":
+        braintrust.init_logger(project="support")
+    for name in ("before", "after"):
+        with guard.invocation(name):
+            braintrust.start_span(f"child {name}").end()
+        _internal_reset_global_state()
+    guard.close(timeout=1)
+    assert [row["span_attributes"]["name"] for row in backend.rows()] == [
+        "before", "child before", "after", "child after",
+    ]

@@ -36,14 +36,15 @@ class Loggers:
         self._lock = threading.Lock()
         options = getattr(bt, "SpanInternalOptions", None)
         self._internal = frozenset(getattr(options, "__annotations__", ()))
-        # The user's logger for roots, in a tuple once it is decided.
-        self._followed: tuple[Any] | None = None
+        # The user's logger for roots, or None, and the global state that it was decided for: a test may reset that.
+        self._followed: Any = None
+        self._followed_in: Any = None
 
     def after_fork(self) -> None:
         """In a forked child: a parent's thread that held a lock does not exist here."""
         self._lock = threading.Lock()
         ours = (logger for known in tuple(self._ours.values()) for logger in tuple(known.values()))
-        for logger in (*ours, *(self._followed or ()), self.users_logger()):
+        for logger in (*ours, *self._users_loggers()):
             lazy: Any = getattr(logger, "_lazy_metadata", None)
             if getattr(lazy, "mutex", None) is not None:
                 lazy.mutex = threading.Lock()
@@ -76,9 +77,9 @@ class Loggers:
         self, name: str, lookup: ProjectLookup, project: str | None, project_id: str | None,
         parent: str | Mapping[str, str] | None, started: float, ids: Mapping[str, str] | None,
     ) -> Any:
-        if self._followed is None:
+        if self._followed_in is not bt._state:
             # Decided once: a logger that a handler creates for one customer must not receive the next customer's data.
-            self._followed = (self.users_logger(),)
+            self._followed, self._followed_in = self.users_logger(), bt._state
         options: dict[str, Any] = {"name": name, "start_time": started}
         if "skip_initial_span_write" in self._internal:
             options["internal"] = {"skip_initial_span_write": True}
@@ -94,7 +95,7 @@ class Loggers:
                 )
         if is_in_span() and ids is None:
             return braintrust.current_span().start_span(**options)
-        chosen = self._followed[0] or self._of(lookup, project, project_id)
+        chosen = self._followed or self._of(lookup, project, project_id)
         called = getattr(chosen, "_called_start_span", None)
         span = chosen.start_span(**options, **(ids or {}))
         if called is not None:
@@ -127,7 +128,7 @@ class Loggers:
     def prepare(self, lookup: ProjectLookup, project: str | None, project_id: str | None) -> bool:
         """Have the SDK look up the project now: with the first span it would need a thread, which can't start at the
         end of the interpreter. Returns False if the user has a logger, whose project is then used."""
-        theirs = self._followed[0] if self._followed is not None else self.users_logger()
+        theirs = self._followed if self._followed_in is bt._state else self.users_logger()
         with making_rows():
             (theirs or self._of(lookup, project, project_id))._lazy_metadata.get()
         return theirs is None
@@ -136,9 +137,7 @@ class Loggers:
     def users_logger() -> Any:
         """The logger that the user has made with ``init_logger`` for the global state, or None."""
         current = braintrust.current_logger()
-        if current is None or _MARK in current.__dict__ or getattr(current, "state", bt._state) is not bt._state:
-            return None
-        return current
+        return current if _is_usable(current) and _MARK not in current.__dict__ else None
 
     def users_project(self) -> tuple[str, ...]:
         """The name and the id that the user has given for the project of their logger, as far as given."""
@@ -156,10 +155,10 @@ class Loggers:
     def _of(self, lookup: ProjectLookup, project: str | None, project_id: str | None) -> Any:
         key = (project, project_id)
         known = self._ours.get(lookup, {})
-        if key not in known:
+        if not _is_usable(known.get(key)):
             with self._lock:
                 known = self._ours.setdefault(lookup, {})
-                if key not in known:
+                if not _is_usable(known.get(key)):
                     before, ids = braintrust.current_logger(), bt._state.__dict__.get("_id_generator")
                     # With both, the SDK needs no look-up and loads no client.
                     made = braintrust.init_logger(
@@ -208,7 +207,7 @@ class Loggers:
                 _cache_id(logger, self._gateway.id_of(logger._lazy_metadata.get().project.name), lookup)
 
     def _users_loggers(self) -> tuple[Any, ...]:
-        return (*(self._followed or ()), self.users_logger())
+        return (self._followed, self.users_logger())
 
     @staticmethod
     def _with_cached_id(loggers: Iterable[Any]) -> list[Any]:
@@ -218,6 +217,11 @@ class Loggers:
             getattr(state, "_project_metadata_cache", {}).clear()
         every = {id(logger): logger for logger in loggers if logger is not None}
         return [logger for logger in every.values() if logger._lazy_metadata.has_succeeded]
+
+
+def _is_usable(logger: Any) -> bool:
+    """True if it is a logger of the SDK's present global state."""
+    return logger is not None and getattr(logger, "state", bt._state) is bt._state
 
 
 def _id_of(lookup: ProjectLookup, name: str) -> str:

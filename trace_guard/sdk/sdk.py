@@ -64,19 +64,19 @@ class Sdk:
     def install(self) -> None:
         """Put the gateway in, and log in through it, which needs no network.
 
-        Repeated when other code has set another adapter: requests that pass through then go to that adapter.
+        Repeated when other code has set another adapter, to which requests that pass through then go, or has reset the
+        SDK's global state, as tests do.
         """
         if self.installed and not self._is_installing:
             self.look_for_key()
             return
         with self._lock:
-            current = bt._http_adapter
-            if current is self.gateway:
+            if self.installed:
                 return
             # Other threads wait until the SDK is logged in and its queue is hooked.
             self._is_installing = True
             try:
-                self._install(current)
+                self._install(bt._http_adapter)
             finally:
                 self._is_installing = False
 
@@ -86,7 +86,7 @@ class Sdk:
             self.install()
 
     def _install(self, current: Any) -> None:
-        if isinstance(current, HTTPAdapter):
+        if isinstance(current, HTTPAdapter) and current is not self.gateway:
             self.gateway.inner = current
         if not self._adapters:
             for module in (bt, braintrust):
@@ -136,7 +136,7 @@ class Sdk:
 
     @property
     def installed(self) -> bool:
-        return bt._http_adapter is self.gateway
+        return bt._http_adapter is self.gateway and "login" in bt._state.__dict__
 
     def uninstall(self) -> None:
         """Remove the gateway, and restore the adapter that it wrapped."""
