@@ -44,7 +44,7 @@ suites: $(VENV)/.installed
 wheel-test: $(VENV)/.installed
 	$(BIN)/python tests/packaging/wheel.py
 
-# All tests of the SDK with each of its releases; `make test` has most of them with the oldest and the newest.
+# All tests of the SDK with each of its releases; `make test` has most of them with the newest only.
 releases: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/sdk -n $(WORKERS) --all-releases
 
@@ -56,7 +56,7 @@ sdk-suite: $(VENV)/.installed
 CHAOS_RUNS ?= 300
 CHAOS_SEED ?=
 chaos: $(VENV)/.installed
-	$(BIN)/python -m pytest tests/chaos tests/ray_/test_ray_nodes.py tests/repair/test_reap_kills.py -q --chaos-runs $(CHAOS_RUNS) $(if $(CHAOS_SEED),--chaos-seed $(CHAOS_SEED))
+	$(BIN)/python -m pytest tests/chaos tests/ray_/test_ray_nodes.py tests/ray_/test_reap_at_scale.py tests/repair/test_reap_kills.py -q --chaos-runs $(CHAOS_RUNS) $(if $(CHAOS_SEED),--chaos-seed $(CHAOS_SEED))
 
 # The reaper beside a live load, for LIVE_SECONDS.
 LIVE_SECONDS ?= 60

@@ -12,8 +12,8 @@ from trace_guard.testing import BraintrustServer
 
 pytest.register_assert_rewrite("contract.suite")
 
-# A cluster of three nodes takes long to start. `make chaos` runs this file by its name.
-collect_ignore = ["test_ray_nodes.py"]
+# Clusters of their own take long to start. `make chaos` runs these files by their names.
+collect_ignore = ["test_ray_nodes.py", "test_reap_at_scale.py"]
 
 
 @pytest.fixture(scope="session")
