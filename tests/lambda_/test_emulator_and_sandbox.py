@@ -198,7 +198,7 @@ def test_extensions_get_the_same_events(tmp_path: Path) -> None:
     shutdown. A function that exits on SIGTERM is not killed."""
     needs_opt()
     env = {"EVENTS": '["INVOKE"]', "ON_SIGTERM": "exit"}
-    with Both("sandbox_extension", tmp_path, env=env, opt=LAYER, timeout=2) as both:
+    with Both("sandbox_extension", tmp_path, env=env, opt=LAYER, timeout=4) as both:
         results = {way: both.invoke(way) for way in ("tell", "dawdle", "exit", "nothing")}
         for ours_or_theirs in results["tell"]:
             told = ours_or_theirs.payload

@@ -46,7 +46,7 @@ def sandbox(server: BraintrustServer, api: type[ExtensionsApi] = SnapStartApi, *
         "BRAINTRUST_API_KEY": PLANTED_KEY, "BRAINTRUST_API_URL": server.url, "BRAINTRUST_APP_URL": server.url,
         "TRACE_GUARD_PROJECT_ID": PROJECT_ID, **env,
     }
-    return Sandbox("app.handler", code=CODE, env=environment)
+    return Sandbox("app.handler", code=CODE, env=environment, timeout=10)
 
 
 def ways(server: BraintrustServer, function: LambdaSandbox, times: int) -> list[Any]:

@@ -28,7 +28,7 @@ def broken_masking() -> Any:
         return value
 
     braintrust.set_masking_function(mask)
-    guard = trace_guard.Guard(project="mine")
+    guard = trace_guard.Guard(project="mine", flush_timeout=10)
     began = time.monotonic()
     with guard.invocation("root") as invocation:
         braintrust.start_span(name="good", input="fine").end()
