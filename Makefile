@@ -20,6 +20,7 @@ test: $(VENV)/.installed
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
 # Runtimes that want a Python or packages of their own; tests of what this machine can't have are skipped, and say so.
 environments: $(VENV)/.installed

@@ -1,4 +1,4 @@
-"""The README and the pages of docs/: links, sizes, and code that at least compiles."""
+"""The README and the pages of docs/: links, sizes, sentences, and code that at least compiles."""
 
 from __future__ import annotations
 
@@ -7,10 +7,34 @@ import re
 import textwrap
 from pathlib import Path
 
+import proselint.checks
 import pytest
+from proselint.config import DEFAULT
+from proselint.registry import CheckRegistry
+from proselint.tools import LintFile
 
 REPOSITORY = Path(__file__).parents[2]
-PAGES = [REPOSITORY / "README.md", REPOSITORY / "examples" / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *sorted((REPOSITORY / "docs").glob("*.md")), *sorted((REPOSITORY / "examples").glob("**/*.md")),
+]
+
+
+_MOST_WORDS = 35
+
+# Markdown's quotation marks are straight, inline code stands in for words, and a server is called waitress.
+CheckRegistry().register_many(proselint.checks.__register__)
+_STYLE = {**DEFAULT, "checks": {
+    **DEFAULT["checks"], **dict.fromkeys(("typography", "lexical_illusions", "dates_times", "social_awareness"), False),
+}}
+
+
+def sentences(page: str) -> list[str]:
+    """The sentences of a page without its code; a cell of a table and an item of a list are a paragraph each."""
+    text = re.sub(r"^```.*?^```$|^<!--.*?-->$", "", page, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "code", text))
+    paragraphs = re.split(r"\n\s*\n|\n\s*(?:[-*]|\d+\.)\s|^#+ .*$|(?<!\\)\|", text, flags=re.MULTILINE)
+    return [sentence for paragraph in paragraphs for sentence in re.split(r"(?<=[.!?:;])\s+", paragraph)]
 
 
 def name_of(page: Path) -> str:
@@ -40,6 +64,19 @@ def test_python_is_valid(page: Path) -> None:
         if "await " in code and "async def" not in code:
             code = "async def block():\n" + textwrap.indent(code, "    ")
         ast.parse(code)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_sentences_are_short(page: Path) -> None:
+    """No sentence has more than 35 words, so that it can be read once."""
+    assert [found for found in sentences(page.read_text()) if len(found.split()) > _MOST_WORDS] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_style(page: Path) -> None:
+    """The prose has no cliché, archaism, redundancy or other fault that proselint finds."""
+    found = LintFile(page.name, "\n".join(sentences(page.read_text()))).lint(_STYLE)
+    assert [result.check_result.message for result in found] == []
 
 
 def test_the_readme_is_short() -> None:
