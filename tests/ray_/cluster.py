@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -276,6 +277,22 @@ def maps() -> list[int]:
         carried(Adder), fn_constructor_args=(1,), batch_size=10, compute=ray.data.ActorPoolStrategy(size=1)
     )
     return sorted(row["id"] for row in dataset.take_all())
+
+
+# The documentation
+
+
+def page(directory: str) -> list[Any]:
+    """The code of docs/ray.md, with an input of its own. Ray runs already."""
+    source, out = Path(directory) / "in.json", Path(directory) / "out"
+    source.write_text('{"prompt": "a"}\n')
+    text = (Path(__file__).parents[2] / "docs" / "ray.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {
+        "prompts": ["a", "b"], "path": str(source), "out": str(out), "score_batch": lambda batch: batch,
+    }
+    exec(code.replace("ray.init(runtime_env=runtime_env())", ""), names)
+    return [json.loads(line) for file in out.iterdir() for line in file.read_text().splitlines()]
 
 
 # The example

@@ -10,6 +10,8 @@ from contract.suite import outcomes, parents
 from ray_.driver import ABANDONED, OK, PROMPTS, Driver, by_name, told
 from support import until
 
+from trace_guard.rows import Row
+
 TASKS = 200
 
 
@@ -161,3 +163,21 @@ def test_the_example(driver: Driver) -> None:
     again = [row for row in answers if row["metadata"]["ray.task_id"] == died["metadata"]["ray.task_id"]]
     assert [row["metadata"]["ray.attempt"] for row in again][:2] == [0, 1]
     assert len(by_name(rows, "Judge.score")) == PROMPTS - 1
+
+
+def test_the_code_of_the_documentation(driver: Driver) -> None:
+    """The code of docs/ray.md runs as it stands, and its tasks nest below its invocation."""
+    driver.program.tell(f"page {driver.directory.parent}")
+    assert driver.hears() == [{"prompt": "a"}]
+    names = ("nightly scores", "score")
+    rows = until(lambda: _closed([row for row in driver.server.span_rows() if _name(row) in names]))
+    (root,) = by_name(rows, "nightly scores")
+    assert [row["span_parents"] for row in by_name(rows, "score")] == [[root["span_id"]]] * 2
+
+
+def _name(row: Row) -> str:
+    return str(row["span_attributes"]["name"])
+
+
+def _closed(rows: list[Row]) -> list[Row]:
+    return rows if len(rows) == 3 and all("end" in row["metrics"] for row in rows) else []
