@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Certificates that the machine trusts are trusted, as pip does where it is told to.
 export UV_SYSTEM_CERTS := true
 
-.PHONY: demo test lint environments browser screenshots wheel-test releases sdk-suite chaos live-load recovery-scale fuzz bench clean
+.PHONY: demo test lint environments browser screenshots wheel-test releases sdk-suite chaos live-load recovery-scale fuzz reference bench clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/trace-guard demo
@@ -74,6 +74,10 @@ FUZZ_SECONDS ?= 120
 FUZZ_SEED ?= $(shell date +%s)
 fuzz: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/fuzz -q -s --fuzz-seconds $(FUZZ_SECONDS) --fuzz-seed $(FUZZ_SEED)
+
+# The docstrings of the public surface as HTML, in build/reference.
+reference: $(VENV)/.installed
+	cd adapters && ../$(BIN)/python ../docs/reference.py ../build/reference
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/run.py

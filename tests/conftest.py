@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import functools
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -69,6 +70,7 @@ def sandboxes_are_searched() -> Iterator[None]:
     """A sandbox that has a key in its log or its temporary directory when it is closed fails the test."""
 
     def searching(close: Callable[[Any], None]) -> Callable[[Any], None]:
+        @functools.wraps(close)
         def search_and_close(sandbox: Any) -> None:
             found: list[str] = []
             try:

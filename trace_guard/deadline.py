@@ -11,7 +11,7 @@ from .system.clock import monotonic
 
 __all__ = ["Deadline", "Seconds", "seconds_of"]
 
-Seconds: TypeAlias = "float | timedelta"
+Seconds: TypeAlias = float | timedelta
 """A length of time: a number of seconds, or a timedelta."""
 
 
@@ -59,6 +59,7 @@ class Deadline(NamedTuple):
 
     @property
     def expired(self) -> bool:
+        """True from the deadline on."""
         return monotonic() >= self.at
 
     @property

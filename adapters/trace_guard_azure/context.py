@@ -31,19 +31,29 @@ class FunctionContext(Protocol):
     own, or none."""
 
     @property
-    def invocation_id(self) -> str: ...
+    def invocation_id(self) -> str:
+        """The id of the invocation."""
+        ...
 
     @property
-    def function_name(self) -> str: ...
+    def function_name(self) -> str:
+        """The name of the function."""
+        ...
 
     @property
-    def function_directory(self) -> str: ...
+    def function_directory(self) -> str:
+        """The directory of the function's file."""
+        ...
 
     @property
-    def trace_context(self) -> Any: ...
+    def trace_context(self) -> Any:
+        """The host's trace context, with ``trace_parent`` and ``attributes``."""
+        ...
 
     @property
-    def retry_context(self) -> Any: ...
+    def retry_context(self) -> Any:
+        """The count of retries and the last exception, if the function has a retry policy."""
+        ...
 
 
 def is_context(value: Any) -> bool:

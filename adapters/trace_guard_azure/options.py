@@ -20,7 +20,7 @@ __all__ = ["AzureOptions", "Extract"]
 
 _RECOVERY_SECONDS = 60.0
 
-Extract: TypeAlias = "Callable[[Any, Any], str | Mapping[str, str] | None]"
+Extract: TypeAlias = Callable[[Any, Any], str | Mapping[str, str] | None]
 """Finds the parent, given the trigger's value and the context."""
 
 

@@ -31,7 +31,7 @@ from .triggers import Description, describe, judge, parentage
 __all__ = ["guard_handler"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-Parent: TypeAlias = "str | Mapping[str, str]"
+Parent: TypeAlias = str | Mapping[str, str]
 
 _cold_start = ColdStart()
 _after_response = AfterResponse()

@@ -108,6 +108,7 @@ class LocalStore:
             raise BackendUnavailable(f"an attachment can't be written to {directory}: {error}") from error
 
     def find_attachment(self, key: str) -> Content | None:
+        """The content of the attachment with this key; None if there is none."""
         from ..journal.spooled import Content
 
         path = self.attachment_path(key)

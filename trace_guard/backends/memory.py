@@ -31,6 +31,7 @@ class MemoryBackend:
         self._lock = threading.Lock()
 
     def send(self, rows: Sequence[bytes], deadline: Deadline) -> None:
+        """Merge rows into those that are there."""
         with self._lock:
             self.sends += 1
             for encoded in rows:
@@ -40,13 +41,16 @@ class MemoryBackend:
                 self._rows[key] = visible(row if replace else merge(self._rows.get(key, {}), row))
 
     def resolve_project(self, name: str, deadline: Deadline) -> str:
+        """The name itself, which serves as the project's id here."""
         return name
 
     def attach(self, one: SpooledAttachment, deadline: Deadline) -> None:
+        """Keep the content of an attachment."""
         if one.content is not None:
             self.attachments[one.key] = b"".join(one.content)
 
     def find_attachment(self, key: str) -> Content | None:
+        """The content of the attachment with this key; None if there is none."""
         found = self.attachments.get(key)
         return None if found is None else Content(found)
 

@@ -11,7 +11,7 @@ from .requests import is_excluded
 
 __all__ = ["Exclude", "Excluded"]
 
-Exclude: TypeAlias = "Callable[[Any], bool] | str | Iterable[str]"
+Exclude: TypeAlias = Callable[[Any], bool] | str | Iterable[str]
 """A function that is called with an event or request and returns True for one that is not traced; or paths of HTTP
 requests, where ``*`` at the end matches any rest."""
 

@@ -10,7 +10,7 @@ from ..errors import SettingsError
 
 __all__ = ["FailIf", "check_fail_if", "has_failed"]
 
-FailIf: TypeAlias = "float | Callable[[Mapping[str, int]], object]"
+FailIf: TypeAlias = float | Callable[[Mapping[str, int]], object]
 """A share of the steps, from 0 to 1: more failed ones make the job an error. Or a function of the counts ``done``,
 ``failed`` and ``skipped`` that returns True for an error."""
 

@@ -96,6 +96,7 @@ class Job:
 
     @property
     def name(self) -> str:
+        """The name of the root span."""
         return self.invocation.name
 
     @property

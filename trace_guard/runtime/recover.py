@@ -47,6 +47,7 @@ class Recovery:
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """The fields by name, as ``trace-guard recover --json`` prints them."""
         return asdict(self)
 
 

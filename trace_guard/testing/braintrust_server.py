@@ -106,6 +106,7 @@ class BraintrustServer(LoopbackServer):
 
     @property
     def max_body_bytes(self) -> int:
+        """The largest body that is accepted, in bytes; a larger one is answered with 413."""
         return self._api.max_body_bytes
 
     @max_body_bytes.setter

@@ -50,10 +50,12 @@ class HttpResponse:
 
     @property
     def body(self) -> bytes:
+        """The bytes of all chunks."""
         return b"".join(chunk.data for chunk in self.chunks)
 
     @property
     def text(self) -> str:
+        """The body read as UTF-8. Invalid bytes are replaced."""
         return self.body.decode(errors="replace")
 
     def json(self) -> Any:
