@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,6 +76,7 @@ def use(here: Path, base: str, wheel: Path) -> None:
     here.mkdir()
     python = install(here, base, wheel)
     guard_a_handler(here, python)
+    follow_readme(here, base, wheel)
     run_tests(here, python, wheel)
 
 
@@ -134,6 +138,38 @@ def guard_a_handler(here: Path, python: Path) -> None:
     found = (trace["project"], trace["outcome"], trace["in_progress"], trace["open_spans"])
     assert found == ("bare", "ok", False, 0), trace
     print(f"guarded    a handler on Python {here.name}: its trace is closed in the local store")
+
+
+def follow_readme(here: Path, base: str, wheel: Path) -> None:
+    """From an empty folder to a trace on the page, by the README's own words; pip finds the wheel as if it were
+    published."""
+    readme = (REPOSITORY / "README.md").read_text()
+    place = here / "empty"
+    place.mkdir()
+    (place / "app.py").write_text(re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)[0])
+    commands = [
+        line.removeprefix("$ ") for block in re.findall(r"^```console\n(.*?)^```", readme, re.MULTILINE | re.DOTALL)[:2]
+        for line in block.splitlines()
+    ]
+    assert len(commands) <= 5, commands
+    run([base, "-m", "venv", str(place / ".venv")])
+    variables = environment(
+        PIP_FIND_LINKS=str(wheel.parent), PIP_DISABLE_PIP_VERSION_CHECK="1", TRACE_GUARD_DIR=str(place / "state"),
+        PATH=f"{place / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+    )
+    for command in commands[:-1]:
+        done = subprocess.run(["bash", "-c", command], cwd=place, env=variables, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    page = subprocess.Popen(["bash", "-c", f"exec {commands[-1]}"], cwd=place, env=variables, text=True,
+                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert page.stdout is not None
+    address = re.search(r"http://127\.0\.0\.1:\d+", page.stdout.readline())
+    assert address is not None, page.communicate(timeout=20)
+    with urllib.request.urlopen(address[0], timeout=20) as answer:
+        assert ">lambda</a>" in answer.read().decode()
+    page.send_signal(signal.SIGINT)
+    page.communicate(timeout=20)
+    print(f"followed   the README on Python {here.name}: {len(commands)} commands to a trace on the page")
 
 
 def run_tests(here: Path, python: Path, wheel: Path) -> None:
