@@ -79,6 +79,16 @@ def test_style(page: Path) -> None:
     assert [result.check_result.message for result in found] == []
 
 
+@pytest.mark.parametrize("symptom", [
+    "in progress for hours", "missing end timestamp", "child spans complete, parent open",
+    "traces missing after deploy", "no automatic timeout", "flush() hangs",
+])
+def test_a_symptom_can_be_searched_for(symptom: str) -> None:
+    """The words that people have for a symptom are in the docs, in the page on symptoms."""
+    page = (REPOSITORY / "docs" / "troubleshooting.md").read_text().replace("`", "").lower()
+    assert symptom in page
+
+
 def test_the_readme_is_short() -> None:
     """The README can be read in five minutes."""
     assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 150
