@@ -59,8 +59,10 @@ def main() -> None:
         wheel = build(here)
         check_contents(wheel)
         bases = supported()
-        with ThreadPoolExecutor(len(bases)) as threads:
-            for done in [threads.submit(use, here / version, base, wheel) for version, base in bases.items()]:
+        with ThreadPoolExecutor(len(bases) + 1) as threads:
+            running = [threads.submit(use, here / version, base, wheel) for version, base in bases.items()]
+            running.append(threads.submit(follow_readme, here, list(bases.values())[-1], wheel))
+            for done in running:
                 done.result()
     print(f"done       in {time.monotonic() - began:.0f} s")
 
@@ -76,7 +78,6 @@ def use(here: Path, base: str, wheel: Path) -> None:
     here.mkdir()
     python = install(here, base, wheel)
     guard_a_handler(here, python)
-    follow_readme(here, base, wheel)
     run_tests(here, python, wheel)
 
 
@@ -169,7 +170,7 @@ def follow_readme(here: Path, base: str, wheel: Path) -> None:
         assert ">lambda</a>" in answer.read().decode()
     page.send_signal(signal.SIGINT)
     page.communicate(timeout=20)
-    print(f"followed   the README on Python {here.name}: {len(commands)} commands to a trace on the page")
+    print(f"followed   the README: {len(commands)} commands from an empty folder to a trace on the page")
 
 
 def run_tests(here: Path, python: Path, wheel: Path) -> None:
