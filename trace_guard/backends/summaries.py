@@ -173,17 +173,21 @@ def name_of(row: Mapping[str, Any]) -> str:
 
 def outcome_of(row: Mapping[str, Any]) -> str | None:
     """The guard's outcome, else ``ok`` or ``error``; None while the span is open."""
-    tagged = _text(_about(row).get("outcome"))
-    if tagged is not None:
-        return tagged
-    if row.get("error"):
-        return "error"
-    return "ok" if end_of(row) is not None else None
+    return _outcome(row, _about(row), end_of(row))
 
 
 def closed_by_of(row: Mapping[str, Any]) -> str | None:
     """What closed the span if not its own code; see :class:`trace_guard.outcome.ClosedBy`."""
     return _text(_about(row).get("closed_by"))
+
+
+def _outcome(row: Mapping[str, Any], about: Mapping[str, Any], end: float | None) -> str | None:
+    tagged = _text(about.get("outcome"))
+    if tagged is not None:
+        return tagged
+    if row.get("error"):
+        return "error"
+    return "ok" if end is not None else None
 
 
 def is_top(row: Mapping[str, Any]) -> bool:
@@ -239,8 +243,8 @@ def _span_summary(row: Mapping[str, Any], root_span_id: str, depth: int) -> Span
         end=end,
         duration=end - start if start is not None and end is not None else None,
         error=_error_text(row.get("error")),
-        outcome=outcome_of(row),
-        closed_by=closed_by_of(row),
+        outcome=_outcome(row, about, end),
+        closed_by=_text(about.get("closed_by")),
         reason=_text(about.get("reason")),
         depth=depth,
         input=row.get("input"),
@@ -288,7 +292,8 @@ def _recency(trace: TraceSummary) -> float:
 
 def _object(row: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = row.get(key)
-    return value if isinstance(value, Mapping) else {}
+    # Parsed JSON is a dict, which is quicker to check for than the abstract class.
+    return value if isinstance(value, (dict, Mapping)) else {}
 
 
 def _text(value: object) -> str | None:

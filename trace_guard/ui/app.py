@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import mimetypes
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
@@ -38,6 +39,7 @@ PAYLOADS = ("error", "input", "output", "expected", "scores", "metadata", "metri
 """The fields of a span that its panel shows, in this order."""
 
 _LOOK_SECONDS = 0.5
+_PLAIN = re.compile(r"[A-Za-z0-9_-]+")
 _MOST_FORM_BYTES = 64 * 1024
 
 
@@ -57,6 +59,8 @@ def templates() -> Environment:
 
 def _parameter(text: str) -> str:
     """An id as a parameter of an address. Broken Unicode is written as in the local store's columns."""
+    if _PLAIN.fullmatch(text):
+        return text
     return quote(text.encode("utf-8", "backslashreplace"), safe="")
 
 

@@ -15,6 +15,7 @@ _MOST_ATTACHMENTS = 50
 _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"}
 # The direction marks could reorder the text around them.
 _HIDDEN = dict.fromkeys((0x7F, *range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD)
+_READABLE = {**_PICTURES, **_HIDDEN}
 
 
 class Payload(NamedTuple):
@@ -48,7 +49,10 @@ class Attachment(NamedTuple):
 
 def readable(text: object) -> str:
     """A text without characters that can't be seen or encoded."""
-    return str(text).translate({**_PICTURES, **_HIDDEN}).encode("utf-8", "replace").decode()
+    text = str(text)
+    if text.isascii() and text.isprintable():  # nearly all names and ids; a page can have many thousands
+        return text
+    return text.translate(_READABLE).encode("utf-8", "replace").decode()
 
 
 def payload(value: object) -> Payload:

@@ -86,7 +86,7 @@ def lay_out(rows: Sequence[Row], root_span_id: str, now: float) -> Waterfall:
     bars = []
     for index, span in enumerate(spans):
         began, ended = times[index]
-        idle = _idle(times[index], [times[child] for child in children[index]])
+        idle = _idle(times[index], [times[child] for child in children.get(index, ())])
         bars.append(Bar(
             span=span,
             x=_at(began, seconds),
@@ -94,7 +94,7 @@ def lay_out(rows: Sequence[Row], root_span_id: str, now: float) -> Waterfall:
             gaps=tuple(
                 Gap(_at(since, seconds), _at(until - since, seconds)) for since, until in idle
                 if _at(until - since, seconds) >= _LEAST_GAP
-            ) if children[index] else (),
+            ) if index in children else (),
             critical=index in critical,
             opened_at=opened_at.get(span.span_id),
             own_seconds=sum(until - since for since, until in idle) if span.end is not None else None,
@@ -173,4 +173,4 @@ def _place(row: Row) -> str | None:
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+    return value if isinstance(value, (dict, Mapping)) else {}

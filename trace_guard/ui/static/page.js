@@ -7,14 +7,18 @@ let chosen = new URLSearchParams(location.search).get("span");
 
 const rows = () => [...document.querySelectorAll("tr[data-id]")];
 
+const find = (id) => id === null ? null : document.querySelector(`tr[data-id="${CSS.escape(id)}"]`);
+
 function mark(scroll) {
-  for (const row of rows()) {
-    const is = row.dataset.id === chosen;
-    row.classList.toggle("chosen", is);
-    if (is) row.setAttribute("aria-current", "true");
-    else row.removeAttribute("aria-current");
-    if (is && scroll) row.scrollIntoView({ block: "nearest" });
+  const before = document.querySelector("tr.chosen"), row = find(chosen);
+  if (before && before !== row) {
+    before.classList.remove("chosen");
+    before.removeAttribute("aria-current");
   }
+  if (!row) return;
+  row.classList.add("chosen");
+  row.setAttribute("aria-current", "true");
+  if (scroll) row.scrollIntoView({ block: "nearest" });
 }
 
 function move(step) {
@@ -126,7 +130,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     move(-1);
   } else if (event.key === "Enter" && !panel && chosen && event.target.closest("a, button") === null) {
-    const row = rows().find((one) => one.dataset.id === chosen);
+    const row = find(chosen);
     if (row) location.href = row.querySelector("a").href;
   } else if (event.key === "/") {
     const search = document.getElementById("search");
