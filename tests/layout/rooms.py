@@ -29,7 +29,7 @@ LEVELS: tuple[tuple[str, ...], ...] = (
     ("job_decorator", "supervisor"),
     ("__init__",),
     ("testing",),
-    ("doctor",),
+    ("doctor", "lint"),
     ("ui",),
     ("cli",),
     ("__main__",),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from ..settings import Settings
+from .lint_options import add_lint
 from .reap_options import add_reap
 
 __all__ = ["COMMANDS", "GROUPS", "Command", "Run"]
@@ -148,6 +149,12 @@ COMMANDS = (
         "doctor", "look", "check what makes traces hang or go missing here; exit code 1 if there is a problem",
         ("trace-guard doctor", "trace-guard doctor --send", "trace-guard doctor --module app --json"),
         "doctor:examine", _doctor,
+    ),
+    Command(
+        "lint", "look", "find code that leaves traces in progress; exit code 1 if there is any",
+        ("trace-guard lint src", "trace-guard lint src tests --ignore TG004 --format github"),
+        "lint:lint_paths", add_lint, json=False,
+        notes="docs/lint.md describes the rules. `# trace-guard: ignore[TG001]` on a line silences a rule there.",
     ),
     Command(
         "recover", "repair", "close and deliver the traces that dead processes left behind",
