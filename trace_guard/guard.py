@@ -184,12 +184,10 @@ class Guard:
         chosen = name or getattr(function, "__qualname__", None) or "invocation"
 
         def begin(args: tuple[Any, ...], keywords: dict[str, Any]) -> Invocation:
-            invocation = self.invocation(
+            return self.invocation(
                 chosen, input={"args": args, "kwargs": keywords} if args or keywords else NOTHING,
                 metadata=metadata, tags=tags,
             )
-            invocation.state.hands_over = True
-            return invocation
 
         return guarded(function, begin)
 

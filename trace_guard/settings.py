@@ -44,6 +44,9 @@ _FUNCTION_NAMES = (
 )
 # Platforms where only the temporary directory is writable, or where no directory outlives the instance.
 _TEMPORARY_ONLY = ("AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE", "FUNCTIONS_WORKER_RUNTIME", "CLOUD_RUN_JOB")
+# Platforms that may give the process no CPU after a response. Agent hosts: Azure AI Foundry, Bedrock AgentCore.
+_FREEZING = ("AWS_LAMBDA_FUNCTION_NAME", "K_SERVICE", "FUNCTIONS_WORKER_RUNTIME", "FOUNDRY_HOSTING_ENVIRONMENT")
+_FREEZING_RESOURCE = "bedrock-agentcore"
 # Other platforms whose instances lose their disk.
 _CONTAINERS = (
     "AWS_BATCH_JOB_ID", "CONTAINER_APP_JOB_NAME", "CONTAINER_APP_NAME", "ECS_CONTAINER_METADATA_URI_V4",
@@ -414,6 +417,13 @@ def default_project(environ: Mapping[str, str]) -> str:
 def is_instance_temporary(environ: Mapping[str, str]) -> bool:
     """True on platforms that delete an instance with its disk."""
     return any(environ.get(variable) for variable in (*_TEMPORARY_ONLY, *_CONTAINERS))
+
+
+def may_freeze(environ: Mapping[str, str]) -> bool:
+    """True on platforms that may give the process no CPU after a response."""
+    return any(environ.get(variable) for variable in _FREEZING) or (
+        _FREEZING_RESOURCE in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
+    )
 
 
 def default_directory(environ: Mapping[str, str]) -> Path:

@@ -260,7 +260,7 @@ def _finish() -> None:
 async def finish() -> None:
     """Deliver the remaining rows when the server has ended all requests: uvicorn then lets the signal kill the process
     without running exit handlers."""
-    from trace_guard.invocation.invocation import run_in_thread
+    from trace_guard.invocation.handing_over import run_in_thread
 
     with contain("deliver the remaining rows"):
         done = run_in_thread(_finish)

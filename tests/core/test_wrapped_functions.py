@@ -236,9 +236,9 @@ class SlowBackend(MemoryBackend):
 
 
 def test_a_cancellation_while_it_delivers_loses_nothing(directory: Any) -> None:
-    """A task that is cancelled during delivery ends at once, and the delivery continues."""
+    """A task that is cancelled while it waits for its delivery ends at once, and the delivery continues."""
     backend = SlowBackend()
-    guard = Guard(backend=backend, dir=directory, project="p", flush_timeout=10)
+    guard = Guard(backend=backend, dir=directory, project="p", flush_timeout=10, flush="before-response")
 
     async def main() -> bool:
         async def work() -> int:

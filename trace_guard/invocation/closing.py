@@ -61,8 +61,8 @@ class Closing:
         pipeline.running.pop(state.span.id, None)
         # One bound for everything: draining the SDK's queue uses up the time of the delivery.
         bound = state.latest.capped(state.patience)
-        after_response = state.after_response
-        if after_response is not None and state.record is not None and not is_fatal(self._error):
+        after_response = state.hands_over or (None if is_fatal(self._error) else state.after_response)
+        if after_response is not None and state.record is not None:
             # With the root's end on disk, draining the SDK's queue can wait too.
             if not self._is_late_return and self._is_root_due(state.record):
                 write_start(state)

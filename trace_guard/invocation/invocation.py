@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
 from ..contain import contain, contained, warn_once
 from ..deadline import Deadline, Seconds
-from ..outcome import Delivery, FlushPolicy, Outcome, Verdict, Way
+from ..outcome import Delivery, Outcome
 from ..rows import identity
 from ..runtime import current
 from ..runtime.forks import begin_anew_if_forked
 from ..runtime.state import PROCESS
-from ..system.threads import QuietThread
 from .closing import Closing, corrected, is_fatal
+from .handing_over import goes_on, in_background, run_in_thread, wait_at_end_of_loop
 from .opening import open_root
 from .record_loop import RecordLoops
 from .state import FORCED, NOTHING, AfterResponse, GuardLike, InvocationState
@@ -24,8 +23,6 @@ from .tasks import current_task
 
 __all__ = ["NOTHING", "AfterResponse", "Invocation", "current_invocation", "live_invocation"]
 
-# How long async code waits for a delivery. A server that is up has answered by then.
-_HAND_OVER_SECONDS = 0.4
 # With more spans of other states, ended ones are forgotten.
 _MOST_ELSEWHERE = 256
 
@@ -225,7 +222,6 @@ class Invocation:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.state.hands_over = True
         await self.aclose(error)
 
     def close(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
@@ -252,12 +248,20 @@ class Invocation:
         return self.state.delivery
 
     async def aclose(self, error: BaseException | None = None, *, output: Any = NOTHING) -> Delivery | None:
-        """:meth:`close` without blocking the event loop. A thread closes and delivers, and continues if the waiting
-        task is cancelled.
+        """:meth:`close` without blocking the event loop.
 
-        With ``state.hands_over`` a delivery that takes long goes on in the thread: the caller may have a time limit,
-        such as ``asyncio.wait_for``. With ``flush="before-response"`` it is waited for.
+        Where the process goes on after the response, nothing waits for the delivery, as the caller may have a time
+        limit: the root's end is written, and a thread does the rest. On platforms that freeze the process then, and
+        with ``flush="before-response"``, the delivery is waited for.
         """
+        state = self.state
+        if state.record is not None and goes_on(self.guard.settings.flush):
+            try:
+                await wait_at_end_of_loop()
+            finally:
+                state.hands_over = in_background
+                self.close(error, output=output)
+            return state.delivery
         try:
             with contain("close an invocation"):
                 if self._claim():
@@ -277,16 +281,12 @@ class Invocation:
         return self.state.delivery
 
     async def _wait_for(self, done: asyncio.Future[None], error: BaseException | None) -> None:
-        state, settings = self.state, self.guard.settings
-        is_patient = not state.hands_over or settings.flush is FlushPolicy.BEFORE_RESPONSE
         try:
-            await asyncio.wait([done], timeout=None if is_patient else _HAND_OVER_SECONDS)
-        except BaseException:
+            await asyncio.wait([done])
+        except BaseException:  # the thread goes on
             if is_fatal(error):  # a second Ctrl-C: the exit must not wait again
-                PROCESS.has_waited(settings.exit_timeout)
+                PROCESS.has_waited(self.guard.settings.exit_timeout)
             raise
-        with state.lock:
-            state.delivery = state.delivery or Delivery(Verdict.DEFERRED, way=Way.BACKGROUND)
 
     def _claim(self) -> bool:
         """True for the first close. False for later ones, before the opening, and in a forked child."""
@@ -385,29 +385,3 @@ def _deadline(given: Deadline | Seconds | None) -> Deadline:
         warn_once("deadline", "deadline= is not accepted: %s. It takes a Deadline, seconds or a timedelta; without "
                   "one, the invocation has no deadline", error)
         return Deadline.never()
-
-
-def run_in_thread(work: Callable[[], object]) -> asyncio.Future[None] | None:
-    """Run ``work`` in a new thread, because user code may keep all threads of the loop's executor busy. Returns None
-    if there is no asyncio loop or no thread can start."""
-    try:
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-
-        def settle() -> None:
-            if not done.done():
-                done.set_result(None)
-
-        def run() -> None:
-            try:
-                work()
-            finally:
-                with contextlib.suppress(RuntimeError):  # the loop has been closed since
-                    loop.call_soon_threadsafe(settle)
-
-        thread = QuietThread(target=run, name="trace-guard-close", daemon=True)
-        PROCESS.join_at_exit(thread)
-        thread.start()
-    except RuntimeError:
-        return None
-    return done

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from ..journal.base import Journal
     from ..journal.invocation_record import InvocationRecord
 
-__all__ = ["FORCED", "NOTHING", "AfterResponse", "ExecutionRoot", "GuardLike", "InvocationState", "disabled_guard"]
+__all__ = [
+    "FORCED", "NOTHING", "AfterResponse", "Deliver", "ExecutionRoot", "GuardLike", "InvocationState", "disabled_guard",
+]
 
 NOTHING: Any = ...
 """Marks an absent value where None is a value."""
@@ -114,8 +116,8 @@ class InvocationState:
         lost_before: how many rows of no known invocation the SDK had lost when it began.
         pipeline: where its rows go. It is set when the invocation opens, so that a login in its code can't split its
             trace.
-        hands_over: async code does not wait for a delivery that takes long. Not set on platforms that freeze the
-            process after the response.
+        hands_over: like ``after_response``, set at the end of async code whose process goes on. It holds for
+            exceptions that end the process too, whose exit then delivers.
         unwritten: rows that the end has logged but not yet appended to the journal.
     """
 
@@ -154,7 +156,7 @@ class InvocationState:
     began: float = field(default_factory=monotonic)
     started: float = field(default_factory=time.time)
     ended: float = 0.0
-    hands_over: bool = False
+    hands_over: AfterResponse | None = None
     unwritten: list[Row] = field(default_factory=list)
     elsewhere: list[Any] = field(default_factory=list)
     lost_before: int = 0

@@ -194,7 +194,6 @@ class Job:
         """
         try:
             self._before_end(error, waits=False)
-            self.invocation.state.hands_over = True
             return self._delivered(await self.invocation.aclose(failure(error), output=output))
         finally:
             self._release()
