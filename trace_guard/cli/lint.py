@@ -32,16 +32,36 @@ def lint_paths(arguments: argparse.Namespace, settings: Settings) -> int:
     findings: list[Finding] = []
     failures: list[Failure] = []
     files = 0
+    fixes = 0
     for name, read in _sources(arguments.paths):
         files += 1
         try:
-            findings += [finding for finding in check(read(), name) if finding.code in codes]
+            data = read()
+            found = [finding for finding in check(data, name) if finding.code in codes]
+            if arguments.fix and (name == _STDIN or any(finding.fixable for finding in found)):
+                data, count = _fix(data, name, codes)
+                fixes += count
+                found = [finding for finding in check(data, name) if finding.code in codes]
+            findings += found
         except (OSError, Unreadable) as error:
             failures.append(Failure(name, error.strerror or str(error) if isinstance(error, OSError) else str(error)))
-    report = Report(findings, failures, files)
+    report = Report(findings, failures, files, fixes)
+    # With --fix, standard output is for the text of standard input.
+    out = sys.stderr if arguments.fix and _STDIN in arguments.paths else sys.stdout
     for line in FORMATS[arguments.format](report):
-        print(line)
+        print(line, file=out)
     return 2 if failures else int(bool(findings))
+
+
+def _fix(data: bytes, name: str, codes: set[str]) -> tuple[bytes, int]:
+    from ..lint.fix import fixed, write
+
+    mended, count = fixed(data, name, codes)
+    if name == _STDIN:
+        sys.stdout.buffer.write(mended)
+    elif count:
+        write(Path(name), mended)
+    return mended, count
 
 
 def _sources(paths: Sequence[str]) -> Iterator[tuple[str, Callable[[], bytes]]]:

@@ -6,6 +6,7 @@ import ast
 import re
 import warnings
 
+from .fixable import end_to_join
 from .handlers import handler_problems
 from .names import Names
 from .process import exit_problems, flush_problems, import_problems
@@ -49,7 +50,9 @@ def check(data: bytes, file: str) -> list[Finding]:
     except (RecursionError, MemoryError) as error:
         raise Unreadable("it is nested too deeply") from error
     silenced, lines = Silenced(text), re.split(r"\r\n|\r|\n", text)
-    findings = [_finding(problem, file, lines) for problem in problems if not _is_silenced(problem, silenced, names)]
+    findings = [
+        _finding(problem, file, lines, names) for problem in problems if not _is_silenced(problem, silenced, names)
+    ]
     # Of spans that are started in one chain of calls, `a.start_span().start_span()`, one is enough.
     findings = list({(finding.line, finding.column, finding.code): finding for finding in findings}.values())
     return sorted(findings, key=lambda finding: (finding.line, finding.column, finding.code))
@@ -63,14 +66,15 @@ def _is_silenced(problem: Problem, silenced: Silenced, names: Names) -> bool:
     return silenced.has(problem.code, min(first, node.lineno), node.end_lineno or node.lineno)
 
 
-def _finding(problem: Problem, file: str, lines: list[str]) -> Finding:
+def _finding(problem: Problem, file: str, lines: list[str], names: Names) -> Finding:
     node = problem.node
     end_line, end_column = node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
         end_line, end_column = node.lineno, len(lines[node.lineno - 1].encode())
+    joined = end_to_join(node, names) if isinstance(node, ast.Call) and problem.code in ("TG001", "TG002") else None
     return Finding(
         file, node.lineno, _column(lines, node.lineno, node.col_offset), end_line, _column(lines, end_line, end_column),
-        problem.code, problem.message,
+        problem.code, problem.message, joined.lineno if joined is not None else 0,
     )
 
 

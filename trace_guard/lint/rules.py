@@ -77,7 +77,7 @@ class Finding(NamedTuple):
     """What a rule has found. Lines and columns begin at 1; ``end_column`` is behind the last character.
 
     Attributes:
-        fixable: ``--fix`` can mend it.
+        joined_line: the line of the `end()` that ``--fix`` replaces by a `with`; 0 if it can't.
     """
 
     file: str
@@ -87,11 +87,17 @@ class Finding(NamedTuple):
     end_column: int
     code: str
     message: str
-    fixable: bool = False
+    joined_line: int = 0
+
+    @property
+    def fixable(self) -> bool:
+        """``--fix`` can mend it."""
+        return self.joined_line > 0
 
     @property
     def rule(self) -> Rule:
         return RULES[self.code]
 
     def to_json(self) -> dict[str, Any]:
-        return {**self._asdict(), "name": self.rule.name, "why": self.rule.why, "fix": self.rule.fix}
+        fields = {name: value for name, value in self._asdict().items() if name != "joined_line"}
+        return {**fields, "fixable": self.fixable, "name": self.rule.name, "why": self.rule.why, "fix": self.rule.fix}

@@ -277,10 +277,10 @@ def takes(function: Function, name: str, names: Names) -> bool:
     return any(duty.settles(statement) or duty.ends_within([statement]) for statement in function.body)
 
 
-def enders_of(name: str, function: Function) -> list[ast.Call]:
-    """The calls in a function that end the span of this name."""
+def enders_of(name: str, scope: ast.Module | Function) -> list[ast.Call]:
+    """The calls in a function or module that end the span of this name."""
     return [
-        node for node in ast.walk(function)
+        node for node in ast.walk(scope)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _ENDS
         and isinstance(node.func.value, ast.Name) and node.func.value.id == name
     ]
