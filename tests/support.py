@@ -28,6 +28,7 @@ from trace_guard.testing import BraintrustServer
 __all__ = [
     "A_WHILE", "PROJECT_ID", "Program", "child_of", "delivered", "end_row", "environment", "is_alive", "journals",
     "normal", "pending_in", "rows_in", "settings_for", "start_row", "still_open", "traces_in", "until",
+    "without_place",
 ]
 
 REPOSITORY = Path(__file__).parent.parent
@@ -92,6 +93,12 @@ def still_open(rows: Iterable[Mapping[str, Any]]) -> set[str]:
         started |= {row["id"]} if "start" in metrics and row.get("span_id") else set()
         ended |= {row["id"]} if "end" in metrics else set()
     return started - ended
+
+
+def without_place(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The guard's metadata of a row without the place where its span was started; None if there is none."""
+    about = (row.get("metadata") or {}).get("trace_guard")
+    return about and {name: value for name, value in about.items() if name != "opened_at"}
 
 
 def normal(rows: Iterable[Row]) -> list[Row]:

@@ -40,6 +40,7 @@ __all__ = [
     "link_row",
     "merge",
     "number",
+    "opened_at",
     "row_key",
     "started_at",
     "visible",
@@ -70,7 +71,7 @@ _FIRST_WINS = ("created", "span_id", "root_span_id", "span_parents", "_parent_id
 # With these fields the server does not merge deeply. Such rows are never combined or rewritten.
 _SPECIAL = ("_object_delete", "_merge_paths", "_array_delete")
 # The marks of a forced close.
-_MARKS = ("outcome", "closed_by", "reason", "running")
+_MARKS = ("outcome", "closed_by", "reason", "running", "opened_at")
 ERROR_LIMIT = 16 * 1024
 """The maximum length of an error's text, in characters. A traceback of a hundred frames fits. Longer texts come from
 data in an exception or from a recursion, and every row that repeats them costs as much again."""
@@ -125,6 +126,26 @@ def has_ended(row: Mapping[str, Any]) -> bool:
     return _metric(row, "end") is not None
 
 
+def opened_at(row: Mapping[str, Any]) -> str | None:
+    """Where the span was started, such as ``app.py:42 in search``; None if the row does not say.
+
+    Args:
+        row: the start row of a span, or a row that :func:`closing_row` or a journal has given the place.
+    """
+    known = _about(row).get("opened_at")
+    if isinstance(known, str):
+        return known
+    context = row.get("context")
+    path = context.get("caller_filename") if isinstance(context, Mapping) else None
+    if not isinstance(context, Mapping) or not isinstance(path, str) or not path:
+        return None
+    line, function = context.get("caller_lineno"), context.get("caller_functionname")
+    place = path[max(path.rfind("/"), path.rfind("\\")) + 1 :]
+    if isinstance(line, int):
+        place += f":{line}"
+    return f"{place} in {function}" if isinstance(function, str) and function not in ("", "<module>") else place
+
+
 def merge(into: Row, row: Mapping[str, Any]) -> Row:
     """Merge ``row`` into ``into`` in place, by the server's rules.
 
@@ -170,6 +191,7 @@ def closing_row(
     closed_by: ClosedBy | None = None,
     reason: str | None = None,
     error: str | None = None,
+    place: str | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> Row:
     """Make the row that closes a span.
@@ -180,6 +202,7 @@ def closing_row(
         closed_by: what closed the span, if not its own code. Statistics can filter on this field.
         reason: the reason of a forced close, in one word.
         error: the span's ``error`` field, or None to leave it alone.
+        place: where the span was started, as :func:`opened_at` gives it.
         facts: more facts for ``metadata.trace_guard``.
     """
     about: Row = {"outcome": outcome.value}
@@ -187,6 +210,8 @@ def closing_row(
         about["closed_by"] = closed_by.value
     if reason is not None:
         about["reason"] = reason
+    if place is not None:
+        about["opened_at"] = place
     about.update(facts or {})
     row: Row = {**identity(span), "_is_merge": True, "metrics": {"end": end}, "metadata": {"trace_guard": about}}
     if error is not None:

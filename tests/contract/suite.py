@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import pytest
 from contract import user_code
+from support import without_place
 
 from trace_guard.rows import Row
 
@@ -53,7 +54,7 @@ def outcomes(rows: list[Row]) -> dict[str, dict[str, Any] | None]:
     """The guard's metadata of each span, by name. Each span must be closed."""
     assert [row for row in rows if not row["metrics"].get("end", 0) >= row["metrics"]["start"] > 0] == []
     return {
-        row["span_attributes"]["name"]: (row.get("metadata") or {}).get("trace_guard") for row in rows
+        row["span_attributes"]["name"]: without_place(row) for row in rows
     }
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from support import Program, delivered, environment, pending_in, until
+from support import Program, delivered, environment, pending_in, until, without_place
 
 from trace_guard.testing import BraintrustServer, Fault
 
@@ -30,7 +30,7 @@ def test_a_normal_exit_delivers(server: BraintrustServer, directory: Path) -> No
     """
     with Program(code, environment(server, directory)) as program:
         program.ends_well()
-    spans = {row["span_attributes"]["name"]: row["metadata"]["trace_guard"] for row in server.span_rows()}
+    spans = {row["span_attributes"]["name"]: without_place(row) for row in server.span_rows()}
     closed = {"outcome": "ok", "closed_by": "guard", "reason": "exit"}
     assert spans == {"left open": closed, "within": closed}
     assert pending_in(directory) == []

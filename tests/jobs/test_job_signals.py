@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import REPOSITORY, Program, environment, until
+from support import REPOSITORY, Program, environment, until, without_place
 
 from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer, Fault
@@ -26,7 +26,7 @@ def spans(server: BraintrustServer) -> dict[str, Row]:
 
 def about(server: BraintrustServer) -> dict[str, Any]:
     """The guard's metadata of each span, by span name."""
-    return {name: (row.get("metadata") or {}).get("trace_guard") for name, row in spans(server).items()}
+    return {name: without_place(row) for name, row in spans(server).items()}
 
 
 def closed(server: BraintrustServer) -> bool:
@@ -58,7 +58,7 @@ def test_sigterm_within_a_step(server: BraintrustServer, directory: Path) -> Non
     assert server.open_spans() == []
     rows = spans(server)
     works = sorted((row for row in server.span_rows() if row["span_parents"]), key=lambda row: row["input"])
-    assert [(row["input"], (row.get("metadata") or {}).get("trace_guard")) for row in works] == [(0, None), (1, FORCED)]
+    assert [(row["input"], without_place(row)) for row in works] == [(0, None), (1, FORCED)]
     assert rows["evals"]["metadata"]["trace_guard"] == {
         **FORCED, "running": "work", "heartbeat": rows["evals"]["metadata"]["trace_guard"]["heartbeat"],
     }

@@ -74,7 +74,8 @@ def _has_all(row: Row) -> bool:
 
 
 def told(row: Row) -> Any:
-    return row["metadata"].get("trace_guard", {"outcome": None})
+    about = row["metadata"].get("trace_guard", {"outcome": None})
+    return {name: value for name, value in about.items() if name != "opened_at"}
 
 
 def by_name(rows: list[Row], name: str) -> list[Row]:

@@ -22,6 +22,7 @@ from support import (
     start_row,
     still_open,
     until,
+    without_place,
 )
 
 from trace_guard import Delivery, LocalStore, Recovery, Settings, recover
@@ -91,7 +92,7 @@ def test_a_killed_process_s_spans_end_when_it_was_last_alive(server: BraintrustS
         ["root", "outer", "inner"], alive
     )
     assert rows["done"]["metrics"]["end"] < alive
-    assert {name: (row.get("metadata") or {}).get("trace_guard") for name, row in rows.items()} == {
+    assert {name: without_place(row) for name, row in rows.items()} == {
         "root": forced("abandoned"), "outer": forced("abandoned"), "inner": forced("abandoned"), "done": None
     }
     assert {name: row.get("error") for name, row in rows.items()} == {

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import Program, environment
+from support import Program, environment, without_place
 
 from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer
@@ -62,4 +62,4 @@ def named(server: BraintrustServer, name: str) -> Row:
 
 def about(row: Row) -> Any:
     """What the row's metadata says about how the span was closed."""
-    return (row.get("metadata") or {}).get("trace_guard")
+    return without_place(row)

@@ -89,6 +89,12 @@ class SpanSummary:
     output: Any = None
     metadata: Any = None
 
+    @property
+    def opened_at(self) -> str | None:
+        """Where the span was started, such as ``app.py:42 in search``, if its code did not close it."""
+        metadata = self.metadata if isinstance(self.metadata, Mapping) else {}
+        return _text(_object(metadata, "trace_guard").get("opened_at"))
+
     def to_json(self) -> dict[str, Any]:
         """The attributes above as JSON values, in their order; of the last three those that were logged."""
         logged = ("input", "output", "metadata")

@@ -104,6 +104,9 @@ def _print_trace(trace: TraceSummary, spans: Sequence[SpanSummary]) -> None:
         (branch + span.name, span.type or "-", _offset(trace, span), duration(span.duration), *_how(span))
         for branch, span in zip(_branches([span.depth for span in spans]), spans, strict=True)
     ]
+    if any(span.opened_at for span in spans):
+        columns.append(Column("started at", below=True))
+        rows = [(*row, span.opened_at or "") for row, span in zip(rows, spans, strict=True)]
     if sys.stdout.isatty() and shutil.get_terminal_size().columns >= _WIDE:
         columns.insert(_BAR_PLACE, Column("time"))
         rows = [(*row[:_BAR_PLACE], bar, *row[_BAR_PLACE:]) for row, bar in zip(rows, _bars(spans), strict=True)]

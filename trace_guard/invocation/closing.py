@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from ..contain import contain, contained
 from ..deadline import Deadline
 from ..outcome import ClosedBy, Delivery, FlushPolicy, Outcome, Verdict, Way
-from ..rows import Row, closing_row, identity
+from ..rows import Row, closing_row, has_ended, identity
+from ..runtime.forgotten import report
 from ..runtime.state import PROCESS
 from .forced_close import DRAIN_SECONDS, LAST_DRAIN_SECONDS
 from .opening import write_start
@@ -119,9 +120,11 @@ class Closing:
         if forced is not None and self._is_late_return:
             from .late_return import corrections  # rarely needed
 
+            report(span.span for span in forced.spans if not has_ended(span.own_end))
             closing = corrections(forced.spans, forced.root, root_end, outcome, state.ended)
         else:
             left = [span for span in pipeline.spans.open_of(record.root) if span.row_id != record.root]
+            report(left)
             closing = pipeline.close_spans(left, outcome, ClosedBy.GUARD, "left_open", state.ended)
             if self._is_root_due(record):
                 closing.append(root_end)

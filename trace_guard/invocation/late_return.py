@@ -32,7 +32,7 @@ def corrections(
         if not has_ended(own_end):
             own_end = merge(own_end, closing_row(
                 forced.span.identity, end=max(end, forced.span.start), outcome=outcome, closed_by=ClosedBy.GUARD,
-                reason="left_open",
+                reason="left_open", place=forced.span.place,
             ))
         rows.append(correction(forced.span.identity, own_end))
     own_end = merge(merge({}, root.own_end), root_end)

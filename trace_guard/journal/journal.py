@@ -317,8 +317,7 @@ class FileJournal:
             return  # no invocation of a dead process is live
         entries = [self._encode_record(record) for record in records]
         entries += [
-            self._encode(Kind.IDENTITY, dump({**span.identity, "span_attributes": {"name": span.name}}))
-            for span in spans
+            self._encode(Kind.IDENTITY, dump(span.start_row)) for span in spans
         ]
         self._write(entries)
         for record in records:

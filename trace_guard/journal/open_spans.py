@@ -10,7 +10,19 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..rows import Row, about_end, has_ended, identity, is_durable, is_forced, is_left, is_span_row, merge, started_at
+from ..rows import (
+    Row,
+    about_end,
+    has_ended,
+    identity,
+    is_durable,
+    is_forced,
+    is_left,
+    is_span_row,
+    merge,
+    opened_at,
+    started_at,
+)
 from .format import Position
 from .invocation_record import InvocationRecord
 from .links import Links
@@ -30,21 +42,31 @@ class OpenSpan:
         name: its name in the trace.
         start: in seconds since the epoch.
         owner: the row id of the root of its invocation; None if it belongs to the process.
+        place: where its code started it, such as ``app.py:42 in search``; None if unknown.
         position: where its start, or its carried identity, is in the journal.
         error: the error that its own code has logged.
     """
 
-    def __init__(self, identity: Row, name: str, start: float, owner: str | None, position: Position) -> None:
+    def __init__(
+        self, identity: Row, name: str, start: float, owner: str | None, position: Position, place: str | None = None
+    ) -> None:
         self.identity = identity
         self.name = name
         self.start = start
         self.owner = owner
         self.position = position
+        self.place = place
         self.error: Any = None
 
     @property
     def row_id(self) -> str:
         return str(self.identity["id"])
+
+    @property
+    def start_row(self) -> Row:
+        """What a recovery must know of the span, without payload."""
+        row: Row = {**self.identity, "span_attributes": {"name": self.name}}
+        return row if self.place is None else {**row, "metadata": {"trace_guard": {"opened_at": self.place}}}
 
 
 class ForcedSpan(NamedTuple):
@@ -149,7 +171,9 @@ class OpenSpans:
                 self._observe_link(row, owner)
                 if start is None or has_ended(row):
                     return
-                span = self._open[row_id] = OpenSpan(identity(row), _name_of(row), start, owner, position)
+                span = self._open[row_id] = OpenSpan(
+                    identity(row), _name_of(row), start, owner, position, opened_at(row)
+                )
                 if owner is not None and owner not in self._live:
                     self._late.append(span)
             else:

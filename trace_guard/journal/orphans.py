@@ -211,6 +211,7 @@ def _closing_row(span: OpenSpan, spans: OpenSpans, alive: float, death: Death | 
     return closing_row(
         span.identity, end=max(alive, span.start), outcome=outcome, error=error,
         closed_by=death.closed_by if death else ClosedBy.RECOVERY, reason=death.reason if death else _PROCESS_ENDED,
+        place=span.place,
         facts=death.facts if death else None,
     )
 

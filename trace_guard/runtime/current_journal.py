@@ -170,10 +170,7 @@ class CurrentJournal:
             pass
         if journal.lost is not None and self._journal is not None:
             self._courier.note_loss(journal)
-            starts = [
-                {**span.identity, "_is_merge": True, "span_attributes": {"name": span.name}}
-                for span in self._spans.all_open()
-            ]
+            starts = [{**span.start_row, "_is_merge": True} for span in self._spans.all_open()]
             if starts:
                 self._journal.append([NewRow.of(row) for row in starts])
 

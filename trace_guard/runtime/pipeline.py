@@ -24,12 +24,13 @@ from ..journal.format import UNDECIDED, Flag, Position
 from ..journal.invocation_record import InvocationRecord
 from ..journal.open_spans import OpenSpan, OpenSpans
 from ..outcome import ClosedBy, Outcome
-from ..rows import Row, closing_row, correction, is_log_row, is_span_row, link_row, started_at
+from ..rows import Row, closing_row, correction, is_log_row, is_span_row, link_row, opened_at, started_at
 from ..settings import Settings, fits_header, is_instance_temporary
 from ..system.clock import monotonic
 from ..system.threads import QuietThread
 from .announcements import announce_local_store
 from .current_journal import CurrentJournal, prepare_directory
+from .forgotten import report
 from .last_delivery import NOTICE_SECONDS, deliver_last, say_waiting
 from .lookup import Lookup, cache_path
 from .neighbours import Neighbours, Search
@@ -182,7 +183,7 @@ class Pipeline:
         if not self.has_object_rows:
             self.has_object_rows = any(not is_log_row(row) for row, _ in rows)
         # Write the end of a late span together with its start, as the process may die in between.
-        late = [_late_end(row) for row in reversed(self.spans.late_in([row for row, _ in rows]))]
+        late = [_late_end(row, opened_at(row)) for row in reversed(self.spans.late_in([row for row, _ in rows]))]
         written = self._append([
             *(NewRow(row, encoded, Flag.NONE if is_span_row(row) else Flag.VERBATIM) for row, encoded in rows),
             *(NewRow.of(row) for row in late),
@@ -195,7 +196,7 @@ class Pipeline:
             written = self.append([correction(span, end) for span, end in own_ends])
         missed = self.spans.take_late()  # their invocation ended during the write
         if missed:
-            written = self.append([_late_end(span.identity) for span in missed])
+            written = self.append([_late_end(span.identity, span.place) for span in missed])
         if self.is_serving and not all(self.spans.is_of_live(row) for row, _ in rows):
             self.courier.send_soon()
         return written
@@ -214,7 +215,10 @@ class Pipeline:
     ) -> list[Row]:
         """The rows that close spans which their code left open. They get no ``error``."""
         return [
-            closing_row(span.identity, end=max(end, span.start), outcome=outcome, closed_by=closed_by, reason=reason)
+            closing_row(
+                span.identity, end=max(end, span.start), outcome=outcome, closed_by=closed_by, reason=reason,
+                place=span.place,
+            )
             for span in spans
         ]
 
@@ -389,12 +393,14 @@ class Pipeline:
         # An invocation that still runs, in a daemon thread or a forgotten generator, ends with the process.
         owned = [span for span in self.spans.all_open() if span not in unowned]
         closing = self.close_spans(owned, Outcome.ABANDONED, ClosedBy.GUARD, "exit", now)
+        report(unowned)
         closing += self.close_spans(unowned, Outcome.OK, ClosedBy.GUARD, "exit", now)
         return [NewRow.of(row) for row in closing]
 
 
-def _late_end(span: Row) -> Row:
+def _late_end(span: Row, place: str | None) -> Row:
     """The row that ends a span which started after its invocation ended."""
     return closing_row(
-        span, end=max(time.time(), started_at(span) or 0.0), outcome=Outcome.OK, closed_by=ClosedBy.GUARD, reason="late"
+        span, end=max(time.time(), started_at(span) or 0.0), outcome=Outcome.OK, closed_by=ClosedBy.GUARD,
+        reason="late", place=place,
     )

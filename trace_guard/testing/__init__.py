@@ -7,6 +7,7 @@
   ``pip install "trace-guard[testing]"``.
 - :class:`CloudRunSandbox` runs a server with its own command, stops it while no request is in flight, and ends it as
   Cloud Run does. Linux.
+- :func:`fail_on_open_spans` fails a test whose code leaves a span open; :mod:`.pytest_plugin` has the fixture.
 
 A program or handler comes in. What its callers received, and the rows that reached the server, come out: the evidence
 for P1 to P8.
@@ -18,6 +19,7 @@ from .faults import Fault
 from .http_response import Chunk, HttpResponse
 from .invoke_result import InvokeResult
 from .lambda_sandbox import LambdaSandbox
+from .open_spans import fail_on_open_spans
 from .response_stream import ResponseStream
 from .server_process import Termination
 
@@ -32,4 +34,5 @@ __all__ = [
     "RecordedRequest",
     "ResponseStream",
     "Termination",
+    "fail_on_open_spans",
 ]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ..backends.summaries import SpanSummary, spans_of
 from ..rows import Row
+from ..rows import opened_at as place_of
 
 __all__ = ["WIDTH", "Bar", "Waterfall", "lay_out"]
 
@@ -82,7 +83,7 @@ def lay_out(rows: Sequence[Row], root_span_id: str, now: float) -> Waterfall:
     times = {index: _times(span, start, seconds, now) for index, span in enumerate(spans)}
     children = _children(spans)
     critical = _critical_path(spans, times, children)
-    opened_at = {str(row["span_id"]): place for row in rows if row.get("span_id") and (place := _place(row))}
+    opened_at = {str(row["span_id"]): place for row in rows if row.get("span_id") and (place := place_of(row))}
     bars = []
     for index, span in enumerate(spans):
         began, ended = times[index]
@@ -157,19 +158,6 @@ def _idle(whole: tuple[float, float], parts: Sequence[tuple[float, float]]) -> l
 
 def _at(seconds: float, whole: float) -> float:
     return round(WIDTH * seconds / whole, 2)
-
-
-def _place(row: Row) -> str | None:
-    """Where a span was started: ``metadata.trace_guard.opened_at``, else the ``context`` that the SDK writes."""
-    about = _mapping(_mapping(row.get("metadata")).get("trace_guard"))
-    if isinstance(about.get("opened_at"), str):
-        return str(about["opened_at"])
-    context = _mapping(row.get("context"))
-    file, line, function = (context.get(f"caller_{name}") for name in ("filename", "lineno", "functionname"))
-    if not isinstance(file, str) or not file:
-        return None
-    name = file.replace("\\", "/").rpartition("/")[2]
-    return f"{name}:{line}" + (f" in {function}" if isinstance(function, str) and function else "")
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
