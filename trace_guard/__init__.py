@@ -27,6 +27,7 @@ from .settings import Settings
 
 if TYPE_CHECKING:
     from .backends.local import LocalStore
+    from .guard import watch
     from .job_decorator import guard_job
     from .jobs.functions import current_job, process, step
     from .jobs.job import Job
@@ -72,6 +73,7 @@ __all__ = [
     "process",
     "recover",
     "step",
+    "watch",
 ]
 
 
@@ -79,7 +81,7 @@ _LATER = {
     "Job": "jobs.job", "LocalStore": "backends.local", "Reaper": "repair.reaper", "Recovery": "runtime.recover",
     "Result": "jobs.parallel", "Step": "jobs.steps", "current_job": "jobs.functions", "current_step": "jobs.steps",
     "guard_job": "job_decorator", "keep_open": "repair.marks", "process": "jobs.functions",
-    "recover": "runtime.recover", "step": "jobs.functions",
+    "recover": "runtime.recover", "step": "jobs.functions", "watch": "guard",
 }
 
 

@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from .jobs.parallel import Processing
     from .jobs.steps import Step
 
-__all__ = ["Guard", "Options", "configure", "default_guard", "guard_for"]
+__all__ = ["Guard", "Options", "configure", "default_guard", "guard_for", "watch"]
+
+_SPAN_TIMEOUT_SECONDS = 3600.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 D = TypeVar("D", bound=Callable[[], object])
@@ -296,6 +298,34 @@ def default_guard() -> Guard:
         if _default is None:
             _default = Guard()
         return _default
+
+
+def watch(guard: Guard | None = None, **keywords: Any) -> Guard:
+    """Guard the spans of this process without opening a root: one line at the start of a service.
+
+    Rows go to the journal first, journals of dead processes are recovered, and spans without activity for the span
+    timeout are closed. Never waits for the network.
+
+    Args:
+        guard: by default :func:`default_guard`.
+        keywords: settings of a new default guard, as for :func:`configure`. ``span_timeout`` is one hour unless it is
+            given or set with ``TRACE_GUARD_SPAN_TIMEOUT``; 0 for none.
+
+    Raises:
+        SettingsError: a value is not accepted.
+        TypeError: both a guard and keywords are given, or a keyword is not a setting.
+    """
+    if guard is not None and keywords:
+        raise TypeError("give either a guard or single settings, not both")
+    if guard is None:
+        guard = configure(**keywords) if keywords else default_guard()
+    guard.start()
+    if not guard.settings.disabled:
+        with contain("watch"):
+            guard.pipeline.announce()
+            if guard.settings.span_timeout is None:
+                guard.pipeline.timeout.use(_SPAN_TIMEOUT_SECONDS)
+    return guard
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, TypeAlias
 
@@ -33,6 +34,7 @@ __all__ = [
     "identity",
     "is_durable",
     "is_forced",
+    "is_kept_open",
     "is_left",
     "is_log_row",
     "is_span_row",
@@ -269,8 +271,9 @@ def is_forced(row: Mapping[str, Any]) -> bool:
 
 
 def is_left(row: Mapping[str, Any]) -> bool:
-    """True if the row closes a span because its invocation is over, while the span's own code may still end it."""
-    return _about(row).get("reason") in ("left_open", "late")
+    """True if the row closes a span because its invocation is over or nothing happened in it, while the span's own
+    code may still end it."""
+    return _about(row).get("reason") in ("left_open", "late", "no_activity")
 
 
 def visible(row: Row) -> Row:
@@ -306,6 +309,15 @@ def durable(row: Row) -> Row:
 def is_durable(row: Mapping[str, Any]) -> bool:
     """True if the row carries the mark of :func:`durable`."""
     return _about(row).get("durable") is True
+
+
+def is_kept_open(about: Mapping[str, Any]) -> bool:
+    """True if the guard's part of a span's metadata carries a mark of :func:`keep_open` that has not expired."""
+    mark = about.get("keep_open")
+    if not isinstance(mark, Mapping):
+        return False
+    until = number(mark.get("until"))
+    return until is None or until > time.time()
 
 
 def without_payload(row: Mapping[str, Any]) -> Row:

@@ -191,6 +191,9 @@ class Settings:
     timeout: float | None = _setting(None, "TRACE_GUARD_TIMEOUT", _seconds, _SECONDS)
     """Azure Functions: seconds that a function may take; by default the host's setting. 0 means no limit."""
 
+    span_timeout: float | None = _setting(None, "TRACE_GUARD_SPAN_TIMEOUT", _seconds, _SECONDS)
+    """Seconds without activity after which a span is closed that no deadline bounds; by default, and with 0, never."""
+
     linger: float = _setting(1.0, "TRACE_GUARD_LINGER", _seconds, _SECONDS)
     """Seconds that rows of a running invocation are held back to be sent together."""
 

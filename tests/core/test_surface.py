@@ -16,7 +16,7 @@ SURFACE = [
     "FlushPolicy", "Guard", "Invocation", "Job", "JournalDamaged", "JournalError", "JournalUnavailable", "LocalStore",
     "Outcome", "Reaper", "Recovery", "Result", "Settings", "SettingsError", "Step", "TraceGuardError", "configure",
     "current_invocation", "current_job", "current_step", "default_guard", "guard_job", "keep_open", "process",
-    "recover", "step",
+    "recover", "step", "watch",
 ]
 
 
@@ -53,6 +53,7 @@ def test_the_surface_is_locked() -> None:
         (trace_guard.Reaper.find, "self"),
         (trace_guard.Reaper.close, "self on_trace"),
         (trace_guard.keep_open, "span reason until"),
+        (trace_guard.watch, "guard **keywords"),
         (trace_guard.Deadline.after, "seconds"),
     ],
 )

@@ -23,6 +23,7 @@ from ..rows import (
     opened_at,
     started_at,
 )
+from .activity import Activity
 from .format import Position
 from .invocation_record import InvocationRecord
 from .links import Links
@@ -119,6 +120,7 @@ class OpenSpans:
         # Row ids of spans that were not recorded, and of those that outlive their process on purpose.
         self._dropped: RecentDict[None] = RecentDict()
         self._durable: RecentDict[None] = RecentDict()
+        self._activity: Activity | None = None
         self._lock = threading.RLock()
 
     # What is written
@@ -152,6 +154,8 @@ class OpenSpans:
             return
         with self._lock:
             row_id = str(row["id"])
+            if self._activity is not None:
+                self._activity.note(row)
             if is_durable(row):
                 self._durable[row_id] = None
                 self._open.pop(row_id, None)
@@ -281,6 +285,34 @@ class OpenSpans:
         """The identities of spans that are roots in another object than their invocation. Each is returned once."""
         with self._lock:
             return self._links.take()
+
+    # Activity
+
+    def follow_activity(self) -> None:
+        """Note from now on when something happens in the spans, for :meth:`idle`."""
+        with self._lock:
+            self._activity = self._activity or Activity()
+
+    @property
+    def has_open(self) -> bool:
+        """True if any span is open."""
+        return bool(self._open)
+
+    def idle(self, seconds: float) -> tuple[list[tuple[OpenSpan, float]], float | None]:
+        """The spans that no deadline bounds and in whose subtree nothing has happened for ``seconds``, innermost
+        first, each with the time of its last activity; and the seconds until others may be due, None if none is
+        open."""
+        with self._lock:
+            if self._activity is None:
+                return [], None
+            spans = _innermost_first(self._open.values())
+            found = self._activity.idle(spans, self._has_deadline, seconds)
+            ids = ((span, str(span.identity["span_id"])) for span in spans)
+            return [(span, found.ends[span_id]) for span, span_id in ids if span_id in found.ends], found.wait
+
+    def _has_deadline(self, span: OpenSpan) -> bool:
+        record = None if span.owner is None else self._ownership.live.get(span.owner)
+        return record is not None and record.deadline is not None
 
     # Questions
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import datetime
-import time
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..rows import number
 
-__all__ = ["is_kept_open", "keep_open"]
+__all__ = ["keep_open"]
 
 
 class _Span(Protocol):
@@ -37,12 +35,3 @@ def keep_open(span: _Span, reason: str, until: datetime.datetime | float | None 
     if until is not None and number(until) is None:
         raise TypeError(f"until is a datetime or a number of seconds since the epoch, not {until!r}")
     span.log(metadata={"trace_guard": {"keep_open": {"reason": str(reason), "until": until}}})
-
-
-def is_kept_open(about: Mapping[str, Any]) -> bool:
-    """True if the guard's part of a span's metadata carries a mark of :func:`keep_open` that has not expired."""
-    mark = about.get("keep_open")
-    if not isinstance(mark, Mapping):
-        return False
-    until = number(mark.get("until"))
-    return until is None or until > time.time()

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..rows import OBJECT_KEYS, Row, has_ended, number
+from ..rows import OBJECT_KEYS, Row, has_ended, is_kept_open, number
 from .cause import Cause, cause_of_trace, causes
-from .marks import is_kept_open
 from .source import LogObject, created_at
 
 __all__ = ["OpenSpan", "StuckTrace", "Trace", "group"]

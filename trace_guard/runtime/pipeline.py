@@ -34,6 +34,7 @@ from .forgotten import report
 from .last_delivery import NOTICE_SECONDS, deliver_last, say_waiting
 from .lookup import Lookup, cache_path
 from .neighbours import Neighbours, Search
+from .span_timeout import SpanTimeout
 from .watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Pipeline:
         has_object_rows: True if rows of experiments or datasets have arrived since the last :meth:`flush`.
         written_at: when the SDK's last rows were written, on the monotonic clock.
         neighbours: recovers the journals of dead processes.
+        timeout: closes spans without activity.
         lookup: knows the organisation and project ids.
         is_serving: rows that belong to no running invocation leave at once, as the process may soon have no CPU.
         running: ends each running invocation, by the id of its root.
@@ -102,6 +104,7 @@ class Pipeline:
         self.lookup.is_decided = not self.is_undecided
         self._journal = CurrentJournal(settings, self._destination, self.spans, self.courier, state_dir)
         self.neighbours = Neighbours(self._journal, self.courier, search or self._new_search)
+        self.timeout = SpanTimeout(settings.span_timeout, lambda: self.spans, self._append_made, self.watchdog)
         self._is_forked = False
 
     def _new_search(self, state_dir: StateDir, since: str) -> OrphanSearch:
@@ -170,11 +173,14 @@ class Pipeline:
     def begin(self, record: InvocationRecord, row: Row) -> tuple[WritableJournal, Position]:
         """Write the start of an invocation, with its root's first row."""
         rows = [NewRow.of(row)]
-        return self._journal.write(lambda journal: journal.begin(record, rows))
+        written = self._journal.write(lambda journal: journal.begin(record, rows))
+        self.timeout.written()
+        return written
 
     def append(self, rows: Sequence[Row]) -> tuple[WritableJournal, Position]:
         """Write the guard's own rows. Returns the journal that holds them and the position behind them."""
-        return self._append([NewRow.of(row) for row in rows])
+        written = self._append([NewRow.of(row) for row in rows])
+        return self._correct_forced_ends() or written
 
     def ingest(self, rows: Iterable[tuple[Row, bytes]]) -> tuple[WritableJournal, Position]:
         """Write rows from the SDK, and close spans that start after their invocation has ended."""
@@ -191,9 +197,7 @@ class Pipeline:
         links = self.spans.take_links()
         if links:
             written = self.append([link_row(span, record) for span, record in links])
-        own_ends = self.spans.take_own_ends()
-        if own_ends:
-            written = self.append([correction(span, end) for span, end in own_ends])
+        written = self._correct_forced_ends() or written
         missed = self.spans.take_late()  # their invocation ended during the write
         if missed:
             written = self.append([_late_end(span.identity, span.place) for span in missed])
@@ -202,7 +206,17 @@ class Pipeline:
         return written
 
     def _append(self, rows: Sequence[NewRow]) -> tuple[WritableJournal, Position]:
-        return self._journal.write(lambda journal: journal.append(rows))
+        written = self._journal.write(lambda journal: journal.append(rows))
+        self.timeout.written()
+        return written
+
+    def _append_made(self, make: Callable[[], Sequence[NewRow]]) -> tuple[WritableJournal, Position]:
+        return self._journal.write(lambda journal: journal.append_made(make))
+
+    def _correct_forced_ends(self) -> tuple[WritableJournal, Position] | None:
+        """Write the real ends of spans that were closed before their own code ended them."""
+        own_ends = self.spans.take_own_ends()
+        return self._append([NewRow.of(correction(span, end)) for span, end in own_ends]) if own_ends else None
 
     def journal(self) -> WritableJournal:
         """This process's journal, created on first use and again after a fork."""
@@ -304,6 +318,7 @@ class Pipeline:
         self.neighbours.after_fork()
         self.ids.after_fork()
         self.watchdog.after_fork()
+        self.timeout.after_fork()
         self.courier.after_fork()
         after_fork = getattr(self.backend, "after_fork", None)
         if after_fork is not None:
@@ -373,6 +388,7 @@ class Pipeline:
 
     def let_go(self) -> None:
         """Release threads, connections and files until the next row. Undelivered rows stay on disk for a recovery."""
+        self.timeout.stop()
         self.courier.close()
         self._journal.close()
 

@@ -87,6 +87,7 @@ class ProcessState:
         with self._lock:
             self._hook()
             pipeline, is_new = self.logins.of_guard(settings, backend)
+        pipeline.timeout.use(settings.span_timeout)
         if is_new:
             with contain("start"):  # it is in use from here on, so the caller must receive it
                 pipeline.neighbours.start(quick=quick)
@@ -94,6 +95,7 @@ class ProcessState:
 
     def _make(self, settings: Settings, backend: Backend | None) -> Pipeline:
         pipeline = Pipeline(settings, backend, watchdog=self.watchdog, find_key=self._find_key)
+        pipeline.timeout.drain = lambda: self._drain(Deadline.after(_CLOSING_SECONDS))
         pipeline.ids.on_change(lambda: self._learned(pipeline))
         return pipeline
 

@@ -1,0 +1,156 @@
+"""Spans that no deadline bounds are closed after a time without activity."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import braintrust
+import pytest
+from fixtures import MakeGuard
+from support import PROJECT_ID, Program, end_row, environment, start_row, until
+
+import trace_guard
+from trace_guard import Guard, Settings
+from trace_guard.journal.activity import Activity
+from trace_guard.rows import Row
+from trace_guard.testing import BraintrustServer
+
+TIMEOUT = 1.0
+HERE = Path(__file__).name
+
+
+@pytest.fixture
+def logger(make_guard: MakeGuard) -> Any:
+    """Logs spans of no invocation, in a process with the timeout."""
+    make_guard(span_timeout=TIMEOUT, linger=0.05).start()
+    return braintrust.init_logger(project_id=PROJECT_ID)
+
+
+def stored(server: BraintrustServer) -> dict[str, Row]:
+    return {row["span_attributes"]["name"]: row for row in server.span_rows()}
+
+
+def closed(server: BraintrustServer, *names: str) -> bool:
+    rows = stored(server)
+    return all(name in rows and rows[name]["metrics"].get("end") for name in names)
+
+
+def about(row: Row) -> dict[str, Any]:
+    return dict((row.get("metadata") or {}).get("trace_guard") or {})
+
+
+def test_quiet_spans_are_closed_where_they_last_moved(server: BraintrustServer, logger: Any) -> None:
+    """Spans without activity are closed innermost first, at the last activity below them, with their place."""
+    outer = logger.start_span("outer")
+    inner = outer.start_span("inner")
+    inner.start_span("ended").end()
+    until(lambda: closed(server, "outer", "inner"), what="the timeout")
+    rows = stored(server)
+    for name in ("outer", "inner"):
+        place = about(rows[name]).pop("opened_at")
+        assert place.startswith(f"{HERE}:")
+        assert about(rows[name]) == {
+            "outcome": "timed_out", "closed_by": "watchdog", "reason": "no_activity", "opened_at": place,
+        }
+        assert rows[name]["metrics"]["end"] < time.time() - TIMEOUT / 2
+    sent = [row for request in server.requests for row in request.rows]
+    ends = [row["id"] for row in sent if (row.get("metrics") or {}).get("end") and about(row)]
+    assert ends.index(inner.id) < ends.index(outer.id)
+
+
+def test_the_real_end_wins(server: BraintrustServer, logger: Any) -> None:
+    """A span that its code ends after the timeout has its own end, and no mark."""
+    span = logger.start_span("slow")
+    until(lambda: closed(server, "slow"), what="the timeout")
+    span.end(end_time=time.time() + 100)
+    until(lambda: stored(server)["slow"]["metrics"]["end"] > time.time() + 50 and not about(stored(server)["slow"]))
+
+
+def test_activity_below_keeps_a_span_open(server: BraintrustServer, logger: Any) -> None:
+    """Logs and spans below a span count for it, also below a child that has ended, and a span that is kept open keeps
+    those above it."""
+    busy = logger.start_span("busy")
+    child = busy.start_span("child")
+    deep = child.start_span("deep")
+    child.end()
+    waiting = logger.start_span("waiting")
+    approval = waiting.start_span("approval")
+    trace_guard.keep_open(approval, reason="waits for a person")
+    quiet = logger.start_span("quiet")
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(TIMEOUT / 10):
+            deep.log(output="on")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        until(lambda: closed(server, "quiet"), what="the timeout")
+        assert about(stored(server)["quiet"])["reason"] == "no_activity"
+        assert {name for name, row in stored(server).items() if not row["metrics"].get("end")} == {
+            "busy", "deep", "waiting", "approval",
+        }
+    finally:
+        stop.set()
+        thread.join()
+    for span in (deep, busy, approval, waiting, quiet):
+        span.end()
+
+
+def test_a_deadline_is_left_to_the_watchdog(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """An invocation without a deadline times out with its spans, and its code's end wins; one with a deadline does
+    not."""
+    guard = make_guard(span_timeout=TIMEOUT, linger=0.05)
+    with guard.invocation("bounded", deadline=60):
+        braintrust.start_span("within")
+        thread = threading.Thread(target=_unbounded, args=(guard, server))
+        thread.start()
+        thread.join()
+        assert not stored(server)["within"]["metrics"].get("end")
+    row = stored(server)["unbounded"]
+    assert about(row) == {"outcome": "ok"}
+
+
+def _unbounded(guard: Guard, server: BraintrustServer) -> None:
+    with guard.invocation("unbounded"), braintrust.start_span("step"):
+        until(lambda: closed(server, "unbounded", "step"), what="the timeout")
+        assert about(stored(server)["unbounded"])["outcome"] == "timed_out"
+
+
+def test_watch_takes_one_line(server: BraintrustServer, directory: Path) -> None:
+    """``watch()`` journals and delivers the spans of a plain program, closes what is quiet, and opens no root."""
+    with Program("""
+    import os, braintrust, trace_guard
+    trace_guard.watch()
+    logger = braintrust.init_logger(project_id=os.environ["TRACE_GUARD_PROJECT_ID"])
+    logger.start_span("forgotten")
+    say("open")
+    listen()
+    """, environment(server, directory, TRACE_GUARD_SPAN_TIMEOUT="0.3")) as program:
+        program.expects("open")
+        until(lambda: closed(server, "forgotten"), what="the timeout")
+        program.kill()
+    assert list(stored(server)) == ["forgotten"]
+    assert about(stored(server)["forgotten"])["outcome"] == "timed_out"
+
+
+def test_it_is_off_by_default() -> None:
+    """There is no span timeout unless one is set."""
+    assert Settings.from_env({}).span_timeout is None
+    assert Settings.from_env({"TRACE_GUARD_SPAN_TIMEOUT": "2.5"}).span_timeout == 2.5
+
+
+def test_ended_spans_are_forgotten() -> None:
+    """Spans that have ended take no memory, whatever the timeout is."""
+    activity = Activity()
+    activity.note(start_row("root"))
+    for n in range(2000):
+        activity.note(start_row(f"child {n}", parent="root", root="root"))
+        activity.note(start_row(f"deep {n}", parent=f"child {n}", root="root"))
+        activity.note(end_row(f"child {n}", parent="root", root="root"))
+        activity.note(end_row(f"deep {n}", parent=f"child {n}", root="root"))
+    assert len(activity._nodes) < 1010
