@@ -12,6 +12,8 @@ import pytest
 from stuck import HOUR, PROJECT, ended, reap, reaped, rows_of, send, span
 
 from trace_guard.testing import BraintrustServer, Fault
+from trace_guard.testing.faults import Exchange
+from trace_guard.testing.http_wire import Response
 
 
 def found(server: BraintrustServer, *options: str) -> list[dict[str, Any]]:
@@ -108,6 +110,25 @@ def test_a_real_end_that_comes_later_wins(server: BraintrustServer) -> None:
     slow, agent = rows_of(server)["slow"], rows_of(server)["agent"]
     assert (slow["metrics"]["end"], slow["output"], reaped(slow), slow.get("error")) == (end, "late", None, None)
     assert (slow.get("metadata"), reaped(agent)) == (None, "killed_in_call")
+    assert "ended later" not in reap(server, "--close").stdout
+
+
+def test_a_service_that_does_not_compare_fields_is_searched_nonetheless(server: BraintrustServer) -> None:
+    """Where a query must not compare two fields, the reaper closes stuck traces and clears marks all the same."""
+    refusal = Fault.status(400)
+
+    def refuse(exchange: Exchange) -> Response | None:
+        compares = b"reaped_end" in exchange.request.body
+        return refusal.injure(exchange) if compares else exchange.answer()
+
+    server.fail("/btql", Fault("refuse comparisons", refuse))
+    send(server, span("agent"), span("slow", "agent"))
+    assert "1 trace closed, with 2 spans." in reap(server, "--close").stdout
+    end = time.time() - 10
+    send(server, {**span("slow", "agent"), "_is_merge": True, "metrics": {"end": end}})
+    assert "1 span had been closed earlier and ended later" in reap(server, "--close").stdout
+    rows = rows_of(server)
+    assert (rows["slow"]["metrics"]["end"], reaped(rows["slow"]), reaped(rows["agent"])) == (end, None, "killed_in_call")
     assert "ended later" not in reap(server, "--close").stdout
 
 

@@ -27,7 +27,8 @@ _FIELDS = (
     "id, span_id, root_span_id, span_parents, project_id, experiment_id, log_id, created, metrics, span_attributes, "
     "context, error, _xact_id, metadata.trace_guard AS trace_guard"
 )
-_CORRECTED = "metadata.trace_guard.closed_by = 'reaper' AND metrics.end != metadata.trace_guard.reaped_end"
+_REAPED = "metadata.trace_guard.closed_by = 'reaper'"
+_CORRECTED = f"{_REAPED} AND metrics.end != metadata.trace_guard.reaped_end"
 _ATTEMPT_SECONDS = 60.0
 _MOST_WAIT = 900.0
 """The most seconds that a query waits in all because of 429."""
@@ -66,6 +67,7 @@ class BraintrustSource:
         self._stop = stop or threading.Event()
         self._on_wait = on_wait
         self._has_succeeded = False
+        self._corrected = _CORRECTED
 
     def objects(self) -> list[LogObject]:
         """The objects to search.
@@ -86,7 +88,22 @@ class BraintrustSource:
     def suspects(self, where: LogObject, window: Window) -> Iterator[list[Row]]:
         matches = f"metrics.end IS NULL AND ({self._filter})" if self._filter else "metrics.end IS NULL"
         created = f"created >= '{iso(window.start)}' AND created < '{iso(window.end)}'"
-        return self._pages(where, _FIELDS, f"{created} AND (({matches}) OR ({_CORRECTED}))")
+
+        def pages(corrected: str) -> Iterator[list[Row]]:
+            return self._pages(where, _FIELDS, f"{created} AND (({matches}) OR ({corrected}))")
+
+        corrected = self._corrected
+        try:
+            yield from pages(corrected)
+        except BackendUnavailable as error:
+            if error.status not in (400, 422) or corrected == _REAPED:
+                raise
+            # That a query may compare two fields is not documented. The caller compares them, too.
+            found = pages(_REAPED)
+            first = next(found, [])  # raises if the user's filter was refused
+            self._corrected = _REAPED
+            yield first
+            yield from found
 
     def spans(self, where: LogObject, roots: Sequence[str]) -> Iterator[Row]:
         return self._of_traces(where, roots, _FIELDS, "")
