@@ -324,7 +324,7 @@ def watch(guard: Guard | None = None, **keywords: Any) -> Guard:
         with contain("watch"):
             guard.pipeline.announce()
             if guard.settings.span_timeout is None:
-                guard.pipeline.timeout.use(_SPAN_TIMEOUT_SECONDS)
+                PROCESS.watch(_SPAN_TIMEOUT_SECONDS)
     return guard
 
 

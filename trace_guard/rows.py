@@ -43,6 +43,7 @@ __all__ = [
     "merge",
     "number",
     "opened_at",
+    "place_in",
     "row_key",
     "started_at",
     "visible",
@@ -132,12 +133,14 @@ def opened_at(row: Mapping[str, Any]) -> str | None:
     """Where the span was started, such as ``app.py:42 in search``; None if the row does not say.
 
     Args:
-        row: the start row of a span, or a row that :func:`closing_row` or a journal has given the place.
+        row: the start row of a span, or a row that :func:`closing_row` has given the place.
     """
     known = _about(row).get("opened_at")
-    if isinstance(known, str):
-        return known
-    context = row.get("context")
+    return known if isinstance(known, str) else place_in(row.get("context"))
+
+
+def place_in(context: object, *, with_function: bool = True) -> str | None:
+    """The place that the ``context`` of a start row names, such as ``app.py:42 in search``; None if it names none."""
     path = context.get("caller_filename") if isinstance(context, Mapping) else None
     if not isinstance(context, Mapping) or not isinstance(path, str) or not path:
         return None
@@ -145,7 +148,9 @@ def opened_at(row: Mapping[str, Any]) -> str | None:
     place = path[max(path.rfind("/"), path.rfind("\\")) + 1 :]
     if isinstance(line, int):
         place += f":{line}"
-    return f"{place} in {function}" if isinstance(function, str) and function not in ("", "<module>") else place
+    if with_function and isinstance(function, str) and function not in ("", "<module>"):
+        place += f" in {function}"
+    return place
 
 
 def merge(into: Row, row: Mapping[str, Any]) -> Row:

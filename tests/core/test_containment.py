@@ -22,7 +22,7 @@ import pytest
 from support import pending_in, still_open
 
 import trace_guard
-from trace_guard import Deadline, Guard, current_invocation
+from trace_guard import Deadline, Guard, contain, current_invocation
 from trace_guard.backends.memory import MemoryBackend
 from trace_guard.runtime import current
 from trace_guard.runtime.state import PROCESS
@@ -267,6 +267,7 @@ def failures(names: list[str], ways: list[Way], places: Path) -> list[str]:
     for number, name in enumerate(names):
         directory = places / str(number)
         PROCESS.watchdog.after_fork()  # so that it starts again for each step
+        contain.forget()  # so that each step warns of the forgotten span
         backend = MemoryBackend()
         guard = make(directory, backend)
         handlers = [way(guard) for way in ways]
@@ -398,6 +399,7 @@ def test_each_step_may_be_interrupted(tmp_path: Path) -> None:
     for number, name in enumerate(names):
         directory, interrupt = tmp_path / str(number), KeyboardInterrupt(name)
         PROCESS.watchdog.after_fork()  # so that it starts again for each step
+        contain.forget()  # so that each step warns of the forgotten span
         backend = MemoryBackend()
         guard = make(directory, backend)
         calls = [way(guard) for way in (handler_of, with_block)]

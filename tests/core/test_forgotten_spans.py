@@ -19,7 +19,7 @@ from trace_guard.testing import BraintrustServer, fail_on_open_spans
 pytest_plugins = ["pytester"]
 
 HERE = Path(__file__).name
-PLACE = rf"{HERE}:\d+ in forget"
+PLACE = rf"{HERE}:\d+ was left open"
 
 
 def forget(name: str = "rerank") -> int:
@@ -44,8 +44,7 @@ def test_a_forgotten_span_says_where_it_was_started(
     places = [row["metadata"]["trace_guard"].get("opened_at") for row in server.span_rows() if row["span_parents"]]
     assert places == [f"{HERE}:{line} in forget"] * 3
     warning = (
-        f"trace-guard: span 'rerank' started at {HERE}:{line} in forget was left open; use `with` or end it in "
-        "`finally`"
+        f"trace-guard: span 'rerank' started at {HERE}:{line} was left open; use `with` or end it in `finally`"
     )
     assert [record.getMessage() for record in caplog.records if "left open" in record.getMessage()] == [warning]
 

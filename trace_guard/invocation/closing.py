@@ -120,15 +120,16 @@ class Closing:
         if forced is not None and self._is_late_return:
             from .late_return import corrections  # rarely needed
 
-            report(span.span for span in forced.spans if not has_ended(span.own_end))
+            left = [span.span for span in forced.spans if not has_ended(span.own_end)]
             closing = corrections(forced.spans, forced.root, root_end, outcome, state.ended)
         else:
             left = [span for span in pipeline.spans.open_of(record.root) if span.row_id != record.root]
-            report(left)
             closing = pipeline.close_spans(left, outcome, ClosedBy.GUARD, "left_open", state.ended)
             if self._is_root_due(record):
                 closing.append(root_end)
-        return (*pipeline.append([*unwritten, *closing]), rows + len(closing))
+        written = pipeline.append([*unwritten, *closing])
+        report(left)
+        return (*written, rows + len(closing))
 
     def _take_unwritten(self) -> list[Row]:
         unwritten, self._state.unwritten = self._state.unwritten, []

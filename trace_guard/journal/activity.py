@@ -128,6 +128,11 @@ class Activity:
                 wait = left if wait is None else min(wait, left)
         return IdleSpans(ends, wait)
 
+    def last_of(self, span: _Span) -> float | None:
+        """When something last happened in the subtree of a span, in seconds since the epoch; None if unknown."""
+        node = self._nodes.get(str(span.identity["span_id"]))
+        return None if node is None else node.at
+
     def _above(self, span_id: str, parents: Iterable[str]) -> Iterator[str]:
         """The known spans above a span with these parents."""
         seen, waiting = {span_id}, list(parents)

@@ -20,7 +20,7 @@ from ..rows import (
     is_left,
     is_span_row,
     merge,
-    opened_at,
+    place_in,
     started_at,
 )
 from .activity import Activity
@@ -33,6 +33,7 @@ from .recent import RecentDict
 __all__ = ["ForcedClose", "ForcedSpan", "OpenSpan", "OpenSpans"]
 
 _NOWHERE = Position(0, 0)
+_CALLER = ("caller_filename", "caller_lineno", "caller_functionname")
 
 
 class OpenSpan:
@@ -43,20 +44,20 @@ class OpenSpan:
         name: its name in the trace.
         start: in seconds since the epoch.
         owner: the row id of the root of its invocation; None if it belongs to the process.
-        place: where its code started it, such as ``app.py:42 in search``; None if unknown.
+        context: the ``context`` of its start row, which names the place where its code started it.
         position: where its start, or its carried identity, is in the journal.
         error: the error that its own code has logged.
     """
 
     def __init__(
-        self, identity: Row, name: str, start: float, owner: str | None, position: Position, place: str | None = None
+        self, identity: Row, name: str, start: float, owner: str | None, position: Position, context: object = None
     ) -> None:
         self.identity = identity
         self.name = name
         self.start = start
         self.owner = owner
         self.position = position
-        self.place = place
+        self.context = context
         self.error: Any = None
 
     @property
@@ -64,10 +65,22 @@ class OpenSpan:
         return str(self.identity["id"])
 
     @property
+    def place(self) -> str | None:
+        """Where its code started it, such as ``app.py:42 in search``; None if unknown."""
+        return place_in(self.context)
+
+    @property
+    def line(self) -> str | None:
+        """The place without the function, such as ``app.py:42``; None if unknown."""
+        return place_in(self.context, with_function=False)
+
+    @property
     def start_row(self) -> Row:
         """What a recovery must know of the span, without payload."""
         row: Row = {**self.identity, "span_attributes": {"name": self.name}}
-        return row if self.place is None else {**row, "metadata": {"trace_guard": {"opened_at": self.place}}}
+        if isinstance(self.context, Mapping):
+            row["context"] = {key: self.context[key] for key in _CALLER if key in self.context}
+        return row
 
 
 class ForcedSpan(NamedTuple):
@@ -176,7 +189,7 @@ class OpenSpans:
                 if start is None or has_ended(row):
                     return
                 span = self._open[row_id] = OpenSpan(
-                    identity(row), _name_of(row), start, owner, position, opened_at(row)
+                    identity(row), _name_of(row), start, owner, position, row.get("context")
                 )
                 if owner is not None and owner not in self._live:
                     self._late.append(span)
@@ -309,6 +322,12 @@ class OpenSpans:
             found = self._activity.idle(spans, self._has_deadline, seconds)
             ids = ((span, str(span.identity["span_id"])) for span in spans)
             return [(span, found.ends[span_id]) for span, span_id in ids if span_id in found.ends], found.wait
+
+    def is_idle_since(self, span: OpenSpan, moment: float) -> bool:
+        """True if the span is open, and this is still the time of its last activity that :meth:`idle` has returned."""
+        with self._lock:
+            activity = self._activity
+            return span.row_id in self._open and activity is not None and activity.last_of(span) == moment
 
     def _has_deadline(self, span: OpenSpan) -> bool:
         record = None if span.owner is None else self._ownership.live.get(span.owner)

@@ -374,7 +374,9 @@ class Pipeline:
         with contain("recover what other processes left behind"):
             has_neighbours = self.neighbours.last_look(deadline)
         if self._journal.known is not None:
-            self._write_last(self._last_rows)
+            forgotten: list[OpenSpan] = []
+            self._write_last(lambda: self._last_rows(forgotten))
+            report(forgotten)
         self.decide_if_needed(may_log_in=False)
         if deliver_last(
             self.courier, self.settings, self._directory, deadline, notice_seconds
@@ -403,13 +405,17 @@ class Pipeline:
         """Like :meth:`_last_rows`, for a process that a signal ends."""
         return [NewRow.of(row) for row in self._terminated(self.spans.all_open())]
 
-    def _last_rows(self) -> list[NewRow]:
-        """The rows that end everything open. Other threads may go on tracing; none of their rows comes in between."""
+    def _last_rows(self, forgotten: list[OpenSpan]) -> list[NewRow]:
+        """The rows that end everything open. Other threads may go on tracing; none of their rows comes in between.
+
+        Args:
+            forgotten: gets the spans outside invocations.
+        """
         unowned, now = self.spans.unowned(), time.time()
         # An invocation that still runs, in a daemon thread or a forgotten generator, ends with the process.
         owned = [span for span in self.spans.all_open() if span not in unowned]
         closing = self.close_spans(owned, Outcome.ABANDONED, ClosedBy.GUARD, "exit", now)
-        report(unowned)
+        forgotten[:] = unowned
         closing += self.close_spans(unowned, Outcome.OK, ClosedBy.GUARD, "exit", now)
         return [NewRow.of(row) for row in closing]
 

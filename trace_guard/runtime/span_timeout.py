@@ -19,6 +19,8 @@ __all__ = ["SpanTimeout"]
 
 # The alarm comes at most so often, in seconds.
 _LEAST_WAIT = 0.05
+# So many spans are closed in one write, so that code which logs waits little for it.
+_BATCH = 100
 
 
 class SpanTimeout:
@@ -67,25 +69,37 @@ class SpanTimeout:
 
     def stop(self) -> None:
         """Disarm until rows are written."""
-        with self._lock:
-            key, self._key = self._key, None
+        key, self._key = self._key, None
         if key is not None:
             self._watchdog.disarm(key)
 
     def _arm(self, seconds: float) -> None:
-        with self._lock:
+        # Not waited for: whoever has the lock arms. A signal handler that writes rows may have interrupted it.
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
             if self._key is None:
-                self._key = self._watchdog.arm(Deadline.after(max(seconds, _LEAST_WAIT)), self._fire)
+                self._key = self._alarm(seconds)
+        finally:
+            self._lock.release()
+
+    def _alarm(self, seconds: float) -> int:
+        return self._watchdog.arm(Deadline.after(max(seconds, _LEAST_WAIT)), self._fire)
 
     def _fire(self) -> None:
-        self.stop()
-        wait = self._seconds
+        with self._lock:
+            key, wait = self._key, self._seconds
+        if key is None:
+            return  # stopped meanwhile
         try:
             with contain("close spans without activity"):
                 wait = self._close_idle()
         finally:
-            if wait is not None:
-                self._arm(wait)
+            self._watchdog.disarm(key)
+            with self._lock:
+                if self._key == key:
+                    self._key = None if wait is None else self._alarm(wait)
+            self.written()  # a span may have begun since the look
 
     def _close_idle(self) -> float | None:
         """Close what is due. Returns the seconds until the next look; None if no span is open."""
@@ -94,21 +108,27 @@ class SpanTimeout:
         if not due:
             return wait
         self.drain()
+        due, wait = self._spans().idle(self._seconds)
+        for first in range(0, len(due), _BATCH):
+            self._close(due[first:first + _BATCH])
+        return self._spans().idle(self._seconds)[1] if due else wait
+
+    def _close(self, due: Sequence[tuple[OpenSpan, float]]) -> None:
+        # Made before the write, during which code that logs waits for the journal.
+        made = [
+            (span, end, NewRow.of(closing_row(
+                span.identity, end=max(end, span.start), outcome=Outcome.TIMED_OUT, closed_by=ClosedBy.WATCHDOG,
+                reason="no_activity", place=span.place,
+            )))
+            for span, end in due
+        ]
         closed: list[OpenSpan] = []
 
-        def make() -> list[NewRow]:
-            # Looked up again: no row can come between this look and the write.
-            assert self._seconds is not None
-            due, _ = self._spans().idle(self._seconds)
-            closed[:] = [span for span, _ in due]
-            return [
-                NewRow.of(closing_row(
-                    span.identity, end=max(end, span.start), outcome=Outcome.TIMED_OUT, closed_by=ClosedBy.WATCHDOG,
-                    reason="no_activity", place=span.place,
-                ))
-                for span, end in due
-            ]
+        def rows() -> list[NewRow]:
+            # Looked up again, as no row can come between this look and the write.
+            still = [(span, row) for span, end, row in made if self._spans().is_idle_since(span, end)]
+            closed[:] = [span for span, _ in still]
+            return [row for _, row in still]
 
-        self._write(make)
+        self._write(rows)
         report(closed)
-        return self._spans().idle(self._seconds)[1]

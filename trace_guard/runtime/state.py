@@ -57,6 +57,7 @@ class ProcessState:
         self._lock = threading.RLock()
         self._sdk: Sdk | None = None
         self._hooked = False
+        self._watch_seconds: float | None = None
         self._attachments: AttachmentIntake | None = None
         self.exit_by: Deadline | None = None
         self._patience = math.inf
@@ -87,7 +88,7 @@ class ProcessState:
         with self._lock:
             self._hook()
             pipeline, is_new = self.logins.of_guard(settings, backend)
-        pipeline.timeout.use(settings.span_timeout)
+        pipeline.timeout.use(self._span_timeout(settings))
         if is_new:
             with contain("start"):  # it is in use from here on, so the caller must receive it
                 pipeline.neighbours.start(quick=quick)
@@ -95,9 +96,19 @@ class ProcessState:
 
     def _make(self, settings: Settings, backend: Backend | None) -> Pipeline:
         pipeline = Pipeline(settings, backend, watchdog=self.watchdog, find_key=self._find_key)
+        pipeline.timeout.use(self._span_timeout(settings))
         pipeline.timeout.drain = lambda: self._drain(Deadline.after(_CLOSING_SECONDS))
         pipeline.ids.on_change(lambda: self._learned(pipeline))
         return pipeline
+
+    def watch(self, seconds: float) -> None:
+        """Close spans without activity for this time, where no other time is set."""
+        self._watch_seconds = seconds
+        for pipeline in self.logins.pipelines():
+            pipeline.timeout.use(self._span_timeout(pipeline.settings))
+
+    def _span_timeout(self, settings: Settings) -> float | None:
+        return self._watch_seconds if settings.span_timeout is None else settings.span_timeout
 
     def _find_key(self) -> None:
         """Log in with a key that has come since the SDK was logged in without one."""
@@ -132,6 +143,8 @@ class ProcessState:
                 one.close(deadline)
         with self._lock:
             self.logins.remove(pipeline)
+            if self.logins.home is None:
+                self._watch_seconds = None
             if self.logins.home is None and self._sdk is not None:
                 with contain("take the gateway out"):
                     self._sdk.uninstall()

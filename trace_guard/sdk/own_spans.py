@@ -237,4 +237,4 @@ def _own_span() -> Any:
 
 
 def _is_internal(module: str) -> bool:
-    return module.startswith(("braintrust.", "trace_guard.sdk.")) or module == "functools"
+    return module.startswith(("braintrust.", "trace_guard.")) or module == "functools"

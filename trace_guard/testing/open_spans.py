@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ..deadline import Deadline
 from ..journal.open_spans import OpenSpan
-from ..runtime.forgotten import listening
+from ..runtime.forgotten import listening, sentence
 from ..runtime.state import PROCESS
 
 __all__ = ["fail_on_open_spans"]
@@ -30,8 +30,7 @@ def fail_on_open_spans() -> Iterator[None]:
         yield
         spans = {span.row_id: span for span in [*reported, *_open_spans()] if span.row_id not in before}
     if spans:
-        named = "\n".join(f"  {span.name!r} started at {span.place or 'an unknown place'}" for span in spans.values())
-        raise AssertionError(f"spans were left open; use `with` or end them in `finally`:\n{named}")
+        raise AssertionError("\n".join(sentence(span) for span in spans.values()))
 
 
 def _open_spans() -> list[OpenSpan]:
