@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import PROJECT_ID, environment, pending_in
+from support import PROJECT_ID, environment, pending_in, without_place
 
 from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer
@@ -86,7 +87,9 @@ def test_spans_are_closed_and_delivered(python: Path, server: BraintrustServer, 
     """With any release the trace is whole and closed, from rows alone: nothing else is asked of the server."""
     assert run(python, "guarded", server, directory) == ["delivered", True]
     spans = named(server)
-    about = {name: (row.get("metadata") or {}).get("trace_guard") for name, row in spans.items()}
+    about = {name: without_place(row) for name, row in spans.items()}
+    for name in ("left open", "within"):
+        assert re.fullmatch(r"scenarios\.py:\d+ in guarded", spans[name]["metadata"]["trace_guard"]["opened_at"])
     forced = {"outcome": "ok", "closed_by": "guard", "reason": "left_open"}
     assert about == {
         "fine": {"outcome": "ok"}, "step": None, "tool": None, "left open": forced, "within": forced,
