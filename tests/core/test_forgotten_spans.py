@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from fixtures import MakeGuard
 from support import Program, environment, journals, settings_for, until
 
-from trace_guard import Guard, recover
+from trace_guard import Guard, recover, step
 from trace_guard.backends.memory import MemoryBackend
 from trace_guard.cli import main
 from trace_guard.testing import BraintrustServer, fail_on_open_spans
@@ -19,6 +20,7 @@ from trace_guard.testing import BraintrustServer, fail_on_open_spans
 pytest_plugins = ["pytester"]
 
 HERE = Path(__file__).name
+PLACED = rf"{HERE}:\d+ in {{}}"
 PLACE = rf"{HERE}:\d+ was left open"
 
 
@@ -47,6 +49,13 @@ def test_a_forgotten_span_says_where_it_was_started(
         f"trace-guard: span 'rerank' started at {HERE}:{line} was left open; use `with` or end it in `finally`"
     )
     assert [record.getMessage() for record in caplog.records if "left open" in record.getMessage()] == [warning]
+
+
+def test_a_step_names_the_code_that_began_it(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """A span that trace-guard's own helper starts has the place of the code that has called the helper."""
+    with make_guard().invocation("root"):
+        step("rerank").__enter__()
+    assert re.fullmatch(PLACED.format("test_a_step_names_the_code_that_began_it"), about(server, "rerank")["opened_at"])
 
 
 def test_a_timeout_names_the_place(server: BraintrustServer, make_guard: MakeGuard) -> None:

@@ -47,6 +47,7 @@ def test_quiet_spans_are_closed_where_they_last_moved(server: BraintrustServer, 
     outer = logger.start_span("outer")
     inner = outer.start_span("inner")
     inner.start_span("ended").end()
+    leaves = [inner.start_span(f"leaf {number}") for number in range(250)]  # more than one write takes
     until(lambda: closed(server, "outer", "inner"), what="the timeout")
     rows = stored(server)
     for name in ("outer", "inner"):
@@ -58,7 +59,8 @@ def test_quiet_spans_are_closed_where_they_last_moved(server: BraintrustServer, 
         assert rows[name]["metrics"]["end"] < time.time() - TIMEOUT / 2
     sent = [row for request in server.requests for row in request.rows]
     ends = [row["id"] for row in sent if (row.get("metrics") or {}).get("end") and about(row)]
-    assert ends.index(inner.id) < ends.index(outer.id)
+    assert ends[250:] == [inner.id, outer.id]
+    assert {*ends[:250]} == {leaf.id for leaf in leaves}
 
 
 def test_the_real_end_wins(server: BraintrustServer, logger: Any) -> None:
@@ -72,33 +74,49 @@ def test_the_real_end_wins(server: BraintrustServer, logger: Any) -> None:
 def test_activity_below_keeps_a_span_open(server: BraintrustServer, logger: Any) -> None:
     """Logs and spans below a span count for it, also below a child that has ended, and a span that is kept open keeps
     those above it."""
-    busy = logger.start_span("busy")
-    child = busy.start_span("child")
-    deep = child.start_span("deep")
+    for attempt in range(5):
+        longest = _stays_open(server, logger, f"{attempt}")
+        if longest < TIMEOUT / 2:
+            return
+    pytest.skip(f"the machine is too busy: a thread that logs all the time had to wait for {longest:.1f} s")
+
+
+def _stays_open(server: BraintrustServer, logger: Any, trial: str) -> float:
+    """Returns the longest pause between two logs. After a longer one than the timeout, nothing is checked."""
+    busy = logger.start_span(f"busy {trial}")
+    child = busy.start_span(f"child {trial}")
+    deep = child.start_span(f"deep {trial}")
     child.end()
-    waiting = logger.start_span("waiting")
-    approval = waiting.start_span("approval")
+    waiting = logger.start_span(f"waiting {trial}")
+    approval = waiting.start_span(f"approval {trial}")
     trace_guard.keep_open(approval, reason="waits for a person")
-    quiet = logger.start_span("quiet")
-    stop = threading.Event()
+    quiet = logger.start_span(f"quiet {trial}")
+    stop, longest = threading.Event(), 0.0
 
     def work() -> None:
+        nonlocal longest
+        before = time.monotonic()
         while not stop.wait(TIMEOUT / 10):
             deep.log(output="on")
+            now = time.monotonic()
+            longest, before = max(longest, now - before), now
 
     thread = threading.Thread(target=work)
     thread.start()
     try:
-        until(lambda: closed(server, "quiet"), what="the timeout")
-        assert about(stored(server)["quiet"])["reason"] == "no_activity"
-        assert {name for name, row in stored(server).items() if not row["metrics"].get("end")} == {
-            "busy", "deep", "waiting", "approval",
-        }
+        until(lambda: closed(server, f"quiet {trial}"), what="the timeout")
+        rows = {name: row for name, row in stored(server).items() if name.endswith(f" {trial}")}
+        assert about(rows[f"quiet {trial}"])["reason"] == "no_activity"
+        assert not rows[f"approval {trial}"]["metrics"].get("end")
+        assert not rows[f"waiting {trial}"]["metrics"].get("end")
+        still = {name.split()[0] for name, row in rows.items() if not row["metrics"].get("end")}
+        assert still == {"busy", "deep", "waiting", "approval"} or longest >= TIMEOUT / 2
     finally:
         stop.set()
         thread.join()
-    for span in (deep, busy, approval, waiting, quiet):
-        span.end()
+        for span in (deep, busy, approval, waiting, quiet):
+            span.end()
+    return longest
 
 
 def test_a_deadline_is_left_to_the_watchdog(server: BraintrustServer, make_guard: MakeGuard) -> None:
