@@ -10,7 +10,7 @@ from typing import Any
 import braintrust
 import pytest
 from fixtures import MakeGuard
-from support import Program, environment, journals, settings_for, until
+from support import REPOSITORY, Program, environment, journals, settings_for, until
 
 from trace_guard import Guard, recover, step
 from trace_guard.backends.memory import MemoryBackend
@@ -140,7 +140,9 @@ def test_fail_on_open_spans_passes_on_errors() -> None:
 
 def test_the_fixture_and_the_marker(pytester: pytest.Pytester) -> None:
     """With the plugin, tests with the fixture or the marker fail, and others pass."""
-    pytester.makeconftest('pytest_plugins = ["trace_guard.testing.pytest_plugin"]')
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    (name,) = re.findall(r'\[project\.entry-points\.pytest11\]\n"(.+)" = "\1"\n', project)
+    pytester.makeconftest(f"pytest_plugins = [{name!r}]")  # as if it had just been installed
     pytester.makepyfile("""
         import braintrust, pytest
         from trace_guard import Guard
