@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from planted_keys import PLANTED_KEY
-from support import PROJECT_ID, normal, until
+from support import PROJECT_ID, normal, until, without_place
 
 from trace_guard.backends.local import LocalStore
 from trace_guard.testing import BraintrustServer, Fault, InvokeResult, LambdaSandbox
@@ -135,7 +135,7 @@ def test_open_spans_are_closed(server: BraintrustServer) -> None:
         function.invoke({"do": "forget"})
     spans = {row["span_attributes"]["name"]: row for row in server.span_rows()}
     forced = {"outcome": "ok", "closed_by": "guard", "reason": "left_open"}
-    assert {name: about(row) for name, row in spans.items()} == {
+    assert {name: without_place(row) for name, row in spans.items()} == {
         "function": {"outcome": "ok"}, "forgotten": forced, "within": forced,
     }
     assert [row["error"] for row in spans.values() if "error" in row] == []

@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error)
         return _USAGE_ERROR
     except TraceGuardError as error:
-        print_error(error)
+        from .words import with_advice  # only commands that print tables need the module
+
+        print_error(with_advice(error))
         return 1
     except BrokenPipeError:
         # The reader has closed the pipe: `trace-guard traces | head`. Python would report an error when it flushes.

@@ -17,7 +17,7 @@ from ..redaction.outside_text import print_error
 from ..rows import dump
 from ..settings import Settings
 from .tables import say
-from .words import count
+from .words import count, with_advice
 
 __all__ = ["send_store"]
 
@@ -38,7 +38,7 @@ def send_store(arguments: argparse.Namespace, settings: Settings) -> int:
             backend.send(batch, Deadline.after(_ATTEMPT_SECONDS))
             sent += len(batch)
     except BackendError as error:
-        print_error(f"{count(sent, 'span')} sent, then: {error}. Run the command again to send the rest")
+        print_error(f"{count(sent, 'span')} sent, then: {with_advice(error)}. Run the command again to send the rest")
         return 1
     finally:
         backend.close()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from ..errors import BackendUnavailable, TraceGuardError
 from ..ui.words import NOTHING, clock, duration
 from .tables import Styled
 
-__all__ = ["clock", "count", "duration", "outcome", "size"]
+__all__ = ["clock", "count", "duration", "outcome", "size", "with_advice"]
 
 _STYLES = {"ok": "green", "error": "red", "timed_out": "red", "terminated": "magenta", "abandoned": "magenta"}
 
@@ -29,3 +30,10 @@ def outcome(value: str | None, in_progress: bool = False) -> Styled:
     if in_progress:
         return Styled("in progress", "bold yellow")
     return Styled(value or NOTHING, _STYLES.get(value or "", ""))
+
+
+def with_advice(error: TraceGuardError) -> str:
+    """The text of an error, with what to do if the service has not answered."""
+    if isinstance(error, BackendUnavailable) and error.status is None:
+        return f"{error}; check the network, BRAINTRUST_API_URL and HTTPS_PROXY: `trace-guard doctor` examines them"
+    return str(error)
