@@ -37,6 +37,7 @@ __all__ = [
     "is_kept_open",
     "is_left",
     "is_log_row",
+    "is_open_on_purpose",
     "is_span_row",
     "lifecycle",
     "link_row",
@@ -314,6 +315,13 @@ def durable(row: Row) -> Row:
 def is_durable(row: Mapping[str, Any]) -> bool:
     """True if the row carries the mark of :func:`durable`."""
     return _about(row).get("durable") is True
+
+
+def is_open_on_purpose(row: Mapping[str, Any]) -> bool:
+    """True if the row carries the mark of :func:`durable`, or one of ``keep_open`` that has not expired. The span is
+    then not closed with its invocation or process."""
+    about = _about(row)
+    return about.get("durable") is True or is_kept_open(about)
 
 
 def is_kept_open(about: Mapping[str, Any]) -> bool:

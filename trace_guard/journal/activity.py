@@ -76,7 +76,7 @@ class Activity:
                 if isinstance(about, Mapping) and "keep_open" in about:
                     node.marks = about
         if ended and node is not None:
-            node.ended, node.durable = True, False
+            node.ended, node.durable, node.marks = True, False, {}
             self._ended.append(span_id)
             if len(self._ended) > _REMEMBERED:
                 self._release(self._ended.popleft())
@@ -111,12 +111,12 @@ class Activity:
             if span_id not in self._nodes:
                 self._add(span_id, list(parents_of(span.identity)))
         kept: set[str] = set()
-        for span_id in [*by_id, *(span_id for span_id, node in self._nodes.items() if node.durable)]:
+        for span_id in [*by_id, *(span_id for span_id, node in self._nodes.items() if node.durable or node.marks)]:
             node, above = self._nodes[span_id], list(self._above(span_id, self._nodes[span_id].parents))
             is_marked = node.durable or is_kept_open(node.marks)
             if is_marked or (span_id in by_id and is_exempt(by_id[span_id])):
                 kept.update((span_id, *above))
-            elif any(is_kept_open(self._nodes[parent].marks) for parent in above if parent in by_id):
+            elif any(is_kept_open(self._nodes[parent].marks) for parent in above):
                 kept.add(span_id)
         now, ends, wait = monotonic(), {}, None
         for span_id in by_id:

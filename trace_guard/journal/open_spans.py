@@ -18,6 +18,7 @@ from ..rows import (
     is_durable,
     is_forced,
     is_left,
+    is_open_on_purpose,
     is_span_row,
     merge,
     place_in,
@@ -130,9 +131,9 @@ class OpenSpans:
         # ends that have come since.
         self._left: RecentDict[Row] = RecentDict()
         self._own_ends: RecentDict[tuple[Row, Row]] = RecentDict()
-        # Row ids of spans that were not recorded, and of those that outlive their process on purpose.
+        # Row ids of spans that were not recorded, and of those that are open on purpose.
         self._dropped: RecentDict[None] = RecentDict()
-        self._durable: RecentDict[None] = RecentDict()
+        self._on_purpose: RecentDict[None] = RecentDict()
         self._activity: Activity | None = None
         self._lock = threading.RLock()
 
@@ -169,10 +170,11 @@ class OpenSpans:
             row_id = str(row["id"])
             if self._activity is not None:
                 self._activity.note(row)
-            if is_durable(row):
-                self._durable[row_id] = None
+            # The end of an invocation is that of its root, even if its code has called keep_open().
+            if is_open_on_purpose(row) and (row_id not in self._live or is_durable(row)):
+                self._on_purpose[row_id] = None
                 self._open.pop(row_id, None)
-            if row_id in self._durable:
+            if row_id in self._on_purpose:
                 return
             if row_id in self._live and row.get("error"):
                 self._live[row_id].root_error = row["error"]
@@ -283,7 +285,9 @@ class OpenSpans:
         with self._lock:
             for row in rows:
                 row_id, start = str(row.get("id")), started_at(row)
-                if not is_span_row(row) or is_durable(row) or row_id in self._durable or row_id in self._open:
+                if not is_span_row(row) or is_open_on_purpose(row):
+                    continue
+                if row_id in self._on_purpose or row_id in self._open:
                     continue
                 above = (owners[parent] for parent in parents_of(row) if parent in owners)
                 owner = next(above, None) or self._ownership.owner_of(row)
@@ -364,7 +368,7 @@ class OpenSpans:
 
     def is_open(self, row_id: str) -> bool:
         with self._lock:
-            return row_id in self._open or row_id in self._durable
+            return row_id in self._open or row_id in self._on_purpose
 
     def was_dropped(self, row_id: str) -> bool:
         with self._lock:

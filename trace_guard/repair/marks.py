@@ -15,10 +15,11 @@ class _Span(Protocol):
 
 
 def keep_open(span: _Span, reason: str, until: datetime.datetime | float | None = None) -> None:
-    """Tell the reaper that a span is open on purpose, for example while it waits for a person's approval.
+    """Mark a span that is open on purpose, for example while it waits for a person's approval.
 
-    ``trace-guard reap`` then leaves the span alone, and what is above and below it in its trace. A span that ends is
-    closed as usual; the mark needs no removal.
+    The end of its invocation or process then leaves it open. ``trace-guard reap`` leaves it alone, and what is above
+    and below it in its trace. A span that ends is closed as usual; the mark needs no removal. The root of an
+    invocation is closed nonetheless.
 
     Args:
         span: a span of the Braintrust SDK.
