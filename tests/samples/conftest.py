@@ -1,0 +1,3 @@
+"""Fixtures of these tests."""
+
+from fixtures import *  # noqa: F403
