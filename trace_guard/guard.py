@@ -245,6 +245,7 @@ class Guard:
         """
         deadline = Deadline.after(self.settings.exit_timeout if timeout is None else timeout)
         with contain("flush"):
+            PROCESS.wait_for_closing(deadline)
             drained = not PROCESS.sdk.installed or PROCESS.sdk.drain(deadline)
             return self.pipeline.flush(deadline) and drained
         return False

@@ -136,6 +136,7 @@ class ProcessState:
             pipelines = self.logins.pipelines()
             if pipeline not in pipelines:
                 return
+        self.wait_for_closing(_half(deadline))
         self._drain(_half(deadline))
         is_last = self.logins.guards == [pipeline]
         for one in pipelines if is_last else [pipeline]:
@@ -189,6 +190,13 @@ class ProcessState:
         """Let a thread that closes an invocation write its rows before the process exits."""
         self._closing = [*(other for other in self._closing if other.is_alive()), thread]
 
+    def wait_for_closing(self, deadline: Deadline) -> None:
+        """Wait for the rows of invocations that threads are closing."""
+        written_by = deadline.capped(_CLOSING_SECONDS)
+        for thread in self._closing:
+            if thread.is_alive() and thread is not threading.current_thread():
+                thread.join(written_by.remaining)
+
     def exits_within(self, seconds: float) -> None:
         """Wait for at most this long at exit: the platform bills for the time, or a caller waits."""
         self._patience = seconds
@@ -203,6 +211,7 @@ class ProcessState:
 
     def flush(self, deadline: Deadline) -> None:
         """Deliver everything that is there."""
+        self.wait_for_closing(deadline)
         self._drain(deadline)
         for pipeline in self.logins.pipelines():
             with contain("flush"):
@@ -230,10 +239,7 @@ class ProcessState:
         patience = self._patience if self._end == Deadline.never() else math.inf
         pipelines, began = self.logins.pipelines(), monotonic()
         self.exit_by = self._end if not pipelines else Deadline(began)
-        written_by = Deadline.after(_CLOSING_SECONDS)
-        for thread in self._closing:
-            if thread.is_alive():
-                thread.join(written_by.remaining)
+        self.wait_for_closing(Deadline.never())
         for pipeline in pipelines:
             # One bound for all pipelines, and for the SDK's own flush, which comes next.
             seconds = min(pipeline.settings.exit_timeout - self.waited, patience)
@@ -315,6 +321,8 @@ class ProcessState:
     def flushed(self) -> None:
         if self.exit_by is not None:
             return  # an exit has waited as long as it may, when the SDK's own flush comes
+        if current() is None:
+            self.wait_for_closing(Deadline.after(_CLOSING_SECONDS))
         for pipeline in self.logins.pipelines():
             # An invocation's end delivers its project logs. Code that writes to experiments and datasets reads back.
             if pipeline.has_object_rows or not (pipeline.spans.live() or current()):
