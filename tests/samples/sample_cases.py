@@ -220,7 +220,7 @@ GOOGLE = [
     google("flask_service.py", "unknown", wsgi("GET", "/orders/0"), "GET /orders/<int:order>", {"path": "/orders/0"},
            status=404),
     google("flask_service.py", "busy", wsgi("GET", "/orders/13"), "GET /orders/<int:order>", {"path": "/orders/13"},
-           error="RuntimeError: ThrottlingException", status=503, spans=ONE),
+           error="HTTP 503", status=503, spans=ONE),
     google("fastapi_service.py", "answer", asgi("POST", "/answers/drinks", json={"prompt": "tea"}),
            "POST /answers/{topic}", {"method": "POST", "path": "/answers/drinks"}, status=200, spans=ONE),
     google("fastapi_service.py", "not valid", asgi("POST", "/answers/drinks", json={}), "POST /answers/{topic}",
