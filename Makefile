@@ -79,8 +79,10 @@ fuzz: $(VENV)/.installed
 reference: $(VENV)/.installed
 	cd adapters && ../$(BIN)/python ../docs/reference.py ../build/reference
 
+# BENCH="--only cloud-run ray" for some of the tables, BENCH="--write docs/benchmarks.md" to put them on the page.
+BENCH ?=
 bench: $(VENV)/.installed
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py $(BENCH)
 
 $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \

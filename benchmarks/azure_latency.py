@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-from trace_guard.testing import BraintrustServer
+from backend import Backend
+from report import Report, milliseconds, percentile
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -18,49 +18,42 @@ from azure_host.installation import MISSING, azure_python  # noqa: E402
 
 __all__ = ["azure_latency"]
 
-WARM = 200
-WAYS = (
-    ("no", "no tracing", {}),
-    ("by the SDK", "SDK, finally: flush()", {}),
-    ("by trace-guard", "trace-guard", {}),
-    ("by trace-guard", "trace-guard, after the response", {"TRACE_GUARD_FLUSH": "after-response"}),
-)
+WARM = 100
+WAYS = {
+    "no tracing": ("no", {}),
+    "SDK, finally: flush()": ("by the SDK", {}),
+    "trace-guard": ("by trace-guard", {}),
+    "trace-guard, after the response": ("by trace-guard", {"TRACE_GUARD_FLUSH": "after-response"}),
+}
 
 
-def azure_latency(round_trip: float) -> None:
-    """Invocations one after another, beside the SDK's own flush.
-
-    Args:
-        round_trip: seconds that the backend takes for each answer.
-    """
-    print(f"Azure Functions, {WARM} warm invocations each: what the host waits for, ms")
+def azure_latency(report: Report) -> None:
+    """What the host waits for, invocations one after another."""
     if azure_python() is None:
-        print(f"(left out: {MISSING})\n")
+        report.note(f"Azure Functions: left out, {MISSING}")
         return
-    columns = f"{'first':>8}{'p50':>8}{'p95':>8}{'added p50':>11}{'delivered before the answer':>29}{'requests':>10}"
-    print(f"{'':36}{columns}")
-    plain = 0.0
-    for traced, label, variables in WAYS:
-        with BraintrustServer(latency=round_trip) as server, tempfile.TemporaryDirectory() as directory:
-            environment = {
-                "TRACED": traced, "TRACE_GUARD_DIR": directory, "BRAINTRUST_API_KEY": "bench",
-                "BRAINTRUST_APP_URL": server.url, "BRAINTRUST_API_URL": server.url, **variables,
-            }
+    rows = {}
+    for label, (traced, variables) in WAYS.items():
+        with Backend() as backend, tempfile.TemporaryDirectory() as directory:
+            environment = {"TRACED": traced, "TRACE_GUARD_DIR": directory, **backend.environment, **variables}
             with FunctionsHost(HERE / "functions" / "azure", environment) as host:
                 first = timed(host)
-                before, traces = len(server.requests), closed(server)
+                if traced != "no":
+                    backend.settled(lambda now: now.closed == 1)
+                before = backend.arrived()
                 warm, in_time = [], 0
                 for _ in range(WARM):
                     warm.append(timed(host))
-                    in_time += closed(server) == traces + len(warm)
-                requests = (len(server.requests) - before) / WARM
-        median = statistics.median(warm)
-        plain = plain or median
-        print(
-            f"{label:36}{first * 1000:8.1f}{median * 1000:8.1f}{statistics.quantiles(warm, n=100)[94] * 1000:8.1f}"
-            f"{(median - plain) * 1000:11.1f}{'-' if traced == 'no' else f'{in_time}/{WARM}':>29}{requests:10.2f}"
+                    in_time += backend.arrived().closed == before.closed + len(warm)
+                arrived = backend.arrived().since(before)
+        rows[label] = (
+            first * 1000, milliseconds(warm), percentile(warm, 95),
+            f"{in_time} of {WARM}" if before.closed else "", f"{arrived.requests / WARM:.2f}",
         )
-    print()
+    report.table(
+        f"Azure Functions, {WARM} warm invocations",
+        ("first ms", "p50 ms", "p95 ms", "delivered before the answer", "backend requests"), rows,
+    )
 
 
 def timed(host: FunctionsHost) -> float:
@@ -68,13 +61,3 @@ def timed(host: FunctionsHost) -> float:
     began = time.perf_counter()
     assert host.invoke("ask", triggers.http("POST", body={"question": "?"})).ok
     return time.perf_counter() - began
-
-
-def closed(server: BraintrustServer) -> int:
-    """How many traces are there, all of whose spans have ended."""
-    still_open = {row["root_span_id"] for row in server.open_spans()}
-    return len({row["root_span_id"] for row in server.span_rows()} - still_open)
-
-
-if __name__ == "__main__":
-    azure_latency(0.050)

@@ -24,11 +24,12 @@ ROUND_TRIP = 0.050
 
 
 class Arrived(NamedTuple):
-    """What has come so far: requests with rows, bytes in them, and traces all of whose spans have ended."""
+    """What has come so far: requests with rows, bytes in them, traces all of whose spans have ended, and spans."""
 
     requests: int = 0
     bytes: int = 0
     closed: int = 0
+    ended_spans: int = 0
     open_spans: int = 0
 
     def since(self, before: Arrived) -> Arrived:
@@ -59,7 +60,14 @@ class Backend:
         self._process.wait(10)
 
     def arrived(self) -> Arrived:
-        self._asked.write("\n")
+        return self._ask("")
+
+    def fail(self, is_failing: bool) -> None:
+        """Answer rows with 503 from now on, or take them again."""
+        self._ask("fail" if is_failing else "heal")
+
+    def _ask(self, word: str) -> Arrived:
+        self._asked.write(f"{word}\n")
         self._asked.flush()
         return Arrived(*json.loads(self._answers.readline()))
 
@@ -77,11 +85,14 @@ class _Sink(BraintrustServer):
         self._ended: dict[str, bool] = {}
         self._roots: dict[str, str] = {}
         self._counts = [0, 0]
+        self.is_failing = False
         super().__init__(latency=latency, kept_requests=0)
 
     def respond(self, request: Request) -> Response | None:
         if request.path != "/logs3":
             return super().respond(request)
+        if self.is_failing:
+            return Response.json({}, 503)
         self._unread.append(request.body)
         self.closing.wait(self.latency)
         return Response.json({})
@@ -97,11 +108,13 @@ class _Sink(BraintrustServer):
                 self._roots[span] = row["root_span_id"]
         still_open = [span for span, has_ended in self._ended.items() if not has_ended]
         closed = set(self._roots.values()) - {self._roots[span] for span in still_open}
-        return Arrived(*self._counts, len(closed), len(still_open))
+        return Arrived(*self._counts, len(closed), len(self._ended) - len(still_open), len(still_open))
 
 
 if __name__ == "__main__":
     with _Sink(float(sys.argv[1])) as sink:
         print(sink.url, flush=True)
-        for _ in sys.stdin:
+        for word in sys.stdin:
+            if word.strip():
+                sink.is_failing = word.strip() == "fail"
             print(json.dumps(sink.arrived()), flush=True)

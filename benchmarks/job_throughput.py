@@ -1,8 +1,7 @@
-"""Prints what a long job costs: spans a second beside the SDK alone, how its memory and its journal grow, and what is
-there in the end if the backend was down for the first half.
+"""What a long job costs: spans a second beside the SDK alone, how its memory and its journal grow, and what is there in
+the end if the backend was down for the first half.
 
-Each way in a process of its own, with a stand-in for Braintrust in this one. Run by hand, the number of spans may be
-given: ``python benchmarks/job_throughput.py 20000``.
+Each way is a process of its own. Rates are taken in turns from short jobs, memory and disk from long ones.
 """
 
 from __future__ import annotations
@@ -10,73 +9,82 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from trace_guard.testing import BraintrustServer, Fault
+from backend import Arrived, Backend
+from report import Report
 
-SPANS = 100_000
-SHARE_OF_OTHERS = 5
-"""Of a rate a fifth of the spans says as much: all of them only where memory and disk are looked at."""
+__all__ = ["job_throughput"]
+
+SHORT, LONG = 20_000, 100_000
+ROUNDS = 2
 WARM_UP = 0.1
 """The share of the spans after which memory is taken to have its size."""
 PROJECT_ID = "11111111-2222-3333-4444-555555555555"
-WAYS = {
+LABELS = {
     "sdk": "SDK alone",
     "spans": "trace-guard, spans of the SDK",
     "steps": "trace-guard, job.step()",
     "threads": "trace-guard, job.process(), 8 workers",
-    "outage": "the same as job.step(), first half down",
+    "outage": "trace-guard, job.step(), first half down",
 }
-LONG = ("steps", "outage")
 
 
-def main() -> None:
-    job_throughput(int(sys.argv[1]) if len(sys.argv) > 1 else SPANS)
+def job_throughput(report: Report) -> None:
+    """Jobs whose spans have an input of 200 characters each, delivered as they go."""
+    turns = [{way: measured(way, SHORT) for way in ("sdk", "spans", "steps")} for _ in range(ROUNDS)]
+    long = {way: measured(way, LONG) for way in ("spans", "steps", "outage")}
+    rows = {
+        **{f"{LABELS[way]}, {SHORT:,} spans": row(found) for way, found in turns[-1].items()},
+        f"{LABELS['threads']}, {SHORT:,} spans": row(measured("threads", SHORT)),
+        **{f"{LABELS[way]}, {LONG:,} spans": row(found) for way, found in long.items()},
+    }
+    report.table(
+        "a job, delivered while it runs",
+        ("spans/s", "delivered/s", "warm MB", "grown by MB", "journal MB", "closed spans", "open", "delivery"), rows,
+    )
+    for way, name in (("spans", "spans of the SDK"), ("steps", "step()")):
+        share = statistics.median(turn[way]["rate"] / turn["sdk"]["rate"] for turn in turns)
+        report.targets(
+            (f"job, {name}: spans/s, share of the SDK's", share, "at least", 1.0),
+            (f"job, {name}: RSS growth over {LONG:,} spans, MB", long[way]["grown"], "at most", 30),
+        )
 
 
-def job_throughput(spans: int = SPANS) -> None:
-    """One job of so many spans, each with an input of 200 characters, delivered as it goes."""
-    print(f"A job of {spans} spans, delivered while it runs; MB of memory after the warm-up and from then on, of disk")
-    columns = f"{'spans':>8}{'spans/s':>9}{'delivered/s':>13}{'warm':>6}{'grown by':>10}{'journal':>9}"
-    print(f"{'':40}{columns}{'closed spans':>14}{'open':>6}{'delivery':>11}")
-    for way, label in WAYS.items():
-        count = spans if way in LONG else spans // SHARE_OF_OTHERS
-        with BraintrustServer() as server, tempfile.TemporaryDirectory() as directory:
-            server.add_project("bench", PROJECT_ID)
-            found = measured(way, count, server, directory)
-            still_open = len(server.open_spans())
-            print(
-                f"{label:40}{count:8}{count / found['busy']:9.0f}{count / found['delivered']:13.0f}{found['warm']:6.0f}"
-                f"{found['peak'] - found['warm']:10.0f}{found['disk']:9.0f}{len(server.span_rows()) - still_open:14}"
-                f"{still_open:6}{found['verdict']:>11}",
-                flush=True,
-            )
-    print()
+def row(found: Mapping[str, Any]) -> tuple[object, ...]:
+    arrived: Arrived = found["arrived"]
+    return (
+        f"{found['rate']:.0f}", f"{found['count'] / found['delivered']:.0f}", f"{found['warm']:.0f}",
+        f"{found['grown']:.0f}", f"{found['disk']:.0f}", arrived.ended_spans, arrived.open_spans, found["verdict"],
+    )
 
 
-def measured(way: str, spans: int, server: BraintrustServer, directory: str) -> dict[str, Any]:
+def measured(way: str, count: int) -> dict[str, Any]:
     """Seconds until the last span has ended and until all is delivered, megabytes resident: after the warm-up, and the
     most from then on; and megabytes of the journal, at most. An outage is over when half of the spans are through."""
-    environment = {
-        **os.environ, "TRACE_GUARD_DIR": directory, "TRACE_GUARD_PROJECT_ID": PROJECT_ID, "BRAINTRUST_API_KEY": "bench",
-        "BRAINTRUST_APP_URL": server.url, "BRAINTRUST_API_URL": server.url,
-    }
-    command = [sys.executable, __file__, "--child", way, str(spans)]
-    if way == "outage":
-        server.fail("/logs3", Fault.status(503))
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as job:
-        assert job.stdout is not None
-        assert job.stdout.readline() == "half\n"
-        server.heal()
-        found: dict[str, Any] = json.loads(job.stdout.readline())
-    assert job.returncode == 0, job.returncode
-    return found
+    with Backend() as backend, tempfile.TemporaryDirectory() as directory:
+        environment = {
+            **os.environ, **backend.environment, "TRACE_GUARD_DIR": directory, "TRACE_GUARD_PROJECT_ID": PROJECT_ID
+        }
+        if way == "outage":
+            backend.fail(True)
+        command = [sys.executable, __file__, way, str(count)]
+        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as job:
+            assert job.stdout is not None
+            assert job.stdout.readline() == "half\n"
+            if way == "outage":
+                backend.fail(False)
+            found: dict[str, Any] = json.loads(job.stdout.readline())
+        assert job.returncode == 0, job.returncode
+        rate, grown = count / found["busy"], found["peak"] - found["warm"]
+        return {**found, "count": count, "rate": rate, "grown": grown, "arrived": backend.arrived()}
 
 
 def child(way: str, spans: int) -> None:
@@ -104,7 +112,7 @@ def child(way: str, spans: int) -> None:
         if way == "threads":
             job.process(({"number": number, "text": text} for number in numbers()), len, workers=8).run()
         for number in numbers() if way != "threads" else ():
-            begin = job.step if way in LONG else braintrust.start_span
+            begin = job.step if way in ("steps", "outage") else braintrust.start_span
             with begin("span", input={"number": number, "text": text}):
                 pass
         found["busy"] = time.monotonic() - began
@@ -148,7 +156,4 @@ def resident() -> float:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        child(sys.argv[2], int(sys.argv[3]))
-    else:
-        main()
+    child(sys.argv[1], int(sys.argv[2]))

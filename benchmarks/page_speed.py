@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from report import Report
+
 from trace_guard.backends.local import LocalStore
 from trace_guard.deadline import Deadline
 
@@ -36,43 +38,54 @@ WRITER = f"""
             done += 1
             time.sleep(max(0.0, began + done / {RATE} - time.monotonic()))
         took = time.monotonic() - began
-    print(done / took, "delivered" if guard.flush(30) else "not delivered")
+    print(done / took, "delivered" if guard.flush(30) else "not-delivered")
 """
 
 
-def page_speed() -> None:
+def page_speed(report: Report) -> None:
     """100,000 spans in 5,000 traces, and one trace with 5,000 spans; then a writer of 1,000 spans a second."""
     if shutil.which("chromium") is None:
-        print("The page: no Chromium on this machine (make browser)\n")
+        report.note("The page: left out, no Chromium on this machine (make browser)")
         return
     from playwright.sync_api import sync_playwright
 
-    print("The page, 100,000 spans in 5,000 traces and one trace of 5,000 spans, ms until the page is drawn (p50)")
+    paths = {
+        "list": "/", "list, filtered by error": "/?state=error", "list, searched in payloads": "/?q=needle",
+        "trace of 5,000 spans": "/trace?root=large",
+    }
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         directory = Path(name)
         fill(directory)
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         with served(directory) as (address, process):
             page = browser.new_page()
-            list_ms = drawn(page, f"{address}/")
+            times = {label: drawn(page, f"{address}{path}") for label, path in paths.items()}
             small = rss(process)
-            print(f"{'list':36}{list_ms:8.0f}")
-            print(f"{'list, filtered by error':36}{drawn(page, f'{address}/?state=error'):8.0f}")
-            print(f"{'list, searched in payloads':36}{drawn(page, f'{address}/?q=needle'):8.0f}")
-            print(f"{'trace of 5,000 spans':36}{drawn(page, f'{address}/trace?root=large'):8.0f}")
-            for _ in range(3):
-                drawn(page, f"{address}/")
-            print(f"{'RSS of the server, MB':36}{small:8.0f}{rss(process):8.0f} after {8 * VISITS} pages")
+            for path in [*paths.values()] * 3:
+                drawn(page, f"{address}{path}")
+            large = rss(process)
             alone = written(directory)
             page.goto(address)  # it follows the writer by server-sent events
             with subprocess.Popen(**writer(directory)) as running:
                 time.sleep(2)
-                beside = drawn(browser.new_page(), f"{address}/")
+                times["list, beside a process that writes"] = drawn(browser.new_page(), f"{address}/")
                 said, _ = running.communicate()
-            rate, verdict = said.split()
-            print(f"{'list beside the writer':36}{beside:8.0f}")
-            print(f"{'spans/s, without and with the page':36}{alone:8.0f}{float(rate):8.0f} {verdict}\n")
+            beside, verdict = said.split()
         browser.close()
+    report.table(
+        f"the page, 100,000 spans in 5,000 traces; {VISITS} visits each", ("p50 ms until it is drawn", "best ms"),
+        {label: (f"{middle:.0f}", f"{best:.0f}") for label, (middle, best) in times.items()},
+    )
+    report.note(
+        f"A process that writes to the same store: {alone:.0f} spans/s without the page, {float(beside):.0f} with it, "
+        f"all {verdict.replace('-', ' ')}. The server has {small:.0f} MB after the first visits, {large:.0f} MB after "
+        f"{4 * 4 * VISITS}."
+    )
+    report.targets(
+        ("page: list, ms", times["list"][0], "at most", 200),
+        ("page: trace of 5,000 spans, ms", times["trace of 5,000 spans"][0], "at most", 1000),
+        ("page: growth of the server's RSS, MB", large - small, "at most", 20),
+    )
 
 
 def fill(directory: Path) -> None:
@@ -115,13 +128,13 @@ def served(directory: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
             process.terminate()
 
 
-def drawn(page: Any, address: str) -> float:
-    """Milliseconds from the request until the page is loaded and laid out; the median of some visits."""
+def drawn(page: Any, address: str) -> tuple[float, float]:
+    """Milliseconds from the request until the page is loaded and laid out: the median of some visits, and the best."""
     times = []
     for _ in range(VISITS):
         page.goto(address)
         times.append(page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))
-    return statistics.median(times)
+    return statistics.median(times), min(times)
 
 
 def rss(process: subprocess.Popen[str]) -> float:

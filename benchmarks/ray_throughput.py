@@ -1,6 +1,6 @@
 """What guarding costs Ray tasks, and what becomes of the spans when workers are killed.
 
-``python benchmarks/ray_throughput.py``, or as a part of ``make bench``. Plain and guarded tasks take turns on the same
+Plain and guarded tasks take turns on the same
 workers; each run is timed from the first submission to the last result.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from backend import ROUND_TRIP
+from report import Report
+
 from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer
 
@@ -24,54 +28,57 @@ __all__ = ["ray_throughput"]
 
 WORKERS = 4
 # How many tasks, and how many milliseconds each takes: nothing at all, and as long as a quick call of a model.
-RUNS = ((2_000, 0), (400, 100))
+RUNS = ((2_000, 0), (200, 100))
+TURNS = 3
 MANY = 10_000
 DEATHS = {MANY // 3: "exit", 2 * MANY // 3: "kill"}
 PROJECT_ID = "11111111-2222-3333-4444-555555555555"
 
 
-def ray_throughput(round_trip: float) -> None:
-    """One driver and its workers, which deliver to a stand-in for Braintrust in this process.
-
-    Args:
-        round_trip: seconds that the backend takes for each answer.
-    """
-    print(f"Ray, {WORKERS} workers, tasks a second")
+def ray_throughput(report: Report) -> None:
+    """One driver and its workers, which deliver to a stand-in for Braintrust in this process."""
     if importlib.util.find_spec("ray") is None:
-        print("(left out: pip install 'ray>=2.40')\n")
+        report.note("Ray: left out, pip install 'ray>=2.40'")
         return
-    print(f"{'':40}{'no tracing':>12}{'trace-guard':>13}{'closed spans':>14}{'open':>6}")
-    with BraintrustServer(latency=round_trip) as server, tempfile.TemporaryDirectory() as directory:
+    with BraintrustServer(latency=ROUND_TRIP) as server, tempfile.TemporaryDirectory() as directory:
         server.add_project("project", PROJECT_ID)
-        for label, plain, guarded, name in measured(server, Path(directory)):
-            rows = trace(server, name)
-            still_open = sum("end" not in row["metrics"] for row in rows)
-            print(f"{label:40}{plain or '-':>12}{guarded:>13}{len(rows) - still_open:14}{still_open:6}")
-        tasks = [row for row in rows if row["span_parents"]]
+        rates = measured(server, Path(directory))
+        rows, share = {}, 0.0
+        for tasks, milliseconds in (*RUNS, (MANY, 0)):
+            spans = [span for name in rates["guarded"] if name.startswith(f"{tasks} ") for span in trace(server, name)]
+            still_open = sum("end" not in span["metrics"] for span in spans)
+            guarded = [rate for name, rate in rates["guarded"].items() if name.startswith(f"{tasks} ")]
+            plain = rates["plain"].get(str(tasks))
+            label = f"{tasks:,} tasks of {milliseconds} ms" + (", two workers killed" if tasks == MANY else "")
+            rows[label] = (
+                f"{statistics.median(plain):.0f}" if plain else "", f"{statistics.median(guarded):.0f}",
+                len(spans) - still_open, still_open,
+            )
+            if plain and not milliseconds:
+                pairs = zip(guarded, plain, strict=True)
+                share = statistics.median(with_guard / alone for with_guard, alone in pairs)
+        last = [span for span in spans if span["span_parents"]]
         requests = len([one for one in server.requests if one.path == "/logs3"])
-    ended = Counter((row["metadata"]["ray.attempt"], row["metadata"]["trace_guard"]["outcome"]) for row in tasks)
+    report.table(f"Ray, {WORKERS} workers", ("tasks/s, no tracing", "trace-guard", "closed spans", "open"), rows)
+    ended = Counter((row["metadata"]["ray.attempt"], row["metadata"]["trace_guard"]["outcome"]) for row in last)
     told = ", ".join(f"{count} {outcome} at attempt {attempt}" for (attempt, outcome), count in sorted(ended.items()))
-    print(f"    the last in one trace: {told}; {requests} requests for all\n")
+    report.note(f"Where two workers were killed: {told}. {requests} requests to the backend for all of Ray's tasks.")
+    report.targets(("Ray, tasks that do nothing: tasks/s, share of those without tracing", share, "at least", 0.75))
 
 
-def measured(server: BraintrustServer, directory: Path) -> list[tuple[str, str, str, str]]:
-    """What was run, the rates without and with the guard, and the name of the root; all is delivered."""
+def measured(server: BraintrustServer, directory: Path) -> dict[str, Any]:
+    """The rates: without the guard by the number of tasks, with it by the name of the root. All is delivered."""
     environment = {
         **os.environ, "BRAINTRUST_API_KEY": "bench", "BRAINTRUST_APP_URL": server.url, "BRAINTRUST_API_URL": server.url,
         "TRACE_GUARD_DIR": str(directory), "TRACE_GUARD_PROJECT_ID": PROJECT_ID, "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     }
     subprocess.run(
-        [sys.executable, __file__, "--driver", str(directory / "rates.json")], env=environment, check=True,
+        [sys.executable, __file__, str(directory / "rates.json")], env=environment, check=True,
         stdout=subprocess.DEVNULL,  # where Ray writes too
     )
-    rates = json.loads((directory / "rates.json").read_text())
-    shown = {name: f"{rate:.0f}" for name, rate in rates.items()}
-    found = [
-        (f"{tasks} tasks of {milliseconds} ms", shown[f"plain {tasks}"], shown[str(tasks)], str(tasks))
-        for tasks, milliseconds in RUNS
-    ]
-    return [*found, (f"{MANY} tasks of 0 ms, two workers killed", "", shown[str(MANY)], str(MANY))]
+    rates: dict[str, Any] = json.loads((directory / "rates.json").read_text())
+    return rates
 
 
 def trace(server: BraintrustServer, name: str) -> list[Row]:
@@ -106,21 +113,20 @@ def drive(told: Path) -> None:
         return tasks / (time.monotonic() - began)
 
     ray.init("local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    plain, guarded, found = ray.remote(work), ray.remote(guard_task(work)), {}
+    plain, guarded = ray.remote(work), ray.remote(guard_task(work))
+    found: dict[str, Any] = {"plain": {}, "guarded": {}}
     with default_guard().invocation("warm-up"):
         for task in (plain, guarded):
             ray.get([task.remote(number, 20) for number in range(WORKERS * 4)])
-    for tasks, milliseconds in RUNS:
-        found[f"plain {tasks}"] = rate(plain, tasks, milliseconds, {})
-        with default_guard().invocation(str(tasks)):
-            found[str(tasks)] = rate(guarded, tasks, milliseconds, {})
-    with default_guard().invocation(str(MANY)):
-        found[str(MANY)] = rate(guarded, MANY, 0, DEATHS)
+    for turn in range(TURNS):
+        for tasks, milliseconds in RUNS:
+            found["plain"].setdefault(str(tasks), []).append(rate(plain, tasks, milliseconds, {}))
+            with default_guard().invocation(f"{tasks} {turn}") as invocation:
+                found["guarded"][invocation.name] = rate(guarded, tasks, milliseconds, {})
+    with default_guard().invocation(f"{MANY} last") as invocation:
+        found["guarded"][invocation.name] = rate(guarded, MANY, 0, DEATHS)
     told.write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--driver"]:
-        drive(Path(sys.argv[2]))
-    else:
-        ray_throughput(0.050)
+    drive(Path(sys.argv[1]))

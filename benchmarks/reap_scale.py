@@ -1,6 +1,6 @@
 """What ``trace-guard reap`` costs as a project grows: time, requests, and peak memory.
 
-``python benchmarks/reap_scale.py [SPANS...]``, or as a part of ``make bench``. The reaper is a process of its own, so
+The reaper is a process of its own, so
 that its memory is measured alone.
 """
 
@@ -14,6 +14,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from report import Report
 
 from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer
@@ -29,12 +31,9 @@ DAYS = 29
 _BATCH = 20_000
 
 
-def reap_scale(sizes: Sequence[int] = SIZES) -> None:
+def reap_scale(report: Report, sizes: Sequence[int] = SIZES) -> None:
     """Each project is searched and then closed, by one process each."""
-    print(f"trace-guard reap, traces of {SPANS_OF_A_TRACE} spans over {DAYS} days, one span in 100 open")
-    columns = ("search, s", "requests", "close, s", "requests", "peak RSS, MB")
-    print(f"{'spans':>10}{'open':>8}" + "".join(f"{column:>14}" for column in columns))
-    peaks = []
+    table, peaks = {}, []
     for size in sizes:
         with tempfile.TemporaryDirectory() as directory:
             store = RowStore(Path(directory) / "rows.db")
@@ -44,14 +43,16 @@ def reap_scale(sizes: Sequence[int] = SIZES) -> None:
                 still_open = count_open(store)
                 searched, first, found = run(server)
                 closed, second, _ = run(server, "--close")
-                peaks.append(max(searched[1], closed[1]))
+                peaks.append(max(searched[1], closed[1]) / 1e6)
                 left = count_open(store)
         assert f"{still_open} stuck traces" in found.replace("trace,", "traces,"), found
-        print(
-            f"{size:10}{still_open:8}{searched[0]:14.1f}{first:14}{closed[0]:14.1f}{second:14}{peaks[-1] / 1e6:14.0f}"
-            f"{'' if left == 0 else f'  {left} still open'}"
-        )
-    print(f"    peak RSS grows by {(max(peaks) - min(peaks)) / 1e6:.0f} MB\n")
+        table[f"{size:,} spans"] = (still_open, searched[0], first, closed[0], second, f"{peaks[-1]:.0f}", left)
+    report.table(
+        f"trace-guard reap, traces of {SPANS_OF_A_TRACE} spans over {DAYS} days",
+        ("open", "search s", "requests", "close s", "requests ", "peak RSS MB", "open afterwards"), table,
+    )
+    growth = max(peaks) - min(peaks)
+    report.targets((f"reap: growth of the peak RSS up to {sizes[-1]:,} spans, MB", growth, "at most", 50))
 
 
 def run(server: BraintrustServer, *options: str) -> tuple[tuple[float, float], int, str]:
@@ -104,7 +105,3 @@ def rows(size: int) -> Iterator[Row]:
 def count_open(store: RowStore) -> int:
     text = "SELECT count(*) FROM spans WHERE json_extract(doc, '$.metrics.end') IS NULL"
     return int(store.read(lambda connection: connection.execute(text).fetchone()[0]))
-
-
-if __name__ == "__main__":
-    reap_scale([int(size) for size in sys.argv[1:]] or SIZES)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
+import platform
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import service
@@ -32,12 +33,12 @@ PARTS: dict[str, Callable[[Report], None]] = {
     "spans": service.spans,
     "payloads": service.payloads,
     "lambda": lambda_latency,
-    "azure": lambda report: azure_latency(ROUND_TRIP),
+    "azure": azure_latency,
     "cold-start": cold_start,
-    "jobs": lambda report: job_throughput(),
-    "ray": lambda report: ray_throughput(ROUND_TRIP),
-    "reap": lambda report: reap_scale(),
-    "page": lambda report: page_speed(),
+    "jobs": job_throughput,
+    "ray": ray_throughput,
+    "reap": reap_scale,
+    "page": page_speed,
 }
 
 
@@ -46,14 +47,20 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS), metavar="PART", help=" ".join(PARTS))
     parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables between the markers of this page")
     options = parser.parse_args()
-    version = sys.version.split()[0]
-    print(f"Python {version}, {os.cpu_count()} cores, backend at {ROUND_TRIP * 1000:.0f} ms round trip\n")
-    for name in options.only:
+    for name in ["machine", *options.only]:
         began, report = time.monotonic(), Report()
-        PARTS[name](report)
-        print(f"    ({name}: {time.monotonic() - began:.0f} s)\n", flush=True)
+        PARTS.get(name, machine)(report)
+        if name in PARTS:
+            print(f"    ({name}: {time.monotonic() - began:.0f} s)\n", flush=True)
         if options.write:
             report.write(options.write, name)
+
+
+def machine(report: Report) -> None:
+    report.note(
+        f"Measured with Python {platform.python_version()} and braintrust {version('braintrust')} on {os.cpu_count()} "
+        f"cores, the backend at {ROUND_TRIP * 1000:.0f} ms round trip."
+    )
 
 
 if __name__ == "__main__":
