@@ -30,6 +30,8 @@ __all__ = ["Closing", "corrected"]
 
 # The share of the remaining time that a delivery may take once the reserve is in use.
 _LAST_SHARE = 0.5
+# The most that async code waits until its rows are in the journal.
+_HAND_OVER_SECONDS = 0.05
 
 
 class Closing:
@@ -84,7 +86,10 @@ class Closing:
             # The reserve is for closing and delivery: use it.
             rest = min(state.deadline.remaining, state.patience)
             deadline = max(deadline, Deadline.after(rest * _LAST_SHARE))
+        hands_over = state.hands_over
         hooks = state.guard.flush_hooks
+        if hands_over is not None and (hooks or state.elsewhere):
+            hands_over.written()  # user code, or a request, comes first
         if hooks and state.record is not None and state.context is not None:
             with contain("run the flush hooks"):
                 # The other half of the time is for sending what the hooks log.
@@ -95,11 +100,18 @@ class Closing:
                 bound = deadline.capped(deadline.remaining / 2)
                 PROCESS.sdk.close_elsewhere(state.elsewhere, state.ended, about, bound)
         with contain("empty the SDK's queue"):
-            if not PROCESS.sdk.is_quiet and not PROCESS.sdk.drain(
+            is_quiet = PROCESS.sdk.is_quiet or (
+                hands_over is not None and PROCESS.sdk.drain(Deadline.after(_HAND_OVER_SECONDS))
+            )
+            if not is_quiet and hands_over is not None:
+                hands_over.written()  # a masking function is slow
+            if not is_quiet and not PROCESS.sdk.drain(
                 max(deadline.capped(DRAIN_SECONDS), Deadline.after(LAST_DRAIN_SECONDS))
             ):
                 self._undrained = PROCESS.sdk.pending
         journal, position, rows = self.close_spans()
+        if hands_over is not None:
+            hands_over.written()
         if state.record is not None:
             self._deliver(state.record, journal, position, rows, deadline, way)
 

@@ -1,7 +1,8 @@
 """Lets async code hand its result over before its rows are delivered.
 
 A caller may have a time limit, such as ``asyncio.wait_for``, and a delivery must not count against it. So a thread
-delivers, and only the end of the event loop waits for it, for a moment: a program often ends with its loop.
+closes and delivers. The result is handed over as soon as the rows are in the journal. Only the end of the event loop
+waits for the delivery, for a moment: a program often ends with its loop.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..settings import may_freeze
 from ..system.threads import QuietThread
 from .state import Deliver
 
-__all__ = ["goes_on", "in_background", "run_in_thread", "wait_at_end_of_loop"]
+__all__ = ["HandingOver", "goes_on", "run_in_thread", "wait_at_end_of_loop"]
 
 # A server that is up has answered by then.
 _LOOP_END_SECONDS = 0.4
@@ -37,26 +38,47 @@ def goes_on(flush: FlushPolicy) -> bool:
     return flush is FlushPolicy.AFTER_RESPONSE
 
 
-def in_background(deliver: Deliver) -> Way | None:
-    """Deliver on a thread of its own. Returns None if no thread can start."""
-    loop = _running_loop()
-    threads = _loops[loop][0] if loop in _loops else set()
+class HandingOver:
+    """Delivers on a thread of its own. Its caller waits until the rows are in the journal, which takes milliseconds."""
 
-    def run() -> None:
+    def __init__(self) -> None:
+        self._loop = _running_loop()
+        self._written: asyncio.Future[None] | None = None
+
+    def __call__(self, deliver: Deliver) -> Way | None:
+        """Deliver. Returns None if no thread can start."""
+        threads = _loops[self._loop][0] if self._loop in _loops else set()
+
+        def run() -> None:
+            try:
+                deliver(Deadline.never(), Way.BACKGROUND)
+            finally:
+                self.written()
+                threads.discard(thread)
+
+        thread: threading.Thread = QuietThread(target=run, name="trace-guard-close", daemon=True)
+        threads.add(thread)
+        if self._loop is not None:
+            self._written = self._loop.create_future()
         try:
-            deliver(Deadline.never(), Way.BACKGROUND)
-        finally:
+            thread.start()
+        except RuntimeError:
             threads.discard(thread)
+            self._written = None
+            return None
+        PROCESS.join_at_exit(thread)
+        return Way.BACKGROUND
 
-    thread: threading.Thread = QuietThread(target=run, name="trace-guard-close", daemon=True)
-    threads.add(thread)
-    try:
-        thread.start()
-    except RuntimeError:
-        threads.discard(thread)
-        return None
-    PROCESS.join_at_exit(thread)
-    return Way.BACKGROUND
+    def written(self) -> None:
+        """End the wait."""
+        if self._loop is not None and self._written is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed since
+                self._loop.call_soon_threadsafe(_settle, self._written)
+
+    async def wait(self) -> None:
+        """Wait until the rows are in the journal, or until that takes long."""
+        if self._written is not None:
+            await asyncio.wait([self._written])
 
 
 async def wait_at_end_of_loop() -> None:
@@ -103,16 +125,12 @@ def run_in_thread(work: Callable[[], object]) -> asyncio.Future[None] | None:
         return None
     done = loop.create_future()
 
-    def settle() -> None:
-        if not done.done():
-            done.set_result(None)
-
     def run() -> None:
         try:
             work()
         finally:
             with contextlib.suppress(RuntimeError):  # the loop has been closed since
-                loop.call_soon_threadsafe(settle)
+                loop.call_soon_threadsafe(_settle, done)
 
     thread = QuietThread(target=run, name="trace-guard-close", daemon=True)
     PROCESS.join_at_exit(thread)
@@ -121,6 +139,11 @@ def run_in_thread(work: Callable[[], object]) -> asyncio.Future[None] | None:
     except RuntimeError:
         return None
     return done
+
+
+def _settle(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
 
 
 def _is_in_event_loop() -> bool:

@@ -15,7 +15,7 @@ from ..runtime import current
 from ..runtime.forks import begin_anew_if_forked
 from ..runtime.state import PROCESS
 from .closing import Closing, corrected, is_fatal
-from .handing_over import goes_on, in_background, run_in_thread, wait_at_end_of_loop
+from .handing_over import HandingOver, goes_on, run_in_thread, wait_at_end_of_loop
 from .opening import open_root
 from .record_loop import RecordLoops
 from .state import FORCED, NOTHING, AfterResponse, GuardLike, InvocationState
@@ -251,16 +251,17 @@ class Invocation:
         """:meth:`close` without blocking the event loop.
 
         Where the process goes on after the response, nothing waits for the delivery, as the caller may have a time
-        limit: the root's end is written, and a thread does the rest. On platforms that freeze the process then, and
-        with ``flush="before-response"``, the delivery is waited for.
+        limit: a thread closes and delivers, and only the rows that it writes are waited for. On platforms that freeze
+        the process then, and with ``flush="before-response"``, the delivery is waited for.
         """
         state = self.state
         if state.record is not None and goes_on(self.guard.settings.flush):
             try:
                 await wait_at_end_of_loop()
             finally:
-                state.hands_over = in_background
+                state.hands_over = handing_over = HandingOver()
                 self.close(error, output=output)
+            await handing_over.wait()
             return state.delivery
         try:
             with contain("close an invocation"):

@@ -43,6 +43,15 @@ AfterResponse: TypeAlias = Callable[[Deliver], "Way | None"]
 """Schedules ``deliver(deadline, way)`` after the response. Returns how it will be delivered, or None."""
 
 
+class HandsOver(Protocol):
+    """Delivers while the caller of async code goes on."""
+
+    def __call__(self, deliver: Deliver, /) -> Way | None: ...
+
+    def written(self) -> None:
+        """The rows are in the journal, or that takes long. The caller waits until then."""
+
+
 class GuardLike(Protocol):
     """The part of :class:`~trace_guard.Guard` that an invocation uses."""
 
@@ -116,8 +125,8 @@ class InvocationState:
         lost_before: how many rows of no known invocation the SDK had lost when it began.
         pipeline: where its rows go. It is set when the invocation opens, so that a login in its code can't split its
             trace.
-        hands_over: like ``after_response``, set at the end of async code whose process goes on. It holds for
-            exceptions that end the process too, whose exit then delivers.
+        hands_over: takes the place of ``after_response`` in async code whose process goes on. It holds for exceptions
+            that end the process too, whose exit then delivers.
         unwritten: rows that the end has logged but not yet appended to the journal.
     """
 
@@ -156,7 +165,7 @@ class InvocationState:
     began: float = field(default_factory=monotonic)
     started: float = field(default_factory=time.time)
     ended: float = 0.0
-    hands_over: AfterResponse | None = None
+    hands_over: HandsOver | None = None
     unwritten: list[Row] = field(default_factory=list)
     elsewhere: list[Any] = field(default_factory=list)
     lost_before: int = 0
