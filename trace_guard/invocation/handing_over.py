@@ -24,8 +24,8 @@ from .state import Deliver
 
 __all__ = ["HandingOver", "goes_on", "run_in_thread", "wait_at_end_of_loop"]
 
-# A server that is up has answered by then.
-_LOOP_END_SECONDS = 0.4
+# A backend that is up has answered by then, on a busy machine too.
+_LOOP_END_SECONDS = 1.0
 
 # The threads that deliver what has ended in an event loop, and the generator that waits for them.
 _loops: dict[asyncio.AbstractEventLoop, tuple[set[threading.Thread], AsyncGenerator[None, None]]] = {}
