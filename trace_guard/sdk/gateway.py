@@ -151,11 +151,22 @@ class Gateway(HTTPAdapter):
 
     def take_rows(self, body: bytes) -> None:
         """Put rows of the global state, in the form of a request's body, in the journal."""
-        rows = list(split_rows(body))
+        self.take(list(split_rows(body)), has_references=_REFERENCE in body)
+
+    def take_row(self, row: Row, encoded: bytes) -> None:
+        """Put a row of the global state in the journal."""
+        self.take([(row, encoded)], has_references=_REFERENCE in encoded)
+
+    def take(self, rows: list[tuple[Row, bytes]], *, has_references: bool) -> None:
+        """Put rows of the global state, each with its encoding, in the journal.
+
+        Args:
+            has_references: some of them refer to attachments.
+        """
         if self._objects:
             rows = self._without_objects(rows)
         self.host.ingest(rows)
-        if _REFERENCE in body:
+        if has_references:
             self.host.attachments.refer(row for row, _ in rows)
 
     def note_object(self, object_id: str, api_key: str, api_url: str) -> None:

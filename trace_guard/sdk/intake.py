@@ -1,4 +1,4 @@
-"""Moves rows from the SDK's queue to the gateway, without a request where possible."""
+"""Moves rows from the SDK to the gateway: at once where possible, else from the SDK's queue."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import Any
 
 import braintrust.logger as bt
 
-from ..contain import contain, logger
+from ..contain import contain, contained, logger
 from ..deadline import Deadline
 from ..system.clock import monotonic
 from ..system.events import SafeEvent
 from ..system.threads import QuietThread
+from .direct import made
 from .gateway import Gateway
 from .making_rows import making_rows
-from .masking import customizers, masking_function
+from .masking import changes_rows
 from .rescue import Rescue
 
 __all__ = ["Intake"]
@@ -60,9 +61,10 @@ class Intake:
         self._plain_flush: Callable[..., None] | None = None
         self._patient_until = 0.0
         self._is_forked = False
-        # The number of rows put in the queue, and how many of them are known to be in the journal.
-        self._given = self._written = 0
-        self._counts = threading.Lock()
+        # How many calls are putting rows in the queue, and how many flushes are taking them out. A finalizer may log
+        # while its thread holds the lock.
+        self._putting = self._flushing = 0
+        self._counts = threading.RLock()
 
     def drain(self, deadline: Deadline) -> bool:
         """Move the rows in the SDK's queue to the journal. Returns False if the deadline passes first."""
@@ -72,7 +74,11 @@ class Intake:
     def is_quiet(self) -> bool:
         """True if every row put in the queue is in the journal. False if other code has replaced the queue, as its rows
         are not counted."""
-        return self._written == self._given and "log" in bt._state.global_bg_logger().__dict__
+        return self._is_quiet(bt._state.global_bg_logger())
+
+    def _is_quiet(self, background: Any) -> bool:
+        # In the order in which a row passes through: it can't be behind a place that is looked at later.
+        return "log" in background.__dict__ and not (self._putting or _size(background.queue) or self._flushing)
 
     @property
     def has_been_used(self) -> bool:
@@ -95,10 +101,7 @@ class Intake:
 
     def flush_queue(self) -> None:
         """The SDK's own flush, which the gateway turns into a write to the journal."""
-        given = self._given
         (self._plain_flush or bt._state.global_bg_logger().flush)()
-        with self._counts:
-            self._written = max(self._written, given)
 
     def hook(self, state: Any) -> None:
         """Hook into the background logger. Outside an invocation a user's ``flush()`` promises that rows have arrived,
@@ -113,8 +116,14 @@ class Intake:
         sdk_flush, after = background.flush, self._flushed
 
         def plain(*args: Any, **options: Any) -> None:
-            with self._rescue.watching(background), making_rows():
-                sdk_flush(*args, **options)
+            with self._counts:
+                self._flushing += 1
+            try:
+                with self._rescue.watching(background), making_rows():
+                    sdk_flush(*args, **options)
+            finally:
+                with self._counts:
+                    self._flushing -= 1
 
         self._plain_flush = plain
 
@@ -139,7 +148,7 @@ class Intake:
 
         def submit(items: Any, *options: Any, **named: Any) -> None:
             # Not even where user code has set another adapter meanwhile: placeholders are ours to replace.
-            if not self._is_installed() or not getattr(background, "all_publish_payloads_dir", None):
+            if self._is_short_cut(background):
                 self._rescue.sent()
                 with contain("take rows from the SDK"):
                     self._gateway.take_rows(compose(items).encode())
@@ -156,22 +165,40 @@ class Intake:
             with contain("put the gateway in front of another adapter"):
                 if not self._is_installed():
                     self._install()
+            if contained("write a row to the journal", lambda: self._take(background, rows), False):
+                return
             with contain("note which span a row is of"):
                 for row in rows:
                     self._rescue.note_source(row)
             if not getattr(background, "started", True) and background.thread.ident is not None:
                 background.started = True  # a time limit has interrupted the start, which can't be repeated
+            with self._counts:
+                self._putting += 1
             try:
                 plain(*rows)
-            finally:  # a time limit may come while the row is in the queue already
+            finally:
                 with self._counts:
-                    self._given += 1
+                    self._putting -= 1
             with contain("take rows from the SDK's queue"):
                 if self._drainer.thread is None:
                     self._drainer.start()  # at interpreter exit it is too late
                 self._take_in_time(background)
 
         background.log = log
+
+    def _take(self, background: Any, rows: tuple[Any, ...]) -> bool:
+        """Put rows in the journal. Returns False if they must take the queue, behind the rows that are in it."""
+        if len(rows) != 1 or not self._is_quiet(background) or not self._is_short_cut(background):
+            return False
+        row = made(rows[0], self._rescue.source, background)
+        if row is None:
+            return False
+        self._gateway.take_row(*row)
+        return True
+
+    def _is_short_cut(self, background: Any) -> bool:
+        """True if rows need not become requests."""
+        return not self._is_installed() or not getattr(background, "all_publish_payloads_dir", None)
 
     def _take_in_time(self, background: Any) -> None:
         """Wait for a moment if the queue fills up, as a full queue silently drops its oldest rows, and in a forked
@@ -184,7 +211,7 @@ class Intake:
             return
         if threading.current_thread() in (self._drainer.thread, getattr(background, "thread", None)):
             return  # a masking function, which is called to send rows, may log rows itself
-        in_child = _CHILD_SECONDS if masking_function() is None and not customizers() else _CHILD_MASKING_SECONDS
+        in_child = _CHILD_MASKING_SECONDS if changes_rows(background) else _CHILD_SECONDS
         if not self.drain(Deadline.after(_QUEUE_SECONDS if is_full else in_child)):
             self._patient_until = monotonic() + _QUEUE_PAUSE_SECONDS
 
@@ -198,7 +225,7 @@ class Intake:
 
     def after_fork(self) -> None:
         """In a forked child: the parent's helper threads do not exist, and locks that they held stay held."""
-        self._counts = threading.Lock()
+        self._counts = threading.RLock()
         self._drainer = _Drainer(self)
         self._rescue.after_fork()
         self._is_forked = True
@@ -218,7 +245,7 @@ class Intake:
         background.queue = type(queued)(maxsize=queued.maxsize)
         background.queue.enforce_queue_size_limit(queued._enforce_size_limit)
         _make_safe(background.queue)
-        self._written = self._given
+        self._putting = self._flushing = 0
 
 
 def _make_safe(waiting: Any) -> None:

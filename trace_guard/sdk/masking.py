@@ -14,7 +14,7 @@ from ..redaction.outside_text import cut_middle
 from ..rows import ERROR_LIMIT, bounded_error
 from ..system.interruption import pass_interruption
 
-__all__ = ["customizers", "error_text", "masked", "masking_function", "user_traceback"]
+__all__ = ["changes_rows", "error_text", "masked", "user_traceback"]
 
 _MOST_MASKED = 8 * ERROR_LIMIT
 _PACKAGE = __name__.partition(".")[0]
@@ -47,7 +47,7 @@ def masked(text: str, otherwise: str = "an error whose text could not be masked"
     Args:
         otherwise: the text if that function raises.
     """
-    mask = masking_function()
+    mask = _masking_function()
     if mask is None:
         return bounded_error(text)
     try:
@@ -58,7 +58,7 @@ def masked(text: str, otherwise: str = "an error whose text could not be masked"
         return otherwise
 
 
-def masking_function() -> Callable[[Any], Any] | None:
+def _masking_function() -> Callable[[Any], Any] | None:
     """The function that was given to ``set_masking_function``; releases differ in where they keep it."""
     background: Any = bt._state.global_bg_logger()
     kept = [background, *getattr(background, "_export_customizers", ())]
@@ -66,8 +66,12 @@ def masking_function() -> Callable[[Any], Any] | None:
     return next((one for one in found if callable(one)), None)
 
 
-def customizers() -> Any:
-    """The hooks that change spans when they are exported; None in a release that has none."""
-    return getattr(bt, "_get_span_customizers", lambda: None)() or getattr(
-        bt._state.global_bg_logger(), "_export_customizers", None
+def changes_rows(background: Any) -> bool:
+    """True if a masking function or customizers change the rows of a background logger."""
+    return bool(
+        getattr(background, "_export_customizers", None) or getattr(background, "masking_function", None)
+        or getattr(background, "_masking_function", None) or _span_customizers()
     )
+
+
+_span_customizers: Callable[[], Any] = getattr(bt, "_get_span_customizers", lambda: None)

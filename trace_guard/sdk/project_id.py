@@ -15,7 +15,7 @@ from braintrust.util import LazyValue
 from ..backends.project_ids import is_placeholder, placeholder, project_name
 from ..contain import contain
 
-__all__ = ["ProjectId", "hidden"]
+__all__ = ["ProjectId", "hidden", "needs_request"]
 
 
 class ProjectIds(Protocol):
@@ -29,7 +29,7 @@ class ProjectId(LazyValue[str]):
     """The SDK's value, which counts as unknown as long as it is a placeholder.
 
     Args:
-        inner: the SDK's own.
+        inner: the SDK's own, which is also an attribute.
         name: of the project.
         projects: looks up its id.
     """
@@ -42,6 +42,7 @@ class ProjectId(LazyValue[str]):
                 return placeholder(name)  # the SDK has compared a placeholder with the real id of a parent
 
         super().__init__(compute, use_mutex=False)
+        self.inner = inner
         self._projects = projects
 
     @property
@@ -79,3 +80,9 @@ def hidden(kind: Any, object_id: Any, named: Mapping[str, Any] | None, projects:
     if kind != SpanObjectTypeV3.PROJECT_LOGS or not name or (named or {}).get("project_id"):
         return object_id
     return object_id if isinstance(object_id, ProjectId) else ProjectId(object_id, str(name), projects)
+
+
+def needs_request(object_id: Any) -> bool:
+    """True if the SDK has not found out the id of an object yet, for which it may make a request."""
+    value = object_id.inner if isinstance(object_id, ProjectId) else object_id
+    return not value.has_succeeded

@@ -102,11 +102,17 @@ class Rescue:
         self._batch = None
         self._saving = threading.RLock()
 
+    @property
+    def source(self) -> tuple[Any, Any] | None:
+        """The span that is logging in this thread, and the values that it logs."""
+        source = getattr(self._of_thread, "source", None)
+        return source and source[:2]
+
     def note_source(self, item: Any) -> None:
         """Remember the span of a queued row."""
         source = getattr(self._of_thread, "source", None)
         if source is not None:
-            item.__dict__[_SOURCE] = source
+            item.__dict__[_SOURCE] = source[0], source[2]
 
     @contextlib.contextmanager
     def watching(self, background: Any) -> Any:
@@ -167,7 +173,7 @@ class Rescue:
 
         @functools.wraps(plain)
         def log_internal(span: Any, event: Any = None, internal_data: Any = None) -> Any:
-            of_thread.source = (span, internal_data)
+            of_thread.source = (span, event, internal_data)
             try:
                 return plain(span, event, internal_data)
             finally:

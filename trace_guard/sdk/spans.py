@@ -16,7 +16,7 @@ from ..contain import contained
 from ..rows import Row
 from ..system.interruption import pass_interruption
 from .making_rows import making_rows
-from .masking import customizers, masking_function, user_traceback
+from .masking import changes_rows, user_traceback
 
 __all__ = ["identity_of", "ignore_exceptions", "is_in_span", "leave_span", "merge_row", "no_span", "start_row"]
 
@@ -65,7 +65,7 @@ def merge_row(identity: Row, event: Mapping[str, Any]) -> Row | None:
     Args:
         event: input and output are plain copies; see :class:`trace_guard.payload.Payload`.
     """
-    if "tags" in event or masking_function() is not None or customizers():
+    if "tags" in event or changes_rows(bt._state.global_bg_logger()):
         return None
     if "project_id" not in identity or not _is_plain(event.get("metadata")):
         return None  # the SDK keeps data of experiments for scorers

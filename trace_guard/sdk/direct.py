@@ -1,0 +1,83 @@
+"""Takes a row where the SDK hands it to its queue, so that it is in the journal when the user's call returns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import braintrust.logger as bt
+from braintrust.span_identifier_v3 import SpanObjectTypeV3
+
+from ..contain import logger
+from ..rows import Row
+from ..system.interruption import pass_interruption
+from .making_rows import making_rows
+from .masking import changes_rows
+from .project_id import needs_request
+
+try:
+    import orjson
+except ImportError:
+    orjson = None  # type: ignore[assignment,unused-ignore]
+
+__all__ = ["made"]
+
+_STREAMS = getattr(bt, "BraintrustStream", ())
+
+
+class _NotPlain(TypeError):
+    """A value that the SDK must encode, such as an attachment."""
+
+
+def made(lazy: Any, source: tuple[Any, Any] | None, background: Any) -> tuple[Row, bytes] | None:
+    """The row of a span and its encoding, as the SDK's publisher would make them; None if the publisher must do it.
+
+    It must where code of the user changes rows, which may be slow; where only the network knows a value; where a value
+    is not plain JSON, such as an attachment; and where the row can't be made, as it then reports that.
+
+    Args:
+        lazy: computes the row. Its result is kept, so the publisher may ask again.
+        source: the span and what it logs; None if the row is not a span's.
+        background: would take the row.
+    """
+    if source is None or changes_rows(background):
+        return None
+    span, event = source
+    # Rows of an experiment are kept for its scorers, and their owner may have to be registered.
+    if span.parent_object_type != SpanObjectTypeV3.PROJECT_LOGS or needs_request(span.parent_object_id):
+        return None
+    if event and any(isinstance(value, _STREAMS) for value in event.values()):
+        return None
+    try:
+        with making_rows():
+            row: Row = lazy.get()
+        return row, _encode(row)
+    except Exception as error:  # noqa: BLE001 - the publisher finds it too, and reports it as it always does
+        pass_interruption(error)
+        logger.debug("a row is left to the SDK: %s", type(error).__name__)
+        return None
+
+
+def _refuse(value: Any) -> Any:
+    raise _NotPlain(type(value).__name__)
+
+
+_encode_native = json.JSONEncoder(allow_nan=False, default=_refuse, separators=(",", ":")).encode
+
+
+def _with_json(row: Row) -> bytes:
+    return _encode_native(row).encode()
+
+
+def _with_orjson(row: Row) -> bytes:
+    try:
+        return orjson.dumps(row, default=_refuse, option=_OPTIONS)
+    except TypeError:
+        return _with_json(row)  # as the SDK does: for lone surrogates, large integers and keys that are no text
+
+
+if orjson is not None:
+    # What it would encode by itself is left to the SDK, whose text for it may be another.
+    _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+_encode: Callable[[Row], bytes] = _with_json if orjson is None else _with_orjson
