@@ -20,6 +20,11 @@ from typing import Any, Protocol, TypeAlias
 from .outcome import ClosedBy, Outcome
 from .redaction.outside_text import cut_middle, printable_lines
 
+try:
+    import orjson
+except ImportError:
+    orjson = None  # type: ignore[assignment,unused-ignore]
+
 __all__ = [
     "ERROR_LIMIT",
     "Row",
@@ -29,6 +34,7 @@ __all__ = [
     "closing_row",
     "correction",
     "dump",
+    "dump_fast",
     "durable",
     "has_ended",
     "identity",
@@ -50,6 +56,8 @@ __all__ = [
     "visible",
     "without_payload",
 ]
+
+_AS_JSON = 0 if orjson is None else orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 Row: TypeAlias = dict[str, Any]
 RowKey: TypeAlias = tuple[Any, ...]
@@ -86,7 +94,19 @@ _PAYLOAD = ("input", "output", "expected", "metadata", "context", "scores", "err
 
 def dump(row: object) -> bytes:
     """Encode a row as compact JSON."""
-    return json.dumps(row, separators=(",", ":"), default=str).encode()
+    return dump_fast(row) or json.dumps(row, separators=(",", ":"), default=str).encode()
+
+
+def dump_fast(row: object) -> bytes | None:
+    """Encode plain values with orjson. None without it, and for what :mod:`json` may write differently, such as keys
+    that are no text, dates, large integers and lone surrogates."""
+    if orjson is None:
+        return None
+    try:
+        encoded: bytes = orjson.dumps(row, option=_AS_JSON)
+    except TypeError:
+        return None
+    return encoded
 
 
 def row_key(row: Mapping[str, Any]) -> RowKey:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..contain import contain
+from ..contain import contain, contained
 from ..journal.invocation_record import InvocationRecord
-from ..rows import identity
+from ..rows import Row, identity
 from ..runtime.pipeline import Pipeline
 from ..runtime.state import PROCESS
 from ..system.clock import monotonic
@@ -42,24 +42,29 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
     state.root = sdk.start_row(state.span, state.name, started, {**state.platform, **foreign})
     # Only now: a logger of the user's logs in with its first span.
     state.pipeline = _pipeline_of(state)
+    event = contained("read the input", lambda: _input(state), {})
+    row = contained("log the input", lambda: sdk.plain_row(identity(state.root), event) if event else None, None)
+    rows = [state.root] if row is None else [state.root, row]
     if state.outer is None:
-        _begin(state, started)
+        _begin(state, started, rows)
     else:
         state.is_opened = True
-        state.pipeline.append([state.root])
+        state.pipeline.append(rows)
         state.is_written = True
     state.span.set_current()
     if state.outer is None:
         become_current()
         state.context = contextvars.copy_context()
-    _log_input(state)
+    if event and row is None:
+        with contain("log the input"):
+            state.span.log(**event)  # the masking function must see it
 
 
 def _pipeline_of(state: InvocationState) -> Pipeline:
     return state.guard.pipeline if state.outer is None else state.outer.pipeline
 
 
-def _begin(state: InvocationState, started: float) -> None:
+def _begin(state: InvocationState, started: float, rows: list[Row]) -> None:
     pipeline, row = state.pipeline, state.root
     state.reserve = state.guard.settings.reserve_of(state.deadline.remaining)
     state.lost_before = PROCESS.sdk.lost_of(None)
@@ -68,7 +73,7 @@ def _begin(state: InvocationState, started: float) -> None:
         deadline=state.deadline.epoch, reserve=state.reserve,
     )
     state.is_opened = True
-    state.journal, _ = pipeline.begin(state.record, row)
+    state.journal, _ = pipeline.begin(state.record, *rows)
     state.is_written = True
     state.is_recorded = pipeline.spans.is_open(row["id"])
     forced_close = ForcedClose(state)
@@ -84,20 +89,14 @@ def write_start(state: InvocationState) -> None:
         state.is_written, state.is_recorded = True, pipeline.spans.is_open(state.root["id"])
 
 
-def _log_input(state: InvocationState) -> None:
-    """Log the input, through the SDK if its masking function must see it."""
-    with contain("log the input"):
-        event: dict[str, Any] = {}
-        if state.input is not NOTHING and state.guard.settings.capture_input:
-            event["input"] = state.guard.payload.copy(state.input)
-        if state.metadata:
-            event["metadata"] = dict(state.metadata)
-        if state.tags and not state.span.span_parents:
-            event["tags"] = list(state.tags)  # the API takes tags on root spans only
-        if event:
-            row = PROCESS.sdk.plain_row(identity(state.root), event)
-            if row is None:
-                state.span.log(**event)
-            else:
-                state.pipeline.append([row])
-    state.input = NOTHING
+def _input(state: InvocationState) -> dict[str, Any]:
+    """What is logged on the root when it opens. Read before it is written, so that both need one write."""
+    event: dict[str, Any] = {}
+    given, state.input = state.input, NOTHING
+    if given is not NOTHING and state.guard.settings.capture_input:
+        event["input"] = state.guard.payload.copy(given)
+    if state.metadata:
+        event["metadata"] = dict(state.metadata)
+    if state.tags and not state.span.span_parents:
+        event["tags"] = list(state.tags)  # the API takes tags on root spans only
+    return event

@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..contain import logger, warn_once
 from ..errors import JournalError
 from ..rows import dump
+from ..system.clock import monotonic
 from .base import NewRow
 from .directory import StateDir, make_journal
 from .files import ATTACHMENTS, sync_directory, write_new
@@ -37,6 +39,8 @@ __all__ = ["FileJournal"]
 # A later time was not read off a clock.
 _LATEST_TIME = 1e11
 _SEGMENT_BYTES = 4 * 1024 * 1024
+# How often a writer makes sure that its files are still there.
+_LOOK_SECONDS = 0.05
 
 
 class FileJournal:
@@ -64,6 +68,10 @@ class FileJournal:
         self._header_file = str(path / "header")
         self._lock = lock
         self._mutex = threading.RLock()
+        # A finalizer or a signal handler may log while its thread writes: its rows wait until that is done.
+        self._is_writing = False
+        self._waiting: deque[tuple[Sequence[NewRow], InvocationRecord | None]] = deque()
+        self._look_at = 0.0
         self._sync = sync == "always"
         self._progress = DeliveryProgress(path)
         self._segments = Segments(path, max(4096, min(_SEGMENT_BYTES, state_dir.byte_limit // 16)), sync=self._sync)
@@ -159,7 +167,22 @@ class FileJournal:
 
     def _append_with(self, rows: Sequence[NewRow], record: InvocationRecord | None = None) -> Position:
         with self._mutex:
-            self._check_writable()
+            self._waiting.append((rows, record))
+            if not self._is_writing:
+                self._is_writing = True
+                try:
+                    self._append_waiting()
+                except (OSError, JournalError):
+                    self._waiting.clear()  # the caller writes its rows elsewhere
+                    raise
+                finally:
+                    self._is_writing = False
+            return self.end
+
+    def _append_waiting(self) -> None:
+        while self._waiting:
+            rows, record = self._waiting.popleft()
+            self._check_writable(at_once=record is not None)
             if self.cap.is_near(rows, self._bytes()):
                 self._remove_delivered()
             fitting = self.cap.fit(rows, self._bytes())
@@ -172,14 +195,18 @@ class FileJournal:
             for new in fitting:
                 self.spans.observe(new.row, self.end)
             self._segments.settle()
-            return self.end
 
-    def _check_writable(self) -> None:
+    def _check_writable(self, *, at_once: bool = False) -> None:
+        """Raise if rows can't be written. The files are looked at for each invocation, and else now and then: what is
+        written to a removed file meanwhile can be delivered as long as the process lives."""
         self._mend()
         if not self._lock.held:
             raise JournalError(f"{self.path} is closed")
-        if not self.intact:
-            raise FileNotFoundError(errno.ENOENT, "another program has removed or changed it", str(self.path))
+        now = monotonic()
+        if at_once or now >= self._look_at:
+            if not self.intact:
+                raise FileNotFoundError(errno.ENOENT, "another program has removed or changed it", str(self.path))
+            self._look_at = now + _LOOK_SECONDS
 
     def _mend(self) -> None:
         """Complete a write that was interrupted, for example by an exception from a signal handler. Its entries that
@@ -296,10 +323,18 @@ class FileJournal:
             self._progress.acked = position
             if not self._lock.held:
                 return  # closed during the request: another process may have adopted it
-            self._mend()
-            self._progress.save()
-            # Even if that failed, as this makes room on a full disk.
-            self._remove_delivered()
+            is_writing, self._is_writing = self._is_writing, True
+            try:
+                if not is_writing:
+                    self._mend()
+                self._progress.save()
+                # Even if that failed, as this makes room on a full disk.
+                self._remove_delivered()
+                if not is_writing:
+                    with contextlib.suppress(OSError, JournalError):
+                        self._append_waiting()
+            finally:
+                self._is_writing = is_writing
 
     def _remove_delivered(self) -> None:
         try:

@@ -170,9 +170,9 @@ class Pipeline:
 
     # Appending
 
-    def begin(self, record: InvocationRecord, row: Row) -> tuple[WritableJournal, Position]:
-        """Write the start of an invocation, with its root's first row."""
-        rows = [NewRow.of(row)]
+    def begin(self, record: InvocationRecord, *root: Row) -> tuple[WritableJournal, Position]:
+        """Write the start of an invocation, with its root's first rows."""
+        rows = [NewRow.of(row) for row in root]
         written = self._journal.write(lambda journal: journal.begin(record, rows))
         self.timeout.written()
         return written

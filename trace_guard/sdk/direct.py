@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import braintrust.logger as bt
 from braintrust.span_identifier_v3 import SpanObjectTypeV3
 
 from ..contain import logger
-from ..rows import Row
+from ..rows import Row, dump_fast
 from ..system.interruption import pass_interruption
 from .making_rows import making_rows
 from .masking import changes_rows
 from .project_id import needs_request
-
-try:
-    import orjson
-except ImportError:
-    orjson = None  # type: ignore[assignment,unused-ignore]
 
 __all__ = ["made"]
 
@@ -66,18 +60,5 @@ def _refuse(value: Any) -> Any:
 _encode_native = json.JSONEncoder(allow_nan=False, default=_refuse, separators=(",", ":")).encode
 
 
-def _with_json(row: Row) -> bytes:
-    return _encode_native(row).encode()
-
-
-def _with_orjson(row: Row) -> bytes:
-    try:
-        return orjson.dumps(row, default=_refuse, option=_OPTIONS)
-    except TypeError:
-        return _with_json(row)  # as the SDK does: for lone surrogates, large integers and keys that are no text
-
-
-if orjson is not None:
-    # What it would encode by itself is left to the SDK, whose text for it may be another.
-    _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
-_encode: Callable[[Row], bytes] = _with_json if orjson is None else _with_orjson
+def _encode(row: Row) -> bytes:
+    return dump_fast(row) or _encode_native(row).encode()
