@@ -70,7 +70,7 @@ def merged() -> Any:
         span.set_attributes(name="renamed")
         span.log(output={"second": True}, metadata={"x": {"z": None}}, error="broken")
         span.end()
-    made = bt.merge_row_batch([json.loads(encoded) for row, encoded in direct])
+    made = bt.merge_row_batch([json.loads(encoded) for row, encoded in direct if row["id"] == span.id])
     return [row for part in made for row in (part if isinstance(part, list) else [part])]
 
 

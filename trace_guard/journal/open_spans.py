@@ -144,6 +144,9 @@ class OpenSpans:
         with self._lock:
             self._live[record.root] = _Running(record, position)
             self._ownership.begin(record)
+            written = self._open.get(record.root)
+            if written is not None:  # an old release of the SDK has logged a row of the root already
+                written.owner = record.root
 
     def adopt(self, span: Any, root: str) -> None:
         """The code of a live invocation has started a span, which belongs to it unless a parent of the span's decides.

@@ -12,7 +12,7 @@ from typing import Any
 
 import braintrust.logger as bt
 
-from ..contain import contain, contained, logger
+from ..contain import contain, logger
 from ..deadline import Deadline
 from ..system.clock import monotonic
 from ..system.events import SafeEvent
@@ -165,7 +165,10 @@ class Intake:
             with contain("put the gateway in front of another adapter"):
                 if not self._is_installed():
                     self._install()
-            if contained("write a row to the journal", lambda: self._take(background, rows), False):
+            is_taken = False
+            with contain("write a row to the journal"):
+                is_taken = self._take(background, rows)
+            if is_taken:
                 return
             with contain("note which span a row is of"):
                 for row in rows:

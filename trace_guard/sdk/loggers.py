@@ -96,6 +96,9 @@ class Loggers:
         if is_in_span() and ids is None:
             return braintrust.current_span().start_span(**options)
         chosen = self._followed or self._of(lookup, project, project_id)
+        if "skip_initial_span_write" not in self._internal:
+            with making_rows():
+                chosen._lazy_id.get()  # the span logs a row at once, which then need not take the SDK's queue
         called = getattr(chosen, "_called_start_span", None)
         span = chosen.start_span(**options, **(ids or {}))
         if called is not None:

@@ -51,14 +51,14 @@ INVOCATION = (
     "trace_guard.journal.journal:FileJournal.begin",
     "trace_guard.runtime.watchdog:Watchdog.arm",
     "trace_guard.payload:Payload.copy",
+    "trace_guard.sdk.direct:made",
     "trace_guard.runtime.watchdog:Watchdog.disarm",
     "trace_guard.invocation.invocation:Invocation._leave",
     "trace_guard.invocation.invocation:Invocation._log_end",
-    "trace_guard.sdk.sdk:Sdk.drain",
     "trace_guard.runtime.pipeline:Pipeline.close_spans",
     "trace_guard.delivery.courier:Courier.deliver",
 )
-"""One step of each part of an invocation, in order: opening, journal, watchdog, closing and delivery."""
+"""One step of each part of an invocation, in order: opening, journal, watchdog, rows, closing and delivery."""
 
 RECORDS = (
     "trace_guard_lambda.record_facts:plain_record",
