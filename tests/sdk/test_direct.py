@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import REPOSITORY, environment, pending_in, settings_for
+from support import REPOSITORY, environment, pending_in
 
-from trace_guard import Guard
 from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer
 
