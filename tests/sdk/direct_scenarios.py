@@ -1,4 +1,4 @@
-"""Rows that go to the journal when they are logged: ``direct_scenarios.py NAME [ARGUMENT]``; prints one line of JSON."""
+"""Rows that go to the journal when they are logged: ``direct_scenarios.py NAME [ARGUMENT]``; prints a line of JSON."""
 
 from __future__ import annotations
 
