@@ -89,13 +89,12 @@ async def wait_at_end_of_loop() -> None:
     loop = _running_loop()
     if loop is None or loop in _loops:
         return
-    with contain("follow the end of an event loop"):
-        for other in [other for other in list(_loops) if other.is_closed()]:
-            _loops.pop(other, None)
-        threads: set[threading.Thread] = set()
-        waiting = _wait_at_end(loop, threads)
-        await waiting.__anext__()
-        _loops[loop] = threads, waiting
+    for other in [other for other in list(_loops) if other.is_closed()]:
+        _loops.pop(other, None)
+    threads: set[threading.Thread] = set()
+    waiting = _wait_at_end(loop, threads)
+    await waiting.__anext__()
+    _loops[loop] = threads, waiting
 
 
 async def _wait_at_end(

@@ -255,9 +255,11 @@ class Invocation:
         the process then, and with ``flush="before-response"``, the delivery is waited for.
         """
         state = self.state
-        if state.record is not None and goes_on(self.guard.settings.flush):
+        flush = self.guard.settings.flush
+        if state.record is not None and contained("see what comes after the response", lambda: goes_on(flush), False):
             try:
-                await wait_at_end_of_loop()
+                with contain("follow the end of an event loop"):
+                    await wait_at_end_of_loop()
             finally:
                 state.hands_over = handing_over = HandingOver()
                 self.close(error, output=output)
