@@ -24,6 +24,8 @@ from .state import Deliver
 
 __all__ = ["HandingOver", "goes_on", "run_in_thread", "wait_at_end_of_loop"]
 
+# Writing takes milliseconds, unless the disk hangs.
+_WRITTEN_SECONDS = 0.5
 # A backend that is up has answered by then, on a busy machine too.
 _LOOP_END_SECONDS = 1.0
 
@@ -78,7 +80,7 @@ class HandingOver:
     async def wait(self) -> None:
         """Wait until the rows are in the journal, or until that takes long."""
         if self._written is not None:
-            await asyncio.wait([self._written])
+            await asyncio.wait([self._written], timeout=_WRITTEN_SECONDS)
 
 
 async def wait_at_end_of_loop() -> None:

@@ -255,15 +255,16 @@ class Invocation:
         the process then, and with ``flush="before-response"``, the delivery is waited for.
         """
         state = self.state
-        flush = self.guard.settings.flush
-        if state.record is not None and contained("see what comes after the response", lambda: goes_on(flush), False):
+        handing_over = contained("see what comes after the response", self._handing_over, None)
+        if handing_over is not None:
             try:
                 with contain("follow the end of an event loop"):
                     await wait_at_end_of_loop()
             finally:
-                state.hands_over = handing_over = HandingOver()
+                state.hands_over = handing_over
                 self.close(error, output=output)
-            await handing_over.wait()
+            with contain("wait for the rows of an invocation"):
+                await handing_over.wait()
             return state.delivery
         try:
             with contain("close an invocation"):
@@ -282,6 +283,10 @@ class Invocation:
         finally:
             current.LIVE.discard(self)
         return self.state.delivery
+
+    def _handing_over(self) -> HandingOver | None:
+        is_due = self.state.record is not None and goes_on(self.guard.settings.flush)
+        return HandingOver() if is_due else None
 
     async def _wait_for(self, done: asyncio.Future[None], error: BaseException | None) -> None:
         try:
