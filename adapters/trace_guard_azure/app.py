@@ -18,7 +18,6 @@ from .guarded import GuardedFunction, guarded_in
 from .kinds import UNGUARDED, check_app
 from .options import AzureOptions
 from .shutdown import prepare_for_shutdown
-from .web_apps import watch_routes
 from .wrapping import taking_context, with_context
 
 __all__ = ["guard_app", "listen"]
@@ -99,8 +98,6 @@ def _wrapped(plain: Any) -> Any:
             for function in functions:
                 with contain("guard a function of an app"):
                     _complete(function, _apps.get(app))
-            if app in _apps:
-                watch_routes(app)
         return functions
 
     setattr(get_functions, _MARK, True)

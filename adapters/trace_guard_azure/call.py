@@ -12,6 +12,7 @@ from trace_guard.contain import contain, contained
 from trace_guard.http.answers import streams
 from trace_guard.http.call import HttpCall
 from trace_guard.http.requests import method_label
+from trace_guard.http.routing import RoutedRequest
 from trace_guard.invocation.calls import never_runs
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.propagation import parentage
@@ -23,7 +24,7 @@ from .options import AzureOptions
 from .shutdown import keep_listening
 from .triggers import Description, trigger_of
 from .triggers.http import Http, is_streaming, path_of, request_input
-from .web_apps import WEB_APPS, caught_in, route_of
+from .web_apps import WEB_APPS, route_of, routed_request
 
 __all__ = ["GuardedCall"]
 
@@ -62,6 +63,7 @@ class GuardedCall(HttpCall):
             "determine the trigger's kind", lambda: trigger_of(self._declared, self._value), None
         )
         self._described = Description()
+        self._routed: RoutedRequest | None = None
 
     @classmethod
     def of(cls, target: Target, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> GuardedCall | None:
@@ -139,11 +141,17 @@ class GuardedCall(HttpCall):
         route = contained("read the route", lambda: route_of(self._declared, self._directory), None)
         if route is not None:
             facts["http.route"] = route
-        return self.guard.invocation(
+        invocation = self.guard.invocation(
             options.name or contained("name the trace", self._name, None) or name,
             deadline=timeouts.deadline(self._directory, self.guard.settings.timeout),
             parent=parent, input=described.input, metadata=options.metadata, tags=options.tags, platform=facts,
         ).open()
+        if self._is_web_app:
+            self._routed = contained(
+                "follow the request of an application",
+                lambda: routed_request(invocation, self._value, is_named=options.name is not None), None,
+            )
+        return invocation
 
     @functools.cached_property
     def _function_name(self) -> str:
@@ -164,8 +172,11 @@ class GuardedCall(HttpCall):
         if self._trigger is not Http:
             return None
         method = method_label(str(self._value.method).upper())
-        is_web_app = self._declared.http_type in WEB_APPS
-        return f"{method} {path_of(self._value) if is_web_app else self._function_name}"
+        return f"{method} {path_of(self._value) if self._is_web_app else self._function_name}"
+
+    @property
+    def _is_web_app(self) -> bool:
+        return self._trigger is Http and self._declared.http_type in WEB_APPS
 
     @property
     def request(self) -> Any:
@@ -190,7 +201,8 @@ class GuardedCall(HttpCall):
                 # The host answers with 500. Only the FastAPI extension turns exceptions into other answers.
                 status = (responses.status_of_error(error) if self._is_streaming else None) or 500
                 self.invocation.note({"http.response.status_code": status})
-                return (caught_in(self.invocation) or error) if status >= 500 else None
+                caught = self._routed.error if self._routed is not None else None
+                return (caught or error) if status >= 500 else None
         return error
 
     def note_result(self, result: Any) -> None:

@@ -135,6 +135,8 @@ def test_a_web_application(deploy: Deployments, app: str, path: str, status: int
     assert answer.value["status"] == status
     if outcome == "ok":
         assert answer.value["body"] == b"order 7"
+        route = "/api/orders/{order}" if app == "azure_asgi" else "/api/orders/7"  # Starlette has routes
+        assert root_of(rows)["span_attributes"]["name"] == f"GET {route}"
     root = root_of(rows)
     assert outcome_of(root) == outcome
     assert root["metadata"]["http.response.status_code"] == status
