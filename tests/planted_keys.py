@@ -22,6 +22,9 @@ import pytest
 
 __all__ = ["GIVEN", "MARK", "PLANTED_KEY", "PlantedKeys", "finds_in", "holds_key"]
 
+# Windows has neither.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
 MARK = "sk-planted-"
 PLANTED_KEY = f"{MARK}never-to-be-left-behind"
 GIVEN = ".given"
@@ -61,7 +64,7 @@ def finds_in(directory: Path) -> Iterator[Path]:
 def _file_holds_key(path: Path) -> bool:
     longest = max(map(len, _SPELLINGS))
     with contextlib.suppress(OSError):  # it is gone, or can't be read: nobody else can read it either
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, _FLAGS)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return False
