@@ -303,6 +303,29 @@ FINE = {
             span.end()
             return result
     """,
+    "on both ways, with a clock before": """
+        def f():
+            span = start_span("a")
+            begin = now()
+            try:
+                result = work(begin)
+                span.end()
+                return result
+            except Exception:
+                span.end()
+                return None
+    """,
+    "ended in a handler, after a call": """
+        def f():
+            span = start_span("a")
+            try:
+                work()
+            except Exception:
+                report()
+                span.end()
+                raise
+            span.end()
+    """,
     "try, else": """
         def f():
             span = start_span("a")

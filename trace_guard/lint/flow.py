@@ -169,7 +169,7 @@ class _Following:
     def _try(self, statement: ast.Try, state: State) -> Outcome:
         body = self.block(statement.body, state)
         other = self.block(statement.orelse, body.normal)
-        caught = [self.block(handler.body, body.raised) for handler in statement.handlers]
+        caught = [self._handler(handler, body.raised) for handler in statement.handlers]
         all_caught = any(_catches_all(handler.type) for handler in statement.handlers)
         left = Outcome(
             other.normal, _join(_NOWHERE if all_caught else body.raised, other.raised),
@@ -177,6 +177,15 @@ class _Following:
             _join(body.continued, other.continued),
         )
         return self._finally(statement, _either(left, *caught))
+
+    def _handler(self, handler: ast.ExceptHandler, state: State) -> Outcome:
+        out = self.block(handler.body, state)
+        if not self._duty.ends_within(handler.body):
+            return out
+        # It settles the duty. That something before it raises, such as a log, is too unlikely to report.
+        return out._replace(raised=frozenset(
+            token for token in out.raised if not (isinstance(token, Open) and token.how == "exception")
+        ))
 
     def _finally(self, statement: ast.Try, left: Outcome) -> Outcome:
         if not statement.finalbody:

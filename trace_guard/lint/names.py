@@ -212,7 +212,7 @@ class Names:
             return None
         return name.rpartition(".")[2]
 
-    def is_start(self, node: ast.AST) -> bool:
+    def is_start(self, node: ast.AST, depth: int = 0) -> bool:
         """The node is a call that starts a span."""
         if not isinstance(node, ast.Call):
             return False
@@ -221,7 +221,7 @@ class Names:
         if not isinstance(node.func, ast.Attribute) or node.func.attr != "start_span":
             return False
         receiver = node.func.value
-        if self.kind(receiver) is not None:
+        if self.kind(receiver, depth + 1) is not None:
             return True
         dotted = self.dotted(receiver)
         if self.other_tracers or not self.uses_sdk or (dotted and _OTHERS.search(dotted)):
@@ -257,7 +257,7 @@ class Names:
         if made is not None:
             return made
         if isinstance(node.func, ast.Attribute):
-            if node.func.attr == "start_span" and self.kind(node.func.value, depth + 1) is not None:
+            if self.is_start(node, depth):
                 return SPAN
             if node.func.attr == "__enter__":
                 return self.kind(node.func.value, depth + 1)

@@ -126,7 +126,9 @@ class _SpanDuty:
             isinstance(node, (ast.With, ast.AsyncWith)) and any(self.settles(item.context_expr) for item in node.items)
             for node in walk_own(scope)
         )
-        self._handled = any(self.ends_within(handler.body) for node in tries for handler in node.handlers)
+        handled = [node for node in tries if any(self.ends_within(handler.body) for handler in node.handlers)]
+        # The author has thought of exceptions from this line on.
+        self._handled_from = min((node.lineno for node in handled), default=0)
         resumed = isinstance(scope, (ast.FunctionDef, ast.AsyncFunctionDef)) and any(
             last_name(decorator) in _RESUMES for decorator in scope.decorator_list
         )
@@ -162,8 +164,11 @@ class _SpanDuty:
         if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             return False
         kinds = (ast.Await, ast.Yield, ast.YieldFrom)
-        if self._handled:
-            return any(isinstance(node, kinds) or self._calls_out(node) for node in (part, *walk_own(part)))
+        if self._handled_from:
+            first: int = getattr(part, "lineno", 0)
+            return first >= self._handled_from and any(
+                isinstance(node, kinds) or self._calls_out(node) for node in (part, *walk_own(part))
+            )
         more = (*kinds, ast.Call, ast.Subscript, ast.Import, ast.ImportFrom, ast.Assert)
         return any(isinstance(node, more) for node in (part, *walk_own(part)))
 
