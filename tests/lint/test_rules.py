@@ -52,3 +52,11 @@ def test_a_comment_for_another_rule(comment: str) -> None:
     """A comment that does not name the rule silences nothing."""
     source = f"{HEAD}def f():\n    span = start_span('a')  {comment}\n    text = '# trace-guard: ignore'\n"
     assert found(source) == [(5, "TG001")]
+
+
+def test_a_module_that_is_handed_spans() -> None:
+    """A child of a parameter that is a span is reported without an import of the SDK, unless another library traces."""
+    source = "def f(trace_span):\n    child = trace_span.start_span('a')\n    work()\n    child.end()\n"
+    assert found(source) == [(2, "TG001")]
+    assert found(f"import mlflow\n{source}") == []
+    assert found(source.replace("trace_span", "client")) == []

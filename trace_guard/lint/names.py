@@ -25,6 +25,7 @@ _OTHERS = re.compile(
     r"opentelemetry|otel|mlflow|ddtrace|datadog|langfuse|sentry|opentracing|logfire|tracer", re.IGNORECASE
 )
 _LIKELY = re.compile(r"logger|span|experiment|braintrust|^_?bt(_|$)", re.IGNORECASE)
+_HANDED = re.compile(r"(^|_)span$")
 # Deep enough for real code; stops at names that are defined by themselves.
 _DEPTH = 8
 
@@ -224,11 +225,18 @@ class Names:
         if self.kind(receiver, depth + 1) is not None:
             return True
         dotted = self.dotted(receiver)
-        if self.other_tracers or not self.uses_sdk or (dotted and _OTHERS.search(dotted)):
+        if self.other_tracers or (dotted and _OTHERS.search(dotted)):
             return False
+        if not self.uses_sdk:
+            return isinstance(receiver, ast.Name) and self._is_handed_span(receiver)
         # It comes from elsewhere. Its name decides.
         name = receiver.attr if isinstance(receiver, ast.Attribute) else getattr(receiver, "id", "")
         return bool(_LIKELY.search(name)) and not _OTHERS.search(name)
+
+    def _is_handed_span(self, name: ast.Name) -> bool:
+        """A parameter called `span` or `..._span`, in a module that need not import the SDK."""
+        bindings = self._found(name.id, self.scope_of(name))
+        return bool(_HANDED.search(name.id)) and any(binding.parameter for binding in bindings)
 
     def kind(self, node: ast.expr | None, depth: int = 0) -> str | None:
         """:data:`SPAN`, :data:`STARTER`, or None if it is neither or is not known."""
