@@ -21,7 +21,7 @@ from .outcome import FlushPolicy
 from .payload import Payload
 from .runtime.pipeline import Pipeline
 from .runtime.state import PROCESS
-from .settings import Settings, checked
+from .settings import Capture, Settings, checked
 
 if TYPE_CHECKING:
     from .jobs.failing import FailIf
@@ -335,7 +335,8 @@ class Options:
 
     Attributes:
         guard: None for :func:`default_guard`.
-        project, project_id, capture_input, capture_output, flush: settings that override those of the guard.
+        project, project_id, capture_input, capture_output, flush: settings that override those of the guard. The two
+            of capturing are also functions that get what would be logged, and return what is.
         name, tags, metadata: of the root span.
 
     Raises:
@@ -346,8 +347,8 @@ class Options:
     project: str | None = None
     project_id: str | None = None
     name: str | None = None
-    capture_input: bool | None = None
-    capture_output: bool | None = None
+    capture_input: Capture | None = None
+    capture_output: Capture | None = None
     tags: Sequence[str] | None = None
     metadata: Mapping[str, Any] | None = None
     flush: FlushPolicy | str | None = None

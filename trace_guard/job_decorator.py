@@ -15,7 +15,7 @@ from .jobs.failing import FailIf, check_fail_if
 from .jobs.heartbeat import HEARTBEAT_SECONDS
 from .jobs.job import Job
 from .outcome import FlushPolicy
-from .settings import checked, checked_seconds
+from .settings import Capture, checked, checked_seconds
 
 __all__ = ["guard_job"]
 
@@ -36,8 +36,8 @@ def guard_job(
     project: str | None = ...,
     project_id: str | None = ...,
     name: str | None = ...,
-    capture_input: bool | None = ...,
-    capture_output: bool | None = ...,
+    capture_input: Capture | None = ...,
+    capture_output: Capture | None = ...,
     tags: Sequence[str] | None = ...,
     metadata: Mapping[str, Any] | None = ...,
     flush: FlushPolicy | str | None = ...,
@@ -56,8 +56,8 @@ def guard_job(
     project: str | None = None,
     project_id: str | None = None,
     name: str | None = None,
-    capture_input: bool | None = None,
-    capture_output: bool | None = None,
+    capture_input: Capture | None = None,
+    capture_output: Capture | None = None,
     tags: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
@@ -77,8 +77,9 @@ def guard_job(
         project, project_id: the Braintrust project. The default is that of the settings, else the job's name.
         name: of the root span. The default is the platform's name for the job, else the function's name, else the
             program's name.
-        capture_input, capture_output: whether arguments, items of steps and results are logged. The default is that of
-            the settings.
+        capture_input, capture_output: whether arguments, items of steps and results are logged. Functions get each of
+            them and return what is logged; arguments are ``{"args": ..., "kwargs": ...}``. The default is that of the
+            settings.
         tags, metadata: logged on the root span.
         flush: when rows are delivered. By default the end of the function waits for delivery, for at most
             ``exit_timeout`` seconds and never longer than the platform keeps the process alive.

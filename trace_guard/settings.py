@@ -3,6 +3,7 @@ unset."""
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import sys
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from .contain import warn_once
 from .deadline import seconds_of
@@ -23,9 +24,12 @@ from .redaction.known_keys import remember_key
 from .redaction.secret_keys import Redactor
 from .redaction.urls import strip_userinfo
 
-__all__ = ["PARENT_VARIABLE", "Settings"]
+__all__ = ["PARENT_VARIABLE", "Capture", "Settings"]
 
 T = TypeVar("T")
+
+Capture: TypeAlias = "bool | Callable[[Any], Any]"
+"""Whether a value is logged, or a function that gets the value and returns what is logged in its place."""
 
 DEFAULT_API_URL = "https://api.braintrust.dev"
 PARENT_VARIABLE = "TRACE_GUARD_PARENT"
@@ -106,12 +110,17 @@ def _flag(value: str) -> bool:
     return known[value.lower()]
 
 
+def _capture(value: str) -> bool:
+    """:func:`_flag`, for settings that are functions as keywords."""
+    return _flag(value)
+
+
 def _policy(value: str) -> FlushPolicy:
     return FlushPolicy(value.lower())
 
 
-_PARSE_OF: Mapping[type, Callable[[str], Any]] = {bool: _flag, FlushPolicy: _policy}
-"""The parser of settings whose keywords may have this type."""
+_PARSERS_OF: Mapping[type, tuple[Callable[[str], Any], ...]] = {bool: (_flag, _capture), FlushPolicy: (_policy,)}
+"""The parsers of settings whose keywords may have this type."""
 
 
 def _seconds(value: str) -> float:
@@ -149,6 +158,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 _SECONDS = "a number of seconds, 0 or more"
 _BYTES = "a whole number of bytes, 0 or more"
 _FLAG = "true or false"
+_CAPTURE = "true or false; as a keyword also a function, which is not async"
 ACCEPTED_KEY = "a Braintrust key, of printable Latin-1 characters and without line breaks"
 
 
@@ -197,11 +207,12 @@ class Settings:
     linger: float = _setting(1.0, "TRACE_GUARD_LINGER", _seconds, _SECONDS)
     """Seconds that rows of a running invocation are held back to be sent together."""
 
-    capture_input: bool = _setting(True, "TRACE_GUARD_CAPTURE_INPUT", _flag, _FLAG)
-    """Log the event on the root span."""
+    capture_input: Capture = _setting(True, "TRACE_GUARD_CAPTURE_INPUT", _capture, _CAPTURE)
+    """Log the event or request on the root span. The keyword also accepts a function that gets it and returns what is
+    logged."""
 
-    capture_output: bool = _setting(True, "TRACE_GUARD_CAPTURE_OUTPUT", _flag, _FLAG)
-    """Log the result on the root span."""
+    capture_output: Capture = _setting(True, "TRACE_GUARD_CAPTURE_OUTPUT", _capture, _CAPTURE)
+    """Log the result or response on the root span; as a function like ``capture_input``."""
 
     redact: tuple[str | Redactor, ...] = _setting(
         (), "TRACE_GUARD_REDACT", _words, "keys, separated by commas; as a keyword also functions of a key and a value"
@@ -355,7 +366,9 @@ def _checked(source: str, value: Any, about: Mapping[str, Any]) -> Any:
             return seconds_of(value)
         elif isinstance(value, os.PathLike) and parse is _directory:
             value = os.fspath(value)
-        elif isinstance(value, (bool, FlushPolicy)) and parse is _PARSE_OF[type(value)]:
+        elif isinstance(value, (bool, FlushPolicy)) and parse in _PARSERS_OF[type(value)]:
+            return value
+        elif parse is _capture and callable(value) and not _is_async(value):
             return value
         return parse(_as_text(value))
     except SettingsError:
@@ -365,6 +378,11 @@ def _checked(source: str, value: Any, about: Mapping[str, Any]) -> Any:
             raise SettingsError(f"{source} is not accepted: it takes {about['accepts']}") from None
         # Not "from error": its text has the value, which may be a secret in the wrong variable.
         raise SettingsError(f"{source} is {value!r}, which is not accepted: it takes {about['accepts']}") from None
+
+
+def _is_async(function: Any) -> bool:
+    """True for an async function, and for an object with an async ``__call__``."""
+    return any(map(inspect.iscoroutinefunction, (function, getattr(function, "__call__", None))))  # noqa: B004
 
 
 def _as_text(value: Any) -> str:

@@ -12,6 +12,7 @@ from ..outcome import Outcome
 from ..rows import closing_row, durable
 from ..runtime.pipeline import Pipeline
 from ..runtime.state import PROCESS
+from .captured import captured_input, captured_output
 from .state import NOTHING, GuardLike
 
 __all__ = ["Execution"]
@@ -103,8 +104,8 @@ class Execution:
     def _log_start(self, guard: GuardLike) -> None:
         """Log through the SDK, which applies its masking function."""
         event: dict[str, Any] = {}
-        if self._input is not NOTHING and guard.settings.capture_input:
-            event["input"] = guard.payload.copy(self._input)
+        if (input := captured_input(guard, self._input)) is not NOTHING:
+            event["input"] = input
         if self._metadata:
             event["metadata"] = dict(self._metadata)
         if self._tags:
@@ -125,8 +126,8 @@ class Execution:
             self._finished = True
         guard, pipeline = self._opened
         text = None if error is None else PROCESS.sdk.masked(error)
-        if output is not NOTHING and guard.settings.capture_output:
-            self.span.log(output=guard.payload.copy(output))
+        if (output := captured_output(guard, output)) is not NOTHING:
+            self.span.log(output=output)
         pipeline.append([
             durable(closing_row(PROCESS.sdk.identity_of(self.span), end=time.time(), outcome=outcome, error=text))
         ])

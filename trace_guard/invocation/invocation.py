@@ -14,9 +14,10 @@ from ..rows import identity
 from ..runtime import current
 from ..runtime.forks import begin_anew_if_forked
 from ..runtime.state import PROCESS
+from .captured import captured_input, captured_output
 from .closing import Closing, corrected, is_fatal
 from .handing_over import HandingOver, goes_on, run_in_thread, wait_at_end_of_loop
-from .opening import open_root
+from .opening import log_on_root, open_root
 from .record_loop import RecordLoops
 from .state import FORCED, NOTHING, AfterResponse, GuardLike, InvocationState
 from .tasks import current_task
@@ -124,6 +125,14 @@ class Invocation:
     def set_output(self, value: Any) -> None:
         """Set the output of the root span. It is logged if outputs are captured."""
         self.state.output = value
+
+    def log_input(self, value: Any) -> None:
+        """Log the input of the root span, as far as inputs are captured. Objects are merged with what is logged
+        already."""
+        with contain("log the input"):
+            input = captured_input(self.guard, value)
+            if input is not NOTHING and self.state.is_opened and not self.state.is_closed:
+                log_on_root(self.state, {"input": input})
 
     def note(self, metadata: Mapping[str, Any]) -> None:
         """Add metadata to the root span. It is merged deeply with earlier metadata and logged at the end."""
@@ -323,8 +332,8 @@ class Invocation:
         state = self.state
         state.ended = state.now
         output = state.output if output is NOTHING else output
-        if error is None and output is not NOTHING:
-            output = self._read(output)
+        if output is not NOTHING:
+            output = self._read(output, error)
         closing = Closing(state, error)
         state.outcome = closing.outcome
         try:
@@ -337,9 +346,9 @@ class Invocation:
                 if state.pipeline.spans.is_open(self.span.id):
                     closing.close_spans()
 
-    def _read(self, result: Any) -> Any:
-        """What is logged as the output for a result."""
-        if self.judge is not None:
+    def _read(self, result: Any, error: BaseException | None) -> Any:
+        """What is logged as the output for a result, or for the part of it that was made before an error."""
+        if self.judge is not None and error is None:
             with contain("judge the result"):
                 self.judge(self, result)
         if self.read_result is not None:
@@ -354,8 +363,8 @@ class Invocation:
             text = state.error_text(error)
             if text is not None and state.outcome not in FORCED:  # else the error gives the reason for the forced close
                 event["error"] = text
-            if error is None and output is not NOTHING and self.guard.settings.capture_output:
-                event["output"] = self.guard.payload.copy(output)
+            if (output := captured_output(self.guard, output)) is not NOTHING:
+                event["output"] = output
             if metadata := state.root_metadata.take():
                 event["metadata"] = metadata
             if not event:

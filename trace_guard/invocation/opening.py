@@ -13,10 +13,11 @@ from ..rows import Row, identity
 from ..runtime.pipeline import Pipeline
 from ..runtime.state import PROCESS
 from ..system.clock import monotonic
+from .captured import captured_input
 from .forced_close import ForcedClose
 from .state import NOTHING, InvocationState
 
-__all__ = ["open_root", "write_start"]
+__all__ = ["log_on_root", "open_root", "write_start"]
 
 
 def open_root(state: InvocationState, become_current: Callable[[], object]) -> None:
@@ -58,6 +59,8 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
     if event and row is None:
         with contain("log the input"):
             state.span.log(**event)  # the masking function must see it
+    if state.input is not NOTHING:
+        _log_chosen_input(state)
 
 
 def _pipeline_of(state: InvocationState) -> Pipeline:
@@ -90,13 +93,31 @@ def write_start(state: InvocationState) -> None:
 
 
 def _input(state: InvocationState) -> dict[str, Any]:
-    """What is logged on the root when it opens. Read before it is written, so that both need one write."""
+    """What is logged on the root when it opens. Read before it is written, so that both need one write. A function of
+    the user's, which chooses the input, runs later."""
     event: dict[str, Any] = {}
-    given, state.input = state.input, NOTHING
-    if given is not NOTHING and state.guard.settings.capture_input:
-        event["input"] = state.guard.payload.copy(given)
+    if not callable(state.guard.settings.capture_input):
+        given, state.input = state.input, NOTHING
+        if (input := captured_input(state.guard, given)) is not NOTHING:
+            event["input"] = input
     if state.metadata:
         event["metadata"] = dict(state.metadata)
     if state.tags and not state.span.span_parents:
         event["tags"] = list(state.tags)  # the API takes tags on root spans only
     return event
+
+
+def _log_chosen_input(state: InvocationState) -> None:
+    given, state.input = state.input, NOTHING
+    with contain("log the input"):
+        if (input := captured_input(state.guard, given)) is not NOTHING:
+            log_on_root(state, {"input": input})
+
+
+def log_on_root(state: InvocationState, event: dict[str, Any]) -> None:
+    """Log an event on the root span. It is in the journal on return unless the SDK's masking function must see it."""
+    row = PROCESS.sdk.plain_row(identity(state.root), event)
+    if row is None:
+        state.span.log(**event)
+    else:
+        state.pipeline.append([row])

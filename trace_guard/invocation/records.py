@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypeVar, overload
 
 from ..contain import contain, contained
 from ..runtime.state import PROCESS
+from ..settings import Capture, checked
+from .captured import captured
 from .invocation import NOTHING, Invocation, live_invocation
 from .misuse import check_decorated
 from .record_loop import AsyncRecords, RecordLoop, Records
@@ -42,14 +44,30 @@ class RecordOptions(NamedTuple):
     Attributes:
         name: of the spans; None for the default.
         capture_input, capture_output: whether the record and the result are logged, redacted and cut like those of
-            the invocation; None for the setting of the invocation's guard.
+            the invocation, or functions of them; None for the setting of the invocation's guard.
         metadata: logged on each span.
     """
 
     name: str | None = None
-    capture_input: bool | None = None
-    capture_output: bool | None = None
+    capture_input: Capture | None = None
+    capture_output: Capture | None = None
     metadata: Mapping[str, Any] | None = None
+
+    @classmethod
+    def checked(
+        cls, name: str | None, capture_input: Any, capture_output: Any, metadata: Mapping[str, Any] | None
+    ) -> RecordOptions:
+        """The options from the keywords of a helper.
+
+        Raises:
+            SettingsError: a keyword's value is not accepted.
+        """
+        return cls(
+            name,
+            None if capture_input is None else checked("capture_input", capture_input),
+            None if capture_output is None else checked("capture_output", capture_output),
+            metadata,
+        )
 
 
 class RecordSpan:
@@ -69,11 +87,11 @@ class RecordSpan:
         self._guard = invocation.guard
         settings = self._guard.settings
         self._capture_output = settings.capture_output if options.capture_output is None else options.capture_output
+        capture_input = settings.capture_input if options.capture_input is None else options.capture_input
         record = contained("describe a record", describe, Record({}, NOTHING))
         event: dict[str, Any] = {"metadata": {**record.facts, **(options.metadata or {})}}
-        captures = settings.capture_input if options.capture_input is None else options.capture_input
-        if captures and record.input is not NOTHING:
-            event["input"] = self._guard.payload.copy(record.input)
+        if (input := captured(self._guard, capture_input, record.input, "capture_input")) is not NOTHING:
+            event["input"] = input
         self._span = PROCESS.sdk.loggers.start_record(name, invocation.span, event)
         self._span.set_current()
 
@@ -86,9 +104,11 @@ class RecordSpan:
         """
         if error is not None:
             self.log_error(error)
-        elif self._capture_output and output is not NOTHING:
+        else:
             with contain("log a record's result"):
-                self._span.log(output=self._guard.payload.copy(output))
+                output = captured(self._guard, self._capture_output, output, "capture_output")
+                if output is not NOTHING:
+                    self._span.log(output=output)
         self.end()
         self.count("done" if error is None else "failed")
 
@@ -135,8 +155,8 @@ class RecordGuard:
         self,
         *,
         name: str | None = ...,
-        capture_input: bool | None = ...,
-        capture_output: bool | None = ...,
+        capture_input: Capture | None = ...,
+        capture_output: Capture | None = ...,
         metadata: Mapping[str, Any] | None = ...,
     ) -> Callable[[F], F]: ...
 
@@ -145,8 +165,8 @@ class RecordGuard:
         handler: Any = NOTHING,
         *,
         name: str | None = None,
-        capture_input: bool | None = None,
-        capture_output: bool | None = None,
+        capture_input: Capture | None = None,
+        capture_output: Capture | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Any:
         """Trace a function that handles one record: each call is a span below the current span of the invocation::
@@ -168,11 +188,13 @@ class RecordGuard:
         Args:
             name: of the spans; by default the function's own name.
             capture_input, capture_output: whether the record and the result are logged, redacted and cut like those of
-                the invocation; by default as its guard is configured.
+                the invocation, or functions that get them and return what is logged; by default as the invocation's
+                guard is configured.
             metadata: logged on each span.
 
         Raises:
             TypeError: the decorated object is not a function.
+            SettingsError: a keyword's value is not accepted.
         """
         if handler is NOTHING:
             return functools.partial(
@@ -180,7 +202,7 @@ class RecordGuard:
                 metadata=metadata,
             )
         check_decorated(handler, "guard_record")
-        options = RecordOptions(name, capture_input, capture_output, metadata)
+        options = RecordOptions.checked(name, capture_input, capture_output, metadata)
         chosen = name or getattr(handler, "__name__", None) or "record"
         record_in = contained("read the signature of a record handler", lambda: _record_in(handler), _first)
 
@@ -197,7 +219,7 @@ class RecordGuard:
         records: Iterable[T],
         *,
         name: str | None = ...,
-        capture_input: bool | None = ...,
+        capture_input: Capture | None = ...,
         metadata: Mapping[str, Any] | None = ...,
     ) -> Iterable[T]: ...
 
@@ -207,7 +229,7 @@ class RecordGuard:
         records: AsyncIterable[T],
         *,
         name: str | None = ...,
-        capture_input: bool | None = ...,
+        capture_input: Capture | None = ...,
         metadata: Mapping[str, Any] | None = ...,
     ) -> AsyncIterable[T]: ...
 
@@ -216,7 +238,7 @@ class RecordGuard:
         records: Iterable[T] | AsyncIterable[T],
         *,
         name: str | None = None,
-        capture_input: bool | None = None,
+        capture_input: Capture | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Iterable[T] | AsyncIterable[T]:
         """Trace a loop over records: each step is a span below the current span of the invocation::
@@ -240,12 +262,12 @@ class RecordGuard:
 
         Args:
             name: of the spans.
-            capture_input: whether the record is logged, redacted and cut like the input of the invocation; by default
-                as its guard is configured.
+            capture_input: whether the record is logged, redacted and cut like the input of the invocation, or a
+                function that gets it and returns what is logged; by default as the invocation's guard is configured.
             metadata: logged on each span.
         """
         chosen = name or self._name
-        options = RecordOptions(name, capture_input, None, metadata)
+        options = RecordOptions.checked(name, capture_input, None, metadata)
 
         def begin() -> RecordLoop | None:
             invocation = live_invocation()

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..contain import contain
 from ..deadline import Deadline
+from ..invocation.captured import captured_input, captured_output
 from ..invocation.forced_close import DRAIN_SECONDS
 from ..invocation.invocation import NOTHING, live_invocation
 from ..payload import Payload
@@ -62,9 +63,10 @@ class Step:
     def set_output(self, value: Any) -> None:
         """Log the output on the span, redacted and cut, if outputs are captured."""
         with contain("log the output of a step"):
-            captures = self._job is None or self._job.invocation.guard.settings.capture_output
-            if captures and self.span is not None:
-                self.span.log(output=self._payload.copy(value))
+            guard = None if self._job is None else self._job.invocation.guard
+            output = self._payload.copy(value) if guard is None else captured_output(guard, value)
+            if output is not NOTHING and self.span is not None:
+                self.span.log(output=output)
 
     def __enter__(self) -> Step:
         try:
@@ -104,8 +106,11 @@ class Step:
     def _open(self) -> None:
         self._outer = _current.get()
         event: dict[str, Any] = {}
-        if self._input is not NOTHING and (self._job is None or self._job.invocation.guard.settings.capture_input):
-            event["input"] = self._payload.copy(self._input)
+        if self._input is not NOTHING:
+            guard = None if self._job is None else self._job.invocation.guard
+            input = self._payload.copy(self._input) if guard is None else captured_input(guard, self._input)
+            if input is not NOTHING:
+                event["input"] = input
         if self._metadata:
             event["metadata"] = dict(self._metadata)
         self._started, self._began = time.time(), monotonic()
