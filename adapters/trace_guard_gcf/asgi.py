@@ -13,6 +13,7 @@ from trace_guard.http.exclude import Exclude
 from trace_guard.http.frameworks.starlette import route_of
 from trace_guard.http.passing import pairs_of, shared, status_in, text_of
 from trace_guard.http.requests import NameOf
+from trace_guard.settings import Capture
 
 from .applications import check_asgi
 from .guarding import Guarding
@@ -60,7 +61,8 @@ class AsyncGuardMiddleware:
         project_id: str | None = None,
         name: str | NameOf | None = None,
         exclude: Exclude = (),
-        capture_input: bool | None = None,
+        capture_input: Capture | None = None,
+        capture_output: Capture | None = None,
         tags: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         flush: FlushPolicy | str | None = None,
@@ -69,7 +71,7 @@ class AsyncGuardMiddleware:
         self._app = app
         self._guarding = Guarding(
             guard=guard, project=project, project_id=project_id, name=name, exclude=exclude,
-            capture_input=capture_input, tags=tags, metadata=metadata, flush=flush,
+            capture_input=capture_input, capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> Any:
@@ -122,7 +124,12 @@ class _Wire:
 
     async def receive(self) -> Message:
         message = await self._receive()
-        if message.get("type") == "http.disconnect" and not self._is_over:
+        kind = message.get("type")
+        if kind == "http.request":
+            copy = self._exchange.request_copy
+            if copy is not None:
+                copy.take(message.get("body") or b"", is_last=not message.get("more_body"))
+        elif kind == "http.disconnect" and not self._is_over:
             self._has_left = True
         return message
 
@@ -155,11 +162,16 @@ class _Wire:
             # The server discards the body of such a response, which may never end.
             return self._exchange.framing.is_bodyless
         if kind == "http.response.body":
-            self._exchange.framing.completes(message.get("body") or b"")
+            content = message.get("body") or b""
+            self._exchange.sends(content)
+            self._exchange.framing.completes(content)
             return not message.get("more_body") and not self._has_trailers
         if kind == "http.response.trailers":
             return not message.get("more_trailers")
-        return bool(kind == "http.response.pathsend")
+        if kind == "http.response.pathsend":
+            self._exchange.sends_file()
+            return True
+        return False
 
     def _must_hold(self, message: Message) -> bool:
         """True if this message completes the response for the client although the application sends more."""

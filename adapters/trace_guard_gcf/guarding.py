@@ -9,12 +9,14 @@ from typing import Any
 from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained, warn_once
 from trace_guard.guard import Options
+from trace_guard.http.captures import RequestCopy, has_body
 from trace_guard.http.content import fields_of
 from trace_guard.http.exchange import Exchange
 from trace_guard.http.exclude import Exclude, Excluded
 from trace_guard.http.framing import Framing
 from trace_guard.http.requests import HttpRequest, NameOf, default_name, facts_of_request, header_facts
-from trace_guard.invocation.invocation import current_invocation
+from trace_guard.invocation.invocation import NOTHING, current_invocation
+from trace_guard.settings import Capture
 
 from . import environment
 from .propagation import carrier_of
@@ -41,7 +43,8 @@ class Guarding:
         project_id: str | None = None,
         name: str | NameOf | None = None,
         exclude: Exclude = (),
-        capture_input: bool | None = None,
+        capture_input: Capture | None = None,
+        capture_output: Capture | None = None,
         tags: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         flush: FlushPolicy | str | None = None,
@@ -51,7 +54,7 @@ class Guarding:
         self._guard: Guard | None = None
         options = Options(
             guard=guard, project=project, project_id=project_id, name=None if callable(name) else name,
-            capture_input=capture_input, tags=tags, metadata=metadata, flush=flush,
+            capture_input=capture_input, capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
         )
         self._tags, self._metadata = options.tags, options.metadata
         chosen = options.make_guard()
@@ -74,22 +77,33 @@ class Guarding:
         guard = self._guard
         if guard is None or current_invocation() is not None:
             return None
-        request = HttpRequest(method, path, None, headers())
+        request = HttpRequest(method, path, None, headers(), query)
         if self._excluded and self._excluded.matches(request, lambda: path):
             return None
         prepare_for_shutdown(is_serving=True)
-        return Exchange(
+        capture = guard.settings.capture_input
+        waits_for_body = callable(capture) and has_body(request.headers)
+        exchange = Exchange(
             guard.invocation(
                 contained("name a request", lambda: self._name(request), None) or default_name(request),
                 deadline=environment.deadline(),
                 parent=carrier_of(request.headers),
-                input={"method": method, "path": path, "query": fields_of(query, guard.settings.max_payload_bytes)},
+                input=_input(request, guard) if not callable(capture) else NOTHING if waits_for_body else request,
                 metadata=self._metadata,
                 tags=self._tags,
                 platform={**environment.facts(), **_facts(request)},
             ),
             Framing(method), request=request, name=self._name,
         ).open()
+        if capture:
+            exchange.request_copy = RequestCopy(exchange.invocation, request, is_due=waits_for_body)
+        return exchange
+
+
+def _input(request: HttpRequest, guard: Guard) -> dict[str, Any]:
+    """What is logged of a request before its body is read."""
+    query = fields_of(request.query, guard.settings.max_payload_bytes)
+    return {"method": request.method, "path": request.path, "query": query}
 
 
 def _facts(request: HttpRequest) -> dict[str, Any]:

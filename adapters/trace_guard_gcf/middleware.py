@@ -14,9 +14,11 @@ from trace_guard.http.exchange import Exchange
 from trace_guard.http.exclude import Exclude
 from trace_guard.http.passing import pairs_of, shared, status_in, text_of
 from trace_guard.http.requests import NameOf
+from trace_guard.settings import Capture
 
 from .applications import check_wsgi
 from .guarding import Guarding
+from .wsgi_input import CopiedInput
 
 __all__ = ["GuardMiddleware"]
 
@@ -44,9 +46,9 @@ class GuardMiddleware:
         exclude: requests that are not traced, such as health checks: paths such as ``("/healthz", "/internal/*")``, or
             a function that is called with the :class:`.requests.HttpRequest` and returns True for them. If it raises,
             the request is traced. A function with the decorator is still traced.
-        capture_input: whether method, path and query are logged as the input; by default as configured in the
-            settings. Bodies are not logged. To log a body or set an output, use
-            :func:`trace_guard.current_invocation`.
+        capture_input, capture_output: whether requests and responses are logged, with their bodies as far as the
+            application reads and sends them; see docs/capture.md. Functions get the :class:`.requests.HttpRequest` or
+            :class:`.captures.HttpResponse` and return what is logged. By default as configured in the settings.
         tags, metadata: logged on the root spans.
         flush: when rows are delivered. By default the last byte of the response waits for delivery, because the
             platform may give a service no CPU after it. With ``after-response``, for instance-based billing only, it
@@ -67,7 +69,8 @@ class GuardMiddleware:
         project_id: str | None = None,
         name: str | NameOf | None = None,
         exclude: Exclude = (),
-        capture_input: bool | None = None,
+        capture_input: Capture | None = None,
+        capture_output: Capture | None = None,
         tags: Sequence[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
         flush: FlushPolicy | str | None = None,
@@ -76,7 +79,7 @@ class GuardMiddleware:
         self._app = app
         self._guarding = Guarding(
             guard=guard, project=project, project_id=project_id, name=name, exclude=exclude,
-            capture_input=capture_input, tags=tags, metadata=metadata, flush=flush,
+            capture_input=capture_input, capture_output=capture_output, tags=tags, metadata=metadata, flush=flush,
         )
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[Any]:
@@ -93,10 +96,14 @@ class GuardMiddleware:
 
     def _begin(self, environ: Environ) -> Exchange | None:
         frameworks.connect()
-        return self._guarding.begin(
+        exchange = self._guarding.begin(
             text_of(environ.get("REQUEST_METHOD")) or "GET", _path_of(environ), text_of(environ.get("QUERY_STRING")),
             lambda: _headers_of(environ),
         )
+        if exchange is not None and exchange.request_copy is not None and "wsgi.input" in environ:
+            if environ.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in environ:
+                environ["wsgi.input"] = CopiedInput(environ["wsgi.input"], exchange.request_copy)
+        return exchange
 
     def _guarded(
         self, items: Iterable[Any], environ: Environ, exchange: Exchange, start: _Start
@@ -105,6 +112,11 @@ class GuardMiddleware:
         is_file = isinstance(file_wrapper, type) and isinstance(items, file_wrapper)
         if not start.held and (is_file or isinstance(items, (list, tuple))):
             # The application has no code left to run, and the server may handle a list or file more efficiently.
+            if is_file:
+                exchange.sends_file()
+            else:
+                for item in items:
+                    exchange.sends(item)
             exchange.close()
             return items
         if start.is_called and exchange.framing.is_bodyless:
@@ -136,6 +148,7 @@ class _Start:
         plain = self._start_response(*given, **keywords)
 
         def write(data: Any) -> object:
+            self._exchange.sends(data)
             completes = contained("count a chunk", lambda: self._exchange.framing.completes(data), False)
             if not completes:
                 return plain(data)
@@ -168,6 +181,7 @@ def _headers_of(environ: Environ) -> dict[str, str]:
         name[5:].replace("_", "-").lower(): text_of(value)
         for name, value in environ.items() if isinstance(name, str) and name.startswith("HTTP_")
     }
-    if environ.get("CONTENT_LENGTH"):
-        headers["content-length"] = text_of(environ["CONTENT_LENGTH"])
+    for variable, name in (("CONTENT_LENGTH", "content-length"), ("CONTENT_TYPE", "content-type")):
+        if environ.get(variable):
+            headers[name] = text_of(environ[variable])
     return headers

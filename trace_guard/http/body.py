@@ -70,7 +70,7 @@ class Body(Iterator[Any]):
             if self._iterator is None:
                 self._iterator = self._exchange.run(lambda: iter(self._items))
             iterator = self._iterator
-            return self._exchange.run(lambda: next(iterator))
+            item = self._exchange.run(lambda: next(iterator))
         except StopIteration:
             self._is_over = True
             self._exchange.close()
@@ -79,6 +79,8 @@ class Body(Iterator[Any]):
             self._is_over = True
             self._exchange.close(error)
             raise
+        self._exchange.sends(item)
+        return item
 
     def _completes(self, item: Any) -> bool:
         return contained("count a chunk", lambda: self._exchange.framing.completes(item), False)
@@ -189,7 +191,7 @@ class AsyncBody(AsyncIterator[Any]):
             if self._iterator is None:
                 self._iterator = self._exchange.run(lambda: aiter(self._items))
             step = self._exchange.run(self._iterator.__anext__)
-            return await (InContext(step, self._exchange.context) if self._exchange.is_elsewhere else step)
+            item = await (InContext(step, self._exchange.context) if self._exchange.is_elsewhere else step)
         except StopAsyncIteration:
             self._is_over = True
             await self._exchange.aclose()
@@ -203,6 +205,8 @@ class AsyncBody(AsyncIterator[Any]):
             self._is_over = True
             await self._exchange.aclose(error)
             raise
+        self._exchange.sends(item)
+        return item
 
     async def _drain(self) -> None:
         self._is_drained = True

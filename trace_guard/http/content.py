@@ -11,11 +11,18 @@ from urllib.parse import parse_qs
 from .passing import pairs_of
 
 __all__ = [
-    "content_type_of", "fields_of", "headers_of", "input_of", "is_text", "parsed", "path_of", "read", "read_async",
+    "bare_type", "content_type_of", "fields_of", "headers_of", "input_of", "is_form", "is_text", "parsed", "path_of", "read", "read_async",
 ]
 
 _MOST_FIELDS = 1000
 _FORM = "application/x-www-form-urlencoded"
+_JSON = ("/json", "+json")
+# Types of text besides text/*, forms and JSON. Several are used for streams of JSON.
+_TEXTS = frozenset([
+    "application/ecmascript", "application/graphql", "application/javascript", "application/json-seq",
+    "application/jsonl", "application/jsonlines", "application/ndjson", "application/x-json-stream",
+    "application/x-jsonlines", "application/x-ndjson", "application/x-yaml", "application/xml", "application/yaml",
+])
 
 
 def input_of(request: Any, body: bytes | None, byte_limit: int) -> dict[str, Any]:
@@ -80,7 +87,7 @@ def parsed(body: bytes, content_type: str) -> Any:
     text = body.decode(errors="replace")
     if content_type == _FORM:
         return fields_of(text, len(text))
-    if content_type.endswith(("/json", "+json")):
+    if content_type.endswith(_JSON):
         import json  # any framework has imported it already
 
         with contextlib.suppress(ValueError, RecursionError):
@@ -91,12 +98,24 @@ def parsed(body: bytes, content_type: str) -> Any:
 def content_type_of(headers: Any) -> str:
     """The content type without its parameters, in lower case."""
     value = headers.get("content-type")
-    return value.partition(";")[0].strip().lower() if isinstance(value, str) else ""
+    return bare_type(value) if isinstance(value, str) else ""
+
+
+def bare_type(value: str) -> str:
+    """The value of a Content-Type header without its parameters, in lower case."""
+    return value.partition(";")[0].strip().lower()
 
 
 def is_text(content_type: str) -> bool:
     """True for text. False for multipart forms, which may contain files."""
-    return content_type.startswith("text/") or content_type == _FORM or content_type.endswith(("/json", "+json"))
+    return content_type.startswith("text/") or content_type.endswith((*_JSON, "+xml")) or (
+        content_type == _FORM or content_type in _TEXTS
+    )
+
+
+def is_form(content_type: str) -> bool:
+    """True for a form that is text."""
+    return content_type == _FORM
 
 
 def _size(request: Any, byte_limit: int) -> int | None:

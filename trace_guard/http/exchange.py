@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ..contain import contain
-from ..invocation.invocation import Invocation, current_invocation
+from ..invocation.invocation import NOTHING, Invocation, current_invocation
 from .answers import status_of_error
+from .captures import RequestCopy, ResponseCopy
 from .closing import close
 from .framing import Framing
 from .requests import HttpRequest, NameOf
@@ -28,6 +29,10 @@ class Exchange(RoutedRequest):
         framing: tells where the response ends on the wire.
         request: the request, if the root span is named after its route.
         name: returns the name of the root span.
+
+    Attributes:
+        request_copy: copies the body of the request; None if it is not captured.
+        captures_response: whether the response is captured, unless the output has been set.
     """
 
     def __init__(
@@ -42,6 +47,9 @@ class Exchange(RoutedRequest):
         self.framing = framing
         self._status: int | None = None
         self._context: contextvars.Context | None = None
+        self.request_copy: RequestCopy | None = None
+        self.captures_response = bool(invocation.guard.settings.capture_output)
+        self._response: ResponseCopy | None = None
 
     def open(self) -> Exchange:
         """Open the invocation, and make the exchange current in this context."""
@@ -96,9 +104,39 @@ class Exchange(RoutedRequest):
     def responds(self, status: int | None, headers: Iterable[tuple[str, str]]) -> None:
         """Record the start of the response. An exception that is being handled now explains a status of 500 or more."""
         with contain("read the head of a response"):
+            headers = tuple(headers)
             self._status = status
             self.framing.begin(status or 200, headers)
+            self.copy_response(status, headers)
             self.caught(sys.exc_info()[1])
+
+    def copy_response(
+        self, status: int | None, headers: Iterable[tuple[str, str]], *, shows_status: bool = True
+    ) -> None:
+        """Copy the response that begins now. A later call replaces it.
+
+        Args:
+            headers: with their names in lower case.
+            shows_status: as for :class:`.captures.ResponseCopy`.
+        """
+        if self.captures_response and self.is_open:
+            invocation = self.invocation
+            invocation.read_result = ResponseCopy.read
+            self._response = ResponseCopy(
+                status, dict(headers), invocation.guard.settings.max_payload_bytes, shows_status=shows_status
+            )
+
+    def sends(self, chunk: Any) -> None:
+        """Copy a chunk of the response. Never raises."""
+        response = self._response
+        if response is not None:
+            with contain("copy a chunk of a response"):
+                response.add(chunk)
+
+    def sends_file(self) -> None:
+        """The response is a file, which the server reads."""
+        if self._response is not None:
+            self._response.is_file()
 
     def cut_off(self, error: BaseException | None = None) -> BaseException | None:
         """Record a response that ended early.
@@ -128,7 +166,13 @@ class Exchange(RoutedRequest):
             await self.invocation.aclose(self._reason(error))
 
     def _reason(self, error: BaseException | None) -> BaseException | None:
-        """The exception that the request failed with; None for a success or an answer with a status below 500."""
+        """The exception that the request failed with; None for a success or an answer with a status below 500. The
+        input and the output are complete."""
+        if self.request_copy is not None:
+            self.request_copy.log()
+        state = self.invocation.state
+        if self._response is not None and self.captures_response and state.output is NOTHING:
+            state.output = self._response
         with contain("determine how a request ended"):
             status = status_of_error(error) if error is not None else None
             if status is not None and status < 500:

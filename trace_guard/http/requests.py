@@ -30,12 +30,17 @@ class HttpRequest:
         path: as requested, without the query.
         route: the pattern that the framework has matched, such as ``/orders/<id>``; None before that or without one.
         headers: by name, in lower case.
+        query: as requested.
+        body: for a ``capture_input`` function, what the application has read: the value of JSON, the fields of a form,
+            text up to the limit, or type and size. None without a body, and for other functions.
     """
 
     method: str
     path: str
     route: str | None
     headers: Mapping[str, str]
+    query: str = ""
+    body: Any = None
 
 
 NameOf = Callable[[HttpRequest], str]
