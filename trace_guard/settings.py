@@ -368,7 +368,7 @@ def _checked(source: str, value: Any, about: Mapping[str, Any]) -> Any:
             value = os.fspath(value)
         elif isinstance(value, (bool, FlushPolicy)) and parse in _PARSERS_OF[type(value)]:
             return value
-        elif parse is _capture and callable(value) and not _is_async(value):
+        if parse is _capture and callable(value) and not _is_async(value):
             return value
         return parse(_as_text(value))
     except SettingsError:

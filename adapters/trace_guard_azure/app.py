@@ -12,6 +12,7 @@ from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain
 from trace_guard.guard import Options
 from trace_guard.http.exclude import Exclude
+from trace_guard.settings import Capture
 
 from .declaration import declared_by
 from .guarded import GuardedFunction, guarded_in
@@ -34,8 +35,8 @@ def guard_app(
     guard: Guard | None = None,
     project: str | None = None,
     project_id: str | None = None,
-    capture_input: bool | None = None,
-    capture_output: bool | None = None,
+    capture_input: Capture | None = None,
+    capture_output: Capture | None = None,
     tags: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,

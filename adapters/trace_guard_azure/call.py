@@ -144,7 +144,7 @@ class GuardedCall(HttpCall):
         invocation = self.guard.invocation(
             options.name or contained("name the trace", self._name, None) or name,
             deadline=timeouts.deadline(self._directory, self.guard.settings.timeout),
-            parent=parent, input=described.input, metadata=options.metadata, tags=options.tags, platform=facts,
+            parent=parent, input=self._input(), metadata=options.metadata, tags=options.tags, platform=facts,
         ).open()
         if self._is_web_app:
             self._routed = contained(
@@ -152,6 +152,12 @@ class GuardedCall(HttpCall):
                 lambda: routed_request(invocation, self._value, is_named=options.name is not None), None,
             )
         return invocation
+
+    def _input(self) -> Any:
+        """What is logged when the call begins. A function of the user's gets the trigger's value."""
+        if callable(self.guard.settings.capture_input):
+            return NOTHING if self._is_streaming else self._value
+        return self._described.input
 
     @functools.cached_property
     def _function_name(self) -> str:
@@ -214,6 +220,11 @@ class GuardedCall(HttpCall):
         with contain("read a result"):
             if self.guard.settings.capture_output:
                 is_answer = self._trigger is Http
+                if callable(self.guard.settings.capture_output):
+                    answer = responses.answer_in(result, self._outputs) if is_answer else result
+                    if not (is_answer and streams(answer)):
+                        self.invocation.set_output(answer)
+                    return
                 answer = responses.answer_in(result, self._outputs) if is_answer else result
                 output = responses.output_of(answer, self._most_bytes) if is_answer else answer
                 if output is not NOTHING and not streams(output):

@@ -11,6 +11,7 @@ from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
 from trace_guard.http.exclude import Exclude
 from trace_guard.invocation.invocation import NOTHING
+from trace_guard.settings import Capture
 
 from .app import listen
 from .declaration import declared_by
@@ -35,8 +36,8 @@ def guard_handler(
     project: str | None = ...,
     project_id: str | None = ...,
     name: str | None = ...,
-    capture_input: bool | None = ...,
-    capture_output: bool | None = ...,
+    capture_input: Capture | None = ...,
+    capture_output: Capture | None = ...,
     tags: Sequence[str] | None = ...,
     metadata: Mapping[str, Any] | None = ...,
     flush: FlushPolicy | str | None = ...,
@@ -52,8 +53,8 @@ def guard_handler(
     project: str | None = None,
     project_id: str | None = None,
     name: str | None = None,
-    capture_input: bool | None = None,
-    capture_output: bool | None = None,
+    capture_input: Capture | None = None,
+    capture_output: Capture | None = None,
     tags: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
@@ -70,8 +71,8 @@ def guard_handler(
         guard: by default the process's own, see :func:`trace_guard.configure`.
         project, project_id: the Braintrust project; by default that of the settings, else the app's name.
         name: of the root span; by default the function's name, with the method before it for a request.
-        capture_input, capture_output: whether the trigger's value and the result are logged; by default as configured
-            in the settings.
+        capture_input, capture_output: whether the trigger's value and the result are logged. A function gets the
+            value and returns what is logged in its place. By default as configured in the settings. See docs/capture.md.
         tags, metadata: logged on the root span.
         flush: when rows are delivered. By default the function's result waits for delivery. With ``after-response`` it
             does not wait. The worker keeps running, but rows are lost if the host removes it before they are delivered.

@@ -12,10 +12,12 @@ from trace_guard.contain import contain, contained
 from trace_guard.guard import Options
 from trace_guard.http import answers, content
 from trace_guard.http.call import HttpCall
+from trace_guard.http.exchange import Exchange
 from trace_guard.http.exclude import Excluded
 from trace_guard.http.passing import text_of
 from trace_guard.http.requests import facts_of_request, header_facts, method_label
 from trace_guard.invocation.calls import never_runs
+from trace_guard.invocation.captured import captured_output
 from trace_guard.invocation.invocation import NOTHING
 
 from . import environment, events
@@ -82,7 +84,9 @@ class GuardedCall(HttpCall):
         self._kind = kind or contained(
             "determine the kind of a call", lambda: kind_of(target.name, args, keywords), Kind.OTHER
         )
-        self._captures = self.guard.settings.capture_input
+        self._captures = bool(self.guard.settings.capture_input)
+        # A function of the user's gets the request or event as the framework passes it.
+        self._chooses_input = callable(self.guard.settings.capture_input)
         self._request = contained(
             "find the request", lambda: request_among(args, keywords) or ambient_request(), None
         )
@@ -139,11 +143,27 @@ class GuardedCall(HttpCall):
                 invocation.span.set_attributes(name=name)
             if options.tags and not invocation.span.span_parents:
                 invocation.span.log(tags=list(options.tags))
-            if self._input is not NOTHING and self._captures:
+            exchange = Exchange.current()
+            if exchange is not None and (not self._captures or self._chooses_input or self._kind in _EVENTS):
+                exchange.drop_request()  # the function's own keyword counts, and an event is the body
+            if exchange is not None and self._chooses_output is not False:
+                exchange.captures_response = False
+            if self._input is not NOTHING:
                 # Below a key, because the backend merges the input with the middleware's method and path.
-                value = {"event" if self._kind in _EVENTS else "argument": self._input}
-                invocation.span.log(input=self.guard.payload.copy(value))
+                key = "event" if self._kind in _EVENTS else "argument"
+                invocation.log_input(self._input if self._chooses_input else {key: self._input}, self.guard)
         return invocation
+
+    @property
+    def _chooses_output(self) -> bool | None:
+        """Whether a function of the user's chooses the output; None if there is none."""
+        capture = self.guard.settings.capture_output
+        return callable(capture) if capture else None
+
+    def _log_input(self, request: Any, body: bytes | None) -> None:
+        exchange = None if self.owns else Exchange.current()
+        if exchange is None or exchange.request_copy is None or self._chooses_input:
+            super()._log_input(request, body)  # else the middleware copies the body
 
     # Arguments
 
@@ -158,7 +178,8 @@ class GuardedCall(HttpCall):
                 if pair is not None and self._kind is Kind.BACKGROUND_EVENT
                 else events.cloud_event(cloud_event_among(args, keywords), byte_limit=self._most_bytes)
             )
-            self._name, self._input = event.name, event.input
+            self._name = event.name
+            self._input = _event_among(args, keywords) if self._chooses_input else event.input
             self._facts |= {**event.metadata, "faas.trigger": event.trigger}
             self._parent = events.chosen((*event.carriers, carrier_of(headers)))
         elif self._request is not None:
@@ -196,9 +217,21 @@ class GuardedCall(HttpCall):
         with contain("read a result"):
             if self._refusal is not None:
                 return
+            if self._chooses_output:
+                if not (self._kind in _WITH_REQUEST and answers.streams(result)):
+                    self._choose_output(result)
+                return
+            if not self.owns and callable(self.invocation.guard.settings.capture_output):
+                return  # a function of the middleware's chooses it from the response
             output = answers.output_of(shown, self._most_bytes) if self._kind in _WITH_REQUEST else shown
             if output is not NOTHING:
                 self.invocation.set_output(output)
+
+    def _choose_output(self, result: Any) -> None:
+        if self.owns:
+            self.invocation.set_output(result)
+        elif (output := captured_output(self.guard, result)) is not NOTHING:
+            self.invocation.span.log(output=output)
 
     def _read(self, result: Any) -> ReadResult:
         """What is logged for a result, and why the framework can't use it, unless another decorator gets it."""
@@ -237,11 +270,14 @@ class GuardedCall(HttpCall):
 def _is_excluded(excluded: Excluded, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> bool:
     """True if the call's request or event is not traced."""
     request = contained("find the request", lambda: request_among(args, keywords) or ambient_request(), None)
-    event: Any = request
-    if event is None:
-        pair = background_event_among(args, keywords)
-        event = cloud_event_among(args, keywords) or (pair[0] if pair else _argument(args, keywords))
+    event = _event_among(args, keywords) if request is None else request
     return excluded.matches(event, lambda: None if request is None else content.path_of(request))
+
+
+def _event_among(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+    """The CloudEvent, the data of an event of the first generation, or the only argument."""
+    pair = background_event_among(args, keywords)
+    return cloud_event_among(args, keywords) or (pair[0] if pair else _argument(args, keywords))
 
 
 def _argument(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from trace_guard.http.exclude import Exclude, Excluded
 from trace_guard.invocation.calls import takes_receiver
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.wrap import wrapper_of
+from trace_guard.settings import Capture
 
 from . import refusals
 from .call import GuardedCall, Target
@@ -36,8 +37,8 @@ def guard_handler(
     project: str | None = ...,
     project_id: str | None = ...,
     name: str | None = ...,
-    capture_input: bool | None = ...,
-    capture_output: bool | None = ...,
+    capture_input: Capture | None = ...,
+    capture_output: Capture | None = ...,
     tags: Sequence[str] | None = ...,
     metadata: Mapping[str, Any] | None = ...,
     flush: FlushPolicy | str | None = ...,
@@ -52,8 +53,8 @@ def guard_handler(
     project: str | None = None,
     project_id: str | None = None,
     name: str | None = None,
-    capture_input: bool | None = None,
-    capture_output: bool | None = None,
+    capture_input: Capture | None = None,
+    capture_output: Capture | None = None,
     tags: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
@@ -70,8 +71,8 @@ def guard_handler(
         project, project_id: the Braintrust project; by default that of the settings, else the service's name.
         name: of the root span; by default ``POST`` and the function's name for a request, and the type and
             ``process`` for an event.
-        capture_input, capture_output: whether the request or event and the result are logged; by default as configured
-            in the settings. A body is logged if it is text with a known length up to ``max_payload_bytes``.
+        capture_input, capture_output: whether the request or event and the result are logged. A function gets the
+            value and returns what is logged in its place. By default as configured in the settings. See docs/capture.md.
         tags, metadata: logged on the root span.
         flush: when rows are delivered. By default the response waits for delivery, because the platform may give a
             service no CPU after its last byte. With ``after-response``, for instance-based billing only, it does not:

@@ -100,9 +100,9 @@ class GuardMiddleware:
             text_of(environ.get("REQUEST_METHOD")) or "GET", _path_of(environ), text_of(environ.get("QUERY_STRING")),
             lambda: _headers_of(environ),
         )
-        if exchange is not None and exchange.request_copy is not None and "wsgi.input" in environ:
-            if environ.get("CONTENT_LENGTH") not in (None, "", "0") or "HTTP_TRANSFER_ENCODING" in environ:
-                environ["wsgi.input"] = CopiedInput(environ["wsgi.input"], exchange.request_copy)
+        copy = None if exchange is None else exchange.request_copy
+        if copy is not None and copy.is_announced and "wsgi.input" in environ:
+            environ["wsgi.input"] = CopiedInput(environ["wsgi.input"], copy)
         return exchange
 
     def _guarded(

@@ -19,6 +19,7 @@ from trace_guard.http.routing import RoutedRequest
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.wrap import guarded
 from trace_guard.runtime.state import PROCESS
+from trace_guard.settings import Capture
 
 from .after_response import AfterResponse, is_managed_instance
 from .arguments import Arguments, Found, check, path_of
@@ -48,8 +49,8 @@ def guard_handler(
     project: str | None = ...,
     project_id: str | None = ...,
     name: str | None = ...,
-    capture_input: bool | None = ...,
-    capture_output: bool | None = ...,
+    capture_input: Capture | None = ...,
+    capture_output: Capture | None = ...,
     tags: Sequence[str] | None = ...,
     metadata: Mapping[str, Any] | None = ...,
     flush: FlushPolicy | str | None = ...,
@@ -65,8 +66,8 @@ def guard_handler(
     project: str | None = None,
     project_id: str | None = None,
     name: str | None = None,
-    capture_input: bool | None = None,
-    capture_output: bool | None = None,
+    capture_input: Capture | None = None,
+    capture_output: Capture | None = None,
     tags: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
@@ -84,7 +85,8 @@ def guard_handler(
         project, project_id: the Braintrust project; by default that of the settings, else the function's name.
         name: of the root span; by default derived from the event, such as ``GET /items/{id}`` or ``orders process``,
             else the function's name.
-        capture_input, capture_output: whether event and result are logged; by default as configured in the settings.
+        capture_input, capture_output: whether event and result are logged. A function gets the value and
+            returns what is logged in its place. By default as configured in the settings. See docs/capture.md.
         tags, metadata: logged on the root span.
         flush: when rows are delivered. By default after the response and before the freeze, in the best way available;
             ``Invocation.delivery`` names it. With ``before-response`` the response waits.

@@ -11,6 +11,7 @@ from trace_guard import FlushPolicy, Guard
 from trace_guard.contain import contain, contained
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.misuse import check_decorated
+from trace_guard.settings import Capture
 
 from .call import GuardedCall
 from .context import sent
@@ -36,8 +37,8 @@ def guard_actor(
     project: str | None = ...,
     project_id: str | None = ...,
     name: str | None = ...,
-    capture_input: bool | None = ...,
-    capture_output: bool | None = ...,
+    capture_input: Capture | None = ...,
+    capture_output: Capture | None = ...,
     tags: Sequence[str] | None = ...,
     metadata: Mapping[str, Any] | None = ...,
     flush: FlushPolicy | str | None = ...,
@@ -51,8 +52,8 @@ def guard_actor(
     project: str | None = None,
     project_id: str | None = None,
     name: str | None = None,
-    capture_input: bool | None = None,
-    capture_output: bool | None = None,
+    capture_input: Capture | None = None,
+    capture_output: Capture | None = None,
     tags: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,

@@ -12,6 +12,7 @@ from trace_guard.contain import contain
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.invocation.misuse import check_decorated
 from trace_guard.invocation.wrap import guarded
+from trace_guard.settings import Capture
 
 from .call import GuardedCall
 from .context import WithoutContext, receives
@@ -36,8 +37,8 @@ def guard_task(
     project: str | None = ...,
     project_id: str | None = ...,
     name: str | None = ...,
-    capture_input: bool | None = ...,
-    capture_output: bool | None = ...,
+    capture_input: Capture | None = ...,
+    capture_output: Capture | None = ...,
     tags: Sequence[str] | None = ...,
     metadata: Mapping[str, Any] | None = ...,
     flush: FlushPolicy | str | None = ...,
@@ -51,8 +52,8 @@ def guard_task(
     project: str | None = None,
     project_id: str | None = None,
     name: str | None = None,
-    capture_input: bool | None = None,
-    capture_output: bool | None = None,
+    capture_input: Capture | None = None,
+    capture_output: Capture | None = None,
     tags: Sequence[str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     flush: FlushPolicy | str | None = None,
@@ -68,8 +69,8 @@ def guard_task(
             :func:`trace_guard_ray.runtime_env`.
         project, project_id: the Braintrust project of tasks that are submitted outside of any span.
         name: of the span; by default the function's name.
-        capture_input, capture_output: whether arguments and result are logged; by default as configured in the
-            settings.
+        capture_input, capture_output: whether arguments and result are logged. A function gets the value and
+            returns what is logged in its place. By default as configured in the settings. See docs/capture.md.
         tags, metadata: logged on the span; tags only on a span without a parent.
         flush: when rows are delivered. By default in the background, those of many tasks in one request, because the
             worker lives on. If it dies first, the next worker of its node or the driver delivers them. With

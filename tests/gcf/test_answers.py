@@ -28,7 +28,8 @@ ANSWERS = {
     "response": (PLAIN, "return flask.jsonify(n=1)", 200, "ok", {"status_code": 200, "body": {"n": 1}}),
     "response, ours": (PLAIN, "return flask.Response('no', 503)", 503, "error", {"status_code": 503, "body": "no"}),
     "empty response": (PLAIN, "return flask.Response(status=204)", 204, "ok", {"status_code": 204}),
-    "no text": (PLAIN, "return flask.Response(b'x', content_type='image/png')", 200, "ok", {"status_code": 200}),
+    "no text": (PLAIN, "return flask.Response(b'x', content_type='image/png')", 200, "ok",
+                {"status_code": 200, "body": "<1 bytes of image/png>"}),
     "typed, nothing": (
         "@functions_framework.typed(type('T', (), {'from_dict': dict}))\n@guard_handler\ndef", "return None", 200, "ok",
         None,

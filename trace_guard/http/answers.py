@@ -6,7 +6,8 @@ import sys
 from typing import Any
 
 from ..invocation.invocation import NOTHING
-from .content import content_type_of, is_text, parsed
+from .bodies import BodyCopy, described_file
+from .passing import pairs_of
 
 __all__ = ["implied_status", "output_of", "status_of", "status_of_error", "streams"]
 
@@ -45,17 +46,16 @@ def output_of(result: Any, byte_limit: int) -> Any:
     """The output to log: status and body of a response, NOTHING for a streamed result, else the result itself.
 
     Args:
-        byte_limit: a response body that is longer is left out.
+        byte_limit: how many bytes of a response body are read.
     """
-    if streams(result):
+    if streams(result) and not getattr(result, "direct_passthrough", False):
         return NOTHING
     if isinstance(result, tuple) and result:
         body, status = output_of(result[0], byte_limit), status_of(result)
         return body if status is None else {"status_code": status, "body": body}
     if hasattr(result, "status_code") and hasattr(result, "headers"):
-        content = _body_of(result, byte_limit)
-        body = {"body": parsed(content, content_type_of(result.headers))} if content else {}
-        return {"status_code": status_of(result), **body}
+        body = _body_of(result, byte_limit)
+        return {"status_code": status_of(result), **({} if body is NOTHING else {"body": body})}
     return result
 
 
@@ -68,17 +68,19 @@ def streams(result: Any) -> bool:
     return bool(getattr(result, "is_streamed", False)) or hasattr(result, "body_iterator")
 
 
-def _body_of(response: Any, byte_limit: int) -> bytes | None:
-    """The body of a response if it is in memory, is text, and is within the limit."""
-    if not is_text(content_type_of(response.headers)) or response.headers.get("content-encoding"):
-        return None
-    if getattr(response, "direct_passthrough", False):
-        return None  # a file
-    size = getattr(response, "calculate_content_length", None)
-    if size is not None:
-        return response.get_data() if (size() or 0) <= byte_limit else None  # Flask: all chunks are in memory
-    body = getattr(response, "body", None)
-    return bytes(body) if isinstance(body, (bytes, memoryview)) and len(body) <= byte_limit else None
+def _body_of(response: Any, byte_limit: int) -> Any:
+    """The body of a response as a value to log, if it is in memory; of a file, type and size. NOTHING without
+    one."""
+    headers = dict(pairs_of(response.headers.items()))
+    copy = BodyCopy(headers, byte_limit)
+    if getattr(response, "direct_passthrough", False):  # a file, which the server reads
+        return described_file(headers)
+    if hasattr(response, "calculate_content_length"):  # Flask: all chunks are in memory
+        for chunk in response.response if isinstance(response.response, (list, tuple)) else (response.response,):
+            copy.add(chunk)
+    else:
+        copy.add(getattr(response, "body", None))
+    return copy.shown()
 
 
 def _number(status: Any) -> int | None:

@@ -16,7 +16,7 @@ from ..invocation.state import NOTHING
 from ..payload import CUT
 from .content import bare_type, fields_of, is_form, is_text, parsed
 
-__all__ = ["BodyCopy", "described", "shown_body"]
+__all__ = ["BodyCopy", "described_file", "length_of", "shown_body"]
 
 _MULTIPART = "multipart/form-data"
 _BOUNDARY = re.compile(r"""boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))""", re.IGNORECASE)
@@ -118,6 +118,17 @@ def described(size: int | None, content_type: str, coding: str = "") -> str:
     if size is None:
         return f"<{words or 'a body'}>"
     return f"<{size} bytes of {words}>" if words else f"<{size} bytes>"
+
+
+def described_file(headers: Mapping[str, str]) -> str:
+    """Type and size of a body that is not read here, by its headers."""
+    return described(length_of(headers), headers.get("content-type", ""), headers.get("content-encoding", ""))
+
+
+def length_of(headers: Mapping[str, str]) -> int | None:
+    """The Content-Length; None without one. Names of headers are in lower case."""
+    length = headers.get("content-length", "").strip()
+    return int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else None
 
 
 def _is_unicode(content: bytes) -> bool:

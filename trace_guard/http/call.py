@@ -114,7 +114,9 @@ class HttpCall(ABC):
                 self._log_input(request, await content.read_async(request, self._most_bytes))
 
     def _log_input(self, request: Any, body: bytes | None) -> None:
-        self.invocation.span.log(input=self.guard.payload.copy(self.input_of(request, body)))
+        """Log a request as the input, or what a function of the user's returns for it."""
+        is_chosen = callable(self.guard.settings.capture_input)
+        self.invocation.log_input(request if is_chosen else self.input_of(request, body), self.guard)
 
     @property
     def _most_bytes(self) -> int:

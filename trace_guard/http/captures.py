@@ -11,10 +11,10 @@ from typing import Any
 
 from ..contain import contain
 from ..invocation.invocation import NOTHING, Invocation
-from .bodies import BodyCopy, described
+from .bodies import BodyCopy, described_file, length_of
 from .requests import HttpRequest
 
-__all__ = ["HttpResponse", "RequestCopy", "ResponseCopy", "has_body", "length_of"]
+__all__ = ["HttpResponse", "RequestCopy", "ResponseCopy", "has_body"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,9 @@ class RequestCopy:
 
     Args:
         is_due: the input is logged even if the application reads no body, as nothing is logged yet.
+
+    Attributes:
+        is_announced: the headers announce a body.
     """
 
     def __init__(self, invocation: Invocation, request: HttpRequest, *, is_due: bool) -> None:
@@ -43,6 +46,9 @@ class RequestCopy:
         self._request = request
         self._is_due = is_due
         self._length = length_of(request.headers)
+        self.is_announced = has_body(request.headers)
+        # A guarded function logs an event in a form of its own, and then drops this copy.
+        self._waits = "ce-id" in request.headers or "cloudevents" in request.headers.get("content-type", "")
         self._body = BodyCopy(request.headers, invocation.guard.settings.max_payload_bytes)
         self._is_over = False
 
@@ -58,7 +64,8 @@ class RequestCopy:
         with contain("copy the body of a request"):
             body = self._body
             body.add(chunk)
-            if is_last or body.is_full or (self._length is not None and body.size >= self._length):
+            is_read = is_last or body.is_full or (self._length is not None and body.size >= self._length)
+            if is_read and not self._waits:
                 self.log()
 
     def log(self) -> None:
@@ -118,18 +125,10 @@ class ResponseCopy:
 
     def _shown(self) -> Any:
         if self._is_file:
-            return described(
-                length_of(self._headers), self._headers.get("content-type", ""), self._headers.get("content-encoding", "")
-            )
+            return described_file(self._headers)
         return self._body.shown()
 
 
 def has_body(headers: Mapping[str, str]) -> bool:
     """True if the headers of a request announce a body. Requests of HTTP/2 may have one without."""
     return "transfer-encoding" in headers or bool(length_of(headers))
-
-
-def length_of(headers: Mapping[str, str]) -> int | None:
-    """The Content-Length; None without one."""
-    length = headers.get("content-length", "").strip()
-    return int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else None

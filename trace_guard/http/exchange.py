@@ -126,6 +126,12 @@ class Exchange(RoutedRequest):
                 status, dict(headers), invocation.guard.settings.max_payload_bytes, shows_status=shows_status
             )
 
+    def drop_request(self) -> None:
+        """Log no body of the request."""
+        if self.request_copy is not None:
+            self.request_copy.drop()
+            self.request_copy = None
+
     def sends(self, chunk: Any) -> None:
         """Copy a chunk of the response. Never raises."""
         response = self._response

@@ -17,9 +17,13 @@ from .passing import pairs_of, shared
 
 __all__ = ["guard_async_result", "guard_result"]
 
+# Flask's, for results without a type.
+_DEFAULT_TYPE = ("content-type", "text/html")
+
 
 def guard_result(result: Any, invocation: Invocation) -> Any:
-    """Close the invocation at the end of a streamed body, or at once if the result is complete.
+    """Close the invocation at the end of a streamed body, or at once if the result is complete. The output is what the
+    body sends, see :mod:`.bodies`.
 
     Args:
         result: what the function returned: a response of Flask or Starlette, a generator, or a tuple that begins with
@@ -30,7 +34,7 @@ def guard_result(result: Any, invocation: Invocation) -> Any:
     """
     result, guarded = _guarded(result, invocation)
     if guarded is None:
-        close(invocation, output=result)
+        close(invocation)
         return result
     return guarded
 
@@ -39,7 +43,7 @@ async def guard_async_result(result: Any, invocation: Invocation) -> Any:
     """:func:`guard_result` without blocking the event loop."""
     result, guarded = _guarded(result, invocation)
     if guarded is None:
-        await invocation.aclose(output=result)
+        await invocation.aclose()
         return result
     return guarded
 
@@ -56,12 +60,12 @@ def _guarded(result: Any, invocation: Invocation) -> tuple[Any, Any]:
 
 
 def _streamed(
-    result: Any, invocation: Invocation, status: int | None = None, length: int | None = None
+    result: Any, invocation: Invocation, status: int | None = None, headers: list[tuple[str, str]] | None = None
 ) -> Any:
     """A copy of the result with a guarded body; None if the body is complete.
 
     Args:
-        status, length: from a tuple that contains the result. They take precedence over the result's own.
+        status, headers: from a tuple that contains the result. They take precedence over the result's own.
     """
     if not invocation.is_live:
         return None
@@ -69,25 +73,31 @@ def _streamed(
         rest = [part for part in result[1:] if part is not None]
         first = _streamed(
             result[0], invocation, next((code for code in map(_status, rest) if code), None),
-            _length(next((part for part in rest if not isinstance(part, (int, str))), {})),
+            _pairs(next((part for part in rest if not isinstance(part, (int, str))), ())),
         )
         return first if first is None else (first, *result[1:])
     if hasattr(result, "body_iterator"):
         # A Starlette response. It sends its headers as they are.
+        own = _pairs(result.headers)
+        exchange = Exchange(invocation, Framing(length=_length(own)))
+        exchange.copy_response(result.status_code, own)
         guarded = copy.copy(result)  # the application may send the original again
-        guarded.body_iterator = AsyncBody(
-            result.body_iterator, Exchange(invocation, Framing(length=_length(result.headers)))
-        )
+        guarded.body_iterator = AsyncBody(result.body_iterator, exchange)
         return guarded
     if getattr(result, "is_streamed", False) and not getattr(result, "direct_passthrough", False):
         # A Flask response. The server sends a passed-through file without running user code.
-        framing = _framing(status or result.status_code, _length(result.headers) if length is None else length)
-        if framing.is_complete:
+        own = _pairs(result.headers)
+        length = _length(own if headers is None or _length(headers) is None else headers)
+        exchange = Exchange(invocation, _framing(status or result.status_code, length))
+        exchange.copy_response(status or result.status_code, [*own, *(headers or ())])
+        if exchange.framing.is_complete:
             return None  # the server does not iterate it
         guarded = copy.copy(result)
-        guarded.response = Body(result.response, Exchange(invocation, framing))
+        guarded.response = Body(result.response, exchange)
         return guarded
-    return _body(result, Exchange(invocation, _framing(status or 200, length)))
+    exchange = Exchange(invocation, _framing(status or 200, _length(headers or [])))
+    exchange.copy_response(status or 200, [_DEFAULT_TYPE, *(headers or ())], shows_status=status is not None)
+    return _body(result, exchange)
 
 
 def _framing(status: int, length: int | None) -> Framing:
@@ -110,10 +120,13 @@ def _body(result: Any, exchange: Exchange) -> Body | AsyncBody | None:
     return AsyncBody(result, exchange) if isinstance(result, AsyncIterator) else None
 
 
-def _length(headers: Any) -> int | None:
-    """The Content-Length in a result's headers. Flask accepts a mapping or pairs."""
-    pairs = headers.items() if hasattr(headers, "items") else headers
-    values = [value for name, value in pairs_of(pairs) if name == "content-length"]
+def _pairs(headers: Any) -> list[tuple[str, str]]:
+    """The headers of a result. Flask accepts a mapping or pairs."""
+    return pairs_of(headers.items() if hasattr(headers, "items") else headers)
+
+
+def _length(headers: list[tuple[str, str]]) -> int | None:
+    values = [value for name, value in headers if name == "content-length"]
     return int(values[0]) if values and values[0].isdecimal() else None
 
 

@@ -1,4 +1,4 @@
-"""What is logged of inputs and outputs: nothing, a redacted copy, or a copy of what a function of the user's returns."""
+"""What is logged of inputs and outputs: nothing, a redacted copy, or a copy of what a user's function returns."""
 
 from __future__ import annotations
 

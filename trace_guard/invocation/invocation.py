@@ -126,11 +126,15 @@ class Invocation:
         """Set the output of the root span. It is logged if outputs are captured."""
         self.state.output = value
 
-    def log_input(self, value: Any) -> None:
+    def log_input(self, value: Any, guard: GuardLike | None = None) -> None:
         """Log the input of the root span, as far as inputs are captured. Objects are merged with what is logged
-        already."""
+        already.
+
+        Args:
+            guard: whose settings count, by default those of the invocation's own.
+        """
         with contain("log the input"):
-            input = captured_input(self.guard, value)
+            input = captured_input(guard or self.guard, value)
             if input is not NOTHING and self.state.is_opened and not self.state.is_closed:
                 log_on_root(self.state, {"input": input})
 
