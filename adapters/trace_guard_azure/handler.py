@@ -72,7 +72,8 @@ def guard_handler(
         project, project_id: the Braintrust project; by default that of the settings, else the app's name.
         name: of the root span; by default the function's name, with the method before it for a request.
         capture_input, capture_output: whether the trigger's value and the result are logged. A function gets the
-            value and returns what is logged in its place. By default as configured in the settings. See docs/capture.md.
+            value and returns what is logged in its place, see docs/capture.md. By default as configured in the
+            settings.
         tags, metadata: logged on the root span.
         flush: when rows are delivered. By default the function's result waits for delivery. With ``after-response`` it
             does not wait. The worker keeps running, but rows are lost if the host removes it before they are delivered.

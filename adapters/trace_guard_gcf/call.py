@@ -143,7 +143,7 @@ class GuardedCall(HttpCall):
                 invocation.span.set_attributes(name=name)
             if options.tags and not invocation.span.span_parents:
                 invocation.span.log(tags=list(options.tags))
-            exchange = Exchange.current()
+            exchange = _exchange()
             if exchange is not None and (not self._captures or self._chooses_input or self._kind in _EVENTS):
                 exchange.drop_request()  # the function's own keyword counts, and an event is the body
             if exchange is not None and self._chooses_output is not False:
@@ -161,7 +161,7 @@ class GuardedCall(HttpCall):
         return callable(capture) if capture else None
 
     def _log_input(self, request: Any, body: bytes | None) -> None:
-        exchange = None if self.owns else Exchange.current()
+        exchange = None if self.owns else _exchange()
         if exchange is None or exchange.request_copy is None or self._chooses_input:
             super()._log_input(request, body)  # else the middleware copies the body
 
@@ -272,6 +272,12 @@ def _is_excluded(excluded: Excluded, args: tuple[Any, ...], keywords: Mapping[st
     request = contained("find the request", lambda: request_among(args, keywords) or ambient_request(), None)
     event = _event_among(args, keywords) if request is None else request
     return excluded.matches(event, lambda: None if request is None else content.path_of(request))
+
+
+def _exchange() -> Exchange | None:
+    """The middleware's exchange; None outside one."""
+    current = Exchange.current()
+    return current if isinstance(current, Exchange) else None
 
 
 def _event_among(args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:

@@ -72,7 +72,8 @@ def guard_handler(
         name: of the root span; by default ``POST`` and the function's name for a request, and the type and
             ``process`` for an event.
         capture_input, capture_output: whether the request or event and the result are logged. A function gets the
-            value and returns what is logged in its place. By default as configured in the settings. See docs/capture.md.
+            value and returns what is logged in its place, see docs/capture.md. By default as configured in the
+            settings.
         tags, metadata: logged on the root span.
         flush: when rows are delivered. By default the response waits for delivery, because the platform may give a
             service no CPU after its last byte. With ``after-response``, for instance-based billing only, it does not:

@@ -11,8 +11,8 @@ from urllib.parse import parse_qs
 from .passing import pairs_of
 
 __all__ = [
-    "bare_type", "content_type_of", "fields_of", "headers_of", "input_of", "is_form", "is_text", "parsed", "path_of", "read",
-    "read_async",
+    "bare_type", "content_type_of", "fields_of", "headers_of", "input_of", "is_form", "is_text", "parsed", "path_of",
+    "read", "read_async",
 ]
 
 _MOST_FIELDS = 1000
