@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trace_guard.http import answers, content
+from trace_guard.http.bodies import described
 
 from .triggers.reading import content_of
 
@@ -61,5 +62,6 @@ def output_of(answer: Any, byte_limit: int) -> Any:
     if body:
         kind = content.content_type_of(answer.headers) or str(getattr(answer, "mimetype", "")).lower()
         is_text = content.is_text(kind) and not answer.headers.get("content-encoding")
-        output["body"] = content_of(body, byte_limit) if is_text else f"<{len(body)} bytes>"
+        coding = str(answer.headers.get("content-encoding") or "")
+        output["body"] = content_of(body, byte_limit) if is_text else described(len(body), kind, coding)
     return output

@@ -100,3 +100,17 @@ def test_binary_bodies_are_logged_by_size(guard: Guard, backend: MemoryBackend) 
 def test_a_body_is_cut_between_characters(body: bytes, shown: Any) -> None:
     """Text is cut at the end of a character and marked as cut. A body that ends in half a character is binary."""
     assert content_of(body, 5) == shown
+
+
+def test_functions_choose_what_is_logged(guard: Guard, backend: MemoryBackend) -> None:
+    """The functions of a decorator get the trigger's value and the response."""
+
+    @guard_handler(
+        guard=guard, capture_input=lambda req: req.get_json()["q"], capture_output=lambda response: response.status_code
+    )
+    def ask(req: func.HttpRequest) -> func.HttpResponse:
+        return func.HttpResponse("fine", status_code=201)
+
+    assert ask(func.HttpRequest("POST", "https://shop/api/ask", body=b'{"q": "why?"}')).status_code == 201
+    (row,) = backend.rows()
+    assert (row["input"], row["output"]) == ("why?", 201)

@@ -76,6 +76,7 @@ def test_a_stream_is_one_trace(client: Client, function: str) -> None:
     assert response.text == "piece 0\npiece 1\npiece 2\n"
     root = root_of(rows)
     assert outcome_of(root) == "ok"
+    assert root["output"] == {"status_code": 200, "body": response.text}
     assert client.result().ok
     if name == "stream":
         assert set(named(rows)) == {root["span_attributes"]["name"], "piece 0", "piece 1", "piece 2"}

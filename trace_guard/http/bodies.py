@@ -16,7 +16,7 @@ from ..invocation.state import NOTHING
 from ..payload import CUT
 from .content import bare_type, fields_of, is_form, is_text, parsed
 
-__all__ = ["BodyCopy", "described_file", "length_of", "shown_body"]
+__all__ = ["BodyCopy", "described", "described_file", "length_of", "shown_body"]
 
 _MULTIPART = "multipart/form-data"
 _BOUNDARY = re.compile(r"""boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))""", re.IGNORECASE)

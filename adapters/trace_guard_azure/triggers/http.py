@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trace_guard.http import content
+from trace_guard.http.bodies import described, shown_body
 from trace_guard.http.requests import facts_of_request
 from trace_guard.invocation.invocation import NOTHING
 from trace_guard.payload import REDACTED
@@ -55,13 +56,17 @@ def request_input(request: Any, body: bytes | None, byte_limit: int) -> dict[str
         "route": dict(route),
     }
     if body:
-        fields["body"] = _shown(body, content.content_type_of(request.headers), byte_limit)
+        fields["body"] = _shown(body, request.headers, byte_limit)
     return {key: value for key, value in fields.items() if value != {}}
 
 
-def _shown(body: bytes, content_type: str, byte_limit: int) -> Any:
-    if content_type.startswith(("multipart/", "image/", "audio/", "video/")):
-        return f"<{len(body)} bytes of {content_type}>"  # multipart forms may hold files
+def _shown(body: bytes, headers: Any, byte_limit: int) -> Any:
+    content_type = content.content_type_of(headers)
+    coding = str(headers.get("content-encoding") or "")
+    if content_type.startswith("multipart/") and not coding:
+        return shown_body(body[:byte_limit], len(body), headers.get("content-type"))
+    if content_type.startswith(("image/", "audio/", "video/")) or coding:
+        return described(len(body), content_type, coding)
     shown = text_in(body, byte_limit)
     if shown is None:
         return f"<{len(body)} bytes>"
