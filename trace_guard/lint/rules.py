@@ -29,12 +29,12 @@ class Rule(NamedTuple):
 RULES = {rule.code: rule for rule in (
     Rule(
         "TG001", "span-without-with", "a span is started without `with` or `finally: end()`",
-        "a span that is never ended, or whose code raises before `end()`, stays in progress in Braintrust for ever",
+        "a span that is never ended, or whose code raises before `end()`, stays in progress in Braintrust forever",
         "use `with ...start_span(...) as span:`, or call `span.end()` in `finally`",
     ),
     Rule(
         "TG002", "skipped-end", "a `return`, `raise`, `continue`, `break` or caught exception skips `end()`",
-        "on that path the span stays in progress in Braintrust for ever",
+        "on that path the span stays in progress in Braintrust forever",
         "use `with ...start_span(...) as span:`, or call `span.end()` in `finally`",
     ),
     Rule(
@@ -49,7 +49,7 @@ RULES = {rule.code: rule for rule in (
     ),
     Rule(
         "TG005", "span-at-import", "a span is logged at import in a pre-fork server",
-        "the server imports the module, then forks; `flush()` in a worker can wait for ever for a thread of its parent",
+        "the server imports the module, then forks; `flush()` in a worker can wait forever for a thread of its parent",
         "log spans in requests or tasks only, or guard the app with trace-guard, which repairs the SDK after a fork",
     ),
     Rule(
