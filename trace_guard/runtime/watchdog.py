@@ -74,12 +74,15 @@ class Watchdog:
             self._thread = thread
 
     def _run(self) -> None:
+        lock, changed = self._lock, self._changed
         while True:
-            with self._lock:
+            with lock:
+                if changed is not self._changed:
+                    return  # reset, with another thread to come
                 due = self._take_due()
                 busy = bool(self._armed)
                 if not due:
-                    self._changed.wait(self._until_next(busy))
+                    changed.wait(self._until_next(busy))
                     self._wakes_at = -math.inf
             for fire in due:
                 # One thread per alarm: closing and delivering takes a while, and the next alarm may be due.
