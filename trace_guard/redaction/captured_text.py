@@ -4,10 +4,10 @@ that they hold."""
 from __future__ import annotations
 
 import json
-import re
 from typing import Any, Protocol
 from urllib.parse import quote_plus, unquote_plus
 
+from .compile_later import compile_later
 from .encoded_text import Parsed, complete_json, decode_base64, find_json, parse_json
 from .secret_keys import Redactor
 from .shapes import REDACTED
@@ -22,12 +22,12 @@ DEPTH = 40
 # Longer texts are cut before their JSON is parsed.
 _PARSED_WHOLE = 131072
 _SHORTEST_BASE64 = 16
-_BASE64_START = re.compile(r"[A-Za-z0-9+/_-]{14,64}(?:[=\r\n]|\Z)|[A-Za-z0-9+/_-]{64}")
-_ENCODED = re.compile(r"%|[A-Za-z0-9+/_-]{16}")
-_CUT_PERCENT = re.compile(r"%[0-9A-Fa-f]?\Z")
-_FORM_START = re.compile(r"[^\s=&\"'{<]{1,256}=")
-_PART_NAME = re.compile(r"""\bname=(?:"([^"\r\n]{1,256})"|([^\s;"]{1,256}))""")
-_END_OF_HEADERS = re.compile(r"\r?\n\r?\n")
+_BASE64_START = compile_later(r"[A-Za-z0-9+/_-]{14,64}(?:[=\r\n]|\Z)|[A-Za-z0-9+/_-]{64}")
+_ENCODED = compile_later(r"%|[A-Za-z0-9+/_-]{16}")
+_CUT_PERCENT = compile_later(r"%[0-9A-Fa-f]?\Z")
+_FORM_START = compile_later(r"[^\s=&\"'{<]{1,256}=")
+_PART_NAME = compile_later(r"""\bname=(?:"([^"\r\n]{1,256})"|([^\s;"]{1,256}))""")
+_END_OF_HEADERS = compile_later(r"\r?\n\r?\n")
 
 
 class Copying(Protocol):

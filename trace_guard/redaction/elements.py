@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
+from .compile_later import compile_later
 from .shapes import REDACTED
 
 __all__ = ["redact_elements"]
 
 # The parts are bounded, so the time is linear in the length of the text.
-_START_TAG = re.compile(r"<(?:[\w.-]{1,64}:)?(?P<name>[\w.-]{1,96})(?:\s[^<>]{0,256})?(?<!/)>")
+_START_TAG = compile_later(r"<(?:[\w.-]{1,64}:)?(?P<name>[\w.-]{1,96})(?:\s[^<>]{0,256})?(?<!/)>")
 _CDATA = "<![CDATA["
-_LINE_BREAK = re.compile(r"[\r\n]|\Z")
+_LINE_BREAK = compile_later(r"[\r\n]|\Z")
 
 
 def redact_elements(text: str, is_secret: Callable[[str], bool]) -> str:

@@ -11,15 +11,17 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+from .compile_later import compile_later
+
 __all__ = ["Parsed", "complete_json", "decode_base64", "find_json", "parse_json"]
 
 _URL_ALPHABET = str.maketrans("-_", "+/")
-_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]")
+_NOT_BASE64 = compile_later(r"[^A-Za-z0-9+/]")
 _GZIP = b"\x1f\x8b"
-_JSON_TOKEN = re.compile(r'[\[\]{},]|"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
-_CUT_ESCAPE = re.compile(r"\\u?[0-9a-fA-F]{0,3}\Z")
-_JSON_START = re.compile(r'[\[{]\s{0,64}["\[{\dtfn-]')
-_JSON_PART = re.compile(r'[,\s]{0,64}(?:["\[{\dtfn-]|\Z)')
+_JSON_TOKEN = compile_later(r'[\[\]{},]|"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_CUT_ESCAPE = compile_later(r"\\u?[0-9a-fA-F]{0,3}\Z")
+_JSON_START = compile_later(r'[\[{]\s{0,64}["\[{\dtfn-]')
+_JSON_PART = compile_later(r'[,\s]{0,64}(?:["\[{\dtfn-]|\Z)')
 _MOST_FAILURES = 4
 _CHECKED_EVERY = 64
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from .compile_later import compile_later
 from .secret_keys import ALSO_NAMING, HOLDING, NAMING, words_of
 from .shapes import REDACTED
 
@@ -16,7 +17,7 @@ __all__ = ["end_of_brackets", "redact_named"]
 _QUOTE = r"""(?:\\{0,16}["'`]|%2[27]|&quot;|&\#3[49];)"""
 _TAG = r"</?[A-Za-z]\w{0,11}>"
 # Matches only at the start of a run of letters, so that each run is read once.
-_NAMED = re.compile(
+_NAMED = compile_later(
     rf"""(?<![\w.-])(?P<name>[\w.-]+)
         (?P<between>
             (?P<quote>{_QUOTE})?\]?(?:{_TAG}){{0,2}}
@@ -26,26 +27,26 @@ _NAMED = re.compile(
         )""",
     re.VERBOSE,
 )
-_OPENING = re.compile(rf"(?P<prefix>[bBrRuU$]?)(?P<quote>{_QUOTE})")
-_BRACKETS = re.compile(r"""[\[{(\])}"']|\\.""", re.DOTALL)
+_OPENING = compile_later(rf"(?P<prefix>[bBrRuU$]?)(?P<quote>{_QUOTE})")
+_BRACKETS = compile_later(r"""[\[{(\])}"']|\\.""", re.DOTALL)
 _IN_QUOTES = {
-    '"': re.compile(r'(?:[^"\\]|\\.)*', re.DOTALL),
-    "'": re.compile(r"(?:[^'\\]|\\.)*", re.DOTALL),
+    '"': compile_later(r'(?:[^"\\]|\\.)*', re.DOTALL),
+    "'": compile_later(r"(?:[^'\\]|\\.)*", re.DOTALL),
 }
 _SCHEMES = "Bearer|Basic|Digest|Negotiate|NTLM|Token|ApiKey|Key|AWS4-HMAC-SHA256"
-_BARE_VALUE = re.compile(
+_BARE_VALUE = compile_later(
     rf"""(?:(?:{_SCHEMES})(?:[ \t]|%20|\+){{1,4}})?(?:[^\s"'`<>&;,(){{}}\[\]\\]|\\(?![rn"']))+""", re.IGNORECASE
 )
 _LINE_BREAK = r"(?:\r?\n|(?:\\r)?\\n)"
 # The value may be folded: it goes on in lines that begin with a space.
-_HEADER_VALUE = re.compile(
+_HEADER_VALUE = compile_later(
     rf"""(?:(?:{_SCHEMES})[ \t]{{0,8}}{_LINE_BREAK})?
         (?:[= ]\\{{0,4}}["'][^"'\r\n]*["']? | {_LINE_BREAK}[ \t]{{1,8}} | [^\r\n"'`<>\\] | \\(?![rn"']))+""",
     re.IGNORECASE | re.VERBOSE,
 )
 _HEADERS = ("authorization", "cookie", "cookies")
 # A secret name in the value of ``name``, as in {"name": "Authorization", "value": "..."}.
-_NAME = re.compile(
+_NAME = compile_later(
     rf"""(?:{_QUOTE})?(?P<name>[\w.-]{{1,96}})(?:{_QUOTE})?(?=[ \t]{{0,4}}(?:[,;&\r\n]|\\[rn]|[ ]\w))"""
 )
 _NAMING = NAMING | ALSO_NAMING

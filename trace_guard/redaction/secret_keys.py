@@ -19,6 +19,8 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .compile_later import compile_later
+
 __all__ = [
     "ALSO_NAMING", "ANYWHERE", "AT_THE_END", "HOLDING", "NAMING", "SECRETS", "Redactor", "SecretKeys", "is_counted",
     "is_secret_key", "may_be_tokens", "words_of",
@@ -101,14 +103,14 @@ _COUNTING = _HARMLESS_TOKENS | frozenset((
     "audio", "budget", "cache", "cached", "completion", "input", "output", "prediction", "prompt", "reasoning",
     "thinking", "total", "used",
 ))
-_VERSION = re.compile(r"v?\d+\Z")
+_VERSION = compile_later(r"v?\d+\Z")
 _LONGEST_KEY = 256
 _LONGEST_NAME = 4
-_CAMEL_CASE = re.compile(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_SEPARATORS = re.compile(r"[\W_]+")
-_SEPARATORS_IN_PATTERN = re.compile(r"[^\w*?\[\]!]+")
+_CAMEL_CASE = compile_later(r"(?<=[a-z\d])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_SEPARATORS = compile_later(r"[\W_]+")
+_SEPARATORS_IN_PATTERN = compile_later(r"[^\w*?\[\]!]+")
 _WILDCARDS = frozenset("*?[")
-_LITERALS = re.compile(r"\[[^\]]*\]|[^a-z0-9]+")
+_LITERALS = compile_later(r"\[[^\]]*\]|[^a-z0-9]+")
 
 
 def words_of(key: str) -> list[str]:
@@ -217,7 +219,7 @@ def _signs(names: Iterable[str], wildcards: Iterable[str]) -> re.Pattern[str]:
         words = name.split()
         if not any(sign in name for sign in signs):
             signs.add("key" if "key" in words else max(words, key=len))
-    return re.compile("|".join(map(re.escape, sorted(signs))))
+    return compile_later("|".join(map(re.escape, sorted(signs))))
 
 
 BUILT_IN = SecretKeys()

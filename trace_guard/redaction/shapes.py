@@ -9,6 +9,8 @@ from __future__ import annotations
 import binascii
 import re
 
+from .compile_later import compile_later
+
 __all__ = ["REDACTED", "redact_keys", "redact_schemes"]
 
 REDACTED = "[redacted]"
@@ -24,7 +26,7 @@ _KEYS = {
     "hvs.": r"[\w-]{16,}", "dapi": r"[0-9a-f]{32}", "SG.": r"[\w-]{16,}\.[\w-]{16,}",
     "eyJ": r"[\w-]{6,}\.[\w-]{4,}\.[\w-]*",
 }
-_KEY = re.compile(
+_KEY = compile_later(
     r"(?:(?<![\w-])|(?<=%[0-9A-Fa-f]{2}))(?:"
     + "|".join(f"{re.escape(beginning)}{rest}" for beginning, rest in _KEYS.items())
     + r")|(?P<kept>-----BEGIN[A-Z ]{0,32}PRIVATE KEY(?: BLOCK)?-----)[A-Za-z0-9+/=\s\\]{16,}"
@@ -39,10 +41,10 @@ def redact_keys(text: str) -> str:
     return _KEY.sub(lambda match: f"{match['kept'] or ''}{REDACTED}", text)
 
 
-_SCHEME = re.compile(r"\b(?P<before>(?P<scheme>bearer|basic)(?:[ \t]{1,4}|%20|\+))(?P<value>[\w.~+/=%-]{6,})", re.I)
+_SCHEME = compile_later(r"\b(?P<before>(?P<scheme>bearer|basic)(?:[ \t]{1,4}|%20|\+))(?P<value>[\w.~+/=%-]{6,})", re.I)
 # Messages that quote a header's value may have any character within the quotes.
-_QUOTED_SCHEME = re.compile(r"""(?P<before>(?P<quote>["'`])(?:Bearer|Basic)[ \t]{1,4})[^"'`]+(?=(?P=quote))""", re.I)
-_PROSE = re.compile(r"auth|token|realm|scheme|header|error|scope|credential|method|challenge|is\b|or\b", re.I)
+_QUOTED_SCHEME = compile_later(r"""(?P<before>(?P<quote>["'`])(?:Bearer|Basic)[ \t]{1,4})[^"'`]+(?=(?P=quote))""", re.I)
+_PROSE = compile_later(r"auth|token|realm|scheme|header|error|scope|credential|method|challenge|is\b|or\b", re.I)
 
 
 def redact_schemes(text: str) -> str:

@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from urllib.parse import unquote, unquote_plus
 
+from .compile_later import compile_later
 from .elements import redact_elements
 from .named_values import end_of_brackets
 from .secret_keys import ALSO_NAMING, BUILT_IN, HOLDING, NAMING, SecretKeys, words_of
@@ -25,19 +26,19 @@ from .shapes import REDACTED, redact_keys
 __all__ = ["TextRedactor"]
 
 # Separates a key from its value. After a word a quote is enough: "invalid token 'abc'".
-_SEPARATOR = re.compile(r"[=:,]|(?<=[\w\"'`])[ ](?=[\"'`])")
+_SEPARATOR = compile_later(r"[=:,]|(?<=[\w\"'`])[ ](?=[\"'`])")
 _KEY_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.[]$%"
 _LONGEST_KEY = 96
 _SPACE_BEFORE_KEY = "\\nrt \t\r\n"  # also escaped, as in JSON within JSON
 _MOST_SPACE = 128
-_QUOTE = re.compile(r"""(\\{0,32})(["'`])""")
+_QUOTE = compile_later(r"""(\\{0,32})(["'`])""")
 _MOST_BACKSLASHES = 64
-_SPACE = re.compile(r"""(?:\s|\\{1,8}[nrt]|\+(?=[+"'\\\[{])){0,128}""")
-_SCHEME = re.compile(r"(?:Bearer|Basic|Digest|Negotiate|Token|ApiKey|Key|AWS4-HMAC-SHA256)[ ]{1,4}", re.IGNORECASE)
-_BARE_VALUE = re.compile(r"""(?:[^\s&,;"'`<>)\]}\\]+|\\+(?!["'\\]|u0026))+""")
-_LINE = re.compile(r"[^\r\n]*")
+_SPACE = compile_later(r"""(?:\s|\\{1,8}[nrt]|\+(?=[+"'\\\[{])){0,128}""")
+_SCHEME = compile_later(r"(?:Bearer|Basic|Digest|Negotiate|Token|ApiKey|Key|AWS4-HMAC-SHA256)[ ]{1,4}", re.IGNORECASE)
+_BARE_VALUE = compile_later(r"""(?:[^\s&,;"'`<>)\]}\\]+|\\+(?!["'\\]|u0026))+""")
+_LINE = compile_later(r"[^\r\n]*")
 # The text before the value in {"name": "Authorization", "value": "..."}
-_NAMED = re.compile(
+_NAMED = compile_later(
     rf"""(?<![A-Za-z])(?:{'|'.join(sorted(NAMING | ALSO_NAMING))})
     [\\"']{{0,8}}\s{{0,4}}[:=][\s+]{{0,8}}[\\"']{{0,8}}([\w.\-\[\]%]{{1,96}})
     [\\"']{{0,8}}\s{{0,4}}[,;\s][\s+]{{0,96}}[\\"']{{0,8}}\Z""",
@@ -45,7 +46,7 @@ _NAMED = re.compile(
 )
 _LONGEST_NAMED = 256
 _DECODINGS = 5
-_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+_ENCODED = compile_later(r"%[0-9A-Fa-f]{2}")
 _HEADERS = frozenset(("authorization", "cookie", "cookies", "set cookie", "proxy authorization"))
 # may_go_on is called once per this many keys.
 _CHECKED_EVERY = 64
@@ -53,11 +54,11 @@ _CHECKED_EVERY = 64
 _USER = r"[^\s/?#\"'<>@\\]"
 # Every pattern starts at a word boundary and has bounded parts, so no text is read twice.
 _SHAPES: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...] = (
-    (("earer ", "asic ", "EARER ", "ASIC "), re.compile(
+    (("earer ", "asic ", "EARER ", "ASIC "), compile_later(
         r"(?P<kept>\b(?:Bearer|Basic)[ ]{1,4})(?=[A-Za-z._~+/-]{0,256}[\d=])[\w.~+/=-]{4,}", re.IGNORECASE)),
-    (("ttp://", "ttps://", "TTP://", "TTPS://"), re.compile(
+    (("ttp://", "ttps://", "TTP://", "TTPS://"), compile_later(
         rf"(?P<kept>\bhttps?://){_USER}{{1,512}}(?:@{_USER}{{1,512}}){{0,4}}(?=@)", re.IGNORECASE)),
-    (("://",), re.compile(
+    (("://",), compile_later(
         rf"(?P<kept>\b[A-Za-z][A-Za-z0-9+.-]{{0,30}}://[^\s/?#\"'<>@\\:]{{0,256}}:)"
         rf"{_USER}{{1,512}}(?:@{_USER}{{1,512}}){{0,4}}(?=@)")),
 )
@@ -74,7 +75,7 @@ class TextRedactor:
     def __init__(self, keys: SecretKeys = BUILT_IN, query_keys: Collection[str] = ()) -> None:
         self._keys = keys
         self._query_keys = frozenset(query_keys)
-        self._signs = re.compile("|".join([keys.signs.pattern, *map(re.escape, self._query_keys)]))
+        self._signs = compile_later("|".join([keys.signs.pattern, *map(re.escape, self._query_keys)]))
 
     def redact(
         self, text: str, may_go_on: Callable[[int], bool] = lambda steps: True, decodings: int = _DECODINGS

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import re
 
+from .compile_later import compile_later
 from .shapes import REDACTED
 
 __all__ = ["redact_userinfo", "strip_userinfo"]
 
-_WORD = re.compile(r"""[^\s"'`<>]+""")
+_WORD = compile_later(r"""[^\s"'`<>]+""")
 _SCHEME_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-"
 _LONGEST_SCHEME = 31
-_HOST_AND_PATH = re.compile(r"[^:/?#@]*(:\d*)?[/?#]")
+_HOST_AND_PATH = compile_later(r"[^:/?#@]*(:\d*)?[/?#]")
 # Schemes whose user names are not secret.
 _NAMED_USERS = ("ssh", "sftp", "ftp", "rsync")
-_ENCODED_URL = re.compile(r"%3A%2F%2F", re.IGNORECASE)
+_ENCODED_URL = compile_later(r"%3A%2F%2F", re.IGNORECASE)
 
 
 def redact_userinfo(text: str) -> str:
