@@ -9,8 +9,15 @@ from typing import Any
 
 import braintrust
 import pytest
+from gcf.gcf_client import root_of
 from gcf.services import named
-from support import until
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from support import A_WHILE, until
 
 from trace_guard import Guard, current_invocation
 from trace_guard.backends.memory import MemoryBackend
@@ -163,3 +170,33 @@ def test_rows_of_no_request_leave_at_once(backend: MemoryBackend, directory: Pat
         braintrust.start_span(name="within").end()
         assert "within" not in named(backend.rows())
     guard.close()
+
+
+@pytest.mark.parametrize("flush", ["before-response", "after-response"])
+def test_a_response_does_not_wait_for_its_background_task(guard: Guard, backend: MemoryBackend, flush: str) -> None:
+    """Below a ``BaseHTTPMiddleware``, a response is complete although its background task waits for its end."""
+    complete = asyncio.Event()
+
+    async def work() -> None:
+        await asyncio.wait_for(complete.wait(), A_WHILE)
+
+    async def endpoint(request: Any) -> PlainTextResponse:
+        return PlainTextResponse("x", background=BackgroundTask(work))
+
+    async def pass_on(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            complete.set()
+
+    app = Starlette(
+        routes=[Route("/", endpoint)],
+        middleware=[
+            Middleware(AsyncGuardMiddleware, guard=guard, flush=flush),
+            Middleware(BaseHTTPMiddleware, dispatch=pass_on),
+        ],
+    )
+    asyncio.run(app({**SCOPE}, nothing_received, send))
+    guard.flush()
+    assert root_of(backend)["metadata"]["trace_guard"] == {"outcome": "ok"}

@@ -9,12 +9,15 @@ from typing import Any
 from trace_guard import Guard
 from trace_guard.backends.memory import MemoryBackend
 from trace_guard_gcf import AsyncGuardMiddleware, GuardMiddleware
+from trace_guard_lambda import guard_handler
 
 GUARD = Guard(backend=MemoryBackend(), project="suites", flush="after-response")
 
 
 def pytest_configure() -> None:
-    for module, wrap in (("flask", _flask), ("werkzeug.test", _werkzeug), ("starlette.applications", _starlette)):
+    for module, wrap in (
+        ("flask", _flask), ("werkzeug.test", _werkzeug), ("starlette.applications", _starlette), ("mangum", _mangum),
+    ):
         try:
             __import__(module)
         except ImportError:
@@ -50,3 +53,7 @@ def _starlette(module: Any) -> None:
         return AsyncGuardMiddleware(plain(self), guard=GUARD)
 
     module.Starlette.build_middleware_stack = build_middleware_stack
+
+
+def _mangum(module: Any) -> None:
+    module.Mangum.__call__ = guard_handler(guard=GUARD)(module.Mangum.__call__)

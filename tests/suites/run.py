@@ -1,4 +1,4 @@
-"""Runs the test suites of frameworks, plain and with the middleware around every application: ``make suites``.
+"""Runs the test suites of frameworks, plain and with the guard around every application: ``make suites``.
 
 Each suite comes from the source distribution of the release that is installed in ``.venv-suites``. A test that passes
 plain and fails guarded is a difference. ``differences.txt`` explains each one. One without an explanation fails the
@@ -27,6 +27,7 @@ MARKERS = "<!-- suites: begin -->", "<!-- suites: end -->"
 SUITES: dict[str, tuple[str, ...]] = {
     "starlette": ("starlette[full]", "trio", "httpx2[zstd]", "opentelemetry-sdk"),
     "flask": ("flask[async,dotenv]", "greenlet"),
+    "mangum": ("mangum", "boto3", "brotli-asgi", "quart"),
 }
 WITHOUT_TESTS = ("bottle", "quart")
 MOST_SECONDS = 900
