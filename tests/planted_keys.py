@@ -84,6 +84,8 @@ def _file_holds_key(path: Path) -> bool:
 
 def _next_data(descriptor: int, at: int) -> int:
     """Where data comes next, past the holes of a sparse file; -1 if there is none."""
+    if not hasattr(os, "SEEK_DATA"):  # Windows
+        return at
     try:
         return os.lseek(descriptor, at, os.SEEK_DATA)
     except OSError as error:
