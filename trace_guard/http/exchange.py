@@ -176,9 +176,6 @@ class Exchange(RoutedRequest):
         input and the output are complete."""
         if self.request_copy is not None:
             self.request_copy.log()
-        state = self.invocation.state
-        if self._response is not None and self.captures_response and state.output is NOTHING:
-            state.output = self._response
         with contain("determine how a request ended"):
             status = status_of_error(error) if error is not None else None
             if status is not None and status < 500:
@@ -190,6 +187,11 @@ class Exchange(RoutedRequest):
                 if error is None and self._status >= 500:
                     error = self._error
                     self.invocation.fail(f"HTTP {self._status}")
+        state = self.invocation.state
+        # The page for an exception says less than the error. A stream that broke keeps what was sent.
+        is_page = error is not None and (self._status or 0) >= 500
+        if self._response is not None and self.captures_response and state.output is NOTHING and not is_page:
+            state.output = self._response
         return error
 
 
