@@ -1,19 +1,18 @@
 """The rows of one request, from one or more journals, folded so that no span occurs twice.
 
 The server gives all rows of a request the same transaction id, so it can't tell which of two rows of a span is later.
-Rows of a span are therefore merged here, by the server's own rules, and sent as one.
+Rows of a span are therefore merged here, by the server's own rules, and sent as one. A row that is alone is sent as it
+is in the journal.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from ..backends.project_ids import is_placeholder, project_name
 from ..contain import is_shortage
-from ..journal.format import Entry, Flag, Kind
-from ..journal.reader import parse_payload
-from ..rows import Row, RowKey, dump, is_span_row, lifecycle, merge, row_key
+from ..rows import Row, RowKey, dump, lifecycle, merge, row_key
+from .handover import PendingRow
 
 __all__ = ["Batch"]
 
@@ -21,66 +20,57 @@ _MAX_ROWS = 1000
 
 
 class Batch:
-    """Entries of one or more journals, for one request.
+    """Rows of one or more journals, for one request.
 
     Args:
         max_bytes: the most bytes of rows, unless a single row has more.
 
     Attributes:
-        entries: the rows, parsed, each with its journal entry.
-        ids: the ids of the rows. No other batch in flight may contain one of them.
+        rows: the rows, in order.
         size: bytes of the rows.
         full: there are more rows than could be added.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self.entries: list[tuple[Row, Entry]] = []
-        self.ids: set[str] = set()
+        self.rows: list[PendingRow] = []
         self.size = 0
         self.full = False
-        self._verbatim: set[str] = set()
+        self._by_id: dict[str, list[PendingRow]] = {}
         self._broken: list[tuple[Row, bytes, Exception]] = []
 
-    def take(self, entry: Entry, busy: Callable[[str], bool]) -> bool:
-        """Add an entry. Returns False if it has to wait for another batch.
-
-        Args:
-            busy: whether a request in flight has a row of that id.
-        """
-        if entry.kind != Kind.ROW:
-            return True
-        try:
-            row = parse_payload(entry.payload)
-        except Exception as fault:  # noqa: BLE001 - a broken entry must not stop the others
-            self._put_aside({}, entry.payload, fault)
-            return True
-        row_id = str(row.get("id"))
-        too_much = self.entries and (
-            self.size + len(entry.payload) > self.max_bytes or len(self.entries) >= _MAX_ROWS
-        )
-        # A row that is sent verbatim can't be folded with another of its id, and their order matters.
-        verbatim = bool(entry.flags & Flag.VERBATIM)
-        clash = row_id in self._verbatim or (verbatim and row_id in self.ids)
-        if too_much or clash or busy(row_id):
+    def take(self, row: PendingRow) -> bool:
+        """Add a row. Returns False if it has to wait for another batch."""
+        same = self._by_id.get(row.row_id)
+        if self.rows and (
+            self.size + len(row.encoded) > self.max_bytes or (same is None and len(self._by_id) >= _MAX_ROWS)
+        ):
             self.full = True
             return False
-        self.entries.append((row, entry))
-        self.ids.add(row_id)
-        if verbatim:
-            self._verbatim.add(row_id)
-        self.size += len(entry.payload)
+        if same is None:
+            self._by_id[row.row_id] = [row]
+        elif row.verbatim or same[0].verbatim:
+            return False  # they can't be folded, and their order matters
+        else:
+            same.append(row)
+        self.rows.append(row)
+        self.size += len(row.encoded)
         return True
 
     def project_names(self) -> set[str]:
         """The names of projects whose ids are not known yet."""
-        return {
-            project_name(row["project_id"])
-            for row, entry in self.entries
-            if is_placeholder(row.get("project_id"))
-        }
+        return {row.project for row in self.rows if row.project is not None}
 
-    def fold(self, projects: Mapping[str, str]) -> list[bytes]:
+    def remove(self, project: str) -> list[PendingRow]:
+        """Remove and return the rows of a project that the batch has only the name of."""
+        removed = [row for row in self.rows if row.project == project]
+        self.rows = [row for row in self.rows if row.project != project]
+        self._by_id = {}
+        for row in self.rows:
+            self._by_id.setdefault(row.row_id, []).append(row)
+        return removed
+
+    def encode(self, projects: Mapping[str, str]) -> list[bytes]:
         """The encoded rows to send: placeholders are replaced, and there is one merge row for each span.
 
         Any other row stays as it is, byte for byte, unless it has a placeholder.
@@ -88,15 +78,27 @@ class Batch:
         Args:
             projects: the ids of :meth:`project_names`.
         """
+        encoded: list[bytes] = []
+        for same in self._by_id.values():
+            if len(same) == 1 and same[0].is_plain:
+                encoded.append(same[0].encoded)
+            else:
+                encoded += self._folded(same, projects)
+        return encoded
+
+    def _folded(self, same: list[PendingRow], projects: Mapping[str, str]) -> list[bytes]:
         spans: dict[RowKey, Row] = {}
         rows: list[Row | bytes] = []
-        for row, entry in self.entries:
+        for pending in same:
+            row: Row = {}
             try:
-                _fold(row, entry, projects, spans, rows)
+                row = pending.parse()
+                _fold(row, pending, projects, spans, rows)
             except Exception as fault:  # noqa: BLE001 - a row that can't be handled must not stop the others
-                self._put_aside(row, entry.payload, fault)
-                with contextlib.suppress(Exception):  # its start and end are probably in order
-                    _fold(lifecycle(row), entry, projects, spans, rows)
+                self._put_aside(row, pending.encoded, fault)
+                if row:
+                    with contextlib.suppress(Exception):  # its start and end are probably in order
+                        _fold(lifecycle(row), pending, projects, spans, rows)
         encoded = (row if isinstance(row, bytes) else self._encoded(row) for row in rows)
         return [row for row in encoded if row is not None]
 
@@ -119,13 +121,12 @@ class Batch:
 
 
 def _fold(
-    row: Row, entry: Entry, projects: Mapping[str, str], spans: dict[RowKey, Row], rows: list[Row | bytes]
+    row: Row, pending: PendingRow, projects: Mapping[str, str], spans: dict[RowKey, Row], rows: list[Row | bytes]
 ) -> None:
-    unresolved = is_placeholder(row.get("project_id"))
-    if unresolved:
-        row["project_id"] = projects[project_name(row["project_id"])]
-    if entry.flags & Flag.VERBATIM or not is_span_row(row):
-        rows.append(dump(row) if unresolved else entry.payload)
+    if pending.project is not None:
+        row["project_id"] = projects[pending.project]
+    if pending.verbatim:
+        rows.append(pending.encoded if pending.project is None else dump(row))
         return
     key = row_key(row)
     row["_is_merge"] = True

@@ -22,6 +22,7 @@ from ..rows import Row
 from ..system.clock import monotonic
 from .breaker import Breaker
 from .dead_letters import DeadLetters
+from .handover import MEMORY
 from .journals import Journals
 from .lanes import Request
 from .pool import WorkerPool
@@ -63,10 +64,14 @@ class Courier:
         self._linger = linger
         self._send_seconds = send_seconds
         self._attempt_seconds = attempt_seconds
-        self.after_fork()
+        self._begin()
 
     def after_fork(self) -> None:
         """Start afresh, as a forked child must: no threads, no journals, no requests."""
+        MEMORY.reset()
+        self._begin()
+
+    def _begin(self) -> None:
         self._dead_letters.after_fork()
         self._lock = threading.Lock()
         self._uploads: Uploads | None = None
@@ -96,7 +101,7 @@ class Courier:
             self.backend = self._sender.backend = self._schedule.backend = backend
             if self._uploads is not None and isinstance(backend, TakesAttachments):
                 self._uploads.backend = backend
-            self._pool.wake()
+            self._pool.wake(len(self._pool.in_flight) + 1)
         for journal in self.journals():
             self._add_attachments(journal, orphan=journal in self.orphans())
 
@@ -129,7 +134,7 @@ class Courier:
             if orphan or instead_of is not None:
                 # Its rows leave with the next delivery that somebody asks for, or after the linger.
                 cursor.due = monotonic() + self._linger
-                self._pool.wake()
+                self._pool.wake(len(self._pool.in_flight) + 1)
         self._add_attachments(journal, orphan=orphan)
 
     def _add_attachments(self, journal: Journal, *, orphan: bool) -> None:
@@ -141,18 +146,26 @@ class Courier:
     def rows_arrived(self, journal: Journal) -> None:
         """Rows were appended to a journal. They leave after the linger, or with the next delivery."""
         cursor = self._journals.find(journal)
-        if cursor is None or cursor.due is not None:
+        if cursor is None:
+            return
+        due = cursor.due
+        # A busy job does not fill the memory for the sake of company. If requests fail, their pauses count.
+        if due is not None and (self._breaker.failures or not cursor.has_plenty or due <= monotonic()):
             return
         with self._lock:
-            if cursor.due is None:
-                cursor.due = monotonic() + self._linger
-                self._pool.wake()
+            due = monotonic() + (0.0 if cursor.has_plenty else self._linger)
+            cursor.due = due if cursor.due is None else min(due, cursor.due)
+            self._pool.wake(len(self._pool.in_flight) + 1)
 
     def note_loss(self, journal: Journal) -> None:
-        """If rows of a journal can't be read back, deliveries of the traces that are open in it will say so."""
+        """If rows of a journal are neither in memory nor can be read back, deliveries of the traces that are open in
+        it will say so."""
         cursor = self._journals.find(journal)
         if cursor is not None:
             with self._lock:
+                cursor.pull()
+                for _ in journal.read(cursor.position):
+                    pass
                 self._journals.note_loss(cursor)
 
     def journals(self) -> list[Journal]:
@@ -252,7 +265,7 @@ class Courier:
         self._ask()
         with self._lock:
             self._schedule.send_all()
-            self._pool.wake()
+            self._pool.wake(len(self._pool.in_flight) + 1)
         if self._uploads is not None:
             self._uploads.soon()
 
@@ -274,8 +287,7 @@ class Courier:
         """
         self._ask()
         began, roots = monotonic(), list(roots)
-        with self._lock:
-            delivery = self._waits.deliver(journal, upto, deadline, roots, notice)
+        delivery = self._waits.deliver(journal, upto, deadline, roots, notice)
         if self._uploads is None or delivery.verdict not in (Verdict.DELIVERED, Verdict.REFUSED):
             return delivery
         left, error = self._uploads.wait(journal, roots, deadline)
@@ -347,33 +359,35 @@ class Courier:
             report("take rows from a journal", fault)
             self._waits.results.failures += 1
             self._breaker.failed(f"rows can't be read from the journal: {fault!r}")
+            self._waits.notify(failed=True)
         if request is not None and request.batch.full:
             self._pool.wake(len(self._pool.in_flight) + 2)
-        self._waits.notify()
+        if self._schedule.has_moved:
+            self._settle()  # a journal may have had no row to send
+            self._waits.notify()
         return request, self._schedule.pause()
 
     def perform(self, request: Request, deadline: Deadline) -> BackendError | None:
         """Send a request."""
         return self._sender.send(request.batch, deadline.capped(self._send_seconds))
 
-    def finish(self, request: Request, error: BackendError | None) -> None:
+    def finish(self, request: Request, error: BackendError | None) -> Callable[[], None]:
         """Record the result of a request."""
-        self._waits.results.count(error)
         if error is not None:
             if not request.timed_out:
                 self._breaker.failed(str(error), getattr(error, "retry_after", None))
-        elif request.batch.entries:  # an empty batch was not sent
+        else:
             self._breaker.succeeded()
         self._schedule.finish(request, delivered=error is None)
         self._settle()
+        return self._waits.finished(request, error)
 
     def abandon(self, request: Request) -> None:
         """Send the rows of a request again."""
         self._schedule.finish(request, delivered=False, retry_after=0.0)
         self._settle()
+        self._waits.notify()
 
     def _settle(self) -> None:
         with contain("close delivered journals"):
             self._close_finished()
-        self._waits.notify()
-        self._pool.wake()  # rows may have waited for this request

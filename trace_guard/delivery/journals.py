@@ -53,6 +53,8 @@ class Journals:
 
     def clear(self) -> None:
         """Remove all journals."""
+        for cursor in self._cursors:
+            cursor.release()
         self._cursors = []
 
     def orphans(self) -> list[Journal]:
@@ -62,12 +64,14 @@ class Journals:
     def limit(self, journal: Journal, end: Position) -> None:
         """Deliver this journal up to a position, and the others up to their present end."""
         for cursor in self._cursors:
-            cursor.limit = end if cursor.journal is journal else cursor.journal.end
+            cursor.stop_at(end if cursor.journal is journal else cursor.journal.end)
 
     def remove(self, journals: Collection[Journal]) -> list[Journal]:
         """Remove those of the journals that have no request in flight, and return them."""
         removed = [cursor for cursor in self._cursors if cursor.journal in journals and not cursor.requests]
         self._cursors = [cursor for cursor in self._cursors if cursor not in removed]
+        for cursor in removed:
+            cursor.release()
         return [cursor.journal for cursor in removed]
 
     def remove_finished(self) -> list[Journal]:

@@ -18,6 +18,8 @@ J = TypeVar("J")
 _MOST_THREADS = 4
 # How long a job that was interrupted by a freeze of the process may still take to finish.
 _INTERRUPTED_SECONDS = 0.1
+# How long a thread that is not to be kept waits for another job.
+_SPARE_SECONDS = 1.0
 # How long a caller that does the work itself waits before it looks for another job.
 _IDLE_SECONDS = 0.1
 
@@ -40,6 +42,12 @@ class JobSource(Protocol[J]):
     def abandon(self, job: J) -> None:
         """Record that a job may never finish. Its result will be ignored, so it should be done again."""
         ...
+
+
+class Sleep(Protocol):
+    """A condition, or what can be waited for like one."""
+
+    def wait(self, timeout: float) -> object: ...
 
 
 class WorkerPool(Generic[J]):
@@ -66,12 +74,19 @@ class WorkerPool(Generic[J]):
         self._keep = keep
         self._idle = threading.Condition(lock)
         self._threads: list[threading.Thread] = []
+        # How many threads sleep, and how many were woken or started that have not asked the owner since.
+        self._sleeping = self._coming = 0
         self._interrupted: set[J] = set()
         self._stopped = False
 
     def wake(self, wanted: int = 1) -> bool:
-        """Wake idle threads, and start more until there are as many as wanted, or four. Returns False if there is
-        none."""
+        """Have as many threads as wanted, at most four, do jobs or ask for one: wake idle threads, and start more.
+        Returns False if there is none."""
+        needed = min(wanted, _MOST_THREADS) - len(self.in_flight) - self._coming
+        woken = min(needed, self._sleeping - self._coming)
+        if woken > 0:
+            self._idle.notify(woken)
+            self._coming += woken
         while not self._stopped and len(self._threads) < min(wanted, _MOST_THREADS):
             thread = QuietThread(target=self._run, name=self._name, daemon=True)
             try:
@@ -79,10 +94,10 @@ class WorkerPool(Generic[J]):
             except RuntimeError:
                 break  # the interpreter is shutting down, or a limit is reached
             self._threads.append(thread)
-        self._idle.notify_all()
+            self._coming += 1
         return bool(self._threads)
 
-    def wait_for(self, condition: threading.Condition, is_over: Callable[[], bool], deadline: Deadline) -> None:
+    def wait_for(self, condition: Sleep, is_over: Callable[[], bool], deadline: Deadline) -> None:
         """Wait until ``is_over()`` or the deadline. If there are no threads, do jobs in this one meanwhile.
 
         Args:
@@ -96,6 +111,11 @@ class WorkerPool(Generic[J]):
                 condition.wait(min(deadline.remaining, threading.TIMEOUT_MAX))
             else:
                 self._work_here(condition, is_over, deadline)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """True if jobs were in flight during a freeze and are so still."""
+        return bool(self._interrupted)
 
     def interrupt(self) -> None:
         """The process was frozen. Jobs in flight that don't finish shortly are abandoned by the next caller that
@@ -114,7 +134,8 @@ class WorkerPool(Generic[J]):
 
     def resume(self) -> None:
         """Let threads start again after :meth:`stop`."""
-        self._stopped = False
+        if self._stopped:
+            self._stopped, self._coming = False, 0
 
     def _abandon_interrupted(self) -> None:
         for job in self._interrupted.intersection(self.in_flight):
@@ -126,9 +147,10 @@ class WorkerPool(Generic[J]):
         self.wake()
 
     def _run(self) -> None:
-        thread = threading.current_thread()
+        thread, is_new = threading.current_thread(), True
         try:
-            while (job := self._next_job(thread)) is not None:
+            while (job := self._next_job(thread, is_coming=is_new)) is not None:
+                is_new = False
                 self._do(job, Deadline.never())
                 del job  # an idle thread must not keep the rows of its last request in memory
         finally:
@@ -136,18 +158,31 @@ class WorkerPool(Generic[J]):
                 if thread in self._threads:
                     self._threads.remove(thread)
 
-    def _next_job(self, thread: threading.Thread) -> J | None:
-        """Wait for the next job of a thread; None if the thread is to end."""
+    def _next_job(self, thread: threading.Thread, *, is_coming: bool) -> J | None:
+        """Wait for the next job of a thread; None if the thread is to end.
+
+        Args:
+            is_coming: the thread has just begun, and counts as one that comes.
+        """
+        is_over = False
         with self._lock:
             while not self._stopped and thread in self._threads:
+                if is_coming:
+                    self._coming = max(0, self._coming - 1)
                 job, pause = self._ask_owner()
                 if job is not None:
                     self.in_flight[job] = thread
+                    if pause is not None:
+                        self.wake(len(self.in_flight) + 1)  # another thread waits for what is due later
                     return job
-                if pause is None and len(self._threads) > self._keep:
+                is_spare = pause is None and len(self._threads) > self._keep
+                if is_spare and is_over:
                     self._threads.remove(thread)
                     break
-                self._idle.wait(pause)
+                self._sleeping += 1
+                is_over = not self._idle.wait(_SPARE_SECONDS if is_spare else pause)
+                self._sleeping -= 1
+                is_coming = True
         return None
 
     def _ask_owner(self) -> tuple[J | None, float | None]:
@@ -156,7 +191,7 @@ class WorkerPool(Generic[J]):
         return None, None
 
     def _work_here(
-        self, condition: threading.Condition, is_over: Callable[[], bool], deadline: Deadline
+        self, condition: Sleep, is_over: Callable[[], bool], deadline: Deadline
     ) -> None:
         job, pause = self._ask_owner()
         if job is None:

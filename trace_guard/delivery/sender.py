@@ -9,7 +9,6 @@ from hashlib import sha256
 from typing import Any
 
 from ..backends.base import Backend, TriesOnce
-from ..backends.project_ids import is_placeholder, project_name
 from ..contain import is_shortage, logger, report, warn_once
 from ..deadline import Deadline
 from ..errors import BackendError, BackendRefused, BackendUnauthorized, BackendUnavailable
@@ -47,7 +46,7 @@ class Sender:
         """Send a batch. Returns the error, or None if each row has arrived or become a dead letter."""
         try:
             projects = self._projects(batch, deadline)
-            rows = batch.fold(projects)
+            rows = batch.encode(projects)
             for row, encoded, fault in batch.take_broken():
                 self._refuse(row, encoded, None, f"trace-guard can't handle the row: {fault!r}")
             # A search that ran out of time is repeated, without the bad rows that it has found.
@@ -74,12 +73,8 @@ class Sender:
             try:
                 projects[name] = self.backend.resolve_project(name, deadline)
             except BackendRefused as refusal:
-                entries, batch.entries = batch.entries, []
-                for row, entry in entries:
-                    if is_placeholder(row.get("project_id")) and project_name(row["project_id"]) == name:
-                        self._refuse(row, entry.payload, refusal.status, str(refusal))
-                    else:
-                        batch.entries.append((row, entry))
+                for row in batch.remove(name):
+                    self._refuse(row.parse(), row.encoded, refusal.status, str(refusal))
         return projects
 
     def send_rows(self, rows: Sequence[bytes], deadline: Deadline) -> None:

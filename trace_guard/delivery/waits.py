@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,7 +13,7 @@ from ..errors import BackendError, BackendUnauthorized
 from ..outcome import Delivery, Verdict
 from ..system.clock import monotonic
 from .breaker import RETRY_SECONDS
-from .lanes import OTHER_PROCESS_PAUSE, OTHER_PROCESS_SECONDS, Request
+from .lanes import OTHER_PROCESS_PAUSE, OTHER_PROCESS_SECONDS, JournalCursor, Request
 
 if TYPE_CHECKING:
     from ..journal.base import Journal
@@ -62,15 +63,72 @@ class _Results:
         self.lasting += getattr(error, "lasting", False)
 
 
-class _Waiter(NamedTuple):
-    """A caller that waits for its rows: what it sleeps on, and whether it can go on."""
+class _Waiter:
+    """A caller that waits for the rows of some traces before a position, or for all rows before it.
 
-    condition: threading.Condition
-    is_over: Callable[[], bool]
+    It sleeps on a lock of its own, so that nobody else wakes it, and it need not queue for the courier's lock.
+
+    Attributes:
+        failed: an attempt to deliver its rows has failed.
+    """
+
+    def __init__(
+        self, lock: threading.Lock, journal: Journal, cursor: JournalCursor | None, traces: list[str], upto: Position
+    ) -> None:
+        self.failed = False
+        self._lock = lock
+        self._asleep = threading.Lock()
+        self._asleep.acquire()
+        self._journal = journal
+        self._cursor = cursor
+        self._traces = traces
+        self._upto = upto
+        self._read_failures = cursor.read_failures if cursor is not None else 0
+
+    @property
+    def is_settled(self) -> bool:
+        """True if its rows are delivered, or dead letters."""
+        if self._cursor is None:
+            return self._journal.acked >= self._upto
+        return self._cursor.is_settled(self._traces, self._upto)
+
+    def is_over(self) -> bool:
+        return self.failed or self.is_settled
+
+    def sleep(self, deadline: Deadline) -> bool:
+        """Sleep until :meth:`wake`. Returns False if the deadline passes first."""
+        return self._asleep.acquire(timeout=min(deadline.remaining, threading.TIMEOUT_MAX))
+
+    def wait(self, timeout: float) -> object:
+        """Sleep without the courier's lock, which the caller holds, as a condition does."""
+        self._lock.release()
+        try:
+            return self._asleep.acquire(timeout=timeout)
+        finally:
+            self._lock.acquire()
+
+    def wake(self) -> None:
+        """Wake it, once."""
+        with contextlib.suppress(RuntimeError):  # it is awake
+            self._asleep.release()
+
+    def waits_for(self, traces: set[str]) -> bool:
+        """True if it may have waited for rows of these traces. Rows without a trace concern everybody."""
+        return not self._traces or "" in traces or not traces.isdisjoint(self._traces)
+
+    def note_failure(self, traces: set[str]) -> None:
+        """A request with rows of these traces has failed. So will the rows that are in no other request."""
+        self.failed = self.failed or self._cursor is None or self.waits_for(traces) or not self._cursor.is_in_flight(
+            self._traces
+        )
+
+    def note_read(self) -> None:
+        """The journal was read, or can't be."""
+        self.failed = self.failed or (self._cursor is not None and self._cursor.read_failures != self._read_failures)
 
 
 class Waits:
-    """The callers that wait for deliveries. The courier holds its lock for all calls.
+    """The callers that wait for deliveries. The courier holds its lock for all calls but :meth:`deliver`.
 
     Attributes:
         results: what became of the requests so far.
@@ -90,71 +148,98 @@ class Waits:
         self._sender = sender
         self._breaker = breaker
 
-    def notify(self) -> None:
-        """Wake the callers whose own rows are settled, and those that drain."""
+    def finished(self, request: Request, error: BackendError | None) -> Callable[[], None]:
+        """A request has ended. Returns what wakes the callers that waited for its rows. Anybody else sleeps on."""
+        self.results.count(error)
+        woken = []
         for waiter in self._waiters:
+            if error is not None:
+                waiter.note_failure(request.traces)
+            if waiter.failed or (waiter.waits_for(request.traces) and waiter.is_settled):
+                woken.append(waiter)
+        self._changed.notify_all()
+
+        def wake() -> None:
+            for waiter in woken:
+                waiter.wake()
+
+        return wake
+
+    def notify(self, *, failed: bool = False) -> None:
+        """Wake everybody who need not wait any longer.
+
+        Args:
+            failed: nothing can be delivered for now.
+        """
+        for waiter in self._waiters:
+            waiter.note_read()
+            waiter.failed = waiter.failed or failed
             if waiter.is_over():
-                waiter.condition.notify()
+                waiter.wake()
         self._changed.notify_all()
 
     def deliver(
         self, journal: Journal, upto: Position, deadline: Deadline, roots: list[str], notice: Notice | None
     ) -> Delivery:
-        """Wait until a journal is acknowledged up to a position; see :meth:`.courier.Courier.deliver`."""
+        """Wait until rows are delivered; see :meth:`.courier.Courier.deliver`."""
         began = monotonic()
-        bound = self._breaker.bound(deadline)
-        if journal.acked < upto and not bound.expired:
-            self._wait_for_rows(journal, upto, bound, notice)
+        with self._lock:
+            cursor = self._journals.find(journal)
+            if cursor is not None:
+                cursor.pull()
+            # A request that a freeze has interrupted is made again before the next freeze, whoever's rows it has.
+            traces = [] if self._pool.is_interrupted else roots
+            waiter = _Waiter(self._lock, journal, cursor, traces, upto)
+            bound = self._breaker.bound(deadline)
+            is_settled = waiter.is_settled
+            finished = self.results.finished
+            if not is_settled and not bound.expired:
+                self._waiters.append(waiter)
+                self._schedule.send_all()
+                # Where the lock is needed to wait, it is kept.
+                is_watched = not self._pool.wake(len(self._pool.in_flight) + 1) or self._pool.is_interrupted
+        if not is_settled and not bound.expired:
+            try:
+                self._sleep(waiter, bound, notice, is_watched=is_watched)
+            finally:
+                with self._lock:
+                    self._waiters.remove(waiter)
+                    is_settled = waiter.is_settled
+                    if not is_settled and not waiter.failed and self.results.finished == finished:
+                        self._note_silence(monotonic() - began)
         seconds = monotonic() - began
         if self._journals.may_have_lost(journal, upto, roots):
             return Delivery(Verdict.LOST, seconds=seconds, error=_LOSS)
-        if journal.acked < upto:
+        if not is_settled:
             verdict = Verdict.SPOOLED if journal.durable else Verdict.LOST
             return Delivery(verdict, seconds=seconds, error=self._why_not(journal))
         refusal = self._sender.refusal(roots)
         return Delivery(Verdict.REFUSED if refusal else Verdict.DELIVERED, seconds=seconds, error=refusal)
 
-    def _wait_for_rows(
-        self, journal: Journal, upto: Position, deadline: Deadline, notice: Notice | None
-    ) -> None:
-        """Wait until rows are delivered or an attempt has failed: the time that is left is the caller's."""
-        began, finished, failures = monotonic(), self.results.finished, self.results.failures
-        cursor = self._journals.find(journal)
-        read_failures = cursor.read_failures if cursor is not None else 0
+    def _sleep(self, waiter: _Waiter, deadline: Deadline, notice: Notice | None, *, is_watched: bool) -> None:
+        """Wait until rows are delivered or an attempt has failed: the time that is left is the caller's.
 
-        def is_over() -> bool:
-            return (
-                journal.acked >= upto or self.results.failures != failures
-                or (cursor is not None and cursor.read_failures != read_failures)
-            )
+        Args:
+            is_watched: the caller may have to do the work itself, or to give up what a freeze has interrupted.
+        """
+        for until in [deadline] if notice is None else [deadline.capped(notice.after), deadline]:
+            if is_watched:
+                with self._lock:
+                    self._pool.wait_for(waiter, waiter.is_over, until)
+                    is_over = waiter.is_over()
+            else:
+                is_over = waiter.sleep(until)
+            if is_over:
+                return
+            if until is not deadline and notice is not None:
+                with contain("announce a wait"):
+                    notice.say(deadline)
 
-        waiter = _Waiter(threading.Condition(self._lock), is_over)
-        self._waiters.append(waiter)
-        self._schedule.send_all()
-        self._pool.wake()
-        try:
-            if notice is not None:
-                self._pool.wait_for(waiter.condition, is_over, deadline.capped(notice.after))
-                if not is_over():
-                    self._say(notice, deadline)
-            self._pool.wait_for(waiter.condition, is_over, deadline)
-        finally:
-            self._waiters.remove(waiter)
-        if (
-            not is_over() and self._schedule.in_flight and self.results.finished == finished
-            and self._breaker.unanswered(monotonic() - began)
-        ):
+    def _note_silence(self, seconds: float) -> None:
+        """If a wait was long enough to mean something, requests that did not end in it count as failed."""
+        if self._schedule.in_flight and self._breaker.unanswered(seconds):
             for request in self._schedule.in_flight:
                 request.timed_out = True
-
-    def _say(self, notice: Notice, deadline: Deadline) -> None:
-        """Announce a wait, without the lock: stderr may be slow."""
-        self._lock.release()
-        try:
-            with contain("announce a wait"):
-                notice.say(deadline)
-        finally:
-            self._lock.acquire()
 
     def _why_not(self, journal: Journal) -> str:
         """Why rows of a journal are not delivered yet."""
@@ -181,7 +266,7 @@ class Waits:
             if self._breaker.retry_at > deadline.at:
                 return False  # the server asks for a longer pause
             self._schedule.send_all()
-            self._pool.wake()
+            self._pool.wake(len(self._pool.in_flight) + 1)
             self._wait_for_progress(deadline.capped(OTHER_PROCESS_PAUSE if others else RETRY_SECONDS), deadline)
         return all(cursor.delivered for cursor in self._journals)
 

@@ -51,6 +51,8 @@ class Closing:
         self._is_root_closed = False
         # Rows that the SDK's queue still had when it was to be empty.
         self._undrained = 0
+        # Those of spans in other objects are delivered with the invocation's own.
+        self._traces: set[str] = set()
         own = Outcome.OK if error is None and state.root_metadata.error is None else Outcome.ERROR
         forced = state.outcome
         self._is_late_return = forced is not None and not state.deadline.expired and not is_fatal(error)
@@ -125,6 +127,7 @@ class Closing:
             return (*pipeline.append([*unwritten, root_end]), 1)
         record = state.record
         rows = pipeline.spans.rows_of(record.root) + len(unwritten)
+        self._traces = pipeline.spans.traces_of(record.root)
         if links := pipeline.spans.links_of(record.root):
             unwritten.append({**identity(state.root), "_is_merge": True, "metadata": {"trace_guard": links}})
         # From here on, a start row that arrives is late and is closed on arrival.
@@ -184,7 +187,8 @@ class Closing:
             delivery = Delivery(Verdict.DEFERRED, rows, way=way)
         else:
             notice = state.pipeline.notice if state.announces_waits else None
-            delivery = courier.deliver(journal, position, bound, roots=[record.root_span_id], notice=notice)
+            traces = self._traces | {record.root_span_id}
+            delivery = courier.deliver(journal, position, bound, roots=traces, notice=notice)
             delivery = replace(delivery, rows=rows, way=way)
             delivery = self._with_others(delivery, bound)
         with state.lock:

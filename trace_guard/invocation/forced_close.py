@@ -72,7 +72,8 @@ class ForcedClose:
                 state.outcome = outcome
                 closing = self._closing_rows(outcome, closed_by, reason, error(monotonic() - state.began))
                 journal, position = pipeline.append(closing)
-            pipeline.courier.deliver(journal, position, deadline, roots=[record.root_span_id])
+            traces = pipeline.spans.traces_of(record.root) | {record.root_span_id}
+            pipeline.courier.deliver(journal, position, deadline, roots=traces)
 
     @property
     def _is_over(self) -> bool:

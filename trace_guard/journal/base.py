@@ -13,7 +13,7 @@ from .open_spans import OpenSpans
 if TYPE_CHECKING:
     from .attachments import Spool
 
-__all__ = ["Journal", "NewRow", "WritableJournal"]
+__all__ = ["Follower", "Journal", "NewRow", "WritableJournal"]
 
 
 class NewRow(NamedTuple):
@@ -26,6 +26,14 @@ class NewRow(NamedTuple):
     @classmethod
     def of(cls, row: Row, flags: Flag = Flag.NONE) -> NewRow:
         return cls(row, dump(row), flags)
+
+
+class Follower(Protocol):
+    """Gets what a journal has written, in order."""
+
+    def written(self, start: Position, rows: Sequence[tuple[NewRow, Position]], end: Position) -> None:
+        """Entries between two positions were written, among them these rows, each with the position behind it."""
+        ...
 
 
 class Journal(Protocol):
@@ -52,6 +60,7 @@ class Journal(Protocol):
     @property
     def attachments(self) -> Spool | None: ...
     def read(self, after: Position) -> Iterator[Entry]: ...
+    def follow(self, follower: Follower) -> None: ...
     def acknowledge(self, position: Position) -> None: ...
     def take_delivery(self) -> bool: ...
     def leave_delivery(self) -> None: ...

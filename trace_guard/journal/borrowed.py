@@ -15,6 +15,7 @@ from .reader import read_entries, read_header
 
 if TYPE_CHECKING:
     from .attachments import FileSpool
+    from .base import Follower
 
 __all__ = ["BorrowedJournal"]
 
@@ -56,6 +57,9 @@ class BorrowedJournal:
 
     def read(self, after: Position) -> Iterator[Entry]:
         return read_entries(self.path, after, self.end)
+
+    def follow(self, follower: Follower) -> None:
+        pass  # another process writes
 
     def take_delivery(self) -> bool:
         taken = self._progress.take()

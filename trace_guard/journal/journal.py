@@ -18,7 +18,7 @@ from ..contain import logger, warn_once
 from ..errors import JournalError
 from ..rows import dump
 from ..system.clock import monotonic
-from .base import NewRow
+from .base import Follower, NewRow
 from .directory import StateDir, make_journal
 from .files import ATTACHMENTS, sync_directory, write_new
 from .format import FORMAT, Entry, Flag, Kind, Position, encode_entry
@@ -66,6 +66,7 @@ class FileJournal:
         self.attachments: FileSpool | None = None
         self.last_sign_of_life: float | None = None
         self._header_file = str(path / "header")
+        self._follower: Follower | None = None
         self._lock = lock
         self._mutex = threading.RLock()
         # A finalizer or a signal handler may log while its thread writes: its rows wait until that is done.
@@ -127,7 +128,11 @@ class FileJournal:
     @property
     def end(self) -> Position:
         """The position behind the last whole entry."""
-        return self._segments.end
+        return self._segments.settled_end
+
+    def follow(self, follower: Follower) -> None:
+        """Hand over what is written from now on. There is one follower."""
+        self._follower = follower
 
     @property
     def acked(self) -> Position:
@@ -189,11 +194,11 @@ class FileJournal:
             entries = [self._encode(Kind.ROW, new.encoded, new.flags) for new in fitting]
             if record is not None and entries:
                 entries.insert(0, self._encode_record(record))
-            self._write(entries)
+            end = self._write(entries, fitting)
             if record is not None:
-                self.spans.begin(record, self.end)
+                self.spans.begin(record, end)
             for new in fitting:
-                self.spans.observe(new.row, self.end)
+                self.spans.observe(new.row, end)
             self._segments.settle()
 
     def _check_writable(self, *, at_once: bool = False) -> None:
@@ -241,13 +246,23 @@ class FileJournal:
     def _encode_record(self, record: InvocationRecord) -> bytes:
         return self._encode(Kind.INVOCATION, dump(record.to_row()))
 
-    def _write(self, entries: Sequence[bytes]) -> None:
+    def _write(self, entries: Sequence[bytes], rows: Sequence[NewRow] = ()) -> Position:
+        """Write entries, the last of which are these rows. Returns the position behind them."""
+        start = self._segments.end
         if not entries:
-            return
+            return start
         data = b"".join(entries)
         self._segments.write(data)
+        end = self._segments.end
         if self.last_sign_of_life is None:  # an adopted journal gets few rows, and none of them is dropped
             self.cap.written(len(data))
+        if self._follower is not None:
+            behind, ends = end.offset, []
+            for entry in reversed(entries[len(entries) - len(rows):]):
+                ends.append(Position(end.segment, behind))
+                behind -= len(entry)
+            self._follower.written(start, list(zip(rows, reversed(ends), strict=True)), end)
+        return end
 
     def _bytes(self) -> int:
         return self.size + (self.attachments.size if self.attachments is not None else 0)
@@ -354,11 +369,11 @@ class FileJournal:
         entries += [
             self._encode(Kind.IDENTITY, dump(span.start_row)) for span in spans
         ]
-        self._write(entries)
+        end = self._write(entries)
         for record in records:
-            self.spans.moved(record.root, self.end)
+            self.spans.moved(record.root, end)
         for span in spans:
-            span.position = self.end
+            span.position = end
         self._segments.settle()
 
     # Life and death
@@ -398,6 +413,7 @@ class FileJournal:
 
     def abandon(self) -> None:
         """Close the files only. In a forked child: the parent goes on with the journal."""
+        self._follower = None
         self._segments.abandon()
         if self.attachments is not None:
             self.attachments.abandon()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..contain import warn_once
 from ..rows import has_ended, is_span_row, started_at
-from .base import NewRow
+from .base import Follower, NewRow
 from .format import ENTRY_OVERHEAD, Entry, Kind, Position
 from .invocation_record import InvocationRecord
 from .open_spans import OpenSpans
@@ -104,6 +104,9 @@ class MemoryJournal:
     def read(self, after: Position) -> Iterator[Entry]:
         with self._mutex:
             return iter([entry for entry in self._entries if entry.end > after])
+
+    def follow(self, follower: Follower) -> None:
+        pass  # its rows are in memory as it is
 
     def acknowledge(self, position: Position) -> None:
         with self._mutex:

@@ -110,6 +110,7 @@ class _Running:
         self.record = record
         self.position = position
         self.rows = 0
+        self.traces = {record.root_span_id}
         self.root_error: Any = None
         self.forced: dict[str, ForcedSpan] = {}
 
@@ -189,7 +190,7 @@ class OpenSpans:
                 self._own_ends[row_id] = self._left.pop(row_id), about_end(row)
             if span is None:
                 owner, start = self._ownership.claim(row), started_at(row)
-                self._count(owner)
+                self._count(owner, row)
                 self._observe_link(row, owner)
                 if start is None or has_ended(row):
                     return
@@ -199,7 +200,7 @@ class OpenSpans:
                 if owner is not None and owner not in self._live:
                     self._late.append(span)
             else:
-                self._count(span.owner)
+                self._count(span.owner, row)
                 if has_ended(row):
                     del self._open[row_id]
                     if is_left(row):
@@ -363,6 +364,13 @@ class OpenSpans:
         with self._lock:
             return self._ownership.owner_of(row) if row.get("span_id") else None
 
+    def traces_of(self, root: str) -> set[str]:
+        """The ids of the traces that the rows of an invocation that is not finished belong to: its own trace, and those
+        of spans that are roots in another object."""
+        with self._lock:
+            running = self._running(root)
+            return set(running.traces) if running else set()
+
     def has_error(self, row_id: str) -> bool:
         """True if an open span, or the root of a live invocation, has an error."""
         with self._lock:
@@ -424,10 +432,11 @@ class OpenSpans:
     def _running(self, root: str | None) -> _Running | None:
         return None if root is None else self._forced.get(root) or self._live.get(root)
 
-    def _count(self, owner: str | None) -> None:
+    def _count(self, owner: str | None, row: Mapping[str, Any]) -> None:
         running = self._running(owner)
         if running is not None:
             running.rows += 1
+            running.traces.add(str(row.get("root_span_id")))
 
     def _add_forced(self, running: _Running, span: OpenSpan) -> None:
         error = span.error or (running.root_error if span.row_id == running.record.root else None)

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from ..contain import warn_once
@@ -33,7 +34,8 @@ START = Position(0, 0)
 """The position before the first entry."""
 
 __all__ = [
-    "START", "entries_between", "parse_payload", "read_acked", "read_entries", "read_header", "row_in", "segments",
+    "START", "entries_between", "has_valid_ids", "parse_payload", "read_acked", "read_entries", "read_header", "row_in",
+    "segments",
 ]
 
 _CHUNK_BYTES = 1024 * 1024
@@ -150,13 +152,18 @@ def parse_payload(payload: bytes) -> Row:
         raise ValueError("it is nested too deeply") from error
     if not isinstance(row, dict):
         raise ValueError(f"it is not an object: {payload[:40]!r}")
-    for key in _IDS:
-        if not isinstance(row.get(key, ""), (str, int, type(None))):
-            raise ValueError(f"its {key} is not an id: {row[key]!r:.40}")
-    parents = row.get("span_parents")
-    if parents is not None and not (isinstance(parents, list) and all(isinstance(one, str) for one in parents)):
-        raise ValueError(f"its span_parents are not ids: {parents!r:.40}")
+    if not has_valid_ids(row):
+        raise ValueError(f"its ids are not valid: { {key: row.get(key) for key in (*_IDS, 'span_parents')}!r:.400}")
     return row
+
+
+def has_valid_ids(row: Row) -> bool:
+    """False if an id is an object, for example."""
+    for key in _IDS:
+        if not isinstance(row.get(key), (str, int, NoneType)):
+            return False
+    parents = row.get("span_parents")
+    return parents is None or (isinstance(parents, list) and all(isinstance(one, str) for one in parents))
 
 
 def row_in(entry: Entry, source: Path | None = None) -> Row | None:

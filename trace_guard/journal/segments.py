@@ -69,6 +69,12 @@ class Segments:
     # Writing
 
     @property
+    def settled_end(self) -> Position:
+        """The position behind the last entry that is accounted for."""
+        unsettled = self._unsettled
+        return self.end if unsettled is None else unsettled
+
+    @property
     def interrupted(self) -> bool:
         """True if an exception, such as one from a signal handler, has come between a write and :meth:`settle`."""
         return self._unsettled is not None

@@ -164,12 +164,10 @@ class CurrentJournal:
             return self._journal
 
     def _save_from(self, journal: FileJournal) -> None:
-        """Find the rows that can't be read back after another program changed the journal. If the lost rows hold the
-        start of open spans, write it again."""
-        for _ in journal.read(journal.acked):
-            pass
+        """Find the rows that are lost after another program changed the journal. If they hold the start of open spans,
+        write it again."""
+        self._courier.note_loss(journal)
         if journal.lost is not None and self._journal is not None:
-            self._courier.note_loss(journal)
             starts = [{**span.start_row, "_is_merge": True} for span in self._spans.all_open()]
             if starts:
                 self._journal.append([NewRow.of(row) for row in starts])
