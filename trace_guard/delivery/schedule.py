@@ -63,9 +63,9 @@ class Schedule:
             OSError, MemoryError, RuntimeError: nothing could be read, as this machine is short of something.
         """
         now, self.has_moved = monotonic(), False
-        if not self._breaker.allows() or not any(
-            cursor.due is not None and cursor.due <= now for cursor in self._journals
-        ):
+        if not self._breaker.allows() or (self._breaker.is_open and self.in_flight):
+            return None  # a backend that is down gets one probe at a time
+        if not any(cursor.due is not None and cursor.due <= now for cursor in self._journals):
             return None
         request = Request(Batch(self.backend.max_bytes))
         busy: set[str] = set().union(*(other.traces for other in self.in_flight))
