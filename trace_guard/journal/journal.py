@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from ..contain import logger, warn_once
 from ..errors import JournalError
 from ..rows import dump
-from ..system.clock import monotonic
 from .base import Follower, NewRow
 from .directory import StateDir, make_journal
 from .files import ATTACHMENTS, sync_directory, write_new
@@ -39,8 +38,6 @@ __all__ = ["FileJournal"]
 # A later time was not read off a clock.
 _LATEST_TIME = 1e11
 _SEGMENT_BYTES = 4 * 1024 * 1024
-# How often a writer makes sure that its files are still there.
-_LOOK_SECONDS = 0.05
 
 
 class FileJournal:
@@ -72,7 +69,6 @@ class FileJournal:
         # A finalizer or a signal handler may log while its thread writes: its rows wait until that is done.
         self._is_writing = False
         self._waiting: deque[tuple[Sequence[NewRow], InvocationRecord | None]] = deque()
-        self._look_at = 0.0
         self._sync = sync == "always"
         self._progress = DeliveryProgress(path)
         self._segments = Segments(path, max(4096, min(_SEGMENT_BYTES, state_dir.byte_limit // 16)), sync=self._sync)
@@ -187,7 +183,7 @@ class FileJournal:
     def _append_waiting(self) -> None:
         while self._waiting:
             rows, record = self._waiting.popleft()
-            self._check_writable(at_once=record is not None)
+            self._check_writable()
             if self.cap.is_near(rows, self._bytes()):
                 self._remove_delivered()
             fitting = self.cap.fit(rows, self._bytes())
@@ -201,17 +197,12 @@ class FileJournal:
                 self.spans.observe(new.row, end)
             self._segments.settle()
 
-    def _check_writable(self, *, at_once: bool = False) -> None:
-        """Raise if rows can't be written. The files are looked at for each invocation, and else now and then: what is
-        written to a removed file meanwhile can be delivered as long as the process lives."""
+    def _check_writable(self) -> None:
         self._mend()
         if not self._lock.held:
             raise JournalError(f"{self.path} is closed")
-        now = monotonic()
-        if at_once or now >= self._look_at:
-            if not self.intact:
-                raise FileNotFoundError(errno.ENOENT, "another program has removed or changed it", str(self.path))
-            self._look_at = now + _LOOK_SECONDS
+        if not self.intact:
+            raise FileNotFoundError(errno.ENOENT, "another program has removed or changed it", str(self.path))
 
     def _mend(self) -> None:
         """Complete a write that was interrupted, for example by an exception from a signal handler. Its entries that
