@@ -278,9 +278,10 @@ def test_a_disk_that_fills_up_while_the_backend_is_down(server: BraintrustServer
             program.kill()
         server.accept_connections()
         found = recover(settings_for(server, directory), timeout=10)
-        assert (found.closed_spans, found.pending_rows, found.error) == (2, 0, None)
         rows = {row["span_attributes"]["name"]: row for row in server.span_rows()}
-        assert sorted(rows) == ["before", "open", "root"]
+        # The start of "after" may still fit in the last page of the file.
+        assert sorted({*rows} - {"after"}) == ["before", "open", "root"]
+        assert (found.closed_spans, found.pending_rows, found.error) == (len(rows) - 1, 0, None)
         assert rows["root"]["metadata"]["trace_guard"]["outcome"] == "abandoned"
         assert server.open_spans() == []
 

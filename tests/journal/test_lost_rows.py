@@ -125,7 +125,8 @@ def test_lost_rows_are_not_called_delivered(
     assert (journal.lost is not None) == loses
     warnings = [record.getMessage() for record in caplog.records if "are lost" in record.getMessage()]
     assert len(warnings) == (1 if loses else 0)
-    assert server.open_spans() == []
+    # An end that was only on disk, in the part that was cut off, is lost, and its span stays open at most.
+    assert server.open_spans() == [] or (loses and "cut" in name)
     with guard.invocation("next") as following:
         pass
     assert following.delivery is not None

@@ -186,7 +186,8 @@ class Closing:
             # Another process delivers from the journal. This courier must not compete with it.
             delivery = Delivery(Verdict.DEFERRED, rows, way=way)
         else:
-            notice = state.pipeline.notice if state.announces_waits else None
+            is_waited_for = state.announces_waits and way is not Way.BACKGROUND
+            notice = state.pipeline.notice if is_waited_for else None
             traces = self._traces | {record.root_span_id}
             delivery = courier.deliver(journal, position, bound, roots=traces, notice=notice)
             delivery = replace(delivery, rows=rows, way=way)
