@@ -28,7 +28,7 @@ __all__ = ["PARENT_VARIABLE", "Capture", "Settings"]
 
 T = TypeVar("T")
 
-Capture: TypeAlias = "bool | Callable[[Any], Any]"
+Capture: TypeAlias = bool | Callable[[Any], Any]
 """Whether a value is logged, or a function that gets the value and returns what is logged in its place."""
 
 DEFAULT_API_URL = "https://api.braintrust.dev"

@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 from cases import FINE, HEAD, PROCESS, PROCESS_FINE, SPANS
+from support import REPOSITORY
 
 from trace_guard.lint.check import check
 
@@ -43,6 +44,15 @@ def test_a_process_that_ends_too_early(code: str) -> None:
 def test_code_that_is_right(code: str) -> None:
     """What ends and flushes on every path, or is handed on, is not reported."""
     assert found(HEAD + textwrap.dedent(code)) == []
+
+
+@pytest.mark.parametrize("block", re.findall(
+    r"^```python\n(.*?)^```$", (REPOSITORY / "docs" / "lint.md").read_text(), re.MULTILINE | re.DOTALL
+))
+def test_the_page_shows_what_is_found(block: str) -> None:
+    """The examples of docs/lint.md have the findings that their comments name."""
+    source = f"{HEAD}import os, threading\nfrom braintrust import traced\nfrom celery import Celery\n{block}"
+    assert found(source) == expected(source)
 
 
 @pytest.mark.parametrize(

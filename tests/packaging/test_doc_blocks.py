@@ -45,8 +45,8 @@ READERS_CODE = {
     """,
 }
 LEFT_OPEN = {"cloud-run.md": ["caller"], "repair.md": ["approval"]}
-# Run elsewhere: under Ray (tests/ray_), and as tests (tests/core/test_testing_page.py).
-ELSEWHERE = ("ray.md", "testing-your-code.md")
+# Run elsewhere: under Ray (tests/ray_), as tests (tests/core/test_testing_page.py), and by the linter (tests/lint).
+ELSEWHERE = ("lint.md", "ray.md", "testing-your-code.md")
 
 
 def blocks(page: Path, language: str) -> list[str]:
