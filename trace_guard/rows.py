@@ -57,7 +57,10 @@ __all__ = [
     "without_payload",
 ]
 
-_AS_JSON = 0 if orjson is None else orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
+# With sorted keys, as the SDK writes rows.
+_AS_JSON = 0 if orjson is None else (
+    orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_SORT_KEYS
+)
 
 Row: TypeAlias = dict[str, Any]
 RowKey: TypeAlias = tuple[Any, ...]

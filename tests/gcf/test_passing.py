@@ -178,7 +178,7 @@ def test_a_complete_body_does_not_wait_for_the_application(guard: Guard, backend
             assert ["end" in row["metrics"] for row in backend.rows()] == [True]
 
     scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": []}
-    asyncio.run(AsyncGuardMiddleware(app, guard=guard)(scope, receive, send))
+    asyncio.run(AsyncGuardMiddleware(app, guard=guard, flush="before-response")(scope, receive, send))
     assert sent == [None, b"ab", b"", b""]
 
 

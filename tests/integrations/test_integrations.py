@@ -74,10 +74,14 @@ def shape(trace: list[Row]) -> list[Any]:
             name(row), row["span_attributes"].get("type"),
             [names.get(parent, "OpenTelemetry") for parent in row.get("span_parents") or ()],
             sorted(set(row["metrics"]) - {"end"}),
-            VARIABLE.sub("...", json.dumps([row.get(field) for field in ("input", "output", "error", "tags")])),
-            None if is_root else VARIABLE.sub("...", json.dumps(metadata)),
+            VARIABLE.sub("...", dumped([row.get(field) for field in ("input", "output", "error", "tags")])),
+            None if is_root else VARIABLE.sub("...", dumped(metadata)),
         ))
     return spans
+
+
+def dumped(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def name(row: Row) -> str:

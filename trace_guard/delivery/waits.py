@@ -73,14 +73,17 @@ class _Waiter:
     """
 
     def __init__(
-        self, lock: threading.Lock, journal: Journal, cursor: JournalCursor | None, traces: list[str], upto: Position
+        self, lock: threading.Lock, journal: Journal, journals: Journals, traces: list[str], upto: Position
     ) -> None:
+        cursor = journals.find(journal)
         self.failed = False
         self._lock = lock
         self._asleep = threading.Lock()
         self._asleep.acquire()
         self._journal = journal
         self._cursor = cursor
+        # Those that the process wrote to before may have the first rows of the traces.
+        self._retired = [(other, other.end) for other in journals if other.retired and other is not cursor]
         self._traces = traces
         self._upto = upto
         self._read_failures = cursor.read_failures if cursor is not None else 0
@@ -89,8 +92,10 @@ class _Waiter:
     def is_settled(self) -> bool:
         """True if its rows are delivered, or dead letters."""
         if self._cursor is None:
-            return self._journal.acked >= self._upto
-        return self._cursor.is_settled(self._traces, self._upto)
+            is_settled = self._journal.acked >= self._upto
+        else:
+            is_settled = self._cursor.is_settled(self._traces, self._upto)
+        return is_settled and all(other.is_settled(self._traces, end) for other, end in self._retired)
 
     def is_over(self) -> bool:
         return self.failed or self.is_settled
@@ -189,7 +194,7 @@ class Waits:
                 cursor.pull()
             # A request that a freeze has interrupted is made again before the next freeze, whoever's rows it has.
             traces = [] if self._pool.is_interrupted else roots
-            waiter = _Waiter(self._lock, journal, cursor, traces, upto)
+            waiter = _Waiter(self._lock, journal, self._journals, traces, upto)
             bound = self._breaker.bound(deadline)
             is_settled = waiter.is_settled
             finished = self.results.finished

@@ -57,7 +57,7 @@ def _refuse(value: Any) -> Any:
     raise _NotPlain(type(value).__name__)
 
 
-_encode_native = json.JSONEncoder(allow_nan=False, default=_refuse, separators=(",", ":")).encode
+_encode_native = json.JSONEncoder(allow_nan=False, default=_refuse, separators=(",", ":"), sort_keys=True).encode
 
 
 def _encode(row: Row) -> bytes:
