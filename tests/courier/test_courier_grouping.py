@@ -184,7 +184,8 @@ def test_the_last_word_about_a_span_wins_whatever_happens(
     server: BraintrustServer, make_guard: MakeGuard, seed: int
 ) -> None:
     """With requests that fail at random, some after their rows were stored, every field ends with its last value."""
-    faults = [None, None, None, Fault.status(503), Fault.reset(), Fault.ingest_then_drop()]
+    # Not so many faults that a row which is alone in its requests seems to be their cause.
+    faults = [*[None] * 9, Fault.status(503), Fault.reset(), Fault.ingest_then_drop()]
     traffic = Traffic(seed, faults, 0.02)
     server.fail("/logs3", traffic.fault)
     guard = make_guard(linger=60)

@@ -13,7 +13,7 @@ from ..errors import BackendError, BackendUnauthorized
 from ..outcome import Delivery, Verdict
 from ..system.clock import monotonic
 from .breaker import RETRY_SECONDS
-from .lanes import OTHER_PROCESS_PAUSE, OTHER_PROCESS_SECONDS, JournalCursor, Request
+from .lanes import OTHER_PROCESS_PAUSE, OTHER_PROCESS_SECONDS, Request
 
 if TYPE_CHECKING:
     from ..journal.base import Journal
