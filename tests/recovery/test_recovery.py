@@ -436,3 +436,21 @@ def test_an_empty_directory_has_nothing_to_recover(server: BraintrustServer, dir
     assert recover(settings_for(server, directory)) == Recovery(0, 0, 0, 0, None)
     assert server.requests == []
 
+
+
+@pytest.mark.parametrize("given", ["Deadly()", "{'deep': [Deadly()]}"])
+def test_user_code_in_an_input_runs_behind_the_root(server: BraintrustServer, directory: Path, given: str) -> None:
+    """An input whose own code kills the process leaves a root that the next start closes."""
+    with Program(f"""
+    from trace_guard import Guard
+
+    class Deadly:
+        def __repr__(self):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Guard().invocation("root", input={given}).open()
+    """, environment(server, directory)) as program:
+        program.wait(20.0)
+    recover(settings_for(server, directory), timeout=10)
+    (root,) = server.span_rows()
+    assert (root["span_attributes"]["name"], root["metadata"]["trace_guard"]["outcome"]) == ("root", "abandoned")

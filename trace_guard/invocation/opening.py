@@ -13,6 +13,7 @@ from ..rows import Row, identity
 from ..runtime.pipeline import Pipeline
 from ..runtime.state import PROCESS
 from ..system.clock import monotonic
+from .calls import is_plain_json
 from .captured import captured_input
 from .forced_close import ForcedClose
 from .state import NOTHING, InvocationState
@@ -43,7 +44,7 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
     state.root = sdk.start_row(state.span, state.name, started, {**state.platform, **foreign})
     # Only now: a logger of the user's logs in with its first span.
     state.pipeline = _pipeline_of(state)
-    event = contained("read the input", lambda: _input(state), {})
+    event = contained("read the input", lambda: _input(state) if _is_plain(state) else {}, {})
     row = contained("log the input", lambda: sdk.plain_row(identity(state.root), event) if event else None, None)
     rows = [state.root] if row is None else [state.root, row]
     if state.outer is None:
@@ -56,11 +57,11 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
     if state.outer is None:
         become_current()
         state.context = contextvars.copy_context()
-    if event and row is None:
+    if row is None:
         with contain("log the input"):
-            state.span.log(**event)  # the masking function must see it
-    if state.input is not NOTHING:
-        _log_chosen_input(state)
+            event = event or _input(state)
+            if event:
+                log_on_root(state, event)
 
 
 def _pipeline_of(state: InvocationState) -> Pipeline:
@@ -92,26 +93,26 @@ def write_start(state: InvocationState) -> None:
         state.is_written, state.is_recorded = True, pipeline.spans.is_open(state.root["id"])
 
 
+def _is_plain(state: InvocationState) -> bool:
+    """True if the input can be read before the root is written, so that both need one write: no user code runs for
+    that."""
+    settings = state.guard.settings
+    if callable(settings.capture_input) or any(callable(key) for key in settings.redact):
+        return False
+    return is_plain_json([None if state.input is NOTHING else state.input, dict(state.metadata or {})])
+
+
 def _input(state: InvocationState) -> dict[str, Any]:
-    """What is logged on the root when it opens. Read before it is written, so that both need one write. A function of
-    the user's, which chooses the input, runs later."""
+    """What is logged on the root when it opens."""
     event: dict[str, Any] = {}
-    if not callable(state.guard.settings.capture_input):
-        given, state.input = state.input, NOTHING
-        if (input := captured_input(state.guard, given)) is not NOTHING:
-            event["input"] = input
+    given, state.input = state.input, NOTHING
+    if (input := captured_input(state.guard, given)) is not NOTHING:
+        event["input"] = input
     if state.metadata:
         event["metadata"] = dict(state.metadata)
     if state.tags and not state.span.span_parents:
         event["tags"] = list(state.tags)  # the API takes tags on root spans only
     return event
-
-
-def _log_chosen_input(state: InvocationState) -> None:
-    given, state.input = state.input, NOTHING
-    with contain("log the input"):
-        if (input := captured_input(state.guard, given)) is not NOTHING:
-            log_on_root(state, {"input": input})
 
 
 def log_on_root(state: InvocationState, event: dict[str, Any]) -> None:
