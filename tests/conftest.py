@@ -16,6 +16,7 @@ from hypothesis import settings
 from planted_keys import finds_in, holds_key
 
 from trace_guard.deadline import Deadline
+from trace_guard.delivery.handover import MEMORY
 from trace_guard.runtime.state import PROCESS
 from trace_guard.testing import CloudRunSandbox, LambdaSandbox
 
@@ -96,5 +97,6 @@ def starts_alone() -> Iterator[None]:
     yield
     for pipeline in PROCESS.logins.guards:
         PROCESS.close(pipeline, Deadline.after(0.2))
+    MEMORY.reset()  # rows of couriers that a test has dropped count no more
     if "braintrust" in sys.modules:
         sys.modules["braintrust"].logger._internal_reset_global_state()

@@ -162,3 +162,17 @@ def test_the_fixture_and_the_marker(pytester: pytest.Pytester) -> None:
     """)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "--strict-markers")
     result.assert_outcomes(failed=2, passed=1)
+
+
+def test_a_forgotten_span_of_another_project_is_linked(tmp_path: Path) -> None:
+    """A span in another project's logger is linked with its invocation, also if it logs nothing but its start."""
+    backend = MemoryBackend()
+    guard = Guard(backend=backend, dir=tmp_path / "trace-guard", project="ours")
+    with guard.invocation("root") as invocation:
+        other = braintrust.init_logger(project="other", set_current=False)
+        other.start_span("first").end()
+        braintrust.flush()  # so that the row of the next one takes the short way
+        other.start_span("elsewhere")
+    guard.close()
+    (span,) = [row for row in backend.rows() if row["span_attributes"]["name"] == "elsewhere"]
+    assert span["metadata"]["trace_guard"]["invocation"]["id"] == invocation.span.id

@@ -194,6 +194,13 @@ class Courier:
                 self._forget_attachments(journal)
                 journal.abandon()
 
+    def hold(self) -> None:
+        """Send nothing that is written from now on, until :meth:`last_call`: it may begin a span whose end comes too
+        late to be sent."""
+        with self._lock:
+            for cursor in self._journals:
+                cursor.stop_at(cursor.journal.end)
+
     def last_call(self, journal: Journal, end: Position) -> None:
         """Deliver this journal up to a position, and the others up to their present end. Rows that are written later
         stay on disk as a whole, so that no trace is delivered in part."""

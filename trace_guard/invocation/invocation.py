@@ -158,7 +158,7 @@ class Invocation:
         """Close this span with the invocation, in whose code it has started, wherever its trace is."""
         if self.state.record is None:
             return
-        self.state.pipeline.spans.adopt(span, self.state.record.root)
+        self.state.pipeline.adopt(span, self.state.record.root)
         if PROCESS.sdk.is_elsewhere(span):
             elsewhere = self.state.elsewhere
             if len(elsewhere) >= _MOST_ELSEWHERE:

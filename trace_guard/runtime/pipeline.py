@@ -194,9 +194,7 @@ class Pipeline:
             *(NewRow(row, encoded, Flag.NONE if is_span_row(row) else Flag.VERBATIM) for row, encoded in rows),
             *(NewRow.of(row) for row in late),
         ])
-        links = self.spans.take_links()
-        if links:
-            written = self.append([link_row(span, record) for span, record in links])
+        written = self._write_links() or written
         written = self._correct_forced_ends() or written
         missed = self.spans.take_late()  # their invocation ended during the write
         if missed:
@@ -204,6 +202,15 @@ class Pipeline:
         if self.is_serving and not all(self.spans.is_of_live(row) for row, _ in rows):
             self.courier.send_soon()
         return written
+
+    def adopt(self, span: Any, root: str) -> None:
+        """See :meth:`.OpenSpans.adopt`. The span's first row may be written already, without its link."""
+        self.spans.adopt(span, root)
+        self._write_links()
+
+    def _write_links(self) -> tuple[WritableJournal, Position] | None:
+        links = self.spans.take_links()
+        return self.append([link_row(span, record) for span, record in links]) if links else None
 
     def _append(self, rows: Sequence[NewRow]) -> tuple[WritableJournal, Position]:
         written = self._journal.write(lambda journal: journal.append(rows))
@@ -396,6 +403,7 @@ class Pipeline:
 
     def _write_last(self, rows: Callable[[], list[NewRow]]) -> None:
         """Create and write rows while no other write is possible, and deliver nothing that is written after them."""
+        self.courier.hold()
         self.courier.last_call(*self._journal.write(lambda journal: journal.append_made(rows)))
 
     def _terminated(self, spans: Iterable[OpenSpan]) -> list[Row]:
