@@ -57,7 +57,7 @@ sdk-suite: $(VENV)/.installed
 CHAOS_RUNS ?= 300
 CHAOS_SEED ?=
 chaos: $(VENV)/.installed
-	$(BIN)/python -m pytest tests/chaos tests/ray_/test_ray_nodes.py tests/ray_/test_reap_at_scale.py tests/repair/test_reap_kills.py -q --chaos-runs $(CHAOS_RUNS) $(if $(CHAOS_SEED),--chaos-seed $(CHAOS_SEED))
+	$(BIN)/python -m pytest tests/chaos tests/ray_/test_ray_nodes.py tests/ray_/test_ray_shutdown.py tests/ray_/test_reap_at_scale.py tests/repair/test_reap_kills.py -q --chaos-runs $(CHAOS_RUNS) $(if $(CHAOS_SEED),--chaos-seed $(CHAOS_SEED))
 
 # The reaper beside a live load, for LIVE_SECONDS.
 LIVE_SECONDS ?= 60

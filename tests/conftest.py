@@ -31,7 +31,8 @@ LONG = (
     "test_airflow", "test_ray", "test_gateway", "test_gcf_contract", "test_containment", "test_concurrency",
     "test_sdk_releases", "test_deaths", "test_courier_outages", "test_lambda_runtime", "test_external_extension",
     "test_demo", "test_cli", "test_after_response", "test_emulator", "test_shutdown", "test_entry", "test_chaos",
-    "test_layer", "test_supervised_deaths", "test_recovery", "test_integrations",
+    "test_layer", "test_supervised_deaths", "test_recovery", "test_integrations", "test_direct", "test_rooms",
+    "test_user_code", "test_live_load",
 )
 
 
@@ -42,7 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--live-seconds", type=float, default=10.0, help="how long the reaper runs beside a live load")
     parser.addoption("--journals", type=int, default=400, help="how many journals of dead processes are recovered")
     group = parser.getgroup("fuzz")
-    group.addoption("--fuzz-seconds", type=float, default=20.0, help="how long generated input is tried, in all")
+    group.addoption("--fuzz-seconds", type=float, default=10.0, help="how long generated input is tried, in all")
     group.addoption("--fuzz-seed", type=int, default=1, help="of the first round; another one tries other input")
     parser.addoption("--all-releases", action="store_true", help="all tests of the SDK with each of its releases")
 

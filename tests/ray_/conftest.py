@@ -13,7 +13,7 @@ from trace_guard.testing import BraintrustServer
 pytest.register_assert_rewrite("contract.suite")
 
 # Clusters of their own take long to start. `make chaos` runs these files by their names.
-collect_ignore = ["test_ray_nodes.py", "test_reap_at_scale.py"]
+collect_ignore = ["test_ray_nodes.py", "test_ray_shutdown.py", "test_reap_at_scale.py"]
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ def test_no_thread_of_the_sdk_is_started(python: Path, server: BraintrustServer,
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
 def test_a_row_is_on_disk_when_the_call_returns(tmp_path: Path) -> None:
     """A process that is killed as soon as log() or end() has returned leaves the row on disk, each time."""
-    kills = 40
+    kills = 12
     run(sys.executable, None, tmp_path, "kills", str(kills))
     rows = pending_in(tmp_path)
     names = {row["id"]: row["span_attributes"]["name"] for row in rows if row.get("span_attributes")}
