@@ -5,9 +5,10 @@ This is the relay of the transactional-outbox pattern. A lock protects all decis
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,7 @@ class Courier:
         self._begin()
 
     def _begin(self) -> None:
+        self._is_paused = False
         self._dead_letters.after_fork()
         self._lock = threading.Lock()
         self._uploads: Uploads | None = None
@@ -194,12 +196,17 @@ class Courier:
                 self._forget_attachments(journal)
                 journal.abandon()
 
-    def hold(self) -> None:
-        """Send nothing that is written from now on, until :meth:`last_call`: it may begin a span whose end comes too
-        late to be sent."""
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Within this block no request begins."""
         with self._lock:
-            for cursor in self._journals:
-                cursor.stop_at(cursor.journal.end)
+            self._is_paused = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._is_paused = False
+                self._pool.wake()
 
     def last_call(self, journal: Journal, end: Position) -> None:
         """Deliver this journal up to a position, and the others up to their present end. Rows that are written later
@@ -357,7 +364,7 @@ class Courier:
 
     def next_job(self) -> tuple[Request | None, float | None]:
         """The next request; or None, and the seconds until there may be one."""
-        if self.is_held:
+        if self.is_held or self._is_paused:
             return None, None
         request = None
         try:

@@ -403,8 +403,8 @@ class Pipeline:
 
     def _write_last(self, rows: Callable[[], list[NewRow]]) -> None:
         """Create and write rows while no other write is possible, and deliver nothing that is written after them."""
-        self.courier.hold()
-        self.courier.last_call(*self._journal.write(lambda journal: journal.append_made(rows)))
+        with self.courier.paused():  # a row that is written later may begin a span whose end comes too late
+            self.courier.last_call(*self._journal.write(lambda journal: journal.append_made(rows)))
 
     def _terminated(self, spans: Iterable[OpenSpan]) -> list[Row]:
         return self.close_spans(spans, Outcome.TERMINATED, ClosedBy.GUARD, "signal", time.time())
