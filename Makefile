@@ -10,11 +10,14 @@ export UV_SYSTEM_CERTS := true
 demo: $(VENV)/.installed
 	@$(BIN)/trace-guard demo
 
-# Tests wait for processes and clocks for half of their time: four at a time keep two cores busy.
+# Tests wait for processes and clocks for half of their time: four at a time keep two cores busy. What fails then runs
+# once more, one test at a time: some runtimes have limits of their own that a busy machine can miss. A test that fails
+# again fails the run.
 WORKERS ?= 4
 test: $(VENV)/.installed
 	$(MAKE) --no-print-directory -j 3 lint environments browser
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  || $(BIN)/python -m pytest --last-failed --last-failed-no-failures none
 	$(MAKE) --no-print-directory wheel-test
 
 lint: $(VENV)/.installed
