@@ -18,6 +18,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import braintrust
+import braintrust.logger as bt
 import pytest
 from support import pending_in, still_open
 
@@ -291,7 +292,12 @@ def failures(names: list[str], ways: list[Way], places: Path) -> list[str]:
 
 def left_by(guard: Guard, backend: MemoryBackend, directory: Path) -> Iterator[str]:
     """Close the guard, as an exit does. If spans are still open, start another guard, as the next process does."""
-    braintrust.flush()  # rows of this step must not reach the next one
+    try:
+        braintrust.flush()  # rows of this step must not reach the next one
+    except Exception:
+        if bt._http_adapter is PROCESS.sdk.gateway:
+            raise
+        # The broken step kept the gateway out. The SDK alone has no key here, raises, and drops these rows.
     guard.close()
     if still_open(backend.rows() + pending_in(directory)):
         following = Guard(backend=backend, dir=directory, project="p").start()

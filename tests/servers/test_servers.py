@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from gcf.services import Service, roots
 from servers.installation import needs_servers
-from servers.services import serve
+from servers.services import sandbox_of, serve
 from support import until
+
+from trace_guard.testing import BraintrustServer
 
 pytestmark = needs_servers
 
@@ -92,8 +95,13 @@ def test_spans_at_import_under_uwsgi(options: str) -> None:
 
 def test_uwsgi_without_fork_hooks_says_what_is_missing() -> None:
     """Spans at import, whose threads uWSGI's fork in C does not survive, are answered with the options that help."""
-    with serve(f"{UWSGI} --master", throttle=False, SPAN_AT_IMPORT="1") as service:
-        until(lambda: "--lazy-apps or with --py-call-uwsgi-fork-hooks" in service.sandbox.log)
+    with BraintrustServer() as server, contextlib.closing(
+        sandbox_of(f"{UWSGI} --master", server, throttle=False, SPAN_AT_IMPORT="1")
+    ) as sandbox:
+        sandbox.startup_timeout = 1.0
+        with contextlib.suppress(RuntimeError):  # the workers may never serve, which is what the warning says
+            sandbox.start()
+        until(lambda: "--lazy-apps or with --py-call-uwsgi-fork-hooks" in sandbox.log)
 
 
 def test_gevent_that_patches_too_late_is_reported() -> None:
