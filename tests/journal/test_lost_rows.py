@@ -10,7 +10,7 @@ from pathlib import Path
 import braintrust
 import pytest
 from fixtures import MakeGuard
-from support import journals
+from support import journals, start_row
 
 from trace_guard import Delivery
 from trace_guard.delivery.handover import MEMORY
@@ -134,3 +134,24 @@ def test_lost_rows_are_not_called_delivered(
     # Of rows that are delivered from memory nobody notices that they are overwritten.
     assert guard.pipeline.journal() is not journal or (is_in_memory and name == "overwritten")
     assert guard.pipeline.journal().durable
+
+
+def test_rows_that_come_during_a_write_that_fails_are_kept(
+    server: BraintrustServer, directory: Path, make_guard: MakeGuard
+) -> None:
+    """A row that a finalizer or signal handler logs while its thread writes is delivered, even if that write fails."""
+    guard = make_guard()
+    journal = guard.pipeline.journal()
+    assert isinstance(journal, FileJournal)
+
+    class Finalizer:
+        """Follows the journal, whose write is not over yet."""
+
+        def written(self, *_: object) -> None:
+            shutil.rmtree(journal.path)
+            guard.pipeline.append([start_row("inner")])
+
+    journal.follow(Finalizer())
+    guard.pipeline.append([start_row("outer")])
+    assert guard.flush(10)
+    assert {row["id"] for row in server.rows()} == {"id-outer", "id-inner"}

@@ -168,34 +168,50 @@ class FileJournal:
 
     def _append_with(self, rows: Sequence[NewRow], record: InvocationRecord | None = None) -> Position:
         with self._mutex:
-            self._waiting.append((rows, record))
+            own = rows, record
+            self._waiting.append(own)
             if not self._is_writing:
                 self._is_writing = True
                 try:
                     self._append_waiting()
                 except (OSError, JournalError):
-                    self._waiting.clear()  # the caller writes its rows elsewhere
+                    with contextlib.suppress(ValueError):  # only what came during the write has failed
+                        self._waiting.remove(own)
                     raise
                 finally:
                     self._is_writing = False
             return self.end
 
+    def take_waiting(self) -> list[tuple[Sequence[NewRow], InvocationRecord | None]]:
+        """Rows that came while their thread was writing, and that could not be written. Another journal needs them, as
+        the call that logged them has returned."""
+        with self._mutex:
+            waiting, self._waiting = list(self._waiting), deque()
+            return waiting
+
     def _append_waiting(self) -> None:
         while self._waiting:
             rows, record = self._waiting.popleft()
-            self._check_writable()
-            if self.cap.is_near(rows, self._bytes()):
-                self._remove_delivered()
-            fitting = self.cap.fit(rows, self._bytes())
-            entries = [self._encode(Kind.ROW, new.encoded, new.flags) for new in fitting]
-            if record is not None and entries:
-                entries.insert(0, self._encode_record(record))
-            end = self._write(entries, fitting)
-            if record is not None:
-                self.spans.begin(record, end)
-            for new in fitting:
-                self.spans.observe(new.row, end)
-            self._segments.settle()
+            try:
+                self._write_rows(rows, record)
+            except (OSError, JournalError):
+                self._waiting.appendleft((rows, record))
+                raise
+
+    def _write_rows(self, rows: Sequence[NewRow], record: InvocationRecord | None) -> None:
+        self._check_writable()
+        if self.cap.is_near(rows, self._bytes()):
+            self._remove_delivered()
+        fitting = self.cap.fit(rows, self._bytes())
+        entries = [self._encode(Kind.ROW, new.encoded, new.flags) for new in fitting]
+        if record is not None and entries:
+            entries.insert(0, self._encode_record(record))
+        end = self._write(entries, fitting)
+        if record is not None:
+            self.spans.begin(record, end)
+        for new in fitting:
+            self.spans.observe(new.row, end)
+        self._segments.settle()
 
     def _check_writable(self) -> None:
         self._mend()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..contain import logger, warn_once
@@ -12,6 +12,7 @@ from ..errors import JournalError
 from ..journal.base import NewRow, WritableJournal
 from ..journal.directory import JOURNALS, StateDir, prepare
 from ..journal.format import Position
+from ..journal.invocation_record import InvocationRecord
 from ..journal.journal import FileJournal
 from ..journal.memory import MemoryJournal
 from ..journal.open_spans import OpenSpans
@@ -85,16 +86,21 @@ class CurrentJournal:
             The journal that has the rows, and the position behind them.
         """
         journal, end = self.get(), None
+        waiting: list[tuple[Sequence[NewRow], InvocationRecord | None]] = []
         for instead_of in (self._instead_of, self._memory_instead_of, None):
             try:
                 end = write(journal)
                 break
             except (OSError, JournalError) as error:
                 pass_interruption(error)
+                if isinstance(journal, FileJournal):
+                    waiting += journal.take_waiting()
                 if instead_of is None:
                     raise
                 journal = instead_of(journal, error)
         assert end is not None
+        for rows, record in waiting:
+            self.write(_appends(rows, record))
         self._courier.rows_arrived(journal)
         return journal, end
 
@@ -189,3 +195,7 @@ class CurrentJournal:
     def _header(self) -> dict[str, Any]:
         settings = self._settings
         return {**self._destination, "project": settings.project, "project_id": settings.project_id}
+
+
+def _appends(rows: Sequence[NewRow], record: InvocationRecord | None) -> Callable[[WritableJournal], Position]:
+    return lambda journal: journal.append(rows) if record is None else journal.begin(record, rows)
