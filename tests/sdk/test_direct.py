@@ -79,7 +79,7 @@ def test_no_thread_of_the_sdk_is_started(python: Path, server: BraintrustServer,
 def test_a_row_is_on_disk_when_the_call_returns(tmp_path: Path) -> None:
     """A process that is killed as soon as log() or end() has returned leaves the row on disk, each time."""
     kills = 12
-    run(sys.executable, None, tmp_path, "kills", str(kills))
+    run(sys.executable, None, tmp_path, "kills", str(kills), TRACE_GUARD_EXIT_TIMEOUT="0.1")  # there is no server
     rows = pending_in(tmp_path)
     names = {row["id"]: row["span_attributes"]["name"] for row in rows if row.get("span_attributes")}
     done = {names[row["id"]] for row in rows if row.get("output") == "answer" or row.get("metrics", {}).get("end")}
