@@ -139,8 +139,7 @@ class GuardedCall(HttpCall):
             invocation.note({**self._facts, **(options.metadata or {})})
             name = options.name or (self._name if self._kind in _EVENTS else None)
             if name:
-                invocation.state.name = name
-                invocation.span.set_attributes(name=name)
+                invocation.rename(name)
             if options.tags and not invocation.span.span_parents:
                 invocation.span.log(tags=list(options.tags))
             exchange = _exchange()

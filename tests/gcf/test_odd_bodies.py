@@ -127,5 +127,5 @@ def test_an_endless_answer_to_head(guard: Guard, backend: MemoryBackend) -> None
         return {"type": "http.request"}
 
     scope = {"type": "http", "method": "HEAD", "path": "/", "query_string": b"", "headers": []}
-    asyncio.run(AsyncGuardMiddleware(app, guard=guard)(scope, receive, send))
+    asyncio.run(AsyncGuardMiddleware(app, guard=guard, flush="before-response")(scope, receive, send))
     assert sent == ["http.response.start"] + ["http.response.body"] * 4

@@ -328,7 +328,7 @@ def test_without_a_guard_the_middleware_does_nothing(backend: MemoryBackend) -> 
 
 @pytest.mark.parametrize("step", [
     "trace_guard_lambda.powertools.middleware._name_route", "trace_guard_lambda.powertools.middleware._watch",
-    "trace_guard_lambda.powertools.middleware._status_of", "braintrust.logger.SpanImpl.set_attributes",
+    "trace_guard_lambda.powertools.middleware._status_of", "trace_guard.runtime.pipeline.Pipeline.defer",
 ])
 def test_our_faults_reach_no_route(
     guarded: Any, backend: MemoryBackend, mocker: MockerFixture, caplog: pytest.LogCaptureFixture, step: str

@@ -69,12 +69,14 @@ class RoutedRequest:
             if not route or route == request.route:
                 return
             self._request = replace(request, route=route)
-            self.invocation.note({"http.route": route})
+            metadata = {"http.route": route}
             name = self._name(self._request) if self._name is not None else None
             # Keep a name that a decorator on the function has set since.
             if name and self.invocation.name == self._given:
-                self.invocation.state.name = self._given = name
-                self.invocation.span.set_attributes(name=name)
+                self._given = name
+                self.invocation.rename(name, metadata)
+            else:
+                self.invocation.note(metadata)
 
     def caught(self, error: BaseException | None) -> None:
         """Record an exception that the framework caught. It is logged if the response has a status of 500 or more."""

@@ -143,6 +143,15 @@ class Invocation:
         with contain("add metadata to the root span"):
             self.state.root_metadata.add(metadata)
 
+    def rename(self, name: str, metadata: Mapping[str, Any] | None = None) -> None:
+        """Give the root another name, and metadata that explains it. A process that is killed before its next row keeps
+        the old ones."""
+        with contain("rename the root span"):
+            self.state.name = name
+            row = PROCESS.sdk.rename(self.span, identity(self.state.root), name, metadata)
+            if row is not None:
+                self.state.pipeline.defer(row)
+
     def count(self, group: str, key: str, by: int = 1) -> None:
         """Add to a counter. It is logged at the end as ``metadata[group][key]`` of the root span."""
         with contain("add to a counter"):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +93,7 @@ class Pipeline:
         self.is_serving = False
         self.written_at = 0.0
         self.running: dict[str, Callable[[str, Deadline], object]] = {}
+        self._deferred: deque[NewRow] = deque()
         state_dir = prepare_directory(settings)
         directory = state_dir.directory if state_dir else None
         self.ids = ProjectIds(cache_path(settings, state_dir))
@@ -212,10 +215,21 @@ class Pipeline:
         links = self.spans.take_links()
         return self.append([link_row(span, record) for span, record in links]) if links else None
 
+    def defer(self, row: Row) -> None:
+        """Write a row of the guard's own together with the next row, whoever's it is. A death before that loses it."""
+        self._deferred.append(NewRow.of(row))
+
     def _append(self, rows: Sequence[NewRow]) -> tuple[WritableJournal, Position]:
+        if self._deferred:
+            rows = [*self._take_deferred(), *rows]
         written = self._journal.write(lambda journal: journal.append(rows))
         self.timeout.written()
         return written
+
+    def _take_deferred(self) -> Iterator[NewRow]:
+        with contextlib.suppress(IndexError):  # another thread may take them too
+            while True:
+                yield self._deferred.popleft()
 
     def _append_made(self, make: Callable[[], Sequence[NewRow]]) -> tuple[WritableJournal, Position]:
         return self._journal.write(lambda journal: journal.append_made(make))
@@ -319,6 +333,7 @@ class Pipeline:
             journal.abandon()
         self.spans = OpenSpans()
         self.running = {}
+        self._deferred.clear()
         self._is_forked = True
         self._deciding = threading.RLock()
         self._journal.after_fork(self.spans)

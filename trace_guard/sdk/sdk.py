@@ -232,6 +232,18 @@ class Sdk:
         """:func:`.spans.merge_row`; None also while rows of the SDK's queue would come later than they should."""
         return spans.merge_row(identity, event) if self.is_quiet else None
 
+    def rename(self, span: Any, identity: Row, name: str, metadata: Mapping[str, Any] | None) -> Row | None:
+        """Give a span another name, and more metadata. Returns the row that says so, for the caller to write; None if
+        the SDK has logged it, for the reasons of :meth:`plain_row`."""
+        row = self.plain_row(identity, {"span_attributes": {"name": name}, "metadata": metadata})
+        if row is None:
+            span.set_attributes(name=name)
+            if metadata:
+                span.log(metadata=metadata)
+        else:
+            span._name = name
+        return row
+
     def drain(self, deadline: Deadline) -> bool:
         """Move the rows in the SDK's queue to the journal. Returns False if the deadline passes first."""
         return self._intake.drain(deadline)

@@ -66,9 +66,9 @@ def _name_route(invocation: Invocation, app: Any) -> None:
     route = app.context.get("_route")
     if route is None or is_not_found(route):
         return  # an unknown path is no name
-    name = f"{route.method} {route.path}"
-    invocation.span.set_attributes(name=name)
-    invocation.span.log(metadata={"http.request.method": route.method, "http.route": route.path})
+    invocation.rename(
+        f"{route.method} {route.path}", {"http.request.method": route.method, "http.route": route.path}
+    )
 
 
 def _watch(invocation: Invocation, error: Exception | None) -> None:
