@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..contain import contain, contained
 from ..deadline import Deadline
 from ..outcome import ClosedBy, Delivery, FlushPolicy, Outcome, Verdict, Way
-from ..rows import Row, closing_row, has_ended, identity
+from ..rows import Row, closing_row, has_ended, identity, merge
 from ..runtime.forgotten import report
 from ..runtime.state import PROCESS
 from .forced_close import DRAIN_SECONDS, LAST_DRAIN_SECONDS
@@ -71,7 +71,7 @@ class Closing:
             # With the root's end on disk, draining the SDK's queue can wait too.
             if not self._is_late_return and self._is_root_due(state.record):
                 write_start(state)
-                pipeline.append([*self._take_unwritten(), self._root_end()])
+                pipeline.append(self._of_root(self._root_end()))
                 self._is_root_closed = True
             way = contained("defer the delivery until after the response", lambda: after_response(self.settle), None)
             if way is not None:
@@ -122,33 +122,36 @@ class Closing:
         invocation."""
         state, pipeline, outcome = self._state, self._state.pipeline, self.outcome
         write_start(state)
-        root_end, unwritten = self._root_end(), self._take_unwritten()
+        root_end = self._root_end()
         if state.record is None:
-            return (*pipeline.append([*unwritten, root_end]), 1)
+            return (*pipeline.append(self._of_root(root_end)), 1)
         record = state.record
-        rows = pipeline.spans.rows_of(record.root) + len(unwritten)
+        rows = pipeline.spans.rows_of(record.root)
         self._traces = pipeline.spans.traces_of(record.root)
         if links := pipeline.spans.links_of(record.root):
-            unwritten.append({**identity(state.root), "_is_merge": True, "metadata": {"trace_guard": links}})
+            state.unwritten.append({**identity(state.root), "_is_merge": True, "metadata": {"trace_guard": links}})
         # From here on, a start row that arrives is late and is closed on arrival.
         forced = pipeline.spans.finish(record.root)
         if forced is not None and self._is_late_return:
             from .late_return import corrections  # rarely needed
 
             left = [span.span for span in forced.spans if not has_ended(span.own_end)]
-            closing = corrections(forced.spans, forced.root, root_end, outcome, state.ended)
+            closing = corrections(forced.spans, forced.root, root_end, outcome, state.ended) + self._of_root()
         else:
             left = [span for span in pipeline.spans.open_of(record.root) if span.row_id != record.root]
             closing = pipeline.close_spans(left, outcome, ClosedBy.GUARD, "left_open", state.ended)
-            if self._is_root_due(record):
-                closing.append(root_end)
-        written = pipeline.append([*unwritten, *closing])
+            closing += self._of_root(root_end) if self._is_root_due(record) else self._of_root()
+        written = pipeline.append(closing)
         report(left)
         return (*written, rows + len(closing))
 
-    def _take_unwritten(self) -> list[Row]:
+    def _of_root(self, *more: Row) -> list[Row]:
+        """What the root has still to log, as one row; none if there is nothing."""
         unwritten, self._state.unwritten = self._state.unwritten, []
-        return unwritten
+        row: Row = {}
+        for part in (*unwritten, *more):
+            merge(row, part)
+        return [row] if row else []
 
     def _is_root_due(self, record: InvocationRecord) -> bool:
         """False if the root is closed already, by a forced close that stands or before the response."""

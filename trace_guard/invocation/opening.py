@@ -9,7 +9,7 @@ from typing import Any
 
 from ..contain import contain, contained
 from ..journal.invocation_record import InvocationRecord
-from ..rows import Row, identity
+from ..rows import Row, identity, merge
 from ..runtime.pipeline import Pipeline
 from ..runtime.state import PROCESS
 from ..system.clock import monotonic
@@ -46,12 +46,12 @@ def open_root(state: InvocationState, become_current: Callable[[], object]) -> N
     state.pipeline = _pipeline_of(state)
     event = contained("read the input", lambda: _input(state) if _is_plain(state) else {}, {})
     row = contained("log the input", lambda: sdk.plain_row(identity(state.root), event) if event else None, None)
-    rows = [state.root] if row is None else [state.root, row]
+    first = state.root if row is None else merge(dict(state.root), row)
     if state.outer is None:
-        _begin(state, started, rows)
+        _begin(state, started, first)
     else:
         state.is_opened = True
-        state.pipeline.append(rows)
+        state.pipeline.append([first])
         state.is_written = True
     state.span.set_current()
     if state.outer is None:
@@ -68,8 +68,8 @@ def _pipeline_of(state: InvocationState) -> Pipeline:
     return state.guard.pipeline if state.outer is None else state.outer.pipeline
 
 
-def _begin(state: InvocationState, started: float, rows: list[Row]) -> None:
-    pipeline, row = state.pipeline, state.root
+def _begin(state: InvocationState, started: float, row: Row) -> None:
+    pipeline = state.pipeline
     state.reserve = state.guard.settings.reserve_of(state.deadline.remaining)
     state.lost_before = PROCESS.sdk.lost_of(None)
     state.record = InvocationRecord(
@@ -77,7 +77,7 @@ def _begin(state: InvocationState, started: float, rows: list[Row]) -> None:
         deadline=state.deadline.epoch, reserve=state.reserve,
     )
     state.is_opened = True
-    state.journal, _ = pipeline.begin(state.record, *rows)
+    state.journal, _ = pipeline.begin(state.record, row)
     state.is_written = True
     state.is_recorded = pipeline.spans.is_open(row["id"])
     forced_close = ForcedClose(state)

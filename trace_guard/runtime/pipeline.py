@@ -173,9 +173,9 @@ class Pipeline:
 
     # Appending
 
-    def begin(self, record: InvocationRecord, *root: Row) -> tuple[WritableJournal, Position]:
-        """Write the start of an invocation, with its root's first rows."""
-        rows = [NewRow.of(row) for row in root]
+    def begin(self, record: InvocationRecord, root: Row) -> tuple[WritableJournal, Position]:
+        """Write the start of an invocation, with its root's first row."""
+        rows = [NewRow.of(root)]
         written = self._journal.write(lambda journal: journal.begin(record, rows))
         self.timeout.written()
         return written
