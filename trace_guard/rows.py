@@ -30,6 +30,7 @@ __all__ = [
     "Row",
     "RowKey",
     "about_end",
+    "about_of",
     "bounded_error",
     "closing_row",
     "correction",
@@ -83,8 +84,6 @@ OBJECT_KEYS = ("org_id", "project_id", "experiment_id", "dataset_id", "prompt_se
 """The fields that name the owner of a row. The ``id`` of a row is unique within its owner."""
 
 _FIRST_WINS = ("created", "span_id", "root_span_id", "span_parents", "_parent_id")
-# With these fields the server does not merge deeply. Such rows are never combined or rewritten.
-_SPECIAL = ("_object_delete", "_merge_paths", "_array_delete")
 # The marks of a forced close.
 _MARKS = ("outcome", "closed_by", "reason", "running", "opened_at")
 ERROR_LIMIT = 16 * 1024
@@ -118,28 +117,34 @@ def row_key(row: Mapping[str, Any]) -> RowKey:
 
 
 def is_span_row(row: Mapping[str, Any]) -> bool:
-    """True for a span row that may be sent as a merge. False for datasets, feedback and deletes."""
-    return bool(row.get("span_id")) and not row.get("dataset_id") and not any(key in row for key in _SPECIAL)
+    """True for a span row that may be sent as a merge. False for datasets, feedback and deletes, and for rows with
+    which the server does not merge deeply: they are never combined or rewritten."""
+    if not row.get("span_id") or row.get("dataset_id"):
+        return False
+    return not ("_object_delete" in row or "_merge_paths" in row or "_array_delete" in row)
 
 
 def is_log_row(row: Mapping[str, Any]) -> bool:
     """True for a row of project logs; those of experiments, datasets and playgrounds are often read back at once."""
-    return not any(row.get(key) for key in ("experiment_id", "dataset_id", "prompt_session_id"))
+    return not (row.get("experiment_id") or row.get("dataset_id") or row.get("prompt_session_id"))
 
 
 def _metric(row: Mapping[str, Any], name: str) -> float | None:
     metrics = row.get("metrics")
-    return number(metrics.get(name)) if isinstance(metrics, Mapping) else None
+    return number(metrics.get(name)) if isinstance(metrics, dict) else None
 
 
 def number(value: object) -> float | None:
     """The value as a float if it is a finite number, else None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if value is None:
         return None
-    try:
-        value = float(value)
-    except OverflowError:
-        return None
+    if type(value) is not float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return None
+        try:
+            value = float(value)
+        except OverflowError:
+            return None
     return value if math.isfinite(value) else None
 
 
@@ -159,14 +164,14 @@ def opened_at(row: Mapping[str, Any]) -> str | None:
     Args:
         row: the start row of a span, or a row that :func:`closing_row` has given the place.
     """
-    known = _about(row).get("opened_at")
+    known = about_of(row).get("opened_at")
     return known if isinstance(known, str) else place_in(row.get("context"))
 
 
 def place_in(context: object, *, with_function: bool = True) -> str | None:
     """The place that the ``context`` of a start row names, such as ``app.py:42 in search``; None if it names none."""
-    path = context.get("caller_filename") if isinstance(context, Mapping) else None
-    if not isinstance(context, Mapping) or not isinstance(path, str) or not path:
+    path = context.get("caller_filename") if isinstance(context, dict) else None
+    if not isinstance(context, dict) or not isinstance(path, str) or not path:
         return None
     line, function = context.get("caller_lineno"), context.get("caller_functionname")
     place = path[max(path.rfind("/"), path.rfind("\\")) + 1 :]
@@ -195,7 +200,7 @@ def merge(into: Row, row: Mapping[str, Any]) -> Row:
 
 
 def _merged(old: Any, new: Any) -> Any:
-    if isinstance(old, dict) and isinstance(new, Mapping):
+    if isinstance(old, dict) and isinstance(new, dict):
         merged = dict(old)
         for key, value in new.items():
             merged[key] = _merged(merged.get(key), value)
@@ -278,7 +283,7 @@ def correction(span: Mapping[str, Any], own_end: Mapping[str, Any]) -> Row:
         **identity(span),
         "_is_merge": True,
         "metrics": {"end": _metric(own_end, "end")},
-        "metadata": {"trace_guard": {**dict.fromkeys(_MARKS), **_about(own_end)}},
+        "metadata": {"trace_guard": {**dict.fromkeys(_MARKS), **about_of(own_end)}},
     }
 
 
@@ -289,27 +294,27 @@ def about_end(row: Mapping[str, Any]) -> Row:
         kept["metrics"] = {"end": _metric(row, "end")}
     if row.get("error") is not None:
         kept["error"] = row["error"]
-    if about := _about(row):
+    if about := about_of(row):
         kept["metadata"] = {"trace_guard": dict(about)}
     return kept
 
 
 def is_forced(row: Mapping[str, Any]) -> bool:
     """True if the row is a forced close: the span's own code had left it open."""
-    return _about(row).get("closed_by") is not None
+    return about_of(row).get("closed_by") is not None
 
 
 def is_left(row: Mapping[str, Any]) -> bool:
     """True if the row closes a span because its invocation is over or nothing happened in it, while the span's own
     code may still end it."""
-    return _about(row).get("reason") in ("left_open", "late", "no_activity")
+    return about_of(row).get("reason") in ("left_open", "late", "no_activity")
 
 
 def visible(row: Row) -> Row:
     """The row without the null marks that a correction leaves."""
     metadata = row.get("metadata")
     about = metadata.get("trace_guard") if isinstance(metadata, dict) else None
-    if not isinstance(about, Mapping) or None not in about.values():
+    if not isinstance(about, dict) or None not in about.values():
         return row
     about = {name: value for name, value in about.items() if value is not None}
     metadata = {name: value for name, value in row["metadata"].items() if name != "trace_guard"}
@@ -319,10 +324,11 @@ def visible(row: Row) -> Row:
     return {**row, "metadata": metadata} if metadata else row
 
 
-def _about(row: Mapping[str, Any]) -> Mapping[str, Any]:
+def about_of(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The guard's part of a row's metadata; empty if there is none."""
     metadata = row.get("metadata")
-    about = metadata.get("trace_guard") if isinstance(metadata, Mapping) else None
-    return about if isinstance(about, Mapping) else {}
+    about = metadata.get("trace_guard") if isinstance(metadata, dict) else None
+    return about if isinstance(about, dict) else {}
 
 
 def durable(row: Row) -> Row:
@@ -337,20 +343,20 @@ def durable(row: Row) -> Row:
 
 def is_durable(row: Mapping[str, Any]) -> bool:
     """True if the row carries the mark of :func:`durable`."""
-    return _about(row).get("durable") is True
+    return about_of(row).get("durable") is True
 
 
 def is_open_on_purpose(row: Mapping[str, Any]) -> bool:
     """True if the row carries the mark of :func:`durable`, or one of ``keep_open`` that has not expired. The span is
     then not closed with its invocation or process."""
-    about = _about(row)
+    about = about_of(row)
     return about.get("durable") is True or is_kept_open(about)
 
 
 def is_kept_open(about: Mapping[str, Any]) -> bool:
     """True if the guard's part of a span's metadata carries a mark of :func:`keep_open` that has not expired."""
     mark = about.get("keep_open")
-    if not isinstance(mark, Mapping):
+    if not isinstance(mark, dict):
         return False
     until = number(mark.get("until"))
     return until is None or until > time.time()
@@ -362,7 +368,7 @@ def without_payload(row: Mapping[str, Any]) -> Row:
     ``metadata.trace_guard`` stays too, because it describes how the span was closed.
     """
     kept = {key: value for key, value in row.items() if key not in _PAYLOAD}
-    kept["metadata"] = {"trace_guard": {**_about(row), "payload_dropped": True}}
+    kept["metadata"] = {"trace_guard": {**about_of(row), "payload_dropped": True}}
     if row.get("error") is not None:
         kept["error"] = _reduced_error(row["error"])
     return kept
@@ -387,7 +393,7 @@ def lifecycle(row: Mapping[str, Any]) -> Row:
     metrics = {name: _metric(row, name) for name in ("start", "end")}
     kept["metrics"] = {name: value for name, value in metrics.items() if value is not None}
     attributes = row.get("span_attributes")
-    if isinstance(attributes, Mapping):
+    if isinstance(attributes, dict):
         kept["span_attributes"] = {
             name: attributes[name] for name in ("name", "type") if isinstance(attributes.get(name), str)
         }

@@ -15,6 +15,7 @@ from support import PROJECT_ID, Program, end_row, environment, start_row, until
 import trace_guard
 from trace_guard import Guard, Settings
 from trace_guard.journal.activity import Activity
+from trace_guard.journal.row_facts import RowFacts
 from trace_guard.rows import Row
 from trace_guard.testing import BraintrustServer
 
@@ -167,10 +168,10 @@ def test_it_is_off_by_default() -> None:
 def test_ended_spans_are_forgotten() -> None:
     """Spans that have ended take no memory, whatever the timeout is."""
     activity = Activity()
-    activity.note(start_row("root"))
+    activity.note(RowFacts(start_row("root")))
     for n in range(2000):
-        activity.note(start_row(f"child {n}", parent="root", root="root"))
-        activity.note(start_row(f"deep {n}", parent=f"child {n}", root="root"))
-        activity.note(end_row(f"child {n}", parent="root", root="root"))
-        activity.note(end_row(f"deep {n}", parent=f"child {n}", root="root"))
+        activity.note(RowFacts(start_row(f"child {n}", parent="root", root="root")))
+        activity.note(RowFacts(start_row(f"deep {n}", parent=f"child {n}", root="root")))
+        activity.note(RowFacts(end_row(f"child {n}", parent="root", root="root")))
+        activity.note(RowFacts(end_row(f"deep {n}", parent=f"child {n}", root="root")))
     assert len(activity._nodes) < 1010

@@ -27,8 +27,8 @@ from trace_guard import Deadline, Delivery, Guard, Invocation, recover
 from trace_guard.backends.memory import MemoryBackend
 from trace_guard.delivery.courier import Courier
 from trace_guard.delivery.dead_letters import DeadLetters, read_dead_letters
-from trace_guard.journal.base import NewRow
 from trace_guard.journal.format import Flag
+from trace_guard.journal.row_facts import NewRow
 from trace_guard.rows import Row, merge
 from trace_guard.testing import BraintrustServer, Fault
 
@@ -153,7 +153,7 @@ def test_rows_that_are_no_spans_can_be_poison(
     server.fail("/logs3", over(Fault.status(500)))
     guard = make_guard(linger=60)
     rows = [{"id": f"d{n}", "dataset_id": "set", "input": POISON if n == 2 else n} for n in range(5)]
-    guard.pipeline.ingest([(row, NewRow.of(row).encoded) for row in rows])
+    guard.pipeline.ingest([NewRow.of(row) for row in rows])
     assert guard.pipeline.flush(Deadline.after(10))
     assert {row["id"] for row in server.rows()} == {"d0", "d1", "d3", "d4"}
     assert letters(directory) == [rows[2]]

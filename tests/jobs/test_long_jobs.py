@@ -10,6 +10,7 @@ from support import Program, end_row, environment, start_row
 from trace_guard.journal.invocation_record import InvocationRecord
 from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.recent import RecentDict
+from trace_guard.journal.row_facts import RowFacts
 from trace_guard.testing import BraintrustServer, Fault
 
 CAP = 8_000_000
@@ -81,14 +82,14 @@ def test_a_span_with_many_children_is_not_forgotten(monkeypatch: pytest.MonkeyPa
     spans = OpenSpans()
     for name in ("a", "b"):
         spans.begin(InvocationRecord(root=f"id-{name}", span_id=name, root_span_id="trace", started=1000.0))
-        spans.observe(start_row(name, parent="outside", root="trace"))
-    spans.observe(start_row("step", parent="a", root="trace"))
+        spans.observe(RowFacts(start_row(name, parent="outside", root="trace")))
+    spans.observe(RowFacts(start_row("step", parent="a", root="trace")))
     for number in range(3 * RecentDict.limit):
         child = f"child-{number}"
-        spans.observe(start_row(child, parent="step", root="trace"))
-        spans.observe(end_row(child, parent="step", root="trace"))
-    spans.observe(start_row("last", parent="step", root="trace"))
-    spans.observe(start_row("beside", parent="b", root="trace"))
+        spans.observe(RowFacts(start_row(child, parent="step", root="trace")))
+        spans.observe(RowFacts(end_row(child, parent="step", root="trace")))
+    spans.observe(RowFacts(start_row("last", parent="step", root="trace")))
+    spans.observe(RowFacts(start_row("beside", parent="b", root="trace")))
     assert [span.name for span in spans.open_of("id-a")] == ["last", "step", "a"]
     assert [span.name for span in spans.open_of("id-b")] == ["beside", "b"]
     assert spans.unowned() == []

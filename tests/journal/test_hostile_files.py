@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from support import Program, environment, journals, settings_for, start_row
 
-from trace_guard.journal.base import NewRow
 from trace_guard.journal.directory import prepare
 from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.open_spans import OpenSpans
+from trace_guard.journal.row_facts import NewRow
 from trace_guard.journal.spooled import SpooledAttachment
 from trace_guard.rows import dump
 from trace_guard.testing import BraintrustServer

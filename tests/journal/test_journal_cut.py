@@ -18,13 +18,13 @@ from trace_guard.backends.memory import MemoryBackend
 from trace_guard.deadline import Deadline
 from trace_guard.delivery.courier import Courier
 from trace_guard.delivery.dead_letters import DeadLetters
-from trace_guard.journal.base import NewRow
 from trace_guard.journal.directory import JOURNALS, StateDir, prepare
 from trace_guard.journal.format import Entry, Flag, Kind
 from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.orphans import MOST_ADOPTED, OrphanSearch
 from trace_guard.journal.reader import read_acked, read_entries, segments
+from trace_guard.journal.row_facts import NewRow
 from trace_guard.rows import row_key
 from trace_guard.testing import BraintrustServer
 

@@ -26,13 +26,13 @@ from support import (
 )
 
 from trace_guard import recover
-from trace_guard.journal.base import NewRow
 from trace_guard.journal.borrowed import BorrowedJournal
 from trace_guard.journal.directory import JOURNALS, StateDir
 from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.locks import FileLock
 from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.reader import read_entries
+from trace_guard.journal.row_facts import NewRow
 from trace_guard.runtime.status import read_status
 from trace_guard.testing import BraintrustServer
 
@@ -212,7 +212,7 @@ def test_an_interrupted_write_loses_no_whole_row(server: BraintrustServer, direc
     code = """
         import signal
         from trace_guard.journal.directory import prepare
-        from trace_guard.journal.base import NewRow
+        from trace_guard.journal.row_facts import NewRow
         from trace_guard.journal.journal import FileJournal
         from trace_guard.journal.open_spans import OpenSpans
         from support import start_row

@@ -17,10 +17,10 @@ from support import Program, end_row, environment, journals, settings_for, start
 from trace_guard import Deadline, recover
 from trace_guard.errors import JournalUnavailable
 from trace_guard.journal import directory as places
-from trace_guard.journal.base import NewRow
 from trace_guard.journal.directory import JOURNALS, StateDir, prepare
 from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.open_spans import OpenSpans
+from trace_guard.journal.row_facts import NewRow
 from trace_guard.testing import BraintrustServer, Fault
 
 AS_ROOT = os.geteuid() == 0

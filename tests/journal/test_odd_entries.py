@@ -15,11 +15,11 @@ from support import end_row, journals, settings_for, start_row
 from trace_guard import recover
 from trace_guard.backends.project_ids import ProjectIds
 from trace_guard.journal.attachments import FileSpool
-from trace_guard.journal.base import NewRow
 from trace_guard.journal.directory import StateDir
 from trace_guard.journal.format import Kind, Position, encode_acked, encode_entry
 from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.open_spans import OpenSpans
+from trace_guard.journal.row_facts import NewRow
 from trace_guard.journal.spooled import SpooledAttachment
 from trace_guard.rows import dump
 from trace_guard.runtime.status import read_status

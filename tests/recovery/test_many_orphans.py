@@ -23,12 +23,12 @@ from trace_guard.deadline import Deadline
 from trace_guard.delivery.courier import Courier
 from trace_guard.delivery.dead_letters import DeadLetters
 from trace_guard.journal import files
-from trace_guard.journal.base import NewRow
 from trace_guard.journal.directory import JOURNALS, StateDir
 from trace_guard.journal.format import MAGIC, Kind, encode_entry
 from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.orphans import MOST_ADOPTED, OrphanSearch
+from trace_guard.journal.row_facts import NewRow
 from trace_guard.journal.spooled import SpooledAttachment
 from trace_guard.rows import Row
 from trace_guard.runtime.status import read_status

@@ -26,12 +26,12 @@ from support import (
 )
 
 from trace_guard import Delivery, LocalStore, Recovery, Settings, recover
-from trace_guard.journal.base import NewRow
 from trace_guard.journal.directory import JOURNALS, StateDir
 from trace_guard.journal.invocation_record import InvocationRecord
 from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.reader import read_entries
+from trace_guard.journal.row_facts import NewRow
 from trace_guard.rows import Row
 from trace_guard.runtime.status import read_status
 from trace_guard.testing import BraintrustServer, Fault
@@ -148,7 +148,7 @@ def orphans(state_dir: StateDir, settings: Settings, count: int, *, payload: int
             {**start_row(f"more-{number}-{n}", parent=root, root=root), "metrics": {"start": 1.0, "end": 2.0},
              "output": "x" * payload} for n in range(rows)
         ]
-        journal.begin(record, [NewRow.of(row) for row in mine])
+        journal.append([NewRow.of(row) for row in mine], record)
         journal.abandon()
         written += mine
     return written

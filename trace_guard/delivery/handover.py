@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Sequence
 
 from ..backends.project_ids import is_placeholder, project_name
-from ..journal.base import NewRow
 from ..journal.format import Flag, Position
 from ..journal.reader import has_valid_ids, parse_payload
-from ..rows import Row, is_span_row
+from ..journal.row_facts import NewRow, RowFacts
+from ..rows import Row
 
 __all__ = ["MEMORY", "Handover", "PendingRow"]
 
+_VERBATIM = int(Flag.VERBATIM)
 # What a row takes in memory beside its bytes.
 _ROW_BYTES = 700
 
@@ -41,19 +42,20 @@ class PendingRow:
     __slots__ = ("_row", "encoded", "end", "held", "is_plain", "project", "row_id", "settled", "start", "trace",
                  "verbatim")
 
-    def __init__(self, row: Row | None, encoded: bytes, flags: int, end: Position, *, keep: bool = False) -> None:
+    def __init__(self, facts: RowFacts | None, encoded: bytes, flags: int, end: Position) -> None:
         self.encoded = encoded
         self.start = self.end = end
         self.settled = False
         self.held = len(encoded) + _ROW_BYTES
-        self._row = row if keep else None
-        if row is None:  # it can't be parsed, as :meth:`parse` will tell
+        self._row: Row | None = None
+        if facts is None:  # it can't be parsed, as :meth:`parse` will tell
             self.row_id, self.trace, self.verbatim, self.is_plain, self.project = "", "", False, False, None
             return
-        project_id, is_span = row.get("project_id"), is_span_row(row)
-        self.row_id = str(row.get("id"))
-        self.trace = str(row.get("root_span_id") or "") if is_span else ""
-        self.verbatim = not is_span or bool(flags & Flag.VERBATIM)
+        row = facts.row
+        project_id = row.get("project_id")
+        self.row_id = str(facts.row_id)
+        self.trace = facts.trace if facts.is_span and row.get("root_span_id") else ""
+        self.verbatim = not facts.is_span or bool(flags & _VERBATIM)
         self.project = project_name(str(project_id)) if is_placeholder(project_id) else None
         # Python writes NaN and infinity, which are not JSON.
         self.is_plain = (
@@ -67,8 +69,10 @@ class PendingRow:
         try:
             row = parse_payload(encoded)
         except ValueError:
-            row = None
-        return cls(row, encoded, flags, end, keep=True)
+            return cls(None, encoded, flags, end)
+        pending = cls(RowFacts(row), encoded, flags, end)
+        pending._row = row
+        return pending
 
     def parse(self) -> Row:
         """The row, which the caller may change.
@@ -129,15 +133,17 @@ class Handover:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def written(self, start: Position, rows: Sequence[tuple[NewRow, Position]], end: Position) -> None:
-        """Entries between two positions were written, among them these rows, each with the position behind it."""
+    def written(self, start: Position, rows: Sequence[NewRow], end: Position) -> None:
+        """See :meth:`.base.Follower.written`."""
         if not self._is_open:
             return
         if start != self.upto or (rows and MEMORY.is_full):
             self._is_open = False  # from here on the courier reads the disk, until it has caught up
             return
-        for new, behind in rows:
-            row = PendingRow(new.row, new.encoded, new.flags, behind)
+        behind = end.offset - sum([new.size for new in rows])
+        for new in rows:
+            behind += new.size
+            row = PendingRow(new, new.encoded, new.flags, Position(end.segment, behind))
             MEMORY.take(row)
             self._rows.append(row)
         self.upto = end

@@ -29,7 +29,7 @@ class Journals:
         self._lost_traces: dict[str, None] = {}
 
     def __iter__(self) -> Iterator[JournalCursor]:
-        return iter(tuple(self._cursors))
+        return iter(self._cursors)  # the list itself never changes
 
     def add(
         self, journal: Journal, first: Iterable[Row], *, orphan: bool, instead_of: Journal | None
@@ -42,14 +42,16 @@ class Journals:
             if other.retired and instead_of is not None:
                 # A new journal on disk begins with the open spans of those before it.
                 other.journal.handed_over = other.journal.handed_over or journal.durable
-        self._cursors.append(cursor)
         # A retired journal comes before its successor, which may have the ends of its spans.
-        self._cursors.sort(key=lambda other: other.orphan and not other.retired)
+        self._cursors = sorted([*self._cursors, cursor], key=lambda other: other.orphan and not other.retired)
         return cursor
 
     def find(self, journal: Journal) -> JournalCursor | None:
         """The cursor of a journal, or None if it is not delivered from here."""
-        return next((cursor for cursor in self if cursor.journal is journal), None)
+        for cursor in self._cursors:
+            if cursor.journal is journal:
+                return cursor
+        return None
 
     def clear(self) -> None:
         """Remove all journals."""

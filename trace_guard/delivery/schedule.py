@@ -6,6 +6,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from ..contain import contain, is_shortage, report
+from ..journal.row_facts import RowFacts
 from ..rows import dump
 from ..system.clock import monotonic
 from .batch import Batch
@@ -138,7 +139,7 @@ class Schedule:
             if journal.finished:
                 cursor.first.clear()
         while cursor.first:
-            row = PendingRow(cursor.first[0], dump(cursor.first[0]), 0, cursor.position)
+            row = PendingRow(RowFacts(cursor.first[0]), dump(cursor.first[0]), 0, cursor.position)
             if row.trace in busy or not request.batch.take(row):
                 break
             request.first.append((cursor, cursor.first.pop(0)))

@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from ..rows import has_ended, is_durable, is_forced, is_kept_open, started_at
+from ..rows import is_kept_open
 from ..system.clock import monotonic
-from .ownership import parents_of
+from .row_facts import RowFacts
 
 __all__ = ["Activity", "IdleSpans"]
 
@@ -19,7 +19,8 @@ _REMEMBERED = 1000
 
 
 class _Span(Protocol):
-    identity: dict[str, Any]
+    span_id: str
+    parents: tuple[str, ...]
 
 
 class IdleSpans(NamedTuple):
@@ -40,7 +41,7 @@ class _Node:
 
     __slots__ = ("at", "children", "counted_by", "durable", "ended", "last", "marks", "parents")
 
-    def __init__(self, parents: list[str]) -> None:
+    def __init__(self, parents: tuple[str, ...]) -> None:
         self.parents = parents
         self.children = 0
         self.counted_by: list[_Node] = []
@@ -58,30 +59,28 @@ class Activity:
         self._nodes: dict[str, _Node] = {}
         self._ended: deque[str] = deque()
 
-    def note(self, row: Mapping[str, Any]) -> None:
+    def note(self, row: RowFacts) -> None:
         """A span row has been written. The guard's own forced closes are no activity."""
-        span_id, ended = str(row.get("span_id")), has_ended(row)
+        span_id = str(row.span_id)
         node = self._nodes.get(span_id)
-        if not is_forced(row):
-            if node is None and started_at(row) is not None:
-                node = self._add(span_id, list(parents_of(row)))
+        if not row.is_forced:
+            if node is None and row.start is not None:
+                node = self._add(span_id, row.parents)
             last, at = monotonic(), time.time()
-            above = self._above(span_id, parents_of(row) if node is None else node.parents)
+            above = self._above(span_id, row.parents if node is None else node.parents)
             for active in (*(() if node is None else (node,)), *(self._nodes[parent] for parent in above)):
                 active.last, active.at = last, at
             if node is not None:
-                node.durable = node.durable or is_durable(row)
-                metadata = row.get("metadata")
-                about = metadata.get("trace_guard") if isinstance(metadata, Mapping) else None
-                if isinstance(about, Mapping) and "keep_open" in about:
-                    node.marks = about
-        if ended and node is not None:
+                node.durable = node.durable or row.is_durable
+                if "keep_open" in row.about:
+                    node.marks = row.about
+        if row.end is not None and node is not None:
             node.ended, node.durable, node.marks = True, False, {}
             self._ended.append(span_id)
             if len(self._ended) > _REMEMBERED:
                 self._release(self._ended.popleft())
 
-    def _add(self, span_id: str, parents: list[str]) -> _Node:
+    def _add(self, span_id: str, parents: tuple[str, ...]) -> _Node:
         node = self._nodes[span_id] = _Node(parents)
         node.counted_by = [self._nodes[parent] for parent in parents if parent in self._nodes and parent != span_id]
         for parent in node.counted_by:
@@ -106,10 +105,10 @@ class Activity:
         A span that may not be closed, because it is exempt or is open on purpose, also keeps the spans above it open.
         A mark of ``keep_open`` keeps those below it, too.
         """
-        by_id = {str(span.identity["span_id"]): span for span in spans}
+        by_id = {span.span_id: span for span in spans}
         for span_id, span in by_id.items():
             if span_id not in self._nodes:
-                self._add(span_id, list(parents_of(span.identity)))
+                self._add(span_id, span.parents)
         kept: set[str] = set()
         for span_id in [*by_id, *(span_id for span_id, node in self._nodes.items() if node.durable or node.marks)]:
             node, above = self._nodes[span_id], list(self._above(span_id, self._nodes[span_id].parents))
@@ -130,7 +129,7 @@ class Activity:
 
     def last_of(self, span: _Span) -> float | None:
         """When something last happened in the subtree of a span, in seconds since the epoch; None if unknown."""
-        node = self._nodes.get(str(span.identity["span_id"]))
+        node = self._nodes.get(span.span_id)
         return None if node is None else node.at
 
     def _above(self, span_id: str, parents: Iterable[str]) -> Iterator[str]:

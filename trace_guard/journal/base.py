@@ -3,36 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ..rows import Row, dump
-from .format import Entry, Flag, Position
+from .format import Entry, Position
 from .invocation_record import InvocationRecord
 from .open_spans import OpenSpans
+from .row_facts import NewRow
 
 if TYPE_CHECKING:
     from .attachments import Spool
 
-__all__ = ["Follower", "Journal", "NewRow", "WritableJournal"]
-
-
-class NewRow(NamedTuple):
-    """A row to write: as parsed, and as the bytes that go into the journal."""
-
-    row: Row
-    encoded: bytes
-    flags: Flag = Flag.NONE
-
-    @classmethod
-    def of(cls, row: Row, flags: Flag = Flag.NONE) -> NewRow:
-        return cls(row, dump(row), flags)
+__all__ = ["Follower", "Journal", "WritableJournal"]
 
 
 class Follower(Protocol):
     """Gets what a journal has written, in order."""
 
-    def written(self, start: Position, rows: Sequence[tuple[NewRow, Position]], end: Position) -> None:
-        """Entries between two positions were written, among them these rows, each with the position behind it."""
+    def written(self, start: Position, rows: Sequence[NewRow], end: Position) -> None:
+        """Entries between two positions were written, the last of which are these rows."""
         ...
 
 
@@ -72,7 +60,6 @@ class WritableJournal(Journal, Protocol):
     """The journal of this process, in files or in memory."""
 
     def make_room_for_attachments(self) -> Spool: ...
-    def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position: ...
-    def append(self, rows: Sequence[NewRow]) -> Position: ...
+    def append(self, rows: Sequence[NewRow], record: InvocationRecord | None = None) -> Position: ...
     def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position: ...
     def touch(self) -> None: ...

@@ -38,8 +38,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 __all__ = [
-    "FORMAT", "MAGIC", "PAYLOAD_LIMIT", "UNDECIDED", "Entry", "Flag", "Kind", "Position", "decode_entries",
-    "encode_entry", "entry_size",
+    "ENTRY_OVERHEAD", "FORMAT", "MAGIC", "PAYLOAD_LIMIT", "UNDECIDED", "Entry", "Flag", "Kind", "Position",
+    "decode_entries", "encode_entry", "entry_size",
 ]
 
 FORMAT = 1
@@ -97,7 +97,7 @@ class Entry(NamedTuple):
     end: Position
 
 
-def encode_entry(kind: Kind, payload: bytes, flags: Flag = Flag.NONE, at: float | None = None) -> bytes:
+def encode_entry(kind: Kind, payload: bytes, flags: int = 0, at: float | None = None) -> bytes:
     """Encode an entry.
 
     Args:

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 from ..contain import logger, warn_once
 from ..errors import JournalError
-from ..rows import dump
-from .base import Follower, NewRow
+from ..rows import Row, dump
+from .base import Follower
 from .directory import StateDir, make_journal
 from .files import ATTACHMENTS, sync_directory, write_new
-from .format import FORMAT, Entry, Flag, Kind, Position, encode_entry
+from .format import FORMAT, Entry, Kind, Position, encode_entry
 from .invocation_record import InvocationRecord
 from .locks import MOVES_WITH_FILE, FileLock
 from .open_spans import OpenSpans
-from .owned import has_directory, is_own_file
+from .owned import has_directory
 from .progress import DeliveryProgress
 from .reader import read_header, row_in
+from .row_facts import NewRow, RowFacts
 from .segments import Segments
 from .size_cap import SizeCap
 
@@ -143,30 +144,20 @@ class FileJournal:
     def intact(self) -> bool:
         """False if files were removed or changed by another program, such as a cleaner of temporary directories."""
         with self._mutex:
-            return self.lost is None and is_own_file(self._header_file) and self._segments.intact
+            return self.lost is None and self._segments.intact and os.path.lexists(self._header_file)
 
     # Writing
 
-    def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position:
-        """Write the beginning of an invocation with its first rows, in one write.
+    def append(self, rows: Sequence[NewRow], record: InvocationRecord | None = None) -> Position:
+        """Write rows in one write, and return the position behind them.
+
+        Args:
+            record: the beginning of an invocation whose first rows they are.
 
         Raises:
             OSError: the disk doesn't take it, or the journal's files were removed. Nothing was written.
             JournalError: the journal is closed, and another process may have adopted it.
         """
-        return self._append_with(rows, record)
-
-    def append(self, rows: Sequence[NewRow]) -> Position:
-        """Write rows in one write, and return the position behind them. Raises as :meth:`begin` does."""
-        return self._append_with(rows)
-
-    def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position:
-        """Append the rows that ``make`` returns. No other row is written in between. Raises as :meth:`begin` does."""
-        with self._mutex:
-            self._check_writable()
-            return self._append_with(make())
-
-    def _append_with(self, rows: Sequence[NewRow], record: InvocationRecord | None = None) -> Position:
         with self._mutex:
             own = rows, record
             self._waiting.append(own)
@@ -181,6 +172,12 @@ class FileJournal:
                 finally:
                     self._is_writing = False
             return self.end
+
+    def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position:
+        """Append the rows that ``make`` returns. No other row is written in between. Raises as :meth:`append` does."""
+        with self._mutex:
+            self._check_writable()
+            return self.append(make())
 
     def take_waiting(self) -> list[tuple[Sequence[NewRow], InvocationRecord | None]]:
         """Rows that came while their thread was writing, and that could not be written. Another journal needs them, as
@@ -200,17 +197,17 @@ class FileJournal:
 
     def _write_rows(self, rows: Sequence[NewRow], record: InvocationRecord | None) -> None:
         self._check_writable()
-        if self.cap.is_near(rows, self._bytes()):
+        if not self.cap.has_room_for(rows, self._bytes()):
             self._remove_delivered()
-        fitting = self.cap.fit(rows, self._bytes())
-        entries = [self._encode(Kind.ROW, new.encoded, new.flags) for new in fitting]
+            rows = self.cap.fit(rows, self._bytes())
+        entries = [encode_entry(Kind.ROW, new.encoded, new.flags, self.last_sign_of_life) for new in rows]
         if record is not None and entries:
-            entries.insert(0, self._encode_record(record))
-        end = self._write(entries, fitting)
+            entries.insert(0, self._encode(Kind.INVOCATION, record.to_row()))
+        end = self._write(entries, rows)
         if record is not None:
             self.spans.begin(record, end)
-        for new in fitting:
-            self.spans.observe(new.row, end)
+        for new in rows:
+            self.spans.observe(new, end)
         self._segments.settle()
 
     def _check_writable(self) -> None:
@@ -238,37 +235,30 @@ class FileJournal:
             if row is None:
                 continue
             if entry.kind == Kind.ROW:
-                self.spans.observe(row, entry.end)
+                self.spans.observe(RowFacts(row), entry.end)
             elif entry.kind == Kind.IDENTITY:
-                self.spans.carried(row, entry.end)
+                self.spans.carried(RowFacts(row), entry.end)
             elif entry.kind == Kind.INVOCATION:
                 record = InvocationRecord.from_row(row)
                 if record is not None:
                     self.spans.begin(record, entry.end)
         return latest
 
-    def _encode(self, kind: Kind, payload: bytes, flags: Flag = Flag.NONE) -> bytes:
-        return encode_entry(kind, payload, flags, self.last_sign_of_life)
-
-    def _encode_record(self, record: InvocationRecord) -> bytes:
-        return self._encode(Kind.INVOCATION, dump(record.to_row()))
+    def _encode(self, kind: Kind, row: Row) -> bytes:
+        return encode_entry(kind, dump(row), at=self.last_sign_of_life)
 
     def _write(self, entries: Sequence[bytes], rows: Sequence[NewRow] = ()) -> Position:
         """Write entries, the last of which are these rows. Returns the position behind them."""
         start = self._segments.end
         if not entries:
             return start
-        data = b"".join(entries)
+        data = entries[0] if len(entries) == 1 else b"".join(entries)
         self._segments.write(data)
         end = self._segments.end
         if self.last_sign_of_life is None:  # an adopted journal gets few rows, and none of them is dropped
             self.cap.written(len(data))
         if self._follower is not None:
-            behind, ends = end.offset, []
-            for entry in reversed(entries[len(entries) - len(rows):]):
-                ends.append(Position(end.segment, behind))
-                behind -= len(entry)
-            self._follower.written(start, list(zip(rows, reversed(ends), strict=True)), end)
+            self._follower.written(start, rows, end)
         return end
 
     def _bytes(self) -> int:
@@ -372,10 +362,8 @@ class FileJournal:
         records, spans = self.spans.up_to(segment)
         if self.last_sign_of_life is not None and not spans:
             return  # no invocation of a dead process is live
-        entries = [self._encode_record(record) for record in records]
-        entries += [
-            self._encode(Kind.IDENTITY, dump(span.start_row)) for span in spans
-        ]
+        entries = [self._encode(Kind.INVOCATION, record.to_row()) for record in records]
+        entries += [self._encode(Kind.IDENTITY, span.start_row) for span in spans]
         end = self._write(entries)
         for record in records:
             self.spans.moved(record.root, end)

@@ -30,14 +30,26 @@ class Links:
         """An invocation has started a span without a parent."""
         self._expected[row_id] = root
 
-    def observe(self, row: Mapping[str, Any], invocation: InvocationRecord | None, root: Row | None) -> None:
+    @property
+    def are_expected(self) -> bool:
+        """True if roots have been started whose first row has not been written yet."""
+        return bool(self._expected)
+
+    @property
+    def has_new(self) -> bool:
+        """True if there are links that were not taken."""
+        return bool(self._not_taken)
+
+    def observe(
+        self, row_id: str, row: Mapping[str, Any], invocation: InvocationRecord | None, root: Row | None
+    ) -> None:
         """Note a link if the row is the first of such a span, and of another object than its invocation.
 
         Args:
             invocation: the span's owner, if it is live.
             root: the identity of the owner's root span, if that is open.
         """
-        expected = self._expected.pop(str(row["id"]), None)
+        expected = self._expected.pop(row_id, None)
         if expected is None or root is None or invocation is None or invocation.root != expected:
             return
         span = identity(row)

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..contain import warn_once
-from ..rows import has_ended, is_span_row, started_at
-from .base import Follower, NewRow
+from .base import Follower
 from .format import ENTRY_OVERHEAD, Entry, Kind, Position
 from .invocation_record import InvocationRecord
 from .open_spans import OpenSpans
+from .row_facts import NewRow
 
 if TYPE_CHECKING:
     from .attachments import Spool
@@ -66,18 +66,16 @@ class MemoryJournal:
                 self.attachments = Spool()
             return self.attachments
 
-    def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position:
-        self.spans.begin(record, self.end)
-        return self.append(rows)
-
-    def append(self, rows: Sequence[NewRow]) -> Position:
+    def append(self, rows: Sequence[NewRow], record: InvocationRecord | None = None) -> Position:
         with self._mutex:
+            if record is not None:
+                self.spans.begin(record, self.end)
             for new in rows:
                 self._count += 1
                 if self._has_room_for(new):
-                    self._bytes += len(new.encoded) + ENTRY_OVERHEAD
+                    self._bytes += new.size
                     self._entries.append(Entry(Kind.ROW, new.flags, 0.0, new.encoded, self.end))
-                    self.spans.observe(new.row, self.end)
+                    self.spans.observe(new, self.end)
                 else:
                     self.dropped_rows += 1
                     warn_once("memory:full", "undelivered rows fill the %d bytes kept in memory: new rows are "
@@ -90,14 +88,14 @@ class MemoryJournal:
 
     def _has_room_for(self, new: NewRow) -> bool:
         fits = self._bytes + len(new.encoded) <= self.max_bytes
-        if not is_span_row(new.row):
+        if not new.is_span:
             return fits
-        row_id = str(new.row.get("id"))
+        row_id = str(new.row_id)
         if self.spans.was_dropped(row_id):
             return False
-        if fits or has_ended(new.row):
+        if fits or new.end is not None:
             return True
-        if started_at(new.row) is not None and not self.spans.is_open(row_id):
+        if new.start is not None and not self.spans.is_open(row_id):
             self.spans.drop(row_id)
         return False
 

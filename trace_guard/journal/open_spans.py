@@ -7,100 +7,22 @@ same code runs while rows are written and when the journal of a dead process is 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-from ..rows import (
-    Row,
-    about_end,
-    has_ended,
-    identity,
-    is_durable,
-    is_forced,
-    is_left,
-    is_open_on_purpose,
-    is_span_row,
-    merge,
-    place_in,
-    started_at,
-)
+from ..rows import Row, about_end, is_left, merge
 from .activity import Activity
 from .format import Position
 from .invocation_record import InvocationRecord
 from .links import Links
-from .ownership import Ownership, parents_of
+from .open_span import ForcedClose, ForcedSpan, OpenSpan, innermost_first
+from .ownership import Ownership
 from .recent import RecentDict
+from .row_facts import RowFacts
 
 __all__ = ["ForcedClose", "ForcedSpan", "OpenSpan", "OpenSpans"]
 
 _NOWHERE = Position(0, 0)
-_CALLER = ("caller_filename", "caller_lineno", "caller_functionname")
-
-
-class OpenSpan:
-    """A span that has started and not ended.
-
-    Attributes:
-        identity: ids, parents and start, as :func:`trace_guard.rows.identity` gives them.
-        name: its name in the trace.
-        start: in seconds since the epoch.
-        owner: the row id of the root of its invocation; None if it belongs to the process.
-        context: the ``context`` of its start row, which names the place where its code started it.
-        position: where its start, or its carried identity, is in the journal.
-        error: the error that its own code has logged.
-    """
-
-    def __init__(
-        self, identity: Row, name: str, start: float, owner: str | None, position: Position, context: object = None
-    ) -> None:
-        self.identity = identity
-        self.name = name
-        self.start = start
-        self.owner = owner
-        self.position = position
-        self.context = context
-        self.error: Any = None
-
-    @property
-    def row_id(self) -> str:
-        return str(self.identity["id"])
-
-    @property
-    def place(self) -> str | None:
-        """Where its code started it, such as ``app.py:42 in search``; None if unknown."""
-        return place_in(self.context)
-
-    @property
-    def line(self) -> str | None:
-        """The place without the function, such as ``app.py:42``; None if unknown."""
-        return place_in(self.context, with_function=False)
-
-    @property
-    def start_row(self) -> Row:
-        """What a recovery must know of the span, without payload."""
-        row: Row = {**self.identity, "span_attributes": {"name": self.name}}
-        if isinstance(self.context, Mapping):
-            row["context"] = {key: self.context[key] for key in _CALLER if key in self.context}
-        return row
-
-
-class ForcedSpan(NamedTuple):
-    """A span that was closed while its code was still running.
-
-    Attributes:
-        own_end: what its own code has logged about its end, merged.
-    """
-
-    span: OpenSpan
-    own_end: Row
-
-
-class ForcedClose(NamedTuple):
-    """An invocation that was closed while its code was still running: its root, and the spans that were open below,
-    innermost first."""
-
-    root: ForcedSpan
-    spans: list[ForcedSpan]
 
 
 class _Running:
@@ -164,56 +86,66 @@ class OpenSpans:
                 self._links.expect(span.id, root)
             if written is not None:
                 written.owner = root
-                self._observe_link(written.identity, root)
+                self._observe_link(span.id, written.identity, root)
 
-    def observe(self, row: Mapping[str, Any], position: Position = _NOWHERE) -> None:
+    def observe(self, row: RowFacts, position: Position = _NOWHERE) -> None:
         """A row has been written."""
-        if not is_span_row(row) or row.get("id") is None:
+        row_id = row.row_id
+        if row_id is None or not row.is_span:
             return
         with self._lock:
-            row_id = str(row["id"])
             if self._activity is not None:
                 self._activity.note(row)
             # The end of an invocation is that of its root, even if its code has called keep_open().
-            if is_open_on_purpose(row) and (row_id not in self._live or is_durable(row)):
+            if row.about and row.is_open_on_purpose and (row_id not in self._live or row.is_durable):
                 self._on_purpose[row_id] = None
                 self._open.pop(row_id, None)
             if row_id in self._on_purpose:
                 return
-            if row_id in self._live and row.get("error"):
-                self._live[row_id].root_error = row["error"]
-            forced = self._forced_spans.get(row_id)
-            if forced is not None and not is_forced(row):
-                merge(forced.own_end, about_end(row))
+            error = row.row.get("error")
+            if error and row_id in self._live:
+                self._live[row_id].root_error = error
+            if row_id in self._forced_spans and not row.is_forced:
+                merge(self._forced_spans[row_id].own_end, about_end(row.row))
             span = self._open.get(row_id)
-            if span is None and row_id in self._left and has_ended(row) and not is_forced(row):
-                self._own_ends[row_id] = self._left.pop(row_id), about_end(row)
             if span is None:
-                owner, start = self._ownership.claim(row), started_at(row)
-                self._count(owner, row)
-                self._observe_link(row, owner)
-                if start is None or has_ended(row):
-                    return
-                span = self._open[row_id] = OpenSpan(
-                    identity(row), _name_of(row), start, owner, position, row.get("context")
-                )
-                if owner is not None and owner not in self._live:
-                    self._late.append(span)
+                span = self._observe_first(row_id, row, position)
             else:
                 self._count(span.owner, row)
-                if has_ended(row):
-                    del self._open[row_id]
-                    if is_left(row):
-                        self._left[row_id] = span.identity
-                    running = self._forced.get(span.owner or "")
-                    if running is not None and is_forced(row) and row_id not in self._forced_spans:
-                        self._add_forced(running, span)
-            span.error = row.get("error") or span.error
+                if row.end is not None:
+                    self._observe_end(span, row)
+            if error and span is not None:
+                span.error = error
 
-    def carried(self, row: Mapping[str, Any], position: Position) -> None:
+    def _observe_first(self, row_id: str, row: RowFacts, position: Position) -> OpenSpan | None:
+        """A row of a span that is not open. Returns the span if the row opens it."""
+        if row.end is not None and row_id in self._left and not row.is_forced:
+            self._own_ends[row_id] = self._left.pop(row_id), about_end(row.row)
+        owner = self._ownership.claim(row)
+        self._count(owner, row)
+        if self._links.are_expected:
+            self._observe_link(row_id, row.row, owner)
+        if row.start is None or row.end is not None:
+            return None
+        span = self._open[row_id] = OpenSpan(row, row.start, owner, position)
+        if owner is not None and owner not in self._live:
+            self._late.append(span)
+        return span
+
+    def _observe_end(self, span: OpenSpan, row: RowFacts) -> None:
+        del self._open[span.row_id]
+        if not row.is_forced:
+            return
+        if is_left(row.row):
+            self._left[span.row_id] = span.identity
+        running = self._forced.get(span.owner or "")
+        if running is not None and span.row_id not in self._forced_spans:
+            self._add_forced(running, span)
+
+    def carried(self, row: RowFacts, position: Position) -> None:
         """The identity of an open span has been written again, as the segment with its start is to be removed."""
         with self._lock:
-            span = self._open.get(str(row.get("id")))
+            span = self._open.get(str(row.row_id))
             if span is None:
                 self.observe(row, position)
             else:
@@ -259,8 +191,14 @@ class OpenSpans:
             closed = running.forced.pop(root, None)
             if closed is None:
                 return None
-            spans = _innermost_first(forced.span for forced in running.forced.values())
+            spans = innermost_first(forced.span for forced in running.forced.values())
             return ForcedClose(closed, [running.forced[span.row_id] for span in spans])
+
+    @property
+    def has_followups(self) -> bool:
+        """True if the rows that were written call for others: see :meth:`take_late`, :meth:`take_own_ends` and
+        :meth:`take_links`."""
+        return bool(self._late or self._own_ends or self._links.has_new)
 
     def take_late(self) -> list[OpenSpan]:
         """The open spans whose invocation was over when they started. Each is returned once."""
@@ -271,41 +209,38 @@ class OpenSpans:
     def take_own_ends(self) -> list[tuple[Row, Row]]:
         """The identities of spans that were marked as left open, and their own ends, which have come since. Each is
         returned once."""
-        if not self._own_ends:
-            return []
         with self._lock:
             ends, self._own_ends = list(self._own_ends.values()), RecentDict()
             return ends
-
-    def is_of_live(self, row: Mapping[str, Any]) -> bool:
-        """True if the row belongs to an invocation that is running."""
-        with self._lock:
-            return bool(row.get("span_id")) and self._ownership.owner_of(row) in self._live
-
-    def late_in(self, rows: Sequence[Row]) -> list[Row]:
-        """The rows, about to be written, that would leave a span open whose invocation is over, innermost last."""
-        late: dict[str, Row] = {}
-        owners: dict[str, str | None] = {}
-        with self._lock:
-            for row in rows:
-                row_id, start = str(row.get("id")), started_at(row)
-                if not is_span_row(row) or is_open_on_purpose(row):
-                    continue
-                if row_id in self._on_purpose or row_id in self._open:
-                    continue
-                above = (owners[parent] for parent in parents_of(row) if parent in owners)
-                owner = next(above, None) or self._ownership.owner_of(row)
-                owners[str(row["span_id"])] = owner
-                if has_ended(row):
-                    late.pop(row_id, None)
-                elif start is not None and owner is not None and owner not in self._live:
-                    late[row_id] = row
-        return list(late.values())
 
     def take_links(self) -> list[tuple[Row, InvocationRecord]]:
         """The identities of spans that are roots in another object than their invocation. Each is returned once."""
         with self._lock:
             return self._links.take()
+
+    def is_of_live(self, row: RowFacts) -> bool:
+        """True if the row belongs to an invocation that is running."""
+        with self._lock:
+            return self._ownership.owner_of(row) in self._live
+
+    def late_in(self, rows: Sequence[RowFacts]) -> list[Row]:
+        """The rows, about to be written, that would leave a span open whose invocation is over, innermost last."""
+        late: dict[str, Row] = {}
+        owners: dict[str, str | None] = {}
+        with self._lock:
+            for row in rows:
+                row_id = row.row_id
+                if row_id is None or not row.is_span or row_id in self._open or row_id in self._on_purpose:
+                    continue
+                if row.about and row.is_open_on_purpose:
+                    continue
+                above = next((owners[parent] for parent in row.parents if parent in owners), None) if owners else None
+                owner = owners[str(row.span_id)] = above or self._ownership.owner_of(row)
+                if row.end is not None:
+                    late.pop(row_id, None)
+                elif row.start is not None and owner is not None and owner not in self._live:
+                    late[row_id] = row.row
+        return list(late.values())
 
     # Activity
 
@@ -326,10 +261,9 @@ class OpenSpans:
         with self._lock:
             if self._activity is None:
                 return [], None
-            spans = _innermost_first(self._open.values())
+            spans = innermost_first(self._open.values())
             found = self._activity.idle(spans, self._has_deadline, seconds)
-            ids = ((span, str(span.identity["span_id"])) for span in spans)
-            return [(span, found.ends[span_id]) for span, span_id in ids if span_id in found.ends], found.wait
+            return [(span, found.ends[span.span_id]) for span in spans if span.span_id in found.ends], found.wait
 
     def is_idle_since(self, span: OpenSpan, moment: float) -> bool:
         """True if the span is open, and this is still the time of its last activity that :meth:`idle` has returned."""
@@ -354,15 +288,11 @@ class OpenSpans:
             running = self._running(root)
             return running.rows if running else 0
 
-    def knows(self, row: Mapping[str, Any]) -> bool:
-        """True if the row belongs to an invocation that has begun here, even if it is over."""
+    def owner_of(self, row: RowFacts) -> str | None:
+        """The root's id of the invocation that a row belongs to, even if it is over; None if it belongs to the process.
+        """
         with self._lock:
-            return bool(row.get("span_id")) and self._ownership.owner_of(row) is not None
-
-    def owner_of(self, row: Mapping[str, Any]) -> str | None:
-        """The root's id of the invocation that a span row belongs to; None if it belongs to the process."""
-        with self._lock:
-            return self._ownership.owner_of(row) if row.get("span_id") else None
+            return self._ownership.owner_of(row)
 
     def traces_of(self, root: str) -> set[str]:
         """The ids of the traces that the rows of an invocation that is not finished belong to: its own trace, and those
@@ -381,6 +311,11 @@ class OpenSpans:
         with self._lock:
             return row_id in self._open or row_id in self._on_purpose
 
+    @property
+    def has_dropped(self) -> bool:
+        """True if spans were not recorded lately."""
+        return bool(self._dropped)
+
     def was_dropped(self, row_id: str) -> bool:
         with self._lock:
             return row_id in self._dropped
@@ -388,17 +323,17 @@ class OpenSpans:
     def open_of(self, root: str) -> list[OpenSpan]:
         """The open spans of one invocation, innermost first, the root last."""
         with self._lock:
-            return _innermost_first(span for span in self._open.values() if span.owner == root)
+            return innermost_first(span for span in self._open.values() if span.owner == root)
 
     def unowned(self) -> list[OpenSpan]:
         """The open spans that belong to no live invocation, innermost first."""
         with self._lock:
-            return _innermost_first(span for span in self._open.values() if span.owner not in self._live)
+            return innermost_first(span for span in self._open.values() if span.owner not in self._live)
 
     def all_open(self) -> list[OpenSpan]:
         """Every open span, innermost first."""
         with self._lock:
-            return _innermost_first(self._open.values())
+            return innermost_first(self._open.values())
 
     def record_of(self, root: str | None) -> InvocationRecord | None:
         """The record of a live invocation."""
@@ -418,10 +353,12 @@ class OpenSpans:
                 [span for span in self._open.values() if span.position.segment <= segment],
             )
 
-    def _observe_link(self, row: Mapping[str, Any], owner: str | None) -> None:
+    def _observe_link(self, row_id: str, row: Row, owner: str | None) -> None:
         if owner is not None:
             root = self._open.get(owner)
-            self._links.observe(row, self._ownership.live.get(owner), root.identity if root is not None else None)
+            self._links.observe(
+                row_id, row, self._ownership.live.get(owner), root.identity if root is not None else None
+            )
 
     def _end(self, root: str) -> _Running | None:
         running = self._live.pop(root, None)
@@ -430,38 +367,15 @@ class OpenSpans:
         return running
 
     def _running(self, root: str | None) -> _Running | None:
-        return None if root is None else self._forced.get(root) or self._live.get(root)
+        return None if root is None else self._live.get(root) or self._forced.get(root)
 
-    def _count(self, owner: str | None, row: Mapping[str, Any]) -> None:
+    def _count(self, owner: str | None, row: RowFacts) -> None:
         running = self._running(owner)
         if running is not None:
             running.rows += 1
-            running.traces.add(str(row.get("root_span_id")))
+            running.traces.add(row.trace)
 
     def _add_forced(self, running: _Running, span: OpenSpan) -> None:
         error = span.error or (running.root_error if span.row_id == running.record.root else None)
         forced = ForcedSpan(span, {} if error is None else {"error": error})
         running.forced[span.row_id] = self._forced_spans[span.row_id] = forced
-
-
-def _name_of(row: Mapping[str, Any]) -> str:
-    attributes = row.get("span_attributes")
-    name = attributes.get("name") if isinstance(attributes, Mapping) else None
-    return name if isinstance(name, str) and name else "span"
-
-
-def _innermost_first(spans: Iterable[OpenSpan]) -> list[OpenSpan]:
-    chosen = list(spans)
-    by_span_id = {str(span.identity["span_id"]): span for span in chosen}
-    depths: dict[str, int] = {}
-    for span_id in by_span_id:
-        path: list[str] = []
-        above: str | None = span_id
-        while above is not None and above not in depths:
-            path.append(above)
-            depths[above] = 0  # ends a cycle of parents
-            above = next((parent for parent in parents_of(by_span_id[above].identity) if parent in by_span_id), None)
-        depth = 0 if above is None else depths[above] + 1
-        for step in reversed(path):
-            depths[step], depth = depth, depth + 1
-    return sorted(chosen, key=lambda span: (depths[str(span.identity["span_id"])], span.start), reverse=True)

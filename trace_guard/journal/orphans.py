@@ -19,13 +19,13 @@ from ..errors import JournalError
 from ..outcome import ClosedBy, Outcome
 from ..redaction.urls import strip_userinfo
 from ..rows import Row, closing_row
-from .base import NewRow
 from .directory import JOURNALS, StateDir
 from .format import UNDECIDED
 from .journal import FileJournal
 from .open_spans import OpenSpan, OpenSpans
 from .owned import UnsafeFile
 from .reader import read_header
+from .row_facts import NewRow
 
 __all__ = ["MOST_ADOPTED", "Death", "Orphan", "OrphanSearch", "Witness", "is_ours", "names_of_journals"]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from ..rows import started_at
 from .invocation_record import InvocationRecord
 from .recent import RecentDict
+from .row_facts import RowFacts
 
-__all__ = ["Ownership", "parents_of"]
+__all__ = ["Ownership"]
 
 
 class Ownership:
@@ -41,11 +40,11 @@ class Ownership:
         self._spans[record.span_id] = record.root
         self._roots.pop(record.span_id, None)
 
-    def claim(self, row: Mapping[str, Any]) -> str | None:
+    def claim(self, row: RowFacts) -> str | None:
         """The owner of a row's span, which is remembered for the span's children."""
         owner = self.owner_of(row)
-        if owner is not None:
-            self._spans[str(row["span_id"])] = owner
+        if owner is not None and row.span_id is not None:
+            self._spans[row.span_id] = owner
         return owner
 
     def adopt(self, span: Any, root: str) -> bool:
@@ -54,35 +53,31 @@ class Ownership:
         Args:
             span: has ``span_id`` and ``span_parents``.
         """
-        if any(parent in self._roots or parent in self._spans for parent in span.span_parents or ()):
-            return False
+        for parent in span.span_parents or ():
+            if parent in self._roots or parent in self._spans:
+                return False
         self._spans[span.span_id] = root
         return True
 
-    def owner_of(self, row: Mapping[str, Any]) -> str | None:
-        """The owner of a row's span; None if it belongs to the process."""
-        parents, root_span_id = parents_of(row), str(row.get("root_span_id"))
-        for span_id in (str(row["span_id"]), *parents):
+    def owner_of(self, row: RowFacts) -> str | None:
+        """The owner of a row's span; None if it belongs to the process, or if the row is not of a span."""
+        if row.span_id is None:
+            return None
+        for span_id in (row.span_id, *row.parents):
             if span_id in self._roots:
                 return self._roots[span_id]
             if span_id in self._spans:
                 # A span that still gets children is not forgotten, however many spans a long job has.
                 self._spans.move_to_end(span_id)
                 return self._spans[span_id]
-        in_trace = [record.root for record in self.live.values() if record.root_span_id == root_span_id]
+        in_trace = [record.root for record in self.live.values() if record.root_span_id == row.trace]
         if len(in_trace) == 1:
             return in_trace[0]
-        if not in_trace and root_span_id in self._finished:
-            return self._finished[root_span_id]
-        if not parents and len(self.live) == 1:
+        if not in_trace and row.trace in self._finished:
+            return self._finished[row.trace]
+        if not row.parents and len(self.live) == 1 and row.start is not None:
             # A new trace that starts while one invocation is running belongs to it.
-            (only,), start = self.live.values(), started_at(row)
-            if start is not None and start >= only.started:
+            (only,) = self.live.values()
+            if row.start >= only.started:
                 return only.root
         return None
-
-
-def parents_of(row: Mapping[str, Any]) -> list[str]:
-    """The ``span_parents`` of a row."""
-    parents = row.get("span_parents")
-    return [str(parent) for parent in parents] if isinstance(parents, list) else []

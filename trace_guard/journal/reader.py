@@ -43,6 +43,8 @@ _HEADER_BYTES = 64 * 1024
 # Fits into the position in the file ``acked``.
 _LAST_SEGMENT = 1 << 62
 _IDS = (*OBJECT_KEYS, "id", "span_id", "root_span_id")
+_ID_TYPES = {str, int, bool, NoneType}
+_PARENT_TYPES = {str}
 # Python reads and writes NaN and infinity. JSON has neither, and no server takes them.
 _DECODER = json.JSONDecoder(parse_constant=lambda name: None)
 
@@ -160,10 +162,10 @@ def parse_payload(payload: bytes) -> Row:
 def has_valid_ids(row: Row) -> bool:
     """False if an id is an object, for example."""
     for key in _IDS:
-        if not isinstance(row.get(key), (str, int, NoneType)):
+        if type(row.get(key)) not in _ID_TYPES:
             return False
     parents = row.get("span_parents")
-    return parents is None or (isinstance(parents, list) and all(isinstance(one, str) for one in parents))
+    return parents is None or (type(parents) is list and {*map(type, parents)} <= _PARENT_TYPES)
 
 
 def row_in(entry: Entry, source: Path | None = None) -> Row | None:

@@ -17,7 +17,8 @@ class RecentDict(OrderedDict[str, V]):
     """The most keys that are kept."""
 
     def __setitem__(self, key: str, value: V) -> None:
+        if key in self:
+            self.move_to_end(key)
         super().__setitem__(key, value)
-        self.move_to_end(key)
-        while len(self) > self.limit:
+        if len(self) > self.limit:
             self.popitem(last=False)

@@ -40,8 +40,9 @@ class Segments:
         self._segment_bytes = segment_bytes
         self._sync = sync
         self._lock = threading.RLock()
-        # The file that is appended to, if any, and its device and inode.
+        # The file that is appended to, if any, its name, device and inode.
         self._descriptor: int | None = None
+        self._active = ""
         self._inode: tuple[int, int] | None = None
         self._sizes = self._measure()
         # Where the whole entries of each segment end, as far as this process has written or read them.
@@ -56,15 +57,15 @@ class Segments:
 
     @property
     def intact(self) -> bool:
-        """False if another program has replaced, removed, cut or extended the segment that is appended to."""
-        with self._lock:
-            if self._descriptor is None or self._unsettled is not None:
-                return True
-            try:
-                found = os.lstat(self._path(self.end.segment))
-            except OSError:
-                return False
-            return (found.st_dev, found.st_ino) == self._inode and found.st_size == self.end.offset
+        """False if another program has replaced, removed, cut or extended the segment that is appended to. Only the
+        writer may ask."""
+        if self._descriptor is None or self._unsettled is not None:
+            return True
+        try:
+            found = os.lstat(self._active)
+        except OSError:
+            return False
+        return found.st_size == self.end.offset and (found.st_dev, found.st_ino) == self._inode
 
     # Writing
 
@@ -153,7 +154,7 @@ class Segments:
             raise
         self.rest()
         found = os.fstat(descriptor)
-        self._inode = found.st_dev, found.st_ino
+        self._active, self._inode = str(path), (found.st_dev, found.st_ino)
         self._advance(Position(number, len(MAGIC)))
         return descriptor
 

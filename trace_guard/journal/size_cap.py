@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..contain import warn_once
-from ..rows import Row, has_ended, is_span_row, started_at, without_payload
-from .base import NewRow
+from ..rows import without_payload
 from .files import bytes_of_journals
-from .format import ENTRY_OVERHEAD, PAYLOAD_LIMIT
+from .format import PAYLOAD_LIMIT
 from .open_spans import OpenSpans
+from .row_facts import NewRow
 
 __all__ = ["RECOUNT_BYTES", "SizeCap"]
 
@@ -60,14 +60,18 @@ class SizeCap:
             self._uncounted = 0
             self._others = self.others()
 
-    def is_near(self, rows: Sequence[NewRow], used: int) -> bool:
-        """True if payloads would have to be dropped to write these rows.
+    def has_room_for(self, rows: Sequence[NewRow], used: int) -> bool:
+        """True if these rows can be written as they are.
 
         Args:
             used: bytes that the journal takes with its attachments.
         """
-        more = sum(len(new.encoded) + ENTRY_OVERHEAD for new in rows)
-        return used + self._others + more > self._limit * _PAYLOAD_SHARE
+        used += self._others
+        for new in rows:
+            used += new.size
+            if new.size > PAYLOAD_LIMIT:
+                return False
+        return used <= self._limit * _PAYLOAD_SHARE and not self._spans.has_dropped
 
     def fit(self, rows: Sequence[NewRow], used: int) -> list[NewRow]:
         """The rows that may be written, without their payload where there is no room for it.
@@ -81,36 +85,36 @@ class SizeCap:
             if len(new.encoded) > PAYLOAD_LIMIT:
                 warn_once("cap:row", "a row of %d bytes is too large for the journal: its input and output are dropped",
                           len(new.encoded))
-                if not is_span_row(new.row):
+                if not new.is_span:
                     continue
                 new = _without_payload(new)
-            total = used + len(new.encoded) + ENTRY_OVERHEAD
-            if is_span_row(new.row):
-                row_id = str(new.row.get("id"))
+            total = used + new.size
+            if new.is_span:
+                row_id = str(new.row_id)
                 if self._spans.was_dropped(row_id):
                     continue
                 if total > self._limit * _PAYLOAD_SHARE:
-                    begun = self._spans.is_open(row_id) or any(str(other.row.get("id")) == row_id for other in fitting)
-                    if not self._is_needed(new.row, row_id, begun=begun, full=total > self._limit * _SPANS_SHARE):
+                    begun = self._spans.is_open(row_id) or any(other.row_id == row_id for other in fitting)
+                    if not self._is_needed(new, row_id, begun=begun, full=total > self._limit * _SPANS_SHARE):
                         continue
                     warn_once("cap:payload", "the journal in %s is close to its size cap (%d bytes): inputs and "
                               "outputs are dropped until deliveries succeed again", self._journal, self._limit)
                     new = _without_payload(new)
-            used += len(new.encoded) + ENTRY_OVERHEAD
+            used += new.size
             fitting.append(new)
         return fitting
 
-    def _is_needed(self, row: Row, row_id: str, *, begun: bool, full: bool) -> bool:
+    def _is_needed(self, new: NewRow, row_id: str, *, begun: bool, full: bool) -> bool:
         """Whether a row is worth writing without its payload."""
-        starts = started_at(row) is not None
+        starts, ends = new.start is not None, new.end is not None
         if not full:
-            return begun or starts or has_ended(row)
+            return begun or starts or ends
         if not begun and starts:
             self._spans.drop(row_id)
             self.dropped_spans += 1
             warn_once("cap:spans", "the journal in %s is full (%d bytes): new spans are not recorded until "
                       "deliveries succeed again", self._journal, self._limit)
-        return begun and has_ended(row)
+        return begun and ends
 
 
 def _without_payload(new: NewRow) -> NewRow:

@@ -9,13 +9,14 @@ from typing import Any
 from ..contain import logger, warn_once
 from ..delivery.courier import Courier
 from ..errors import JournalError
-from ..journal.base import NewRow, WritableJournal
+from ..journal.base import WritableJournal
 from ..journal.directory import JOURNALS, StateDir, prepare
 from ..journal.format import Position
 from ..journal.invocation_record import InvocationRecord
 from ..journal.journal import FileJournal
 from ..journal.memory import MemoryJournal
 from ..journal.open_spans import OpenSpans
+from ..journal.row_facts import NewRow
 from ..settings import Settings
 from ..system.clock import monotonic
 from ..system.interruption import pass_interruption
@@ -79,28 +80,55 @@ class CurrentJournal:
             assert self._journal is not None
             return self._journal
 
-    def write(self, write: Callable[[WritableJournal], Position]) -> tuple[WritableJournal, Position]:
-        """Call ``write`` with the journal, and with another one if that can't be written.
+    def append(
+        self, rows: Sequence[NewRow], record: InvocationRecord | None = None
+    ) -> tuple[WritableJournal, Position]:
+        """Write rows to the journal, or to another one if that can't be written.
+
+        Args:
+            record: as in :meth:`.FileJournal.append`.
 
         Returns:
             The journal that has the rows, and the position behind them.
         """
-        journal, end = self.get(), None
+        journal = self.get()
+        try:
+            end = journal.append(rows, record)
+        except (OSError, JournalError) as error:
+            return self._write_elsewhere(journal, error, lambda other: other.append(rows, record))
+        self._courier.rows_arrived(journal)
+        return journal, end
+
+    def append_made(self, make: Callable[[], Sequence[NewRow]]) -> tuple[WritableJournal, Position]:
+        """Write the rows that ``make`` returns, with no other row in between. Returns as :meth:`append` does."""
+        journal = self.get()
+        try:
+            end = journal.append_made(make)
+        except (OSError, JournalError) as error:
+            return self._write_elsewhere(journal, error, lambda other: other.append_made(make))
+        self._courier.rows_arrived(journal)
+        return journal, end
+
+    def _write_elsewhere(
+        self, journal: WritableJournal, error: Exception, write: Callable[[WritableJournal], Position]
+    ) -> tuple[WritableJournal, Position]:
+        """Write to other journals in the place of one that can't be written."""
+        end = None
         waiting: list[tuple[Sequence[NewRow], InvocationRecord | None]] = []
-        for instead_of in (self._instead_of, self._memory_instead_of, None):
+        for instead_of in (self._instead_of, self._memory_instead_of):
+            pass_interruption(error)
+            if isinstance(journal, FileJournal):
+                waiting += journal.take_waiting()
+            journal = instead_of(journal, error)
             try:
                 end = write(journal)
                 break
-            except (OSError, JournalError) as error:
-                pass_interruption(error)
-                if isinstance(journal, FileJournal):
-                    waiting += journal.take_waiting()
-                if instead_of is None:
-                    raise
-                journal = instead_of(journal, error)
-        assert end is not None
+            except (OSError, JournalError) as next_error:
+                error = next_error
+        if end is None:
+            raise error
         for rows, record in waiting:
-            self.write(_appends(rows, record))
+            self.append(rows, record)
         self._courier.rows_arrived(journal)
         return journal, end
 
@@ -195,7 +223,3 @@ class CurrentJournal:
     def _header(self) -> dict[str, Any]:
         settings = self._settings
         return {**self._destination, "project": settings.project, "project_id": settings.project_id}
-
-
-def _appends(rows: Sequence[NewRow], record: InvocationRecord | None) -> Callable[[WritableJournal], Position]:
-    return lambda journal: journal.append(rows) if record is None else journal.begin(record, rows)

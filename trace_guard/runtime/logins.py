@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from ..backends.base import Backend
 from ..contain import contain, warn_once
+from ..journal.row_facts import RowFacts
 from ..redaction.urls import strip_userinfo
-from ..rows import Row
 from ..settings import Settings
 from ..system.clock import monotonic
 from .announcements import announce_late_key
@@ -156,9 +156,14 @@ class Logins:
             home.settings, backend="braintrust", api_key=api_key, api_url=api_url, org_name=None,
         ))
 
-    def owner(self, row: Row) -> Pipeline | None:
+    def owner(self, row: RowFacts) -> Pipeline | None:
         """The pipeline for a row of the global state: its invocation's pipeline, otherwise the current login's."""
-        return next((one for one in self.pipelines() if one.spans.knows(row)), None) or self.current
+        if len(self._guards) == 1 and self._login is None and not self._others and not self._asleep:
+            return self._guards[0]  # no other may be it
+        for pipeline in self.pipelines():
+            if pipeline.spans.owner_of(row) is not None:
+                return pipeline
+        return self.current
 
     def let_go(self) -> None:
         """Release the connections and files of pipelines that no current login uses: idle ones, and the oldest if there

@@ -20,13 +20,14 @@ from ..deadline import Deadline
 from ..delivery.courier import Courier
 from ..delivery.dead_letters import DeadLetters
 from ..delivery.waits import Notice
-from ..journal.base import NewRow, WritableJournal
+from ..journal.base import WritableJournal
 from ..journal.directory import StateDir
-from ..journal.format import UNDECIDED, Flag, Position
+from ..journal.format import UNDECIDED, Position
 from ..journal.invocation_record import InvocationRecord
 from ..journal.open_spans import OpenSpan, OpenSpans
+from ..journal.row_facts import NewRow
 from ..outcome import ClosedBy, Outcome
-from ..rows import Row, closing_row, correction, is_log_row, is_span_row, link_row, opened_at, started_at
+from ..rows import Row, closing_row, correction, is_log_row, link_row, opened_at, started_at
 from ..settings import Settings, fits_header, is_instance_temporary
 from ..system.clock import monotonic
 from ..system.threads import QuietThread
@@ -107,7 +108,7 @@ class Pipeline:
         self.lookup.is_decided = not self.is_undecided
         self._journal = CurrentJournal(settings, self._destination, self.spans, self.courier, state_dir)
         self.neighbours = Neighbours(self._journal, self.courier, search or self._new_search)
-        self.timeout = SpanTimeout(settings.span_timeout, lambda: self.spans, self._append_made, self.watchdog)
+        self.timeout = SpanTimeout(settings.span_timeout, lambda: self.spans, self._journal.append_made, self.watchdog)
         self._is_forked = False
 
     def _new_search(self, state_dir: StateDir, since: str) -> OrphanSearch:
@@ -175,45 +176,35 @@ class Pipeline:
 
     def begin(self, record: InvocationRecord, root: Row) -> tuple[WritableJournal, Position]:
         """Write the start of an invocation, with its root's first row."""
-        rows = [NewRow.of(root)]
-        written = self._journal.write(lambda journal: journal.begin(record, rows))
+        written = self._journal.append([NewRow.of(root)], record)
         self.timeout.written()
         return written
 
     def append(self, rows: Sequence[Row]) -> tuple[WritableJournal, Position]:
         """Write the guard's own rows. Returns the journal that holds them and the position behind them."""
         written = self._append([NewRow.of(row) for row in rows])
-        return self._correct_forced_ends() or written
+        return self._follow_up() or written
 
-    def ingest(self, rows: Iterable[tuple[Row, bytes]]) -> tuple[WritableJournal, Position]:
+    def ingest(self, rows: Sequence[NewRow]) -> tuple[WritableJournal, Position]:
         """Write rows from the SDK, and close spans that start after their invocation has ended."""
-        rows = list(rows)
         self.written_at = monotonic()
         if not self.has_object_rows:
-            self.has_object_rows = any(not is_log_row(row) for row, _ in rows)
+            for new in rows:
+                self.has_object_rows |= not is_log_row(new.row)
         # Write the end of a late span together with its start, as the process may die in between.
-        late = [_late_end(row, opened_at(row)) for row in reversed(self.spans.late_in([row for row, _ in rows]))]
-        written = self._append([
-            *(NewRow(row, encoded, Flag.NONE if is_span_row(row) else Flag.VERBATIM) for row, encoded in rows),
-            *(NewRow.of(row) for row in late),
-        ])
-        written = self._write_links() or written
-        written = self._correct_forced_ends() or written
-        missed = self.spans.take_late()  # their invocation ended during the write
-        if missed:
-            written = self.append([_late_end(span.identity, span.place) for span in missed])
-        if self.is_serving and not all(self.spans.is_of_live(row) for row, _ in rows):
+        late = self.spans.late_in(rows)
+        if late:
+            rows = [*rows, *(NewRow.of(_late_end(row, opened_at(row))) for row in reversed(late))]
+        written = self._append(rows)
+        written = self._follow_up() or written
+        if self.is_serving and not all(self.spans.is_of_live(new) for new in rows):
             self.courier.send_soon()
         return written
 
     def adopt(self, span: Any, root: str) -> None:
         """See :meth:`.OpenSpans.adopt`. The span's first row may be written already, without its link."""
         self.spans.adopt(span, root)
-        self._write_links()
-
-    def _write_links(self) -> tuple[WritableJournal, Position] | None:
-        links = self.spans.take_links()
-        return self.append([link_row(span, record) for span, record in links]) if links else None
+        self._follow_up()
 
     def defer(self, row: Row) -> None:
         """Write a row of the guard's own together with the next row, whoever's it is. A death before that loses it."""
@@ -222,7 +213,7 @@ class Pipeline:
     def _append(self, rows: Sequence[NewRow]) -> tuple[WritableJournal, Position]:
         if self._deferred:
             rows = [*self._take_deferred(), *rows]
-        written = self._journal.write(lambda journal: journal.append(rows))
+        written = self._journal.append(rows)
         self.timeout.written()
         return written
 
@@ -231,13 +222,15 @@ class Pipeline:
             while True:
                 yield self._deferred.popleft()
 
-    def _append_made(self, make: Callable[[], Sequence[NewRow]]) -> tuple[WritableJournal, Position]:
-        return self._journal.write(lambda journal: journal.append_made(make))
-
-    def _correct_forced_ends(self) -> tuple[WritableJournal, Position] | None:
-        """Write the real ends of spans that were closed before their own code ended them."""
-        own_ends = self.spans.take_own_ends()
-        return self._append([NewRow.of(correction(span, end)) for span, end in own_ends]) if own_ends else None
+    def _follow_up(self) -> tuple[WritableJournal, Position] | None:
+        """Write what the last rows call for: links between traces, the real ends of spans that were closed before
+        their own code ended them, and the ends of spans whose invocation ended during the write."""
+        if not self.spans.has_followups:
+            return None
+        rows = [link_row(span, record) for span, record in self.spans.take_links()]
+        rows += [correction(span, end) for span, end in self.spans.take_own_ends()]
+        rows += [_late_end(span.identity, span.place) for span in self.spans.take_late()]
+        return self._append([NewRow.of(row) for row in rows]) if rows else None
 
     def journal(self) -> WritableJournal:
         """This process's journal, created on first use and again after a fork."""
@@ -419,7 +412,7 @@ class Pipeline:
     def _write_last(self, rows: Callable[[], list[NewRow]]) -> None:
         """Create and write rows while no other write is possible, and deliver nothing that is written after them."""
         with self.courier.paused():  # a row that is written later may begin a span whose end comes too late
-            self.courier.last_call(*self._journal.write(lambda journal: journal.append_made(rows)))
+            self.courier.last_call(*self._journal.append_made(rows))
 
     def _terminated(self, spans: Iterable[OpenSpan]) -> list[Row]:
         return self.close_spans(spans, Outcome.TERMINATED, ClosedBy.GUARD, "signal", time.time())

@@ -16,13 +16,11 @@ from ..contain import warn_once
 from ..deadline import Deadline, Seconds
 from ..delivery.courier import Courier
 from ..delivery.dead_letters import DeadLetters, letters_in, write_letters
-from ..journal.base import NewRow
 from ..journal.directory import DEAD_LETTERS, prepare
-from ..journal.format import Flag
 from ..journal.memory import MemoryJournal
 from ..journal.open_spans import OpenSpans
 from ..journal.orphans import is_ours
-from ..rows import dump, is_span_row
+from ..journal.row_facts import NewRow
 from ..settings import Settings
 
 __all__ = ["Resent", "resend_refused"]
@@ -103,7 +101,7 @@ def _sent(
     courier = Courier(make_backend(settings, ProjectIds()), again)
     rows = [letter["row"] for letter in letters]
     journal = MemoryJournal(OpenSpans(), max_bytes=1 << 40)  # the size of a file of letters is bounded
-    journal.append([NewRow(row, dump(row), Flag.NONE if is_span_row(row) else Flag.VERBATIM) for row in rows])
+    journal.append([NewRow.of(row) for row in rows])
     courier.add(journal)
     try:
         if courier.drain(deadline, force=True):

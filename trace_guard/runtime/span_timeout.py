@@ -8,8 +8,8 @@ from typing import Any
 
 from ..contain import contain
 from ..deadline import Deadline
-from ..journal.base import NewRow
 from ..journal.open_spans import OpenSpan, OpenSpans
+from ..journal.row_facts import NewRow
 from ..outcome import ClosedBy, Outcome
 from ..rows import closing_row
 from .forgotten import report

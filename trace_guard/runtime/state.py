@@ -6,7 +6,7 @@ import atexit
 import math
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import contain as containment
@@ -14,6 +14,7 @@ from ..backends.base import Backend
 from ..backends.project_ids import Organisation
 from ..contain import contain, warn_once
 from ..deadline import Deadline
+from ..journal.row_facts import NewRow, RowFacts
 from ..rows import Row
 from ..settings import Settings
 from ..system.clock import monotonic
@@ -276,14 +277,13 @@ class ProcessState:
         home = self.logins.home
         return home.settings if home is not None else None
 
-    def ingest(self, rows: list[tuple[Row, bytes]]) -> None:
+    def ingest(self, rows: Sequence[NewRow]) -> None:
         begin_anew_if_forked()
-        _check_uwsgi()
-        shares: dict[Pipeline, list[tuple[Row, bytes]]] = {}
-        for row, encoded in rows:
-            owner = self.logins.owner(row)
+        shares: dict[Pipeline, list[NewRow]] = {}
+        for new in rows:
+            owner = self.logins.owner(new)
             if owner is not None:
-                shares.setdefault(owner, []).append((row, encoded))
+                shares.setdefault(owner, []).append(new)
         for owner, share in shares.items():
             owner.ingest(share)
 
@@ -294,7 +294,7 @@ class ProcessState:
         return any(pipeline.spans.live() for pipeline in self.logins.pipelines())
 
     def ingest_of(
-        self, api_key: str, api_url: str, rows: list[tuple[Row, bytes]], *, waits: bool = True
+        self, api_key: str, api_url: str, rows: Sequence[NewRow], *, waits: bool = True
     ) -> None:
         pipeline = self.logins.of_request(api_key, api_url)
         if pipeline is None:
@@ -310,8 +310,9 @@ class ProcessState:
         self.logins.log_in(api_key, app_url, org_name)
 
     def invocation_of(self, row: Row) -> str | None:
-        owner = self.logins.owner(row)
-        return None if owner is None else owner.spans.owner_of(row)
+        facts = RowFacts(row)
+        owner = self.logins.owner(facts)
+        return None if owner is None else owner.spans.owner_of(facts)
 
     def learn_organisation(self, organisation: Organisation) -> None:
         current = self.logins.current
@@ -370,7 +371,7 @@ class ProcessState:
         return self._attachments
 
     def _place_of_attachment(self, row: Row | None) -> Place | None:
-        pipeline = self.logins.current if row is None else self.logins.owner(row)
+        pipeline = self.logins.current if row is None else self.logins.owner(RowFacts(row))
         if pipeline is None or not pipeline.courier.takes_attachments:
             return None
         return pipeline.journal(), pipeline.courier

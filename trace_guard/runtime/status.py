@@ -20,6 +20,7 @@ from ..journal.open_spans import OpenSpans
 from ..journal.orphans import is_ours
 from ..journal.owned import check_directory, check_file
 from ..journal.reader import parse_payload, read_acked, read_entries, read_header
+from ..journal.row_facts import RowFacts
 from ..redaction.outside_text import printable
 from ..settings import Settings, unknown_variables
 
@@ -165,7 +166,7 @@ def _journal(path: Path, settings: Settings, damaged: list[str], locks: HeldLock
             if record is not None:
                 spans.begin(record)
         elif entry.kind in (Kind.ROW, Kind.IDENTITY):
-            spans.observe(row)
+            spans.observe(RowFacts(row))
             pending += entry.kind == Kind.ROW and entry.end > acked
     if odd:
         damaged.append(f"{path} has {odd} damaged {'entry' if odd == 1 else 'entries'}")

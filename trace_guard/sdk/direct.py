@@ -17,6 +17,7 @@ from .project_id import needs_request
 
 __all__ = ["made"]
 
+_PROJECT_LOGS = SpanObjectTypeV3.PROJECT_LOGS
 _STREAMS = getattr(bt, "BraintrustStream", ())
 
 
@@ -24,7 +25,7 @@ class _NotPlain(TypeError):
     """A value that the SDK must encode, such as an attachment."""
 
 
-def made(lazy: Any, source: tuple[Any, Any] | None, background: Any) -> tuple[Row, bytes] | None:
+def made(lazy: Any, source: tuple[Any, Any, Any] | None, background: Any) -> tuple[Row, bytes] | None:
     """The row of a span and its encoding, as the SDK's publisher would make them; None if the publisher must do it.
 
     It must where code of the user changes rows, which may be slow; where only the network knows a value; where a value
@@ -32,17 +33,18 @@ def made(lazy: Any, source: tuple[Any, Any] | None, background: Any) -> tuple[Ro
 
     Args:
         lazy: computes the row. Its result is kept, so the publisher may ask again.
-        source: the span and what it logs; None if the row is not a span's.
+        source: as :attr:`.Rescue.source`; None if the row is not a span's.
         background: would take the row.
     """
     if source is None or changes_rows(background):
         return None
-    span, event = source
+    span, event, _ = source
     # Rows of an experiment are kept for its scorers, and their owner may have to be registered.
-    if span.parent_object_type != SpanObjectTypeV3.PROJECT_LOGS or needs_request(span.parent_object_id):
+    if span.parent_object_type != _PROJECT_LOGS or needs_request(span.parent_object_id):
         return None
-    if event and any(isinstance(value, _STREAMS) for value in event.values()):
-        return None
+    for value in event.values() if event else ():
+        if isinstance(value, _STREAMS):
+            return None
     try:
         with making_rows():
             row: Row = lazy.get()

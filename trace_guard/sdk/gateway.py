@@ -32,6 +32,7 @@ from ..backends.project_ids import (
 )
 from ..contain import contain, contained, report
 from ..errors import BackendError, BackendUnavailable
+from ..journal.row_facts import NewRow
 from ..rows import Row, split_rows
 from ..settings import DEFAULT_API_URL
 from .host import GatewayHost, ProjectLookup
@@ -146,19 +147,19 @@ class Gateway(HTTPAdapter):
         if self._is_own(key):
             self.take_rows(encoded)
         else:
-            self.host.ingest_of(key, _base(url, "/logs3"), list(split_rows(encoded)))
+            self.host.ingest_of(key, _base(url, "/logs3"), _new_rows(encoded))
         return {}
 
     def take_rows(self, body: bytes) -> None:
         """Put rows of the global state, in the form of a request's body, in the journal."""
-        self.take(list(split_rows(body)), has_references=_REFERENCE in body)
+        self.take(_new_rows(body), has_references=_REFERENCE in body)
 
     def take_row(self, row: Row, encoded: bytes) -> None:
         """Put a row of the global state in the journal."""
-        self.take([(row, encoded)], has_references=_REFERENCE in encoded)
+        self.take([NewRow(row, encoded)], has_references=_REFERENCE in encoded)
 
-    def take(self, rows: list[tuple[Row, bytes]], *, has_references: bool) -> None:
-        """Put rows of the global state, each with its encoding, in the journal.
+    def take(self, rows: list[NewRow], *, has_references: bool) -> None:
+        """Put rows of the global state in the journal.
 
         Args:
             has_references: some of them refer to attachments.
@@ -167,19 +168,19 @@ class Gateway(HTTPAdapter):
             rows = self._without_objects(rows)
         self.host.ingest(rows)
         if has_references:
-            self.host.attachments.refer(row for row, _ in rows)
+            self.host.attachments.refer(new.row for new in rows)
 
     def note_object(self, object_id: str, api_key: str, api_url: str) -> None:
         """The rows of this dataset, experiment or project belong to this URL and key."""
         self._objects[object_id] = (api_key, api_url)
 
-    def _without_objects(self, rows: list[tuple[Row, bytes]]) -> list[tuple[Row, bytes]]:
+    def _without_objects(self, rows: list[NewRow]) -> list[NewRow]:
         """Put the rows of objects with credentials of their own in their journals. Returns the others."""
-        shares: dict[tuple[str, str] | None, list[tuple[Row, bytes]]] = {}
-        for row, encoded in rows:
-            ids = (str(row.get(key)) for key in _OBJECTS)
+        shares: dict[tuple[str, str] | None, list[NewRow]] = {}
+        for new in rows:
+            ids = (str(new.row.get(key)) for key in _OBJECTS)
             owner = next((self._objects[one] for one in ids if one in self._objects), None)
-            shares.setdefault(owner, []).append((row, encoded))
+            shares.setdefault(owner, []).append(new)
         for owner, share in shares.items():
             if owner is not None:
                 self.host.ingest_of(*owner, share, waits=False)
@@ -398,6 +399,10 @@ def _response(request: requests.PreparedRequest, body: bytes, status: int = 200)
     response.encoding = "utf-8"
     response.raw = io.BytesIO(body)
     return response
+
+
+def _new_rows(body: bytes) -> list[NewRow]:
+    return [NewRow(row, encoded) for row, encoded in split_rows(body)]
 
 
 def _key_of(request: requests.PreparedRequest) -> str | None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from ..backends.project_ids import Organisation
 from ..deadline import Deadline
+from ..journal.row_facts import NewRow
 from ..rows import Row
 from ..settings import Settings
 
@@ -56,11 +57,11 @@ class GatewayHost(Protocol):
 
     exit_by: Deadline | None
 
-    def ingest(self, rows: list[tuple[Row, bytes]]) -> None:
+    def ingest(self, rows: Sequence[NewRow]) -> None:
         """Put rows of the global state in the journal."""
 
     def ingest_of(
-        self, api_key: str, api_url: str, rows: list[tuple[Row, bytes]], *, waits: bool = True
+        self, api_key: str, api_url: str, rows: Sequence[NewRow], *, waits: bool = True
     ) -> None:
         """Put rows of another state in a journal, and wait for their delivery to this URL with this key."""
 

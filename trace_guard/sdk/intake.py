@@ -162,14 +162,11 @@ class Intake:
         plain = background.log
 
         def log(*rows: Any) -> None:
-            with contain("put the gateway in front of another adapter"):
+            with contain("write a row to the journal"):
                 if not self._is_installed():
                     self._install()
-            is_taken = False
-            with contain("write a row to the journal"):
-                is_taken = self._take(background, rows)
-            if is_taken:
-                return
+                if self._take(background, rows):
+                    return
             with contain("note which span a row is of"):
                 for row in rows:
                     self._rescue.note_source(row)
@@ -201,7 +198,7 @@ class Intake:
 
     def _is_short_cut(self, background: Any) -> bool:
         """True if rows need not become requests."""
-        return not self._is_installed() or not getattr(background, "all_publish_payloads_dir", None)
+        return not getattr(background, "all_publish_payloads_dir", None) or not self._is_installed()
 
     def _take_in_time(self, background: Any) -> None:
         """Wait for a moment if the queue fills up, as a full queue silently drops its oldest rows, and in a forked

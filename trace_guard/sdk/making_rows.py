@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from contextvars import ContextVar
 
 __all__ = ["is_making_rows", "making_rows"]
@@ -11,14 +9,16 @@ __all__ = ["is_making_rows", "making_rows"]
 _is_making: ContextVar[bool] = ContextVar("trace_guard_makes_rows", default=False)
 
 
-@contextlib.contextmanager
-def making_rows() -> Iterator[None]:
-    """Within this block the gateway answers from what is known."""
-    token = _is_making.set(True)
-    try:
-        yield
-    finally:
-        _is_making.reset(token)
+class making_rows:
+    """``with making_rows(): ...`` has the gateway answer from what is known."""
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        self._token = _is_making.set(True)
+
+    def __exit__(self, *_: object) -> None:
+        _is_making.reset(self._token)
 
 
 def is_making_rows() -> bool:

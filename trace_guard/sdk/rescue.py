@@ -103,14 +103,13 @@ class Rescue:
         self._saving = threading.RLock()
 
     @property
-    def source(self) -> tuple[Any, Any] | None:
-        """The span that is logging in this thread, and the values that it logs."""
-        source = getattr(self._of_thread, "source", None)
-        return source and source[:2]
+    def source(self) -> tuple[Any, Any, Any] | None:
+        """The span that is logging in this thread, the values that it logs and those that the SDK adds."""
+        return getattr(self._of_thread, "source", None)
 
     def note_source(self, item: Any) -> None:
         """Remember the span of a queued row."""
-        source = getattr(self._of_thread, "source", None)
+        source = self.source
         if source is not None:
             item.__dict__[_SOURCE] = source[0], source[2]
 

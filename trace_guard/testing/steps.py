@@ -48,7 +48,7 @@ OUTERMOST_OF_BLOCKS = OUTERMOST | {
 
 INVOCATION = (
     "trace_guard.sdk.spans:identity_of",
-    "trace_guard.journal.journal:FileJournal.begin",
+    "trace_guard.runtime.pipeline:Pipeline.begin",
     "trace_guard.runtime.watchdog:Watchdog.arm",
     "trace_guard.payload:Payload.copy",
     "trace_guard.sdk.direct:made",
