@@ -15,6 +15,8 @@ __all__ = ["ServerProcess", "Termination"]
 
 _GONE = {"Z", "X"}
 _STOPPED = {"T", "t", *_GONE}
+_WAKING = {"T", "t", "R"}
+_WAKEUP_SECONDS = 0.5
 _WHILE = 10.0
 """Seconds that the kernel may take to stop or to end a process; far more than it needs."""
 
@@ -55,6 +57,7 @@ class ServerProcess(FreezableProcess):
 
     def terminate_politely(self, grace: float) -> Termination:
         """Send SIGTERM to the first process, as for a container, and SIGKILL to all after ``grace`` seconds."""
+        self._await_wakeup()
         asked_at = time.monotonic()
         with self._signalling:
             if self.exit_status is None:
@@ -64,6 +67,18 @@ class ServerProcess(FreezableProcess):
         assert self.exit_status is not None
         assert self.ended_at is not None
         return Termination(self.exit_status, max(0.0, self.ended_at - asked_at), killed)
+
+    def _await_wakeup(self) -> None:
+        """Wait until the main threads have run since SIGCONT, unless they are busy.
+
+        Before that the kernel gives the next signal to another thread. If that is not Python's, the main thread sleeps
+        on, and no handler of Python's runs: https://docs.python.org/3/library/signal.html#execution-of-python-signal-handlers
+        """
+        limit = time.monotonic() + _WAKEUP_SECONDS
+        while time.monotonic() < limit and any(
+            threads.get(str(pid)) in _WAKING for pid, threads in _living_members(self.pid)
+        ):
+            time.sleep(0.001)
 
     def kill(self) -> None:
         """End the whole group, even a stopped one, and wait until all of it is gone."""
