@@ -11,19 +11,13 @@ matter for fields that are written once.
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias
 
 from .outcome import ClosedBy, Outcome
-from .redaction.outside_text import cut_middle, printable_lines
-
-try:
-    import orjson
-except ImportError:
-    orjson = None  # type: ignore[assignment,unused-ignore]
+from .redaction.outside_text import cut_middle
 
 __all__ = [
     "ERROR_LIMIT",
@@ -34,8 +28,6 @@ __all__ = [
     "bounded_error",
     "closing_row",
     "correction",
-    "dump",
-    "dump_fast",
     "durable",
     "has_ended",
     "identity",
@@ -46,22 +38,16 @@ __all__ = [
     "is_log_row",
     "is_open_on_purpose",
     "is_span_row",
-    "lifecycle",
     "link_row",
     "merge",
+    "metric",
     "number",
     "opened_at",
     "place_in",
     "row_key",
     "started_at",
     "visible",
-    "without_payload",
 ]
-
-# With sorted keys, as the SDK writes rows.
-_AS_JSON = 0 if orjson is None else (
-    orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_SORT_KEYS
-)
 
 Row: TypeAlias = dict[str, Any]
 RowKey: TypeAlias = tuple[Any, ...]
@@ -89,26 +75,6 @@ _MARKS = ("outcome", "closed_by", "reason", "running", "opened_at")
 ERROR_LIMIT = 16 * 1024
 """The maximum length of an error's text, in characters. A traceback of a hundred frames fits. Longer texts come from
 data in an exception or from a recursion, and every row that repeats them costs as much again."""
-# The same for a row that is cut to save space, or resent after the server refused it.
-_REDUCED_ERROR = 4 * 1024
-_PAYLOAD = ("input", "output", "expected", "metadata", "context", "scores", "error")
-
-
-def dump(row: object) -> bytes:
-    """Encode a row as compact JSON."""
-    return dump_fast(row) or json.dumps(row, separators=(",", ":"), default=str).encode()
-
-
-def dump_fast(row: object) -> bytes | None:
-    """Encode plain values with orjson. None without it, and for what :mod:`json` may write differently, such as keys
-    that are no text, dates, large integers and lone surrogates."""
-    if orjson is None:
-        return None
-    try:
-        encoded: bytes = orjson.dumps(row, option=_AS_JSON)
-    except TypeError:
-        return None
-    return encoded
 
 
 def row_key(row: Mapping[str, Any]) -> RowKey:
@@ -129,7 +95,8 @@ def is_log_row(row: Mapping[str, Any]) -> bool:
     return not (row.get("experiment_id") or row.get("dataset_id") or row.get("prompt_session_id"))
 
 
-def _metric(row: Mapping[str, Any], name: str) -> float | None:
+def metric(row: Mapping[str, Any], name: str) -> float | None:
+    """A finite number of the row's ``metrics``, else None."""
     metrics = row.get("metrics")
     return number(metrics.get(name)) if isinstance(metrics, dict) else None
 
@@ -150,12 +117,12 @@ def number(value: object) -> float | None:
 
 def started_at(row: Mapping[str, Any]) -> float | None:
     """When the span started, in seconds since the epoch; None if the row has no start."""
-    return _metric(row, "start")
+    return metric(row, "start")
 
 
 def has_ended(row: Mapping[str, Any]) -> bool:
     """True if the row ends its span. Braintrust shows a span as in progress until ``metrics.end`` is set."""
-    return _metric(row, "end") is not None
+    return metric(row, "end") is not None
 
 
 def opened_at(row: Mapping[str, Any]) -> str | None:
@@ -282,7 +249,7 @@ def correction(span: Mapping[str, Any], own_end: Mapping[str, Any]) -> Row:
     return {
         **identity(span),
         "_is_merge": True,
-        "metrics": {"end": _metric(own_end, "end")},
+        "metrics": {"end": metric(own_end, "end")},
         "metadata": {"trace_guard": {**dict.fromkeys(_MARKS), **about_of(own_end)}},
     }
 
@@ -291,7 +258,7 @@ def about_end(row: Mapping[str, Any]) -> Row:
     """The part of a row that describes the end of its span: end, error and the guard's metadata."""
     kept: Row = {}
     if has_ended(row):
-        kept["metrics"] = {"end": _metric(row, "end")}
+        kept["metrics"] = {"end": metric(row, "end")}
     if row.get("error") is not None:
         kept["error"] = row["error"]
     if about := about_of(row):
@@ -360,66 +327,3 @@ def is_kept_open(about: Mapping[str, Any]) -> bool:
         return False
     until = number(mark.get("until"))
     return until is None or until > time.time()
-
-
-def without_payload(row: Mapping[str, Any]) -> Row:
-    """The row without the user's data, marked as cut. The fields that open or close its span stay.
-
-    ``metadata.trace_guard`` stays too, because it describes how the span was closed.
-    """
-    kept = {key: value for key, value in row.items() if key not in _PAYLOAD}
-    kept["metadata"] = {"trace_guard": {**about_of(row), "payload_dropped": True}}
-    if row.get("error") is not None:
-        kept["error"] = _reduced_error(row["error"])
-    return kept
-
-
-def _reduced_error(error: Any) -> str | None:
-    """An error as short plain text, for a row that must be small or that the server refused."""
-    if error is None:
-        return None
-    text = error if isinstance(error, str) else json.dumps(error, default=str)
-    return printable_lines(bounded_error(text), _REDUCED_ERROR)
-
-
-def lifecycle(row: Mapping[str, Any]) -> Row:
-    """The minimal row that still opens or closes the span, for a server that refused the full row.
-
-    A shortened error stays, because it is what a reader of such a span looks for.
-    """
-    kept = {**identity(row), "_is_merge": True}
-    if isinstance(row.get("created"), str):
-        kept["created"] = row["created"]
-    metrics = {name: _metric(row, name) for name in ("start", "end")}
-    kept["metrics"] = {name: value for name, value in metrics.items() if value is not None}
-    attributes = row.get("span_attributes")
-    if isinstance(attributes, dict):
-        kept["span_attributes"] = {
-            name: attributes[name] for name in ("name", "type") if isinstance(attributes.get(name), str)
-        }
-    plain = without_payload(row)
-    kept["metadata"] = plain["metadata"]
-    if "error" in row:
-        kept["error"] = plain.get("error")  # null removes the error of a forced close
-    return kept
-
-
-def split_rows(body: bytes) -> Iterable[tuple[Row, bytes]]:
-    """Yield the rows of a ``POST /logs3`` body, each with its original bytes.
-
-    Raises:
-        ValueError: the body does not have the form ``{"rows": [...]}``.
-    """
-    text = body.decode()
-    decoder = json.JSONDecoder()
-    start = text.index("[", text.index('"rows"')) + 1
-    while True:
-        while text[start] in " \t\r\n,":
-            start += 1
-        if text[start] == "]":
-            return
-        row, end = decoder.raw_decode(text, start)
-        if not isinstance(row, dict):
-            raise ValueError(f"a row that is not an object: {text[start:start + 80]!r}")
-        yield row, text[start:end].encode()
-        start = end

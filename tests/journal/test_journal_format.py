@@ -29,7 +29,7 @@ from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.reader import START, read_acked, read_entries, read_header
 from trace_guard.journal.row_facts import NewRow
-from trace_guard.rows import dump
+from trace_guard.journal.row_json import dump
 
 ENTRIES = st.lists(
     st.tuples(

@@ -15,7 +15,8 @@ from ..backends.local import LocalStore
 from ..deadline import Deadline
 from ..errors import TraceGuardError
 from ..journal.directory import STORE_NAME, locate
-from ..rows import Row, dump
+from ..journal.row_json import dump
+from ..rows import Row
 from ..settings import Settings
 from ..system.clock import monotonic
 from .tables import Cell, Column, Styled, aligned, say, table, terminal

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contain import logger, warn_once
 from ..errors import JournalError
-from ..rows import Row, dump
+from ..rows import Row
 from .base import Follower
 from .directory import StateDir, make_journal
 from .files import ATTACHMENTS, sync_directory, write_new
@@ -28,6 +28,7 @@ from .owned import has_directory
 from .progress import DeliveryProgress
 from .reader import read_header, row_in
 from .row_facts import NewRow, RowFacts
+from .row_json import dump
 from .segments import Segments
 from .size_cap import SizeCap
 

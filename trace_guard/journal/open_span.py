@@ -1,4 +1,4 @@
-"""A span that has started and not ended, and the order in which open spans are closed."""
+"""A span that has started and not ended, the order in which open spans are closed, and what is still to be written."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from ..rows import Row, identity, place_in
 from .format import Position
+from .invocation_record import InvocationRecord
 from .row_facts import RowFacts
 
-__all__ = ["ForcedClose", "ForcedSpan", "OpenSpan", "innermost_first"]
+__all__ = ["FollowUps", "OpenSpan", "innermost_first"]
 
 _CALLER = ("caller_filename", "caller_lineno", "caller_functionname")
 
@@ -60,23 +61,18 @@ class OpenSpan:
         return row
 
 
-class ForcedSpan(NamedTuple):
-    """A span that was closed while its code was still running.
+class FollowUps(NamedTuple):
+    """What rows call for.
 
     Attributes:
-        own_end: what its own code has logged about its end, merged.
+        links: the identities of spans that are roots in another object than their invocation.
+        own_ends: the identities of spans that were marked as left open, and their own ends, which have come since.
+        late: the open spans whose invocation was over when they started.
     """
 
-    span: OpenSpan
-    own_end: Row
-
-
-class ForcedClose(NamedTuple):
-    """An invocation that was closed while its code was still running: its root, and the spans that were open below,
-    innermost first."""
-
-    root: ForcedSpan
-    spans: list[ForcedSpan]
+    links: list[tuple[Row, InvocationRecord]]
+    own_ends: list[tuple[Row, Row]]
+    late: list[OpenSpan]
 
 
 def _name_of(row: Mapping[str, Any]) -> str:

@@ -15,26 +15,15 @@ from .activity import Activity
 from .format import Position
 from .invocation_record import InvocationRecord
 from .links import Links
-from .open_span import ForcedClose, ForcedSpan, OpenSpan, innermost_first
+from .open_span import FollowUps, OpenSpan, innermost_first
 from .ownership import Ownership
 from .recent import RecentDict
 from .row_facts import RowFacts
+from .running import ForcedClose, ForcedSpan, Running
 
 __all__ = ["ForcedClose", "ForcedSpan", "OpenSpan", "OpenSpans"]
 
 _NOWHERE = Position(0, 0)
-
-
-class _Running:
-    """An invocation whose code is running, also after a forced close."""
-
-    def __init__(self, record: InvocationRecord, position: Position) -> None:
-        self.record = record
-        self.position = position
-        self.rows = 0
-        self.traces = {record.root_span_id}
-        self.root_error: Any = None
-        self.forced: dict[str, ForcedSpan] = {}
 
 
 class OpenSpans:
@@ -44,9 +33,9 @@ class OpenSpans:
         self._open: dict[str, OpenSpan] = {}
         self._ownership = Ownership()
         self._links = Links()
-        self._live: dict[str, _Running] = {}
+        self._live: dict[str, Running] = {}
         # Invocations after a forced close, until their code has ended; and the spans that were closed.
-        self._forced: dict[str, _Running] = {}
+        self._forced: dict[str, Running] = {}
         self._forced_spans: dict[str, ForcedSpan] = {}
         # Open spans whose invocation was over when they started.
         self._late: list[OpenSpan] = []
@@ -65,7 +54,7 @@ class OpenSpans:
     def begin(self, record: InvocationRecord, position: Position = _NOWHERE) -> None:
         """An invocation has begun. The start row of its root follows."""
         with self._lock:
-            self._live[record.root] = _Running(record, position)
+            self._live[record.root] = Running(record, position)
             self._ownership.begin(record)
             written = self._open.get(record.root)
             if written is not None:  # an old release of the SDK has logged a row of the root already
@@ -140,7 +129,7 @@ class OpenSpans:
             self._left[span.row_id] = span.identity
         running = self._forced.get(span.owner or "")
         if running is not None and span.row_id not in self._forced_spans:
-            self._add_forced(running, span)
+            self._forced_spans[span.row_id] = running.add_forced(span)
 
     def carried(self, row: RowFacts, position: Position) -> None:
         """The identity of an open span has been written again, as the segment with its start is to be removed."""
@@ -174,8 +163,7 @@ class OpenSpans:
             running = self._end(root)
             if running is not None:
                 self._forced[root] = running
-                for span in spans:
-                    self._add_forced(running, span)
+                self._forced_spans.update((span.row_id, running.add_forced(span)) for span in spans)
             return [span for span in spans if span.row_id != root]
 
     def finish(self, root: str) -> ForcedClose | None:
@@ -188,35 +176,19 @@ class OpenSpans:
                 return None
             for row_id in running.forced:
                 self._forced_spans.pop(row_id, None)
-            closed = running.forced.pop(root, None)
-            if closed is None:
-                return None
-            spans = innermost_first(forced.span for forced in running.forced.values())
-            return ForcedClose(closed, [running.forced[span.row_id] for span in spans])
+            return running.forced_close()
 
     @property
     def has_followups(self) -> bool:
-        """True if the rows that were written call for others: see :meth:`take_late`, :meth:`take_own_ends` and
-        :meth:`take_links`."""
+        """True if the rows that were written call for others."""
         return bool(self._late or self._own_ends or self._links.has_new)
 
-    def take_late(self) -> list[OpenSpan]:
-        """The open spans whose invocation was over when they started. Each is returned once."""
+    def take_followups(self) -> FollowUps:
+        """What the rows that were written call for. Each span is returned once."""
         with self._lock:
             late, self._late = [span for span in self._late if span.row_id in self._open], []
-            return late
-
-    def take_own_ends(self) -> list[tuple[Row, Row]]:
-        """The identities of spans that were marked as left open, and their own ends, which have come since. Each is
-        returned once."""
-        with self._lock:
             ends, self._own_ends = list(self._own_ends.values()), RecentDict()
-            return ends
-
-    def take_links(self) -> list[tuple[Row, InvocationRecord]]:
-        """The identities of spans that are roots in another object than their invocation. Each is returned once."""
-        with self._lock:
-            return self._links.take()
+            return FollowUps(self._links.take(), ends, late)
 
     def is_of_live(self, row: RowFacts) -> bool:
         """True if the row belongs to an invocation that is running."""
@@ -360,22 +332,16 @@ class OpenSpans:
                 row_id, row, self._ownership.live.get(owner), root.identity if root is not None else None
             )
 
-    def _end(self, root: str) -> _Running | None:
+    def _end(self, root: str) -> Running | None:
         running = self._live.pop(root, None)
         if running is not None:
             self._ownership.finish(running.record)
         return running
 
-    def _running(self, root: str | None) -> _Running | None:
+    def _running(self, root: str | None) -> Running | None:
         return None if root is None else self._live.get(root) or self._forced.get(root)
 
     def _count(self, owner: str | None, row: RowFacts) -> None:
         running = self._running(owner)
         if running is not None:
-            running.rows += 1
-            running.traces.add(row.trace)
-
-    def _add_forced(self, running: _Running, span: OpenSpan) -> None:
-        error = span.error or (running.root_error if span.row_id == running.record.root else None)
-        forced = ForcedSpan(span, {} if error is None else {"error": error})
-        running.forced[span.row_id] = self._forced_spans[span.row_id] = forced
+            running.count(row)

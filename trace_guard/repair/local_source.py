@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ..backends.local import LocalStore
 from ..deadline import Deadline
 from ..errors import SettingsError
-from ..rows import Row, dump
+from ..journal.row_json import dump
+from ..rows import Row
 from .source import LogObject, Window, created_at
 
 if TYPE_CHECKING:

@@ -227,9 +227,10 @@ class Pipeline:
         their own code ended them, and the ends of spans whose invocation ended during the write."""
         if not self.spans.has_followups:
             return None
-        rows = [link_row(span, record) for span, record in self.spans.take_links()]
-        rows += [correction(span, end) for span, end in self.spans.take_own_ends()]
-        rows += [_late_end(span.identity, span.place) for span in self.spans.take_late()]
+        links, own_ends, late = self.spans.take_followups()
+        rows = [link_row(span, record) for span, record in links]
+        rows += [correction(span, end) for span, end in own_ends]
+        rows += [_late_end(span.identity, span.place) for span in late]
         return self._append([NewRow.of(row) for row in rows]) if rows else None
 
     def journal(self) -> WritableJournal:

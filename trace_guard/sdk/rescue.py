@@ -19,7 +19,9 @@ import braintrust.logger as bt
 from braintrust.bt_json import bt_dumps
 
 from ..contain import contain, contained, logger
-from ..rows import Row, dump, lifecycle
+from ..journal.reduced_rows import lifecycle
+from ..journal.row_json import dump
+from ..rows import Row
 from .spans import identity_of
 
 __all__ = ["Rescue"]
