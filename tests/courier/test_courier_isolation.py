@@ -113,7 +113,7 @@ def test_no_form_of_the_poison_is_taken(server: BraintrustServer, make_guard: Ma
     assert not guard.pipeline.courier.drain(Deadline.after(1.5), force=True)
     assert letters(directory) == []
     guard.pipeline.append([span("good")])
-    assert guard.pipeline.courier.drain(Deadline.after(10), force=True)
+    assert guard.pipeline.courier.drain(Deadline.after(30), force=True)
     assert names(server) == {"good"}
     assert [row["id"] for row in letters(directory)] == ["id-bad"]
     assert pending_in(directory) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -241,6 +242,19 @@ def test_a_probe_of_a_dead_backend_is_short(server: BraintrustServer, make_guard
     probes = [wait for wait in waits[3:] if wait > 0.05]
     assert 1 <= len(probes) <= 6, waits
     assert max(probes) < 0.5, waits
+
+
+def test_the_program_s_random_numbers_stay_the_same(server: BraintrustServer, make_guard: MakeGuard) -> None:
+    """A program that has seeded Python's random numbers gets the same ones, whatever the guard repeats or isolates."""
+    server.fail("/logs3", Fault.status(500))
+    guard = make_guard(linger=60)
+    random.seed(1)
+    before = random.getstate()
+    with guard.invocation("root", input="a question"), braintrust.start_span("step"):
+        pass
+    assert not guard.flush(1)
+    assert len(server.requests_to("/logs3")) > 1
+    assert random.getstate() == before
 
 
 def test_what_is_delivered_twice_is_there_once(server: BraintrustServer, make_guard: MakeGuard) -> None:

@@ -35,6 +35,8 @@ ATTEMPTS = 3
 _BACKOFF = 0.1
 _IDLE_SECONDS = 60.0
 _READ_BYTES = 64 * 1024
+# The module's own functions have a state that user code may have seeded.
+_RANDOM = random.SystemRandom()
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 307, 308})
 _MOST_REDIRECTS = 3
@@ -141,7 +143,7 @@ class Transport:
                 raise BackendUnavailable(
                     trouble, retry_after=retry_after, status=status, suspect_rows=suspect
                 ) from None
-            pause = policy.get_backoff_time() + random.uniform(0, _BACKOFF)
+            pause = policy.get_backoff_time() + _RANDOM.uniform(0, _BACKOFF)
             pause = pause if retry_after is None else max(pause, retry_after)
             if pause >= deadline.remaining:
                 raise BackendUnavailable(trouble, retry_after=retry_after, status=status, suspect_rows=suspect)

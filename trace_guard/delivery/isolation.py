@@ -36,6 +36,8 @@ _LONGEST_ATTEMPT_SECONDS = 8.0
 _SLOWEST_BYTES_PER_SECOND = 512 * 1024
 _REMEMBERED = 10_000
 _CONTROL_BYTES = 64 * 1024
+# The module's own functions have a state that user code may have seeded.
+_RANDOM = random.SystemRandom()
 
 
 class SendsRows(Protocol):
@@ -165,7 +167,7 @@ class _Search:
     def probe(self, rows: Sequence[bytes], error: BackendUnavailable | None) -> None:
         """Raise unless the server accepts an identity of one of the spans. Rows that are not spans have none: if there
         are several of those, the search goes on without a probe."""
-        probes = [bare for row in random.sample(rows, min(_PROBES, len(rows))) if (bare := _identity(row)) is not None]
+        probes = [bare for row in _RANDOM.sample(rows, min(_PROBES, len(rows))) if (bare := _identity(row)) is not None]
         for bare in probes:
             if self.arrives([bare], whole=False):
                 return
