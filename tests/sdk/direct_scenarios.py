@@ -74,6 +74,26 @@ def merged() -> Any:
     return [row for part in made for row in (part if isinstance(part, list) else [part])]
 
 
+def ends() -> Any:
+    """The row that ended a span, as it went directly, and as the SDK makes it for the same span; and how many rows a
+    second end and a later value add."""
+    direct = _count_direct()
+    guard = trace_guard.Guard(project="mine")
+    with guard.invocation("root"):
+        span: Any = braintrust.start_span(name="span")
+        ended = span.end(1796111034.25)
+        row, encoded = direct[-1]
+        background: Any = bt._state.global_bg_logger()
+        plain, made = background.log, []
+        background.log = lambda *rows: made.extend(lazy.get() for lazy in rows)
+        bt.SpanImpl.log_internal.__wrapped__(span, None, {"metrics": {"end": ended}})  # type: ignore[attr-defined]
+        background.log = plain
+        count = len(direct)
+        again = span.end()
+        span.log(output=1)
+    return [row, json.loads(encoded), *made, [again == ended, len(direct) - count]]
+
+
 def kills() -> Any:
     """Processes that are killed as soon as a span has been logged or has ended."""
     guard = trace_guard.Guard(project="mine")

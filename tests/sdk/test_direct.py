@@ -70,6 +70,14 @@ def test_direct_rows_merge_as_in_the_sdk(python: Path, server: BraintrustServer,
     }
 
 
+def test_an_end_is_what_the_sdk_makes(python: Path, server: BraintrustServer, directory: Path) -> None:
+    """The row that only ends a span is made without the SDK, and says exactly what the SDK's own row says."""
+    row, written, made, (is_same_end, more) = run(python, server, directory, "ends")
+    assert row == written == made
+    assert row["metrics"] == {"end": 1796111034.25}
+    assert (is_same_end, more) == (True, 2)
+
+
 def test_no_thread_of_the_sdk_is_started(python: Path, server: BraintrustServer, directory: Path) -> None:
     """Rows that go directly need neither the SDK's publisher nor the thread that empties its queue."""
     assert run(python, server, directory, "threads") == [False, False]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import braintrust.logger as bt
@@ -16,9 +17,10 @@ from .making_rows import making_rows
 from .masking import changes_rows
 from .project_id import needs_request
 
-__all__ = ["made"]
+__all__ = ["ended", "made"]
 
 _PROJECT_LOGS = SpanObjectTypeV3.PROJECT_LOGS
+_NOTHING: dict[str, Any] = {}
 _STREAMS = getattr(bt, "BraintrustStream", ())
 
 
@@ -37,11 +39,10 @@ def made(lazy: Any, source: tuple[Any, Any, Any] | None, background: Any) -> tup
         source: as :attr:`.Rescue.source`; None if the row is not a span's.
         background: would take the row.
     """
-    if source is None or changes_rows(background):
+    if source is None:
         return None
     span, event, _ = source
-    # Rows of an experiment are kept for its scorers, and their owner may have to be registered.
-    if span.parent_object_type != _PROJECT_LOGS or needs_request(span.parent_object_id):
+    if not _may_make(span, background):
         return None
     for value in event.values() if event else ():
         if isinstance(value, _STREAMS):
@@ -54,6 +55,36 @@ def made(lazy: Any, source: tuple[Any, Any, Any] | None, background: Any) -> tup
         pass_interruption(error)
         logger.debug("a row is left to the SDK: %s", type(error).__name__)
         return None
+
+
+def ended(span: Any, internal: dict[str, Any], background: Any) -> tuple[Row, bytes] | None:
+    """The row that ends a span and says nothing else, as :func:`made` gives it. It has no value of the user's, which
+    the SDK copies and checks at some cost.
+
+    Args:
+        internal: what the SDK adds to what the user logs.
+    """
+    end = internal.get("metrics", _NOTHING).get("end")
+    if internal != {"metrics": {"end": end}} or type(end) is not float or not _may_make(span, background):
+        return None
+    # Another release may keep elsewhere that the span has begun, and when it ended.
+    if not getattr(span, "_is_merge", False) or not hasattr(span, "_logged_end_time") or not math.isfinite(end):
+        return None
+    row = {
+        "_is_merge": True, "id": span.id, "span_id": span.span_id, "root_span_id": span.root_span_id,
+        "span_parents": span.span_parents, "metrics": {"end": end}, "project_id": span.parent_object_id.get(),
+        "log_id": "g",
+    }
+    return row, _encode(row)
+
+
+def _may_make(span: Any, background: Any) -> bool:
+    """False where the SDK's publisher must make the rows of a span."""
+    # Rows of an experiment are kept for its scorers, and their owner may have to be registered.
+    return (
+        span.parent_object_type == _PROJECT_LOGS and not needs_request(span.parent_object_id)
+        and not changes_rows(background)
+    )
 
 
 def _refuse(value: Any) -> Any:

@@ -17,7 +17,7 @@ from ..deadline import Deadline
 from ..system.clock import monotonic
 from ..system.events import SafeEvent
 from ..system.threads import QuietThread
-from .direct import made
+from .direct import ended, made
 from .gateway import Gateway
 from .making_rows import making_rows
 from .masking import changes_rows
@@ -57,7 +57,9 @@ class Intake:
         self._flushed = flushed
         self._exit_by = exit_by
         self._drainer = _Drainer(self)
-        self._rescue = Rescue(gateway.take_rows, gateway.host.invocation_of)
+        self._rescue = Rescue(
+            gateway.take_rows, lambda span, internal: self._take_end(span, internal), gateway.host.invocation_of
+        )
         self._plain_flush: Callable[..., None] | None = None
         self._patient_until = 0.0
         self._is_forked = False
@@ -188,13 +190,29 @@ class Intake:
 
     def _take(self, background: Any, rows: tuple[Any, ...]) -> bool:
         """Put rows in the journal. Returns False if they must take the queue, behind the rows that are in it."""
-        if len(rows) != 1 or not self._is_quiet(background) or not self._is_short_cut(background):
+        if len(rows) != 1 or not self._is_open(background):
             return False
         row = made(rows[0], self._rescue.source, background)
         if row is None:
             return False
         self._gateway.take_row(*row)
         return True
+
+    def _take_end(self, span: Any, internal: dict[str, Any]) -> bool:
+        """Put the row that only ends a span in the journal. Returns False if the SDK must make the row."""
+        background = span.state.global_bg_logger()
+        if not self._is_open(background):
+            return False
+        row = ended(span, internal, background)
+        if row is None:
+            return False
+        self._gateway.take_row(*row)
+        span._logged_end_time = internal["metrics"]["end"]
+        return True
+
+    def _is_open(self, background: Any) -> bool:
+        """True if rows may go to the journal now, past the queue."""
+        return self._is_quiet(background) and self._is_short_cut(background)
 
     def _is_short_cut(self, background: Any) -> bool:
         """True if rows need not become requests."""

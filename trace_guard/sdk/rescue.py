@@ -46,16 +46,19 @@ class Rescue:
 
     Args:
         take_rows: takes the body of a request with rows.
+        take_end: takes the end of a span that logs nothing else; False if the SDK must make the row.
         invocation_of: returns the id of the root of the invocation that a row belongs to, if it is known.
     """
 
     def __init__(
-        self, take_rows: Callable[[bytes], object], invocation_of: Callable[[Row], str | None]
+        self, take_rows: Callable[[bytes], object], take_end: Callable[[Any, dict[str, Any]], bool],
+        invocation_of: Callable[[Row], str | None],
     ) -> None:
         # How many rows were lost, in whole or in part, by the id of their invocation's root, if it is known.
         self._lost: Counter[str | None] = Counter()
         self._invocation_of = invocation_of
         self._take_rows = take_rows
+        self._take_end = take_end
         self._batch: _Batch | None = None
         self._of_thread = threading.local()
         self._plain_log: Any = None
@@ -174,6 +177,10 @@ class Rescue:
 
         @functools.wraps(plain)
         def log_internal(span: Any, event: Any = None, internal_data: Any = None) -> Any:
+            if internal_data and event is None:
+                with contain("write the end of a span to the journal"):
+                    if self._take_end(span, internal_data):
+                        return None
             of_thread.source = (span, event, internal_data)
             try:
                 return plain(span, event, internal_data)
