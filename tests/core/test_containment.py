@@ -254,8 +254,7 @@ def test_each_step_may_fail_in_every_way(steps: list[str], tmp_path: Path) -> No
 # The SDK calls these once per process.
 ONCE = {
     *(f"trace_guard.sdk.gateway:{name}" for name in (
-        "Gateway.send", "Gateway._version", "Gateway.logging_in", "Gateway.note_login", "Gateway.has_key_of_call",
-        "_key_of", "_response",
+        "Gateway.send", "Gateway._version", "Gateway.logging_in", "Gateway.note_login", "_key_of", "_response",
     )),
     "trace_guard.sdk.login:Login.__call__", "trace_guard.sdk.login:Login._log_in",
 }

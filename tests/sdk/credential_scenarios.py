@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 import braintrust
-from braintrust import init_dataset
+from braintrust import Attachment, init_dataset
 
 import trace_guard
 
@@ -76,9 +76,55 @@ def logger() -> Any:
     return within(work)
 
 
+def attachments() -> Any:
+    """Attachments of each kind of object, in a row of ours, and of a second state; and those of a dataset are read."""
+    def attached(name: str) -> Attachment:
+        return Attachment(data=f"content of {name}".encode(), filename=name, content_type="text/plain")
+
+    def work() -> Any:
+        made = init_dataset(project="shared", name="cases", **KEY)
+        made.insert(input={"files": [attached("dataset-b")]}, id="row-b")
+        made.flush()
+        experiment = braintrust.init(project="shared", experiment="exp", set_current=False, **KEY)
+        experiment.log(input=attached("experiment-b"), output=1, scores={}, id="case-b")
+        experiment.flush()
+        logger = braintrust.init_logger(project="shared", set_current=False, **KEY)
+        logger.start_span("customer-b", input=attached("logger-b")).end()
+        state = braintrust.logger.BraintrustState()
+        state.login(**KEY)
+        second = braintrust.init_logger(
+            project="shared", project_id=os.environ["PROJECT_OF_B"], set_current=False, state=state
+        )
+        second.start_span("second-b", input=attached("state-b")).end()
+        second.flush()
+        braintrust.start_span("ours", input=attached("ours-a")).end()
+        braintrust.flush()
+        return None
+
+    said = within(work)
+    again = init_dataset(project="shared", name="cases", **KEY)
+    return [*said, [row["input"]["files"][0].data.decode() for row in again.fetch()]]
+
+
 def prompt() -> Any:
     """A prompt, which belongs to the other organisation."""
     return within(lambda: braintrust.load_prompt(project="shared", slug="greeting", **KEY).slug)
+
+
+def elsewhere() -> Any:
+    """A prompt and parameters of another server, between those of the own one."""
+    there = {**KEY, "app_url": os.environ["OTHER_URL"]}
+
+    def load(name: str, **where: Any) -> Any:
+        return getattr(braintrust, f"load_{name}")(project="shared", slug="greeting", **where)
+
+    def work() -> Any:
+        said = [load("prompt", **where).prompt.content for where in ({}, there, {})]
+        if hasattr(braintrust, "load_parameters"):
+            said += [load("parameters", **where).data["said"] for where in ({}, there, {})]
+        return said
+
+    return within(work)
 
 
 def function() -> Any:

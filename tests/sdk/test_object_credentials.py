@@ -29,7 +29,7 @@ def server() -> Iterator[BraintrustServer]:
         yield server
 
 
-def run(python: Path, scenario: str, server: BraintrustServer, directory: Path) -> Any:
+def run(python: Path, scenario: str, server: BraintrustServer, directory: Path, **more: str) -> Any:
     """What a scenario said. Its rows have arrived before the process ends, which would close and deliver all."""
     made = requests.post(f"{server.url}/v1/project", json={"name": "shared"}, timeout=10,
                          headers={"Authorization": "Bearer key-b"})
@@ -38,7 +38,7 @@ def run(python: Path, scenario: str, server: BraintrustServer, directory: Path) 
         [python, SCENARIOS, scenario, "waits"], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE, cwd=directory.parent, env={
             "PATH": os.environ["PATH"], "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(directory),
-            **environment(server, directory, TRACE_GUARD_PROJECT_ID="", BRAINTRUST_API_KEY="key-a"),
+            **environment(server, directory, TRACE_GUARD_PROJECT_ID="", BRAINTRUST_API_KEY="key-a", **more),
             "PROJECT_OF_B": made.json()["id"],
         },
     )
@@ -99,6 +99,21 @@ def test_a_logger(python: Path, server: BraintrustServer, directory: Path, scena
     assert all(has_ended(row) for row in rows.values())
 
 
+def test_attachments(python: Path, server: BraintrustServer, directory: Path) -> None:
+    """Attachments go with the key and the organisation of the row that refers to them, and are read with these."""
+    assert run(python, "attachments", server, directory) == [None, "delivered", ["content of dataset-b"]]
+    sent = {
+        json.loads(request.body)["filename"]: request.authorization for request in server.requests_to("/attachment")
+        if request.method == "POST"
+    }
+    assert sent == {
+        "ours-a": "Bearer key-a",
+        **dict.fromkeys(("dataset-b", "experiment-b", "logger-b", "state-b"), "Bearer key-b"),
+    }
+    assert {content.decode() for content in server.attachments.values()} == {f"content of {name}" for name in sent}
+    assert {status["upload_status"] for status in server.attachment_statuses.values()} == {"done"}
+
+
 @pytest.mark.parametrize(("scenario", "path"), [("prompt", "/v1/prompt"), ("function", "/function/invoke")])
 def test_a_call(python: Path, server: BraintrustServer, directory: Path, scenario: str, path: str) -> None:
     """A prompt or a function that is asked for with another key is asked for with that key, and no row is."""
@@ -106,3 +121,19 @@ def test_a_call(python: Path, server: BraintrustServer, directory: Path, scenari
                                                         "delivered"]
     assert asked_with(server, path) == {"Bearer key-b"}
     assert names(server) == {"key-a": OURS}
+
+
+def test_another_server(python: Path, server: BraintrustServer, directory: Path) -> None:
+    """A prompt or parameters of another app URL are asked for there, with that key, and later ones here again."""
+    with BraintrustServer(organizations={"key-b": "B"}) as other:
+        for one, text in ((server, "here"), (other, "there")):
+            one.prompts["greeting"] = text
+            one.parameters["greeting"] = {"said": text}
+        said, verdict = run(
+            python, "elsewhere", server, directory, OTHER_URL=other.url, BRAINTRUST_API_URL="",
+        )
+        assert verdict == "delivered"
+        assert said in (["here", "there", "here"], ["here", "there", "here"] * 2)
+        assert {request.authorization for request in other.requests} == {"Bearer key-b"}
+        assert asked_with(server, "/v1/prompt") == {"Bearer key-a"}
+        assert names(server) == {"key-a": OURS}

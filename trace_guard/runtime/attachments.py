@@ -12,26 +12,36 @@ import urllib.parse
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..contain import contain, warn_once
 from ..journal.attachments import Spool
+from ..journal.row_facts import NewRow
 from ..journal.spooled import Content, SpooledAttachment
-from ..rows import Row
 
 if TYPE_CHECKING:
     from ..delivery.courier import Courier
     from ..journal.base import Journal, WritableJournal
+    from .pipeline import Pipeline
 
-__all__ = ["AttachmentIntake", "Place"]
+__all__ = ["AttachmentIntake"]
 
 # A host that never resolves (RFC 6761), so that content for the gateway can't leave the machine if the SDK's adapter
 # has been replaced meanwhile.
 _URL = "https://attachments.trace-guard.invalid/trace-guard/attachments/"
 _REMEMBERED = 10_000
 
-Place: TypeAlias = "tuple[WritableJournal, Courier]"
-"""The journal beside which an attachment is kept, and the courier that uploads it."""
+
+class _Reference(NamedTuple):
+    """A row that refers to an attachment: its trace, and the destination of both.
+
+    Attributes:
+        org_id: the destination's organisation; None for that of the SDK's request.
+    """
+
+    root: str | None
+    pipeline: Pipeline
+    org_id: str | None
 
 
 @dataclass
@@ -54,8 +64,7 @@ class AttachmentIntake:
     """Keeps attachments for the gateway.
 
     Args:
-        place_of: where one belongs that a given row refers to, or any if the row is not known; None if it can't be
-            kept, as the backend takes none: then it is left to the SDK.
+        default: the destination of one whose row is not known.
         places: everywhere where there may be some.
 
     Attributes:
@@ -63,33 +72,43 @@ class AttachmentIntake:
     """
 
     def __init__(
-        self, place_of: Callable[[Row | None], Place | None], places: Callable[[], Iterable[tuple[Journal, Courier]]]
+        self, default: Callable[[], Pipeline | None], places: Callable[[], Iterable[tuple[Journal, Courier]]]
     ) -> None:
         self.lost = 0
-        self._place_of = place_of
+        self._default = default
         self._places = places
         # The gateway is called from any thread, and by a forked child; single operations on these are atomic.
-        self._rows: OrderedDict[str, Row] = OrderedDict()
+        self._references: OrderedDict[str, _Reference] = OrderedDict()
         self._given: OrderedDict[str, _Given] = OrderedDict()
 
-    def refer(self, rows: Iterable[Row]) -> None:
-        """Record which rows refer to which attachments: the SDK is about to hand over the new ones."""
-        for row in rows:
+    def refer(self, rows: Iterable[NewRow], pipeline: Pipeline, org_id: str | None = None) -> None:
+        """Record which attachments rows refer to that went to this pipeline: the SDK is about to hand over the new
+        ones.
+
+        Args:
+            org_id: the organisation to keep them for, empty to look it up; None for that of the SDK's login.
+        """
+        for new in rows:
+            row = new.row
+            root = str(row["root_span_id"]) if row.get("root_span_id") else None
             for key in _references(row):
-                self._rows.setdefault(key, {name: row.get(name) for name in _IDENTITY})
-        _forget_oldest(self._rows)
+                self._references.setdefault(key, _Reference(root, pipeline, org_id))
+        _forget_oldest(self._references)
 
     def begin(self, asked: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The reply to ``POST /attachment``: where to put the content; None to leave it to the network."""
+        """The reply to ``POST /attachment``: where to put the content; None to leave it to the network, as the backend
+        takes none."""
         key = asked.get("key")
-        row = self._rows.pop(str(key), None)
-        place = self._place_of(row)
-        if not isinstance(key, str) or not key or place is None:
+        reference = self._references.pop(str(key), None)
+        pipeline = reference.pipeline if reference is not None else self._default()
+        if not isinstance(key, str) or not key or pipeline is None or not pipeline.courier.takes_attachments:
             return None
-        told = {name: str(asked.get(name) or "") for name in ("filename", "content_type", "org_id")}
-        root = str(row["root_span_id"]) if row and row.get("root_span_id") else None
-        one = SpooledAttachment(key, told["filename"], told["content_type"], told["org_id"], root)
-        journal, courier = place
+        filename, content_type, org_id = (str(asked.get(name) or "") for name in ("filename", "content_type", "org_id"))
+        if reference is not None and reference.org_id is not None:
+            org_id = reference.org_id
+        root = reference.root if reference is not None else None
+        one = SpooledAttachment(key, filename, content_type, org_id, root)
+        journal, courier = pipeline.journal(), pipeline.courier
         spool: Spool | None = None
         try:
             spool = journal.make_room_for_attachments()
@@ -170,9 +189,6 @@ class AttachmentIntake:
         with contain("keep word of a lost attachment"):
             (given.spool or given.journal.make_room_for_attachments()).fail(given.one, error)
         given.courier.attachments_arrived(given.journal)
-
-
-_IDENTITY = ("id", "span_id", "root_span_id", "span_parents", "project_id", "experiment_id", "log_id", "metrics")
 
 
 def _references(value: Any) -> Iterator[str]:

@@ -28,8 +28,9 @@ from .watchdog import Watchdog
 if TYPE_CHECKING:
     from ..delivery.courier import Courier
     from ..journal.base import Journal
+    from ..sdk.host import Owner
     from ..sdk.sdk import Sdk
-    from .attachments import AttachmentIntake, Place
+    from .attachments import AttachmentIntake
 
 __all__ = ["PROCESS"]
 
@@ -277,7 +278,7 @@ class ProcessState:
         home = self.logins.home
         return home.settings if home is not None else None
 
-    def ingest(self, rows: Sequence[NewRow]) -> None:
+    def ingest(self, rows: Sequence[NewRow], *, has_references: bool = False) -> None:
         begin_anew_if_forked()
         shares: dict[Pipeline, list[NewRow]] = {}
         for new in rows:
@@ -286,6 +287,8 @@ class ProcessState:
                 shares.setdefault(owner, []).append(new)
         for owner, share in shares.items():
             owner.ingest(share)
+            if has_references:
+                self.attachments.refer(share, owner)
 
     def in_invocation(self) -> bool:
         return only_live() is not None
@@ -294,12 +297,14 @@ class ProcessState:
         return any(pipeline.spans.live() for pipeline in self.logins.pipelines())
 
     def ingest_of(
-        self, api_key: str, api_url: str, rows: Sequence[NewRow], *, waits: bool = True
+        self, owner: Owner, rows: Sequence[NewRow], *, has_references: bool = False, waits: bool = True
     ) -> None:
-        pipeline = self.logins.of_request(api_key, api_url)
+        pipeline = self.logins.of_request(owner.api_key, owner.api_url)
         if pipeline is None:
             return
         journal, end = pipeline.ingest(rows)
+        if has_references:
+            self.attachments.refer(rows, pipeline, owner.org_id)
         if waits:
             pipeline.courier.deliver(journal, end, Deadline.after(_OTHERS_SECONDS))
 
@@ -366,15 +371,9 @@ class ProcessState:
 
             with self._lock:
                 self._attachments = self._attachments or AttachmentIntake(
-                    self._place_of_attachment, self._places_of_attachments
+                    lambda: self.logins.current, self._places_of_attachments
                 )
         return self._attachments
-
-    def _place_of_attachment(self, row: Row | None) -> Place | None:
-        pipeline = self.logins.current if row is None else self.logins.owner(RowFacts(row))
-        if pipeline is None or not pipeline.courier.takes_attachments:
-            return None
-        return pipeline.journal(), pipeline.courier
 
     def _places_of_attachments(self) -> Iterable[tuple[Journal, Courier]]:
         for pipeline in self.logins.pipelines():

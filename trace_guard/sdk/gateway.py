@@ -36,7 +36,7 @@ from ..journal.row_facts import NewRow
 from ..journal.row_json import split_rows
 from ..rows import Row
 from ..settings import DEFAULT_API_URL
-from .host import GatewayHost, ProjectLookup
+from .host import GatewayHost, Owner, ProjectLookup
 from .making_rows import is_making_rows
 from .placeholders import resolve
 from .retries import default_timeout, retrying_adapter
@@ -46,7 +46,6 @@ __all__ = ["Gateway"]
 LOCAL_KEY = "trace-guard-local"
 # None outside of a login of the global state.
 _LOGIN_UNDER_WAY: ContextVar[_OwnLogin | None] = ContextVar("trace_guard_login", default=None)
-_KEY_OF_CALL: ContextVar[str | None] = ContextVar("trace_guard_key_of_call", default=None)
 _OBJECTS = ("dataset_id", "experiment_id", "project_id")
 # Marks the upload URLs that the SDK was given for attachments, and the rows that refer to them.
 _ATTACHMENTS = "/trace-guard/attachments/"
@@ -82,8 +81,8 @@ class Gateway(HTTPAdapter):
         self.host = host
         self.inner = inner
         self._login_token: str | None = None
-        # The key and the URL for rows, by the id of an object that has credentials of its own.
-        self._objects: dict[str, tuple[str, str]] = {}
+        # By the id of an object that has credentials of its own.
+        self._objects: dict[str, Owner] = {}
 
     def note_login(self, key: str | None) -> None:
         """The global state is logged in with this key."""
@@ -107,9 +106,7 @@ class Gateway(HTTPAdapter):
     def send(  # type: ignore[override]
         self, request: requests.PreparedRequest, stream: bool = False, timeout: Any = None, **options: Any
     ) -> requests.Response:
-        url, key = urllib.parse.urlsplit(request.url or ""), _KEY_OF_CALL.get()
-        if key is not None and self._is_own(_key_of(request)):
-            request.headers["Authorization"] = f"Bearer {key}"
+        url = urllib.parse.urlsplit(request.url or "")
         for method, matches, answer in self.routes:
             if request.method == method and matches(url.path):
                 try:
@@ -148,7 +145,8 @@ class Gateway(HTTPAdapter):
         if self._is_own(key):
             self.take_rows(encoded)
         else:
-            self.host.ingest_of(key, _base(url, "/logs3"), _new_rows(encoded))
+            owner = Owner(key, _base(url, "/logs3"))
+            self.host.ingest_of(owner, _new_rows(encoded), has_references=_REFERENCE in encoded)
         return {}
 
     def take_rows(self, body: bytes) -> None:
@@ -166,41 +164,24 @@ class Gateway(HTTPAdapter):
             has_references: some of them refer to attachments.
         """
         if self._objects:
-            rows = self._without_objects(rows)
-        self.host.ingest(rows)
-        if has_references:
-            self.host.attachments.refer(new.row for new in rows)
+            rows = self._without_objects(rows, has_references=has_references)
+        self.host.ingest(rows, has_references=has_references)
 
-    def note_object(self, object_id: str, api_key: str, api_url: str) -> None:
-        """The rows of this dataset, experiment or project belong to this URL and key."""
-        self._objects[object_id] = (api_key, api_url)
+    def note_object(self, object_id: str, owner: Owner) -> None:
+        """The rows and attachments of this dataset, experiment or project belong to this owner."""
+        self._objects[object_id] = owner
 
-    def _without_objects(self, rows: list[NewRow]) -> list[NewRow]:
+    def _without_objects(self, rows: list[NewRow], *, has_references: bool) -> list[NewRow]:
         """Put the rows of objects with credentials of their own in their journals. Returns the others."""
-        shares: dict[tuple[str, str] | None, list[NewRow]] = {}
+        shares: dict[Owner | None, list[NewRow]] = {}
         for new in rows:
             ids = (str(new.row.get(key)) for key in _OBJECTS)
             owner = next((self._objects[one] for one in ids if one in self._objects), None)
             shares.setdefault(owner, []).append(new)
         for owner, share in shares.items():
             if owner is not None:
-                self.host.ingest_of(*owner, share, waits=False)
+                self.host.ingest_of(owner, share, has_references=has_references, waits=False)
         return shares.get(None, [])
-
-    @staticmethod
-    @contextlib.contextmanager
-    def with_key(key: str) -> Iterator[None]:
-        """Within this block requests of the global state carry this key."""
-        token = _KEY_OF_CALL.set(key)
-        try:
-            yield
-        finally:
-            _KEY_OF_CALL.reset(token)
-
-    @property
-    def has_key_of_call(self) -> bool:
-        """True within :meth:`with_key`."""
-        return _KEY_OF_CALL.get() is not None
 
     def _login(self, request: requests.PreparedRequest, url: urllib.parse.SplitResult) -> Any:
         key, under_way = _key_of(request), _LOGIN_UNDER_WAY.get()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
 
 from ..backends.project_ids import Organisation
 from ..deadline import Deadline
@@ -11,13 +11,24 @@ from ..journal.row_facts import NewRow
 from ..rows import Row
 from ..settings import Settings
 
-__all__ = ["Attachments", "GatewayHost", "ProjectLookup"]
+__all__ = ["Attachments", "GatewayHost", "Owner", "ProjectLookup"]
+
+
+class Owner(NamedTuple):
+    """Whose rows they are that do not belong to the login.
+
+    Attributes:
+        api_url: where rows and attachments go.
+        org_id: the organisation that attachments are kept for; empty if it has to be looked up.
+    """
+
+    api_key: str
+    api_url: str
+    org_id: str = ""
 
 
 class Attachments(Protocol):
     """Keeps attachments for the gateway; see :mod:`trace_guard.runtime.attachments`."""
-
-    def refer(self, rows: Iterable[Row]) -> None: ...
 
     def begin(self, asked: Any) -> Any: ...
 
@@ -57,13 +68,17 @@ class GatewayHost(Protocol):
 
     exit_by: Deadline | None
 
-    def ingest(self, rows: Sequence[NewRow]) -> None:
-        """Put rows of the global state in the journal."""
+    def ingest(self, rows: Sequence[NewRow], *, has_references: bool = False) -> None:
+        """Put rows of the global state in the journal.
+
+        Args:
+            has_references: some of them refer to attachments, which the SDK hands over next.
+        """
 
     def ingest_of(
-        self, api_key: str, api_url: str, rows: Sequence[NewRow], *, waits: bool = True
+        self, owner: Owner, rows: Sequence[NewRow], *, has_references: bool = False, waits: bool = True
     ) -> None:
-        """Put rows of another state in a journal, and wait for their delivery to this URL with this key."""
+        """Put rows of another state or of an object in the journal of their owner, and wait for their delivery."""
 
     def in_invocation(self) -> bool:
         """True if an invocation is live that this code may belong to."""

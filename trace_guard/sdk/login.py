@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import sys
 import threading
@@ -108,8 +109,6 @@ class Login:
         org_name: str | None = None,
         force_login: bool = False,
     ) -> None:
-        if self._gateway.has_key_of_call:
-            return  # the requests of the call carry their own key
         is_users = not is_making_rows() and _is_called_by_user(sys._getframe(1))
         with self._lock:
             self._log_in(app_url, api_key, org_name, force_login, is_users)
@@ -163,9 +162,11 @@ def _is_called_by_user(frame: Any) -> bool:
     """True if user code has called the SDK's ``login()``, which is the caller; other functions of the SDK call it
     too."""
     above = frame.f_back
-    return frame.f_code is bt.login.__code__ and not str(above and above.f_globals.get("__name__")).startswith(
-        "braintrust."
-    )
+    while above is not None and above.f_globals.get("__package__") == __package__:
+        above = above.f_back  # a replacement of ours
+    return frame.f_code is inspect.unwrap(bt.login).__code__ and not str(
+        above and above.f_globals.get("__name__")
+    ).startswith("braintrust.")
 
 
 def _key_of_environment() -> str | None:

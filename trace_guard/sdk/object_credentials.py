@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import CodeType
 from typing import Any, NamedTuple
 
 import braintrust.logger as bt
@@ -22,6 +23,8 @@ from braintrust.util import GLOBAL_PROJECT
 from ..contain import contain, contained
 from .call_state import CallState
 from .gateway import LOCAL_KEY, Gateway
+from .host import Owner
+from .object_attachments import read_attachments_with
 from .replacements import Replacements
 
 __all__ = ["ObjectCredentials"]
@@ -58,10 +61,13 @@ class ObjectCredentials:
             return
         for name in _KINDS:
             self._replacements.replace(getattr(bt, name), "__init__", self._make)
-        self._replacements.replace(bt.Prompt, "__init__", self._make_prompt)
         invoking = sys.modules["braintrust.functions.invoke"]
         self._replacements.replace(invoking, "login", self._log_in_for_call)
         self._replacements.replace(invoking, "proxy_conn", self._connection_of_call)
+        if not hasattr(bt, "_resolve_loader_login_options"):
+            # Old releases load prompts and parameters with the global state.
+            self._replacements.replace(bt, "login", self._log_in_for_loader)
+            self._replacements.replace(bt.BraintrustState, "api_conn", self._connection_of_loader)
 
     def uninstall(self) -> None:
         """Put the SDK's own constructors back."""
@@ -73,22 +79,24 @@ class ObjectCredentials:
 
     def _make(self, plain: Callable[..., None]) -> Callable[..., None]:
         def make(made: Any, *args: Any, **options: Any) -> None:
-            with contain("separate the credentials of an object"):
-                self._separate(made, options)
+            state = contained("separate the credentials of an object", lambda: self._separate(made, options), None)
             plain(made, *args, **options)
+            if state is not None and hasattr(made, "_mutate_record"):
+                with contain("read attachments with the credentials of an object"):
+                    made._mutate_record = read_attachments_with(state, made._mutate_record)
 
         return make
 
-    def _separate(self, made: Any, options: dict[str, Any]) -> None:
-        """Give the object a state of its own if it has other credentials than the login."""
+    def _separate(self, made: Any, options: dict[str, Any]) -> CallState | None:
+        """Give the object a state of its own, and return it, if it has other credentials than the login."""
         lazy, cells = options.get("lazy_metadata"), _variables(options.get("lazy_metadata"))
         given = _given(cells)
         if lazy is None or "state" not in cells or options.get("state") not in (None, bt._state):
-            return
+            return None
         if isinstance(made, bt.Logger) and not self._gateway.host.in_invocation():
-            return  # the logger of the process, whose login holds for all
+            return None  # the logger of the process, whose login holds for all
         if not self._differs(given):
-            return
+            return None
         state = self._state_of(given)
         options["state"] = cells["state"].cell_contents = state
         kind, plain = _KINDS[type(made).__name__], lazy.callable
@@ -96,31 +104,30 @@ class ObjectCredentials:
 
         def compute() -> Any:
             metadata = plain() if kind != "project" else _project_of(state, given, named)
-            self._gateway.note_object(getattr(metadata, kind).id, str(state.login_token), str(state.api_url))
+            owner = Owner(str(state.login_token), str(state.api_url), str(state.org_id or ""))
+            self._gateway.note_object(getattr(metadata, kind).id, owner)
             return metadata
 
         lazy.callable = compute
+        return state
 
-    def _make_prompt(self, plain: Callable[..., None]) -> Callable[..., None]:
-        def make(prompt: Any, *args: Any, **options: Any) -> None:
-            with contain("separate the credentials of a prompt"):
-                self._separate_prompt(options.get("lazy_metadata"))
-            plain(prompt, *args, **options)
+    def _log_in_for_loader(self, plain: Callable[..., None]) -> Callable[..., None]:
+        for_call, loaders = self._log_in_for_call(plain), _codes_of_loaders()
 
-        return make
+        def login(*args: Any, **options: Any) -> None:
+            (for_call if sys._getframe(1).f_code in loaders else plain)(*args, **options)
 
-    def _separate_prompt(self, lazy: Any) -> None:
-        """Old releases ask for a prompt with the global state."""
-        given = _given(_variables(lazy))
-        key = given.api_key
-        if key and self._differs(given) and not hasattr(bt, "_resolve_loader_login_options"):
-            plain = lazy.callable
+        return login
 
-            def compute() -> Any:
-                with self._gateway.with_key(key):
-                    return plain()
+    def _connection_of_loader(self, plain: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def api_conn(state: Any) -> Any:
+            own = _of_call.get() if state is bt._state else None
+            if own is None:
+                return plain(state)
+            _of_call.set(None)
+            return own.api_conn()  # type: ignore[no-untyped-call]
 
-            lazy.callable = compute
+        return api_conn
 
     def _log_in_for_call(self, plain: Callable[..., None]) -> Callable[..., None]:
         def login(app_url: Any = None, api_key: Any = None, org_name: Any = None, force_login: bool = False) -> None:
@@ -159,6 +166,12 @@ class ObjectCredentials:
             if given not in self._states:
                 self._states[given] = CallState()  # type: ignore[no-untyped-call]
             return self._states[given]
+
+
+def _codes_of_loaders() -> set[CodeType]:
+    """The functions of old releases that log in to load a prompt or parameters."""
+    codes = {bt.load_parameters.__code__} if hasattr(bt, "load_parameters") else set()
+    return codes.union(code for code in bt.load_prompt.__code__.co_consts if isinstance(code, CodeType))
 
 
 def _project_of(state: CallState, given: _Given, named: dict[str, Any]) -> Any:

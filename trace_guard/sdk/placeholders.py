@@ -19,6 +19,7 @@ from ..backends.project_ids import (
     placeholder,
     project_name,
 )
+from ..settings import DEFAULT_API_URL
 from .host import ProjectLookup
 
 __all__ = ["resolve"]
@@ -27,13 +28,15 @@ _ORGANISATION = (ORG_PLACEHOLDER, ORG_NAME_PLACEHOLDER)
 
 
 def resolve(request: requests.PreparedRequest, lookup: ProjectLookup | None) -> None:
-    """Replace placeholders in the URL and the body of a request.
+    """Replace placeholders in the URL and the body of a request. The default API is one, too: the login had to name it
+    before the organisation's own was known.
 
     Ids that are not known are looked up: the request waits for the network anyway. A placeholder whose id can't be
     found stays.
     """
     request.url = _in_url().sub(
-        lambda match: urllib.parse.quote(_real(urllib.parse.unquote(match[0]), lookup), safe=""), request.url or ""
+        lambda match: urllib.parse.quote(_real(urllib.parse.unquote(match[0]), lookup), safe=""),
+        _at_own_api(request.url or "", lookup),
     )
     if isinstance(request.body, (bytes, str)):
         body = request.body.encode() if isinstance(request.body, str) else request.body
@@ -41,6 +44,14 @@ def resolve(request: requests.PreparedRequest, lookup: ProjectLookup | None) -> 
         if resolved != body:
             request.body = resolved
             request.headers["Content-Length"] = str(len(resolved))
+
+
+def _at_own_api(url: str, lookup: ProjectLookup | None) -> str:
+    if lookup is None or not url.startswith(f"{DEFAULT_API_URL}/"):
+        return url
+    if lookup.organisation is None:
+        lookup.find_out(None)
+    return lookup.api_url + url[len(DEFAULT_API_URL):]
 
 
 def _real(text: str, lookup: ProjectLookup | None) -> str:

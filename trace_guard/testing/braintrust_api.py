@@ -163,13 +163,19 @@ class BraintrustApi(ObjectsApi):
         return self.queries.large_answer(key)
 
     def attachment(self, request: Request) -> Response:
-        key = _text(_object(request), "key")
+        told = _object(request)
+        key = _text(told, "key")
+        if not self._is_of_own_organization(request, str(told.get("org_id"))):
+            return _error(403, "the attachment is for another organization")
         with self._store.changed:
             self.attachment_statuses.setdefault(key, {"upload_status": "uploading"})
         return Response.json({"signedUrl": self._signed("PUT", key), "headers": {"x-amz-meta-signed": key}})
 
     def get_attachment(self, request: Request) -> Response:
-        wanted = parse_qs(request.query).get("key", [""])[0]
+        asked = parse_qs(request.query)
+        wanted = asked.get("key", [""])[0]
+        if not self._is_of_own_organization(request, asked.get("org_id", [""])[0]):
+            return _error(403, "the attachment is of another organization")
         status = self.attachment_statuses.get(wanted)
         if status is None:
             return _error(404, f"no attachment {wanted}")
@@ -193,6 +199,8 @@ class BraintrustApi(ObjectsApi):
     def attachment_status(self, request: Request) -> Response:
         told = _object(request)
         key, status = _text(told, "key"), told.get("status")
+        if not self._is_of_own_organization(request, str(told.get("org_id"))):
+            return _error(403, "the attachment is of another organization")
         if not isinstance(status, dict):
             raise _Malformed("status must be an object")
         with self._store.changed:
@@ -203,6 +211,10 @@ class BraintrustApi(ObjectsApi):
     def _organization(self, request: Request) -> str | None:
         """The organisation of a request's key, where keys have one each."""
         return self._by_key.get(request.headers.get("authorization", "").removeprefix("Bearer "))
+
+    def _is_of_own_organization(self, request: Request, org_id: str) -> bool:
+        own = self._organization(request)
+        return own is None or self._organizations[own] == org_id
 
     def _may_read(self, request: Request, project_id: str) -> bool:
         own = self._organization(request)

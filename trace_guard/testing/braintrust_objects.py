@@ -30,6 +30,7 @@ OBJECT_ROUTES: Sequence[Route] = (
     Route("POST", "/api/dataset/register", "register_dataset"),
     Route("POST", "/v1/dataset/{id}/fetch", "fetch_dataset"),
     Route("GET", "/v1/prompt", "find_prompts"),
+    Route("GET", "/v1/function", "find_parameters"),
     Route("POST", "/function/invoke", "invoke"),
 )
 _OWNERS = {"project_logs": "project_id", "experiment": "experiment_id", "dataset": "dataset_id"}
@@ -45,11 +46,13 @@ class ObjectsApi:
 
     Attributes:
         prompts: the text of each prompt, by slug.
+        parameters: the values of each set of parameters, by slug.
         functions: what ``invoke`` answers: called with the request's body.
     """
 
     def __init__(self, store: RowStore) -> None:
         self.prompts: dict[str, str] = {}
+        self.parameters: dict[str, dict[str, Any]] = {}
         self.functions: Callable[[Mapping[str, Any]], Any] = lambda asked: asked.get("input")
         self._store = store
 
@@ -85,11 +88,14 @@ class ObjectsApi:
         if slug not in self.prompts:
             return Response.json({"objects": []})
         content = {"prompt": {"type": "completion", "content": self.prompts[slug]}}
-        return Response.json({"objects": [{
-            "id": object_id("prompt", slug), "project_id": next(iter(self._store.projects()), str(uuid.uuid4())),
-            "name": slug, "slug": slug, "_xact_id": "1", "log_id": "p", "org_id": str(uuid.uuid4()),
-            "description": None, "tags": None, "prompt_data": content,
-        }]})
+        return self._found_by("prompt", slug, prompt_data=content)
+
+    def find_parameters(self, request: Request) -> Response:
+        slug = parse_qs(request.query).get("slug", [""])[0]
+        if slug not in self.parameters:
+            return Response.json({"objects": []})
+        data = {"type": "parameters", "data": self.parameters[slug], "__schema": {"type": "object"}}
+        return self._found_by("parameters", slug, function_data=data)
 
     def invoke(self, request: Request) -> Response:
         return Response.json(self.functions(_body(request)))
@@ -97,6 +103,13 @@ class ObjectsApi:
     def rows_of(self, kind: str, id: str) -> list[Row]:
         """The rows of a project's logs, an experiment or a dataset."""
         return [stored.row for stored in self._store.all() if stored.row.get(_OWNERS[kind]) == id]
+
+    def _found_by(self, kind: str, slug: str, **content: Any) -> Response:
+        return Response.json({"objects": [{
+            "id": object_id(kind, slug), "project_id": next(iter(self._store.projects()), str(uuid.uuid4())),
+            "name": slug, "slug": slug, "_xact_id": "1", "log_id": "p", "org_id": str(uuid.uuid4()),
+            "description": None, "tags": None, **content,
+        }]})
 
     def _made(self, kind: str, asked: Mapping[str, Any]) -> Response:
         project_id, name = asked.get("project_id"), str(asked.get("name") or kind)

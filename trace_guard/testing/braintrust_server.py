@@ -189,6 +189,11 @@ class BraintrustServer(LoopbackServer):
         """The text of each prompt, by slug; to be added to."""
         return self._api.prompts
 
+    @property
+    def parameters(self) -> dict[str, dict[str, Any]]:
+        """The values of each set of parameters, by slug; to be added to."""
+        return self._api.parameters
+
     def answer_functions(self, function: Callable[[Mapping[str, Any]], Any]) -> None:
         """Have ``invoke`` answer with what ``function`` returns for the request's body; by default its input."""
         self._api.functions = function
