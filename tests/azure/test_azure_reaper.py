@@ -12,7 +12,7 @@ from azure_host.installation import needs_runtime
 from trace_guard import Deadline, Settings
 from trace_guard.backends.make import make_backend
 from trace_guard.backends.project_ids import ProjectIds
-from trace_guard.journal.row_json import dump
+from trace_guard.rows import dump
 
 pytestmark = needs_runtime
 EXAMPLE = Path(__file__).parents[2] / "examples" / "reap_on_schedule" / "azure"

@@ -11,9 +11,8 @@ import pytest
 from fixtures import MakeGuard
 from support import start_row
 
-from trace_guard.journal.reduced_rows import lifecycle, without_payload
 from trace_guard.outcome import ClosedBy, Outcome
-from trace_guard.rows import ERROR_LIMIT, closing_row
+from trace_guard.rows import ERROR_LIMIT, closing_row, lifecycle, without_payload
 from trace_guard.testing import BraintrustServer, Fault
 
 LARGE = ValueError("begins", b"\0" * 2_000_000, "ends")

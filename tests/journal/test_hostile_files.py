@@ -18,8 +18,8 @@ from trace_guard.journal.directory import prepare
 from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.row_facts import NewRow
-from trace_guard.journal.row_json import dump
 from trace_guard.journal.spooled import SpooledAttachment
+from trace_guard.rows import dump
 from trace_guard.testing import BraintrustServer
 
 AS_ROOT = os.geteuid() == 0

@@ -29,7 +29,7 @@ from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.reader import START, read_acked, read_entries, read_header
 from trace_guard.journal.row_facts import NewRow
-from trace_guard.journal.row_json import dump
+from trace_guard.rows import dump
 
 ENTRIES = st.lists(
     st.tuples(
@@ -97,7 +97,7 @@ def test_a_journal_reads_back_what_was_written_to_it(state_dir: StateDir) -> Non
     record = InvocationRecord("id-a", "a", "a", started=5.0, deadline=9.0, reserve=0.5)
     verbatim = b'{"id" : "1.0",\t"dataset_id":"d", "x":1e2}'
     start, end = start_row("a"), end_row("a", output="ä\u2028")
-    journal.append([NewRow.of(start)], record)
+    journal.begin(record, [NewRow.of(start)])
     journal.append([NewRow(json.loads(verbatim), verbatim, Flag.VERBATIM)])
     last = journal.append([NewRow.of(end, Flag.VERBATIM)])
     header = read_header(journal.path)

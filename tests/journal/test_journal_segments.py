@@ -172,7 +172,7 @@ def test_open_spans_are_carried_before_their_segment_is_removed(state_dir: State
     """Before a segment is removed, its live invocations and open spans are written again, once."""
     journal = new_journal(state_dir, 65_536)
     record = InvocationRecord("id-root", "root", "root", started=1000.0, deadline=2000.0, reserve=0.5)
-    journal.append([NewRow.of({**start_row("root"), "input": "secret"})], record)
+    journal.begin(record, [NewRow.of({**start_row("root"), "input": "secret"})])
     journal.append([NewRow.of({**start_row("child", parent="root", root="root"), "input": "secret"})])
     journal.append([NewRow.of(start_row("ended", parent="root", root="root"))])
     journal.append([NewRow.of(end_row("ended", parent="root", root="root"))])

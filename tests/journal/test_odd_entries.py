@@ -20,8 +20,8 @@ from trace_guard.journal.format import Kind, Position, encode_acked, encode_entr
 from trace_guard.journal.journal import FileJournal
 from trace_guard.journal.open_spans import OpenSpans
 from trace_guard.journal.row_facts import NewRow
-from trace_guard.journal.row_json import dump
 from trace_guard.journal.spooled import SpooledAttachment
+from trace_guard.rows import dump
 from trace_guard.runtime.status import read_status
 from trace_guard.testing import BraintrustServer
 

@@ -20,7 +20,7 @@ from trace_guard import Settings
 from trace_guard.backends.project_ids import Organisation, ProjectIds
 from trace_guard.errors import JournalUnavailable
 from trace_guard.journal.directory import prepare
-from trace_guard.journal.row_json import dump
+from trace_guard.rows import dump
 from trace_guard.runtime.status import read_status
 from trace_guard.testing import BraintrustServer
 

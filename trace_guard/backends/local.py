@@ -24,8 +24,7 @@ from ..journal.owned import (
     is_own_file,
     own_directory,
 )
-from ..journal.row_json import dump
-from ..rows import Row, merge, row_key, visible
+from ..rows import Row, dump, merge, row_key, visible
 from .sqlite_file import SqliteFile
 from .store_schema import UPSERT, column, columns_of
 from .summaries import SpanSummary, TraceSummary, spans_of, summarize

@@ -15,8 +15,7 @@ from ..backends.local import LocalStore
 from ..deadline import Deadline
 from ..errors import TraceGuardError
 from ..journal.directory import STORE_NAME, locate
-from ..journal.row_json import dump
-from ..rows import Row
+from ..rows import Row, dump
 from ..settings import Settings
 from ..system.clock import monotonic
 from .tables import Cell, Column, Styled, aligned, say, table, terminal

@@ -13,8 +13,8 @@ from ..backends.project_ids import ProjectIds
 from ..deadline import Deadline
 from ..errors import BackendError
 from ..journal.directory import STORE_NAME, locate
-from ..journal.row_json import dump
 from ..redaction.outside_text import print_error
+from ..rows import dump
 from ..settings import Settings
 from .tables import say
 from .words import count, with_advice

@@ -11,9 +11,7 @@ import contextlib
 from collections.abc import Mapping
 
 from ..contain import is_shortage
-from ..journal.reduced_rows import lifecycle
-from ..journal.row_json import dump
-from ..rows import Row, RowKey, merge, row_key
+from ..rows import Row, RowKey, dump, lifecycle, merge, row_key
 from .handover import PendingRow
 
 __all__ = ["Batch"]

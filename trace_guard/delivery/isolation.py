@@ -18,8 +18,7 @@ from typing import Protocol
 
 from ..deadline import Deadline
 from ..errors import BackendUnavailable
-from ..journal.row_json import dump
-from ..rows import identity, is_span_row
+from ..rows import dump, identity, is_span_row
 
 __all__ = ["STRIKES", "Isolation", "SendsRows"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..contain import contain, is_shortage, report
 from ..journal.row_facts import RowFacts
-from ..journal.row_json import dump
+from ..rows import dump
 from ..system.clock import monotonic
 from .batch import Batch
 from .breaker import RETRY_SECONDS

@@ -12,9 +12,7 @@ from ..backends.base import Backend, TriesOnce
 from ..contain import is_shortage, logger, report, warn_once
 from ..deadline import Deadline
 from ..errors import BackendError, BackendRefused, BackendUnauthorized, BackendUnavailable
-from ..journal.reduced_rows import lifecycle
-from ..journal.row_json import dump
-from ..rows import identity, is_span_row
+from ..rows import dump, identity, is_span_row, lifecycle
 from .batch import Batch
 from .dead_letters import DeadLetters
 from .isolation import Isolation

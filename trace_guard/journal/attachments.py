@@ -21,10 +21,10 @@ from pathlib import Path
 
 from ..contain import warn_once
 from ..redaction.outside_text import printable
+from ..rows import dump
 from .files import ATTACHMENTS, sync_directory
 from .locks import FileLock
 from .owned import UnsafeFile, create_file, has_directory, open_file, own_directory, read_file
-from .row_json import dump
 from .spooled import Content, SpooledAttachment, file_name, known_size, pieces
 
 __all__ = ["FileSpool", "Spool"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..contain import logger, warn_once
 from ..errors import JournalError
-from ..rows import Row
+from ..rows import Row, dump
 from .base import Follower
 from .directory import StateDir, make_journal
 from .files import ATTACHMENTS, sync_directory, write_new
@@ -28,7 +28,6 @@ from .owned import has_directory
 from .progress import DeliveryProgress
 from .reader import read_header, row_in
 from .row_facts import NewRow, RowFacts
-from .row_json import dump
 from .segments import Segments
 from .size_cap import SizeCap
 
@@ -149,16 +148,20 @@ class FileJournal:
 
     # Writing
 
-    def append(self, rows: Sequence[NewRow], record: InvocationRecord | None = None) -> Position:
-        """Write rows in one write, and return the position behind them.
-
-        Args:
-            record: the beginning of an invocation whose first rows they are.
+    def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position:
+        """Write the beginning of an invocation with its first rows, in one write.
 
         Raises:
             OSError: the disk doesn't take it, or the journal's files were removed. Nothing was written.
             JournalError: the journal is closed, and another process may have adopted it.
         """
+        return self._append(rows, record)
+
+    def append(self, rows: Sequence[NewRow]) -> Position:
+        """Write rows in one write, and return the position behind them. Raises as :meth:`begin` does."""
+        return self._append(rows)
+
+    def _append(self, rows: Sequence[NewRow], record: InvocationRecord | None = None) -> Position:
         with self._mutex:
             own = rows, record
             self._waiting.append(own)
@@ -175,10 +178,10 @@ class FileJournal:
             return self.end
 
     def append_made(self, make: Callable[[], Sequence[NewRow]]) -> Position:
-        """Append the rows that ``make`` returns. No other row is written in between. Raises as :meth:`append` does."""
+        """Append the rows that ``make`` returns. No other row is written in between. Raises as :meth:`begin` does."""
         with self._mutex:
             self._check_writable()
-            return self.append(make())
+            return self._append(make())
 
     def take_waiting(self) -> list[tuple[Sequence[NewRow], InvocationRecord | None]]:
         """Rows that came while their thread was writing, and that could not be written. Another journal needs them, as

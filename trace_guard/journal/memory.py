@@ -66,10 +66,13 @@ class MemoryJournal:
                 self.attachments = Spool()
             return self.attachments
 
-    def append(self, rows: Sequence[NewRow], record: InvocationRecord | None = None) -> Position:
+    def begin(self, record: InvocationRecord, rows: Sequence[NewRow]) -> Position:
         with self._mutex:
-            if record is not None:
-                self.spans.begin(record, self.end)
+            self.spans.begin(record, self.end)
+            return self.append(rows)
+
+    def append(self, rows: Sequence[NewRow]) -> Position:
+        with self._mutex:
             for new in rows:
                 self._count += 1
                 if self._has_room_for(new):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from ..rows import Row, about_of, is_kept_open, is_span_row, number
+from ..rows import Row, about_of, dump, is_kept_open, is_span_row, number
 from .format import ENTRY_OVERHEAD, Flag
-from .row_json import dump
 
 __all__ = ["NewRow", "RowFacts"]
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..contain import warn_once
+from ..rows import without_payload
 from .files import bytes_of_journals
 from .format import PAYLOAD_LIMIT
 from .open_spans import OpenSpans
-from .reduced_rows import without_payload
 from .row_facts import NewRow
 
 __all__ = ["RECOUNT_BYTES", "SizeCap"]

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..backends.local import LocalStore
 from ..deadline import Deadline
 from ..errors import SettingsError
-from ..journal.row_json import dump
-from ..rows import Row
+from ..rows import Row, dump
 from .source import LogObject, Window, created_at
 
 if TYPE_CHECKING:

@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 from ..backends.braintrust import BraintrustBackend
 from ..deadline import Deadline
 from ..errors import BackendRefused, BackendUnauthorized, BackendUnavailable, SettingsError
-from ..journal.row_json import dump
-from ..rows import Row
+from ..rows import Row, dump
 from .source import LogObject, Window, WindowTooLarge, created_at, iso
 
 __all__ = ["BraintrustSource", "Stopped", "quoted"]

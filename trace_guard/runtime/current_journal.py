@@ -86,16 +86,18 @@ class CurrentJournal:
         """Write rows to the journal, or to another one if that can't be written.
 
         Args:
-            record: as in :meth:`.FileJournal.append`.
+            record: the beginning of an invocation whose first rows they are.
 
         Returns:
             The journal that has the rows, and the position behind them.
         """
         journal = self.get()
         try:
-            end = journal.append(rows, record)
+            end = journal.append(rows) if record is None else journal.begin(record, rows)
         except (OSError, JournalError) as error:
-            return self._write_elsewhere(journal, error, lambda other: other.append(rows, record))
+            return self._write_elsewhere(
+                journal, error, lambda other: other.append(rows) if record is None else other.begin(record, rows)
+            )
         self._courier.rows_arrived(journal)
         return journal, end
 

@@ -11,7 +11,7 @@ from ..contain import contain, logger
 from ..deadline import Deadline
 from ..errors import BackendError
 from ..journal.directory import CACHE, StateDir
-from ..journal.row_json import dump
+from ..rows import dump
 from ..settings import DEFAULT_API_URL, Settings
 from ..system.threads import QuietThread
 from .forks import will_fork_in_c

@@ -10,8 +10,7 @@ import braintrust.logger as bt
 from braintrust.span_identifier_v3 import SpanObjectTypeV3
 
 from ..contain import logger
-from ..journal.row_json import dump_fast
-from ..rows import Row
+from ..rows import Row, dump_fast
 from ..system.interruption import pass_interruption
 from .making_rows import making_rows
 from .masking import changes_rows

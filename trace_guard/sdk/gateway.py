@@ -33,8 +33,7 @@ from ..backends.project_ids import (
 from ..contain import contain, contained, report
 from ..errors import BackendError, BackendUnavailable
 from ..journal.row_facts import NewRow
-from ..journal.row_json import split_rows
-from ..rows import Row
+from ..rows import Row, split_rows
 from ..settings import DEFAULT_API_URL
 from .host import GatewayHost, Owner, ProjectLookup
 from .making_rows import is_making_rows

@@ -19,9 +19,7 @@ import braintrust.logger as bt
 from braintrust.bt_json import bt_dumps
 
 from ..contain import contain, contained, logger
-from ..journal.reduced_rows import lifecycle
-from ..journal.row_json import dump
-from ..rows import Row
+from ..rows import Row, dump, lifecycle
 from .spans import identity_of
 
 __all__ = ["Rescue"]

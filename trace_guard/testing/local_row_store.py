@@ -10,7 +10,7 @@ from ..backends.local import LocalStore
 from ..backends.summaries import project_of
 from ..deadline import Deadline
 from ..errors import BackendError
-from ..journal.row_json import dump
+from ..rows import dump
 from .row_store import RowsRefused, RowStore, StoredRow, created_at
 
 if TYPE_CHECKING:

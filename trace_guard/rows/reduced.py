@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..redaction.outside_text import printable_lines
-from ..rows import Row, about_of, bounded_error, identity, metric
+from .row import Row, about_of, bounded_error, identity, metric
 
 __all__ = ["lifecycle", "without_payload"]
 

@@ -1,13 +1,4 @@
-"""The rows that Braintrust stores, and the closing row, with which every failure is handled.
-
-A *row* is a JSON object with an ``id`` that is unique within its owner: project logs, an experiment or a dataset. A
-*span row* also has a ``span_id``. A later update of a span is another row with the same ``id`` and ``_is_merge: true``,
-which the server merges deeply into the stored row.
-
-Every span row is sent as a merge, because a row without ``_is_merge`` *replaces* the stored one. A start row that
-arrives late or twice would then re-open an ended span and drop its output. With merges, order and repetition do not
-matter for fields that are written once.
-"""
+"""What a row says, and the rows that the guard makes."""
 
 from __future__ import annotations
 
@@ -16,11 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeAlias
 
-from .outcome import ClosedBy, Outcome
-from .redaction.outside_text import cut_middle
+from ..outcome import ClosedBy, Outcome
+from ..redaction.outside_text import cut_middle
 
 __all__ = [
     "ERROR_LIMIT",
+    "OBJECT_KEYS",
     "Row",
     "RowKey",
     "about_end",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from ..rows import Row
+from .row import Row
 
 try:
     import orjson
