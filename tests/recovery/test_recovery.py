@@ -148,7 +148,7 @@ def orphans(state_dir: StateDir, settings: Settings, count: int, *, payload: int
             {**start_row(f"more-{number}-{n}", parent=root, root=root), "metrics": {"start": 1.0, "end": 2.0},
              "output": "x" * payload} for n in range(rows)
         ]
-        journal.append([NewRow.of(row) for row in mine], record)
+        journal.begin(record, [NewRow.of(row) for row in mine])
         journal.abandon()
         written += mine
     return written

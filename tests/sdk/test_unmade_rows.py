@@ -91,9 +91,9 @@ def test_a_late_start_and_its_end_are_one_write(tmp_path: Path, monkeypatch: pyt
     writes: list[list[tuple[str, bool]]] = []
     plain = journal.append
 
-    def append(rows: Any, record: Any = None) -> Any:
+    def append(rows: Any) -> Any:
         writes.append([(new.row["id"], "end" in new.row.get("metrics", {})) for new in rows])
-        return plain(rows, record)
+        return plain(rows)
 
     monkeypatch.setattr(journal, "append", append)
     late = invocation.span.start_span("late")
