@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trace_guard.http import answers, content
-from trace_guard.http.bodies import described
+from trace_guard.http.bodies import described, shown_body
 
 from .triggers.reading import content_of
 
@@ -61,7 +61,12 @@ def output_of(answer: Any, byte_limit: int) -> Any:
     body = answer.get_body()
     if body:
         kind = content.content_type_of(answer.headers) or str(getattr(answer, "mimetype", "")).lower()
-        is_text = content.is_text(kind) and not answer.headers.get("content-encoding")
         coding = str(answer.headers.get("content-encoding") or "")
-        output["body"] = content_of(body, byte_limit) if is_text else described(len(body), kind, coding)
+        header = str(answer.headers.get("content-type") or f"{kind}; charset={getattr(answer, 'charset', '')}")
+        if coding or not content.is_text(kind):
+            output["body"] = described(len(body), kind, coding)
+        elif content.charset_of(header) != "utf-8":
+            output["body"] = shown_body(body[:byte_limit], len(body), header)
+        else:
+            output["body"] = content_of(body, byte_limit)
     return output

@@ -72,6 +72,20 @@ def test_no_key_in_a_url_is_captured(guard: Guard, backend: MemoryBackend) -> No
     assert backend.rows()[0]["output"]["body"]["code"] == 404
 
 
+def test_the_charset_of_a_response_counts(guard: Guard, backend: MemoryBackend) -> None:
+    """A text is logged as its charset says, whether the function names it in a header or not."""
+
+    @guard_handler(guard=guard)
+    def ask(req: func.HttpRequest) -> func.HttpResponse:
+        if req.method == "GET":
+            return func.HttpResponse("é", charset="latin-1")
+        return func.HttpResponse("é".encode("utf-16"), headers={"content-type": "text/plain; charset=utf-16"})
+
+    for method in ("GET", "POST"):
+        ask(req=func.HttpRequest(method, "/", body=b""))
+    assert [row["output"]["body"] for row in backend.rows()] == ["é", "é"]
+
+
 def test_binary_bodies_are_logged_by_size(guard: Guard, backend: MemoryBackend) -> None:
     """Only the size of a binary body is logged, however long it is."""
 

@@ -71,6 +71,7 @@ def test_a_request() -> None:
     (b"--x--", "multipart/form-data; boundary=x", "<5 bytes of multipart/form-data>"),
     (b"{", "application/json", "{"),
     ("é".encode(), "text/plain", "é"),
+    ("é".encode("latin-1"), "text/plain; charset=latin-1", "é"),
     (b"x" * (ROOM + 1), "text/plain", "x" * ROOM),
 ])
 def test_the_body_of_a_request(body: bytes, content_type: str, shown: Any) -> None:

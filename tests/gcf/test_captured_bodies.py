@@ -133,6 +133,11 @@ LONG = b"x" * 5_000_000
 KINDS: dict[str, tuple[str, bytes, Any]] = {
     "form": (FORM, b"a=1&a=2&secret=x", {"a": ["1", "2"], "secret": "[redacted]"}),
     "text": ("text/plain; charset=utf-8", "wörd".encode(), "wörd"),
+    "another charset": ('text/plain; charset="ISO-8859-1"', "wörd".encode("latin-1"), "wörd"),
+    "JSON in another charset": ("application/json;charset=utf-16", '{"q": "wörd"}'.encode("utf-16"), {"q": "wörd"}),
+    "an unknown charset": ("text/plain; charset=klingon", "wörd".encode(), "wörd"),
+    "no charset": ("text/plain; charset=punycode", "wörd".encode(), "wörd"),
+    "no text": ("text/plain; charset=zlib", "wörd".encode(), "wörd"),
     "json lines": ("application/x-ndjson", b'{"password": "x"}\n{"n": 1}\n', '{"password": [redacted]}\n{"n": 1}\n'),
     "no type, text": ("", b"why?", "why?"),
     "no type, binary": ("", b"\xff\x00", "<2 bytes>"),

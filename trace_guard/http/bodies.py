@@ -14,7 +14,7 @@ from typing import Any
 from ..contain import contained
 from ..invocation.state import NOTHING
 from ..payload import CUT
-from .content import bare_type, fields_of, is_form, is_text, parsed
+from .content import bare_type, charset_of, fields_of, is_form, is_text, parsed
 
 __all__ = ["BodyCopy", "described", "described_file", "length_of", "shown_body"]
 
@@ -65,7 +65,7 @@ class BodyCopy:
         room = self._room
         if room > 0 and size:
             if isinstance(chunk, str):
-                chunk = chunk[:room].encode("utf-8", "replace")
+                chunk = chunk[:room].encode(charset_of(self._type), "replace")
             elif isinstance(chunk, memoryview):
                 chunk = bytes(chunk)
             kept = chunk if len(chunk) <= room else chunk[:room]
@@ -104,8 +104,9 @@ def shown_body(content: bytes, size: int, content_type: str, coding: str = "") -
     if not content or (not kind and not _is_unicode(content)):
         return described(size, content_type, coding)
     if not is_cut:
-        return parsed(content, kind)
-    text = codecs.getincrementaldecoder("utf-8")("replace").decode(content)  # without half a character at the end
+        return parsed(content, content_type)
+    # Without half a character at the end.
+    text = codecs.getincrementaldecoder(charset_of(content_type))("replace").decode(content)
     if not is_form(kind):
         return f"{text} {CUT}"
     fields = fields_of(text, len(content))

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import inspect
 import io
+import re
 from typing import Any
 from urllib.parse import parse_qs
 
 from .passing import pairs_of
 
 __all__ = [
-    "bare_type", "content_type_of", "fields_of", "headers_of", "input_of", "is_form", "is_text", "parsed", "path_of",
-    "read", "read_async",
+    "bare_type", "charset_of", "content_type_of", "fields_of", "headers_of", "input_of", "is_form", "is_text", "parsed",
+    "path_of", "read", "read_async",
 ]
 
 _MOST_FIELDS = 1000
 _FORM = "application/x-www-form-urlencoded"
 _JSON = ("/json", "+json")
+_CHARSET = re.compile(r"""[;\s]charset=["']?([\w.:+-]{1,40})""", re.IGNORECASE)
+# Codecs of Python's own, no charsets. Some of them take time that is not linear in the length.
+_NO_CHARSETS = frozenset(["idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape"])
 # Types of text besides text/*, forms and JSON. Several are used for streams of JSON.
 _TEXTS = frozenset([
     "application/ecmascript", "application/graphql", "application/javascript", "application/json-seq",
@@ -37,7 +42,7 @@ def input_of(request: Any, body: bytes | None, byte_limit: int) -> dict[str, Any
         "query": fields_of(query.decode("latin-1") if isinstance(query, bytes) else query, byte_limit),
     }
     if body:
-        input["body"] = parsed(body, content_type_of(headers_of(request)))
+        input["body"] = parsed(body, str(headers_of(request).get("content-type") or ""))
     return {key: value for key, value in input.items() if value != {}}
 
 
@@ -84,11 +89,15 @@ async def read_async(request: Any, byte_limit: int) -> bytes | None:
 
 
 def parsed(body: bytes, content_type: str) -> Any:
-    """The content of a body: the value of JSON, the fields of a form, else text."""
-    text = body.decode(errors="replace")
-    if content_type == _FORM:
+    """The content of a body: the value of JSON, the fields of a form, else text.
+
+    Args:
+        content_type: the header, with its parameters.
+    """
+    kind, text = bare_type(content_type), body.decode(charset_of(content_type), "replace")
+    if kind == _FORM:
         return fields_of(text, len(text))
-    if content_type.endswith(_JSON):
+    if kind.endswith(_JSON):
         import json  # any framework has imported it already
 
         with contextlib.suppress(ValueError, RecursionError):
@@ -105,6 +114,18 @@ def content_type_of(headers: Any) -> str:
 def bare_type(value: str) -> str:
     """The value of a Content-Type header without its parameters, in lower case."""
     return value.partition(";")[0].strip().lower()
+
+
+def charset_of(content_type: str) -> str:
+    """The name of the codec for a text of this type: that of its ``charset``, if Python has it, else UTF-8."""
+    found = _CHARSET.search(content_type)
+    if found is not None:
+        with contextlib.suppress(LookupError):
+            name = codecs.lookup(found[1]).name
+            if name not in _NO_CHARSETS:
+                b" ".decode(name, "replace")  # a LookupError for a codec that is not of text
+                return name
+    return "utf-8"
 
 
 def is_text(content_type: str) -> bool:

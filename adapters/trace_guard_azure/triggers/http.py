@@ -63,11 +63,13 @@ def request_input(request: Any, body: bytes | None, byte_limit: int) -> dict[str
 def _shown(body: bytes, headers: Any, byte_limit: int) -> Any:
     content_type = content.content_type_of(headers)
     coding = str(headers.get("content-encoding") or "")
-    if content_type.startswith("multipart/") and not coding:
-        return shown_body(body[:byte_limit], len(body), headers.get("content-type"))
+    header = str(headers.get("content-type") or "")
+    has_charset = content.is_text(content_type) and content.charset_of(header) != "utf-8"
+    if not coding and (has_charset or content_type.startswith("multipart/")):
+        return shown_body(body[:byte_limit], len(body), header)
     if content_type.startswith(("image/", "audio/", "video/")) or coding:
         return described(len(body), content_type, coding)
     shown = text_in(body, byte_limit)
     if shown is None:
         return f"<{len(body)} bytes>"
-    return shown if len(body) > byte_limit else content.parsed(body, content_type)
+    return shown if len(body) > byte_limit else content.parsed(body, header)
