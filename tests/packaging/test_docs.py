@@ -57,6 +57,13 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_tests_that_are_named_exist(page: Path) -> None:
+    """Every test that a page names, as the proof of what it says, is there."""
+    named = re.findall(r"`(tests/[\w/.]+)`", page.read_text())
+    assert [path for path in named if not (REPOSITORY / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_python_is_valid(page: Path) -> None:
     """Every block of Python in the docs parses."""
     for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
